@@ -1,0 +1,55 @@
+# make demo    trains FCN-8s on drawn shapes, scores it and leaves pictures
+# make test    runs the tests;  make test-slow  runs those that take longer
+# make lint    checks style and types
+# make clean   removes what can be made again, but neither data/ nor work_dirs/
+#
+# Each sets up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# With a compiled mmcv 2.1.0 instead of mmcv-lite:
+#   make test EXTRAS=test,tensorboard && .venv/bin/pip install mmcv==2.1.0
+
+PYTHON ?= python3
+EXTRAS ?= lite,test,tensorboard
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+CONFIG := configs/fcn8s_vgg16_shapes.py
+WORK := work_dirs/fcn8s_vgg16_shapes
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(READY)
+	$(RUN) tools/prepare_data.py shapes
+	$(RUN) tools/train.py $(CONFIG) --work-dir $(WORK)
+	$(RUN) tools/test.py $(CONFIG) "$$(cat $(WORK)/last_checkpoint)" --show-dir $(WORK)/pictures
+
+test: $(READY)
+	$(RUN) -m pytest $(ARGS)
+
+test-slow: $(READY)
+	$(RUN) -m pytest -m slow $(ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+# The stamp is written last, so that an interrupted set-up starts again. OpenCV with windows needs
+# libGL, which servers and containers often lack; the build without windows takes its place there.
+$(READY): setup.cfg setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
+	  echo "$(PYTHON) is not Python 3.10 to 3.13: choose one with make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(RUN) -c 'import cv2' 2>/dev/null || \
+	  $(RUN) -m pip install -c constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

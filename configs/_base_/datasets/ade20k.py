@@ -1,0 +1,74 @@
+"""ADE20K (MIT scene parsing): 20,210 training images, 2,000 to score, 150 classes.
+
+In the files 0 is "other", neither trained nor scored; the classes are 1-150.
+"""
+
+data_root = "data/ade/ADEChallengeData2016"
+crop_size = (512, 512)
+# The scope makes it the checked loader; the host's inferencer looks for this name.
+load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
+load_label = dict(type="LoadCheckedLabel", num_classes=150)
+train_pipeline = [
+    load_image,
+    load_label,
+    dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    load_image,
+    dict(type="Resize", scale=(2048, 512), keep_ratio=True),
+    # After Resize: the prediction is scored at the label's own size.
+    load_label,
+    dict(type="PackSegInputs"),
+]
+tta_pipeline = [
+    load_image,
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [
+                dict(type="Resize", scale_factor=factor, keep_ratio=True)
+                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            ],
+            [
+                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
+                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+            ],
+            [load_label],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
+
+train = dict(
+    type="ADE20KDataset",
+    data_root=data_root,
+    data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
+    pipeline=train_pipeline,
+)
+val = dict(
+    train,
+    data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
+    pipeline=test_pipeline,
+)
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=train,
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=val,
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="ConfusionMatrixMetric", absent="zero")  # MIT's rule
+test_evaluator = val_evaluator

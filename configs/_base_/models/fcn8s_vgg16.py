@@ -1,0 +1,28 @@
+"""FCN-8s on VGG16 with torchvision's ImageNet weights, without the reference's padding."""
+
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(
+        type="SegDataPreProcessor",
+        # What the ImageNet weights were trained on.
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+    ),
+    backbone=dict(
+        type="ConvolutionalizedVGG",
+        depth=16,
+        padding="same",
+        init_cfg=dict(type="Pretrained", checkpoint="torchvision://vgg16"),
+    ),
+    decode_head=dict(
+        type="SkipFusionHead",
+        in_channels=(256, 512, 4096),  # pool3, pool4, fc7
+        in_index=(0, 1, 2),
+        num_classes=21,
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode="whole"),
+)

@@ -1,0 +1,22 @@
+"""Fully convolutional networks (FCN-8s and its kin) for MMSegmentation.
+
+Importing the package registers everything in ``mmseg.registry``. A config needs one line::
+
+    custom_imports = dict(imports=["fcn_plugin"], allow_failed_imports=False)
+
+Raises:
+    ImportError: MMSegmentation, or what it needs, is absent, too old or too new.
+"""
+
+__version__ = "0.1.0"
+
+from fcn_plugin import compat
+
+compat.prepare()
+
+# The host can be imported only from here on, hence E402.
+import fcn_plugin.data.camvid  # noqa: E402  # only registration
+import fcn_plugin.data.loading  # noqa: E402  # only registration
+import fcn_plugin.engine  # noqa: E402  # only registration
+import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
+import fcn_plugin.models  # noqa: E402, F401  # only registration

@@ -1,0 +1,260 @@
+"""What a current PyTorch and mmcv-lite need before MMSegmentation loads.
+
+The host's last releases (mmengine 0.10.7, mmcv 2.1.0, mmsegmentation 1.2.2) are older than the
+PyTorch they run on here. ``prepare`` closes the gap and changes nothing of the host's own:
+
+=====================  ============================================  ============================
+measure                reason                                        unnecessary when
+=====================  ============================================  ============================
+``check_host``         a wrong version fails far from its cause      never
+``_check_opencv``      OpenCV's window build needs libGL             mmcv requires the headless one
+``_ExtensionFinder``   ``import mmseg.models`` asks for the          mmsegmentation imports its
+                       compiled operators that mmcv-lite lacks       operators where it uses them
+                                                                     (1.2.2 does not), or full
+                                                                     mmcv is installed
+``_allow_checkpoints`` since PyTorch 2.6 ``torch.load`` refuses the  mmengine allows its own
+                       logs in a checkpoint of mmengine              classes (0.10.7 does not)
+=====================  ============================================  ============================
+
+Nothing here imports torchvision: a build of it that does not fit torch fails on import.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+Version = tuple[int, ...]
+
+# mmengine 0.10.7 calls pkgutil.find_loader, which Python 3.14 removed.
+PYTHON_BELOW: Version = (3, 14)
+
+
+class Requirement(NamedTuple):
+    """One row of the table: ``lowest <= version < below``, an empty bound is none."""
+
+    distributions: tuple[str, ...]  # any one of them will do
+    lowest: Version
+    below: Version
+    remedy: str  # what follows "pip install"
+
+
+MMCV = ("mmcv-lite", "mmcv")
+
+# setup.cfg states the same ranges to pip; tests/test_packaging.py compares the two.
+HOST = (
+    # Older ones execute the pickle in a checkpoint.
+    Requirement(("torch",), (2, 6), (), "torch>=2.6"),
+    Requirement(("numpy",), (1, 26), (3,), "numpy>=1.26,<3"),
+    Requirement(("mmengine",), (0, 10, 7), (0, 11), "mmengine>=0.10.7,<0.11"),
+    # mmsegmentation 1.2.2 itself refuses 2.2; mmcv needs a compiler, mmcv-lite does not.
+    Requirement(MMCV, (2, 1), (2, 2), "mmcv-lite>=2.1,<2.2"),
+    Requirement(("mmsegmentation",), (1, 2, 2), (1, 2, 3), "mmsegmentation>=1.2.2,<1.2.3"),
+    # mmengine reads configs of other packages through pkg_resources, gone in setuptools 82.
+    Requirement(("setuptools",), (77, 0, 3), (82,), "setuptools>=77.0.3,<82"),
+    # mmsegmentation imports these two without requiring them.
+    Requirement(("ftfy",), (), (), "ftfy"),
+    Requirement(("regex",), (), (), "regex"),
+)
+
+
+def prepare() -> None:
+    """Check the host and make it importable; call it before anything of mmseg is imported.
+
+    Calling it again does nothing more.
+
+    Raises:
+        ImportError: The host is absent, too old or too new; the message says what to install.
+    """
+    check_host()
+    _check_opencv()
+    _provide_extension()
+    _allow_checkpoints()
+
+
+# --- versions ---------------------------------------------------------------------------------
+
+
+def check_host() -> None:
+    """Compare what is installed with ``HOST``, without importing any of it.
+
+    Raises:
+        ImportError: One line with everything that is wrong and the command that puts it right.
+    """
+    if sys.version_info[:2] >= PYTHON_BELOW:
+        raise ImportError(
+            f"fcn_plugin does not run on Python {sys.version_info[0]}.{sys.version_info[1]}: "
+            "mmengine 0.10.7 needs a module function that Python 3.14 removed; "
+            "use Python 3.10 to 3.13"
+        )
+    faults = [(fault, row.remedy) for row in HOST if (fault := _fault(row))]
+    if faults:
+        raise ImportError(
+            "fcn_plugin cannot use the packages it finds: "
+            + "; ".join(fault for fault, _ in faults)
+            + ". Remedy: pip install "
+            + " ".join(f'"{remedy}"' for _, remedy in faults)
+        )
+    if all(_installed(name) for name in MMCV):
+        # They work together as long as the versions agree, since they share every Python file.
+        warnings.warn(
+            "mmcv and mmcv-lite are both installed into the same folder, so that removing "
+            "either breaks the other; to keep one: pip uninstall mmcv mmcv-lite, then install it",
+            stacklevel=2,
+        )
+
+
+def _fault(row: Requirement) -> str | None:
+    """What is wrong with one row, or None."""
+    found = [(name, version) for name in row.distributions if (version := _installed(name))]
+    if not found:
+        return f"{' or '.join(row.distributions)} is not installed"
+    for name, version in found:
+        release = _release(version)
+        if release < row.lowest:
+            return f"{name} {version} is too old"
+        if row.below and release >= row.below:
+            return f"{name} {version} is too new"
+    return None
+
+
+def _installed(distribution: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _release(version: str) -> Version:
+    """The numbers before any suffix: "2.13.0+cpu" gives (2, 13, 0).
+
+    A suffix is left out on purpose: vendors ship PyTorch 2.6 as "2.6.0a0+ecf3bae", which a
+    strict comparison puts before 2.6.
+    """
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def _check_opencv() -> None:
+    """Say how to go on where OpenCV lacks the system's graphics library.
+
+    mmcv requires the build with windows, which servers and containers often cannot load.
+    """
+    try:
+        import cv2  # noqa: F401  # only to see whether it loads
+    except ImportError as error:
+        raise ImportError(
+            f"fcn_plugin needs OpenCV, which does not load ({error}). Remedy without a screen: "
+            "pip install --force-reinstall --no-deps opencv-python-headless"
+        ) from error
+
+
+# --- mmcv-lite --------------------------------------------------------------------------------
+
+_EXTENSION = "mmcv._ext"
+# mmcv.utils.collect_env calls these as soon as mmcv.ops can be imported, so they answer.
+_QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
+
+
+class _ExtensionFinder(MetaPathFinder, Loader):
+    """Answers ``import mmcv._ext`` where no other finder does, and nothing else.
+
+    The module it gives has a function for every public name, which raises when it is called:
+    ``mmcv.ops`` then imports, and only a use of an operator fails.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname == _EXTENSION else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__doc__ = "Stands in for the compiled operators that mmcv-lite does not have."
+        module.__getattr__ = _operator  # type: ignore[method-assign]
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    """The stand-in for one compiled function."""
+    # inspect, copy and the import system ask modules for such names and need a plain "no".
+    if name.startswith("_"):
+        raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
+    if name in _QUESTIONS:
+        return lambda: "n/a (mmcv-lite)"
+
+    def missing(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError(
+            f"the operator {name} needs full mmcv, and mmcv-lite has no compiled operators: "
+            'pip uninstall mmcv-lite, then pip install "mmcv==2.1.0"'
+        )
+
+    missing.__name__ = missing.__qualname__ = name
+    return missing
+
+
+_FINDER = _ExtensionFinder()
+
+
+def _provide_extension() -> None:
+    # Last in the list: a real mmcv._ext is found before, and one that fails to load says why.
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+def _statistic(owner: object, name: str) -> Callable[..., Any]:
+    """Stands in for ``getattr`` while a checkpoint is read.
+
+    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name).
+    The real getattr would let a file reach any function from there.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
+        return getattr(HistoryBuffer, name)
+    raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r} of {owner!r}")
+
+
+def _allow_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
+
+    Numbers only: an array of objects or of structures is still refused.
+    """
+    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
+        warnings.warn(
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: torch.load executes whatever code a "
+            "checkpoint holds; unset it, fcn_plugin does not need it",
+            stacklevel=2,
+        )
+
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    # numpy 2 moved its private functions, and files of both ages name them. Asking objects for
+    # them needs no private name and works with either numpy.
+    private: dict[str, Any] = {
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "scalar": np.int64().__reduce__()[0],
+    }
+    moved: list[tuple[Callable[..., Any], str]] = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in private.items()
+    ]
+    codes = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
+    dtypes = {type(np.dtype(code)) for code in codes}
+    torch.serialization.add_safe_globals(
+        [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *moved, (_statistic, "builtins.getattr")]
+    )

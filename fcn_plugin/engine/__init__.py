@@ -1,0 +1,6 @@
+"""What the host's runner lacks."""
+
+from fcn_plugin.engine.cpu import BFloat16OptimWrapper
+from fcn_plugin.engine.data_check import DataCheckHook
+
+__all__ = ["BFloat16OptimWrapper", "DataCheckHook"]

@@ -1,0 +1,124 @@
+"""Mistakes in the data, found before the first iteration and said in one line.
+
+``check_datasets`` reads a config before anything is built; ``DataCheckHook`` looks at the data
+sets that were. What only shows when a file is opened is the business of ``data.loading``.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import DATASETS, HOOKS
+
+from fcn_plugin.errors import UserError
+
+REMEDY = "prepare it with tools/prepare_data.py, or point data_root in the config to where it is"
+
+
+def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Refuse data sets of ``cfg`` whose folders or lists are missing or whose classes are misspelt.
+
+    ``loaders`` are the keys of the data loaders that are going to be used.
+    """
+    for loader in loaders:
+        for dataset in _dataset_configs(cfg.get(loader, {})):
+            _check_classes(dataset)
+            if not dataset.get("backend_args"):  # else it is not on this machine's disk
+                _check_paths(dataset, loader)
+
+
+def _dataset_configs(node: object) -> Iterator[dict]:
+    """The configs of data sets within ``node``, those inside wrappers included."""
+    if isinstance(node, dict):
+        if "data_root" in node or "ann_file" in node:
+            yield node
+        for child in node.values():
+            yield from _dataset_configs(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _dataset_configs(child)
+
+
+def _check_classes(dataset: dict) -> None:
+    kind = DATASETS.get(dataset["type"])
+    known = (getattr(kind, "METAINFO", None) or {}).get("classes")
+    for name in (dataset.get("metainfo") or {}).get("classes", ()):
+        if known and name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise UserError(f"{dataset['type']} has no class {name!r} (metainfo.classes); {hint}")
+
+
+def _check_paths(dataset: dict, loader: str) -> None:
+    root = Path(dataset.get("data_root") or "")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder ({loader}.dataset.data_root); {REMEDY}")
+    ann_file = dataset.get("ann_file")
+    if ann_file and not (root / ann_file).is_file():
+        raise UserError(f"{root / ann_file}: no such list ({loader}.dataset.ann_file); {REMEDY}")
+    for key, folder in (dataset.get("data_prefix") or {}).items():
+        if folder and not (root / folder).is_dir():
+            raise UserError(
+                f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); {REMEDY}"
+            )
+
+
+@HOOKS.register_module()
+class DataCheckHook(Hook):
+    """Before a run: every image has its label, and the model scores the data set's classes."""
+
+    def before_train(self, runner: Runner) -> None:
+        self._check(runner, runner.train_dataloader.dataset)
+        if runner.val_loop is not None:
+            self._check(runner, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        self._check(runner, runner.test_dataloader.dataset)
+
+    @staticmethod
+    def _check(runner: Runner, dataset: object) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(getattr(model, "module", model), "decode_head", None)
+        for part in _parts(dataset):
+            _check_num_classes(head, part)
+            _check_files(part)
+
+
+def _parts(dataset: object) -> Iterator[BaseDataset]:
+    """The data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if isinstance(dataset, BaseDataset):
+        yield dataset
+    for inner in getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]:
+        if inner is not None:
+            yield from _parts(inner)
+
+
+def _check_num_classes(head: object, dataset: BaseDataset) -> None:
+    scored, classes = getattr(head, "num_classes", None), dataset.metainfo.get("classes")
+    if scored is not None and classes is not None and scored != len(classes):
+        raise UserError(
+            f"{type(dataset).__name__} has {len(classes)} classes, but the decode head scores "
+            f"{scored}; set model.decode_head.num_classes={len(classes)}"
+        )
+
+
+def _check_files(dataset: BaseDataset) -> None:
+    if getattr(dataset, "backend_args", None):
+        return
+    if len(dataset) == 0:
+        raise UserError(f"{dataset.data_root}: the data set is empty; {REMEDY}")
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image, label = info["img_path"], info.get("seg_map_path")
+        if not Path(image).is_file():
+            raise UserError(f"{image}: no such image; {REMEDY}")
+        if label and not Path(label).is_file():
+            raise UserError(
+                f"{label}: no such label, though {image} is there; add the label or take the "
+                "image off the list"
+            )

@@ -1,0 +1,180 @@
+"""The scores of the paper as a metric of the host."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmseg.registry import METRICS
+from prettytable import PrettyTable
+from torch import Tensor
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.predictions import save_labels
+from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
+
+
+@METRICS.register_module()
+class ConfusionMatrixMetric(BaseMetric):
+    """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, in percent, unrounded.
+
+    Keys ``aAcc``, ``mAcc``, ``mIoU``, ``fwIoU``. One int64 matrix per process is counted and the
+    matrices are summed once, so that any number of processes gives the same scores. Samples that
+    a distributed sampler repeats to give every process as many count once.
+
+    Args:
+        absent: what a class without any pixel does to the means: 'skip' (VOC, FCN), or 'zero'
+            (MIT), which also yields ``score``, the mean of pixel accuracy and mean IU.
+        ignore_index: truth that is not counted.
+        output_dir: folder for the predictions as label PNGs, named as their images.
+        format_only: write ``output_dir`` and score nothing, for images without labels.
+        keep_results: without effect; mmseg's ``tools/test.py --out`` sets it.
+        collect_device, prefix: as for every metric of the host.
+    """
+
+    def __init__(
+        self,
+        absent: str = "skip",
+        ignore_index: int = 255,
+        output_dir: str | None = None,
+        format_only: bool = False,
+        keep_results: bool = True,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, prefix)
+        if absent not in ABSENT:
+            raise ValueError(f"ConfusionMatrixMetric: absent must be one of {ABSENT}")
+        if format_only and output_dir is None:
+            raise ValueError("ConfusionMatrixMetric: format_only needs an output_dir")
+        self.absent = absent
+        self.output_dir = output_dir and Path(output_dir)
+        self.format_only = format_only
+        self.ignore_index = ignore_index
+        self._forget()
+
+    def _forget(self) -> None:
+        self._counted: Tensor | None = None
+        self._last: Tensor | None = None
+        self._samples = 0
+        self.results.clear()
+
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
+        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, 1 x H x W integers."""
+        for sample in data_samples:
+            name = sample.get("img_path", "an image without img_path")
+            if self.output_dir:
+                self._save(sample)
+            self._samples += 1
+            if self.format_only:
+                continue
+            if "gt_sem_seg" not in sample:
+                raise UserError(
+                    f"{name}: no label to score against; use tools/predict.py or --out for "
+                    "images without labels"
+                )
+            prediction = sample["pred_sem_seg"]["data"].squeeze(0)
+            truth = sample["gt_sem_seg"]["data"].squeeze(0).to(prediction.device)
+            if truth.shape != prediction.shape:
+                raise UserError(
+                    f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
+                    "load the label after the resizing steps of the test pipeline"
+                )
+            classes = len(self.dataset_meta["classes"])
+            matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
+            self._refuse_illegal(matrix, name, classes)
+            # The last sample is kept apart: it is the one that a sampler may have repeated.
+            if self._last is not None:
+                self._counted = self._last if self._counted is None else self._counted + self._last
+            self._last = matrix
+
+    def _save(self, sample: dict) -> None:
+        labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+        if sample.get("reduce_zero_label"):
+            labels += 1  # back to the data set's own numbers, 0 = other
+        path = self.output_dir / f"{Path(sample['img_path']).stem}.png"
+        save_labels(labels, path, self.dataset_meta["palette"])
+
+    @staticmethod
+    def _refuse_illegal(matrix: Tensor, name: str, classes: int) -> None:
+        truth, prediction = int(matrix[classes].sum()), int(matrix[:, classes].sum())
+        if truth:
+            raise UserError(
+                f"{name}: {truth} pixels of its label are neither one of the {classes} classes nor "
+                "ignored; check the label file and the data set's classes"
+            )
+        if prediction:
+            raise UserError(
+                f"{name}: {prediction} pixels are predicted outside the {classes} classes of the "
+                "data set; set the decode head's num_classes to the data set's"
+            )
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Scores over the data set of ``size`` samples, the same on every process; then anew."""
+        matrix = self._counted
+        if self._last is not None and not self._last_is_repeated(size):
+            matrix = self._last if matrix is None else matrix + self._last
+        self._forget()
+        if self.format_only:
+            return {}
+        side = len(self.dataset_meta["classes"]) + 1
+        if matrix is None:
+            matrix = torch.zeros(side, side, dtype=torch.int64)
+        dist.all_reduce(matrix)
+        metrics = self.compute_metrics([matrix[:-1, :-1].cpu().numpy()])
+        return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in metrics.items()}
+
+    def _last_is_repeated(self, size: int) -> bool:
+        """Whether this process's last sample is one that another process has counted.
+
+        The distributed samplers of torch and MMEngine deal samples out in turn and fill the last
+        round from the start of the data set: 5 samples on 3 processes are 0 3, 1 4, 2 0.
+        """
+        world = dist.get_world_size()
+        if world == 1:
+            return False
+        dealt = [int(n) for n in dist.all_gather(torch.tensor(self._samples))]
+        repeated = sum(dealt) - size
+        if repeated <= 0:
+            return False
+        if repeated >= world or len(set(dealt)) > 1:
+            raise UserError(
+                f"ConfusionMatrixMetric: the processes scored {dealt} samples of a data set of "
+                f"{size}; use DefaultSampler with shuffle=False in val_dataloader and "
+                "test_dataloader"
+            )
+        return dist.get_rank() >= world - repeated
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """Scores in percent from matrices C x C of int64, with a table by class in the log."""
+        matrix = sum(results)
+        found = scores(matrix, self.absent)
+        metrics = {
+            "aAcc": 100 * found.pixel_accuracy,
+            "mAcc": 100 * found.mean_accuracy,
+            "mIoU": 100 * found.mean_iu,
+            "fwIoU": 100 * found.frequency_weighted_iu,
+        }
+        if self.absent == "zero":
+            metrics["score"] = (metrics["aAcc"] + metrics["mIoU"]) / 2
+        MMLogger.get_current_instance().info(
+            "\n%s", class_table(self.dataset_meta["classes"], found, matrix)
+        )
+        return metrics
+
+
+def class_table(classes: Sequence[str], found: Scores, matrix: np.ndarray) -> str:
+    """IU, accuracy and share of the pixels of each class, in percent, as text."""
+    table = PrettyTable(["class", "IU", "accuracy", "pixels"], align="r", float_format=".2")
+    table.align["class"] = "l"
+    share = matrix.sum(1) / max(matrix.sum(), 1)
+    for row in zip(classes, found.class_iu, found.class_accuracy, share, strict=True):
+        name, *fractions = row
+        table.add_row([name, *("-" if np.isnan(f) else 100 * float(f) for f in fractions)])
+    table.add_divider()
+    mean = (found.mean_iu, found.mean_accuracy, found.pixel_accuracy)
+    table.add_row(["mean (pixel acc. last)", *(100 * f for f in mean)])
+    return table.get_string()

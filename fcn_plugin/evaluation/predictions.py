@@ -1,0 +1,18 @@
+"""Predicted labels as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def save_labels(labels: np.ndarray, path: Path, palette: Sequence[Sequence[int]]) -> None:
+    """Write labels H x W, uint8, as an indexed PNG whose values are the labels themselves.
+
+    ``palette`` gives RGB in 0-255 for the labels from 0 on.
+    """
+    image = Image.fromarray(labels, mode="L")
+    image.putpalette([level for colour in palette for level in colour])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)

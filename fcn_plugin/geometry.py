@@ -1,0 +1,107 @@
+"""Where the pixels of a feature map lie in the image.
+
+Every layer with a window maps its output pixel x to the centre of its window, at
+x_in = scale * x + offset in the layer's input. These maps compose, so that the place of any
+feature in the image, and every crop of the published networks, follows from the layers alone.
+
+Along one axis, with the pixel centres of the input at 0, 1, 2, ...:
+
+    layer                                   scale      offset
+    convolution, pooling k/s, padding p     s          (k - 1) / 2 - p
+    transposed convolution k/s, padding p   1 / s      -((k - 1) / 2 - p) / s
+
+Worked example, FCN-32s: conv1_1 pads 100 (offset -99), five 2/2 pools (+ 0.5, 1, 2, 4, 8), fc6
+7x7 at stride 32 (+ 96), so fc7 is at 32 x + 12.5. Upsampled by 64/32 that is x - 19: the image
+begins at pixel 19 of the upsampled scores, which is the published crop.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """x_in = scale * x + offset along one axis, in exact fractions."""
+
+    scale: Fraction = Fraction(1)
+    offset: Fraction = Fraction(0)
+
+    def then(self, later: "AxisMap") -> "AxisMap":
+        """The map of two layers in a row, from ``later``'s output to this layer's input."""
+        return AxisMap(self.scale * later.scale, self.scale * later.offset + self.offset)
+
+    def within(self, other: "AxisMap") -> "AxisMap":
+        """The map from this grid's pixels to those of ``other``, both given in the same image."""
+        return AxisMap(self.scale / other.scale, (self.offset - other.offset) / other.scale)
+
+    def shifted(self, start: int) -> "AxisMap":
+        """The same grid with its first ``start`` pixels cut away."""
+        return AxisMap(self.scale, self.offset + self.scale * start)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The window of one layer along one axis.
+
+    ``ceil`` rounds the number of outputs up (Caffe's pooling), ``transposed`` turns the
+    convolution around (upsampling).
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    ceil: bool = False
+    transposed: bool = False
+
+    @property
+    def map(self) -> AxisMap:
+        """Output pixels in the layer's input."""
+        centre = Fraction(self.dilation * (self.kernel - 1), 2) - self.padding
+        if self.transposed:
+            return AxisMap(Fraction(1, self.stride), -centre / self.stride)
+        return AxisMap(Fraction(self.stride), centre)
+
+    def size(self, size: int) -> int:
+        """Number of outputs for ``size`` inputs."""
+        reach = self.dilation * (self.kernel - 1) + 1
+        if self.transposed:
+            return (size - 1) * self.stride + reach - 2 * self.padding
+        room = size + 2 * self.padding - reach
+        if self.ceil:
+            return -(-room // self.stride) + 1
+        return room // self.stride + 1
+
+
+def compose(layers: Iterable[Layer]) -> AxisMap:
+    """The map of a stack of layers, first layer first, from its output to its input.
+
+    >>> pool = Layer(kernel=2, stride=2, ceil=True)
+    >>> compose([Layer(kernel=3, padding=100), pool, pool])
+    AxisMap(scale=Fraction(4, 1), offset=Fraction(-195, 2))
+    """
+    return reduce(AxisMap.then, (layer.map for layer in layers), AxisMap())
+
+
+def stack_size(layers: Iterable[Layer], size: int) -> int:
+    """Number of outputs of a stack of layers, first layer first, for ``size`` inputs."""
+    return reduce(lambda n, layer: layer.size(n), layers, size)
+
+
+def crop_offset(of: AxisMap, to: AxisMap) -> int:
+    """The first pixel of grid ``to`` at which grid ``of`` begins; negative if ``of`` begins earlier.
+
+    Caffe's Crop layer. Both grids are given in the same image and must have the same scale and
+    lie whole pixels apart.
+    """
+    step = of.within(to)
+    if step.scale != 1 or step.offset.denominator != 1:
+        raise ValueError(f"no whole-pixel crop takes {to} to {of}")
+    return int(step.offset)
+
+
+def bilinear_kernel_size(factor: int) -> int:
+    """Side of the transposed-convolution kernel that upsamples bilinearly by ``factor``."""
+    return 2 * factor - factor % 2

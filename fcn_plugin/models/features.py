@@ -1,0 +1,39 @@
+"""Feature levels that know where they lie in the image."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from fcn_plugin.geometry import AxisMap
+
+
+class Features(tuple):
+    """A backbone's output: a tuple of N x C_i x H_i x W_i tensors, with its geometry.
+
+    To every head of the host it is the plain tuple it expects; ``SkipFusionHead`` reads from it
+    how the levels lie in the image and needs no strides, crops or sizes in its config.
+
+    Attributes:
+        maps: for each level the map from its pixels to those of the image, the same in both axes.
+        image_size: (H, W) of the image that the backbone was given.
+        zero_border: whether a level ends outside the image, on the padding, so that what lies
+            beyond it counts as zero, as in the published networks; otherwise its border
+            continues outwards.
+    """
+
+    maps: tuple[AxisMap, ...]
+    image_size: tuple[int, int]
+    zero_border: bool
+
+    def __new__(
+        cls,
+        levels: Iterable[Tensor],
+        maps: Iterable[AxisMap],
+        image_size: tuple[int, int],
+        zero_border: bool,
+    ) -> "Features":
+        features = super().__new__(cls, levels)
+        features.maps = tuple(maps)
+        features.image_size = image_size
+        features.zero_border = zero_border
+        return features

@@ -1,0 +1,216 @@
+"""Skip fusion, the FCN decoder (CVPR section 4.2, PAMI section 4.3).
+
+One score layer on each level; the deepest scores are upsampled onto the next finer grid and
+summed into its scores, and so on; the sum is upsampled to the image. Three levels are FCN-8s,
+two FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, reference padding:
+
+    score_fr 16 -> upscore2 34 + score_pool4 44 [5:39] -> upscore_pool4 70
+    + score_pool3 88 [9:79] -> upscore8 568 [31:531] = 500
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from fcn_plugin.geometry import AxisMap, Layer, crop_offset
+from fcn_plugin.models.features import Features
+from fcn_plugin.models.upsample import UPSAMPLINGS, Placement
+
+
+@MODELS.register_module()
+class SkipFusionHead(BaseDecodeHead):
+    """Scores on feature levels, fused from the deepest to the finest, then to the image.
+
+    The geometry comes from the backbone (``Features``) where it tells; with any other backbone
+    from the sizes of the levels, whatever their strides, equal ones included.
+
+    Args:
+        in_channels: channels of each level, finest first; a number for one level.
+        in_index: which of the backbone's outputs, finest first.
+        num_classes: classes to score.
+        upsample: 'bilinear' (fixed), 'deconv' (learned, starts as bilinear) or 'nearest'.
+        strides: strides of the levels in the image, finest first. Only 'deconv' needs them, to
+            size its kernels; default: the deepest at 32 and each finer at half of that.
+        dropout_ratio: of whole channels before the score layers (the backbone's own dropout is
+            element-wise).
+        loss_decode, ignore_index, sampler, out_channels, threshold: as the host's heads;
+            the default loss is cross entropy, averaged over valid pixels.
+        init_cfg: default: score layers start at zero (Caffe ``net.py``).
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        in_index: int | Sequence[int],
+        num_classes: int,
+        upsample: str = "bilinear",
+        strides: Sequence[int] | None = None,
+        dropout_ratio: float = 0.0,
+        loss_decode: dict | Sequence[dict] | None = None,
+        ignore_index: int = 255,
+        sampler: dict | None = None,
+        out_channels: int | None = None,
+        threshold: float | None = None,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        in_channels = _as_tuple(in_channels)
+        in_index = _as_tuple(in_index)
+        if len(in_channels) != len(in_index) or not in_index:
+            raise ValueError(
+                f"SkipFusionHead: in_channels {in_channels} and in_index {in_index} must name the "
+                "same levels, at least one"
+            )
+        if upsample not in UPSAMPLINGS:
+            raise ValueError(
+                f"SkipFusionHead: upsample {upsample!r}, must be one of {list(UPSAMPLINGS)}"
+            )
+        super().__init__(
+            in_channels,
+            in_channels[0],
+            num_classes=num_classes,
+            out_channels=out_channels,
+            threshold=threshold,
+            dropout_ratio=dropout_ratio,
+            in_index=in_index,
+            input_transform="multiple_select",
+            loss_decode=loss_decode or dict(type="CrossEntropyLoss", avg_non_ignore=True),
+            ignore_index=ignore_index,
+            sampler=sampler,
+            init_cfg=init_cfg or dict(type="Constant", layer="Conv2d", val=0),
+        )
+        # The host's heads have one classifier; here each level has its own.
+        del self.conv_seg
+        self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
+        self.upscore = nn.ModuleList(
+            UPSAMPLINGS[upsample](self.out_channels, factor)
+            for factor in _factors(strides, len(in_channels))
+        )
+
+    def forward(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
+        """Fused scores N x C x H x W.
+
+        ``size`` is the (H, W) of the image; default: as the backbone tells it. A backbone that
+        does not gives scores of the finest level's size.
+        """
+        scores, grid, zero_border = self.fuse(inputs)
+        image = inputs.image_size if isinstance(inputs, Features) else size
+        if size and tuple(size) != tuple(image):
+            raise ValueError(
+                f"SkipFusionHead: a label of {tuple(size)} for an image of {tuple(image)}; labels "
+                "must be transformed together with their images"
+            )
+        if image is None:
+            return scores
+        rows, cols = self._place(0, scores, image, grid and grid.within(AxisMap()))
+        return self.upscore[0](scores, rows, cols, zero_border)
+
+    def fuse(self, inputs: Sequence[Tensor]) -> tuple[Tensor, AxisMap | None, bool]:
+        """Sum all levels' scores on the finest grid.
+
+        Returns the scores N x C x h x w, their place in the image if the backbone tells it, and
+        whether zeros lie beyond them.
+        """
+        levels = self._levels(inputs)
+        known = isinstance(inputs, Features)
+        zero_border = known and inputs.zero_border
+        maps = [inputs.maps[i] if known else None for i in self.in_index]
+        fused, grid = self._score(-1, levels), maps[-1]
+        for i in reversed(range(len(levels) - 1)):
+            skip = self._score(i, levels)
+            step = grid.within(maps[i]) if known else None
+            rows, cols = self._place(i + 1, fused, skip.shape[-2:], step, canvas=zero_border)
+            skip = skip[..., rows.pixels, cols.pixels]
+            fused = self.upscore[i + 1](fused, rows, cols, zero_border) + skip
+            grid = maps[i].shifted(rows.start) if known else None
+        return fused, grid, zero_border
+
+    def loss(
+        self, inputs: Sequence[Tensor], batch_data_samples: list[SegDataSample], train_cfg: dict
+    ) -> dict[str, Tensor]:
+        """The host's losses on scores of exactly the labels' size."""
+        size = batch_data_samples[0].gt_sem_seg.shape
+        return self.loss_by_feat(self(inputs, size), batch_data_samples)
+
+    def predict(
+        self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict
+    ) -> Tensor:
+        """Scores N x C x H x W of exactly the image that the backbone was given."""
+        if isinstance(inputs, Features):
+            return self(inputs)
+        # As the host does: a sliding window puts its own size under img_shape, a torch.Size.
+        meta = batch_img_metas[0]
+        window = isinstance(meta["img_shape"], torch.Size)
+        size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
+        return self(inputs, tuple(size[:2]))
+
+    def _levels(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The chosen levels, or a ValueError where they are not as in_channels says."""
+        if max(self.in_index) >= len(inputs):
+            raise ValueError(
+                f"SkipFusionHead: in_index {self.in_index}, but the backbone returns only "
+                f"{len(inputs)} levels; see its out_indices"
+            )
+        levels = [inputs[i] for i in self.in_index]
+        channels = tuple(level.shape[1] for level in levels)
+        if channels != self.in_channels:
+            raise ValueError(
+                f"SkipFusionHead: in_channels is {self.in_channels}, but levels {self.in_index} "
+                f"of the backbone have {channels} channels; set in_channels={channels}"
+            )
+        return levels
+
+    def _score(self, i: int, levels: list[Tensor]) -> Tensor:
+        level = levels[i] if self.dropout is None else self.dropout(levels[i])
+        return self.score[i](level)
+
+    def _place(
+        self,
+        level: int,
+        scores: Tensor,
+        size: Sequence[int],
+        step: AxisMap | None,
+        canvas: bool = False,
+    ) -> list[Placement]:
+        """Where ``scores`` go on the next finer grid of ``size``, by rows and by columns.
+
+        ``step`` places them; without it both grids are taken to cover the same area.
+        ``canvas`` asks for all that a transposed convolution yields, which then limits the
+        finer grid; otherwise for the whole finer grid.
+        """
+        kind = self.upscore[level]
+        places = []
+        for coarse, fine in zip(scores.shape[-2:], size, strict=True):
+            scale = float(step.scale) if step else kind.scale(coarse, fine)
+            offset = float(step.offset) if step else (scale - 1) / 2
+            start, length = 0, fine
+            if canvas:
+                window = Layer(kind.kernel_size(int(scale)), int(scale), transposed=True)
+                start = crop_offset(step.then(window.map), AxisMap())
+                length = min(window.size(coarse), fine - start)
+            places.append(Placement(scale, offset, start, length))
+        return places
+
+
+def _as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def _factors(strides: Sequence[int] | None, levels: int) -> list[int]:
+    """How far each level's scores are upsampled: the finest onto the image, each other onto the
+    next finer."""
+    if strides is None:
+        strides = [max(1, 32 >> deeper) for deeper in reversed(range(levels))]
+    if len(strides) != levels:
+        raise ValueError(
+            f"SkipFusionHead: strides {tuple(strides)} must have one for each of {levels} levels"
+        )
+    pairs = list(zip(strides, [1, *strides[:-1]], strict=True))
+    if any(stride < 1 or stride % finer for stride, finer in pairs):
+        raise ValueError(
+            f"SkipFusionHead: strides {tuple(strides)} must be multiples of each other, finest first"
+        )
+    return [stride // finer for stride, finer in pairs]

@@ -1,0 +1,151 @@
+"""Three ways to carry scores from a coarse grid onto a finer one.
+
+Each takes scores N x C x h x w and, for either axis, a ``Placement``: which pixels of the finer
+grid are asked for and where they lie in the coarse one. Any factor, any phase and any size is
+such a placement, so nothing is cropped or resized afterwards.
+
+A coarse pixel at x lies at scale * x + offset on the finer grid; e.g. without padding and for a
+factor of 2, offset is 0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fcn_plugin.geometry import bilinear_kernel_size
+
+
+class Placement(NamedTuple):
+    """Pixels ``start`` .. ``start + length - 1`` of the finer grid, along one axis."""
+
+    scale: float
+    offset: float
+    start: int
+    length: int
+
+    def coarse(self, like: Tensor) -> Tensor:
+        """Where these pixels lie in the coarse grid: float64, ``length`` values."""
+        fine = torch.arange(self.length, dtype=torch.float64, device=like.device) + self.start
+        return (fine - self.offset) / self.scale
+
+    @property
+    def pixels(self) -> slice:
+        """These pixels on the finer grid."""
+        return slice(self.start, self.start + self.length)
+
+
+class Upsampling(nn.Module):
+    """Scores of ``channels`` classes to a grid ``factor`` times as fine; the fixed kinds need
+    neither number, they follow the placement."""
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__()
+
+    def scale(self, coarse: int, fine: int) -> float:
+        """Fine pixels per coarse pixel, if both sizes cover the same area."""
+        return fine / coarse
+
+
+class Bilinear(Upsampling):
+    """Fixed bilinear interpolation, as two products with interpolation matrices.
+
+    The same numbers as a transposed convolution with the bilinear kernel (``zero_border``) or as
+    ``functional.interpolate`` (otherwise), at any scale and phase.
+    """
+
+    @staticmethod
+    def kernel_size(factor: int) -> int:
+        return bilinear_kernel_size(factor)
+
+    def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
+        down = interpolation_matrix(rows, x.shape[-2], x, zero_border)
+        across = interpolation_matrix(cols, x.shape[-1], x, zero_border)
+        return torch.matmul(torch.matmul(down, x), across.t())
+
+
+def interpolation_matrix(axis: Placement, size: int, like: Tensor, zero_border: bool) -> Tensor:
+    """length x size: the weights of ``size`` coarse pixels in each fine one, in ``like``'s dtype.
+
+    A fine pixel at x takes 1 - |x - i| of coarse pixel i. Rows sum to 1, unless ``zero_border``
+    lets the pixels beyond the ends count as zeros.
+    """
+    at = axis.coarse(like)
+    if not zero_border:
+        at = at.clamp(0, size - 1)
+    pixels = torch.arange(size, dtype=at.dtype, device=at.device)
+    return (1 - (at[:, None] - pixels).abs()).clamp(min=0).to(like.dtype)
+
+
+class Nearest(Upsampling):
+    """Each fine pixel takes the coarse pixel nearest to it."""
+
+    @staticmethod
+    def kernel_size(factor: int) -> int:
+        return factor
+
+    def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
+        down, across = (
+            (axis.coarse(x) + 0.5).floor().long().clamp(0, size - 1)
+            for axis, size in ((rows, x.shape[-2]), (cols, x.shape[-1]))
+        )
+        return x.index_select(-2, down).index_select(-1, across)
+
+
+class Deconv(Upsampling):
+    """Learned transposed convolution, class by class, that starts as bilinear interpolation.
+
+    Stride and kernel are fixed when it is built, so it serves one whole factor only.
+    """
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__(channels, factor)
+        self.factor = factor
+        kernel = self.kernel_size(factor)
+        self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=False)
+        self.init_weights()
+
+    @staticmethod
+    def kernel_size(factor: int) -> int:
+        return bilinear_kernel_size(factor)
+
+    def scale(self, coarse: int, fine: int) -> float:
+        # Strided layers round sizes up, so the last coarse pixel may cover less than factor.
+        if -(-fine // self.factor) == coarse:
+            return self.factor
+        return fine / coarse
+
+    def init_weights(self) -> None:
+        """The bilinear kernel from each class to itself, nothing between classes."""
+        kernel = self.deconv.kernel_size[0]
+        at = torch.arange(kernel, dtype=torch.float64)
+        tent = 1 - (at - (kernel - 1) / 2).abs() / self.factor
+        with torch.no_grad():
+            self.deconv.weight.zero_()
+            self.deconv.weight.diagonal(dim1=0, dim2=1).copy_(torch.outer(tent, tent)[..., None])
+
+    def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
+        # Repeating the border once lets the first and last fine pixels see a neighbour on
+        # either side; with zeros beyond it they would fade.
+        border = 0 if zero_border else 1
+        if border:
+            x = functional.pad(x, (border,) * 4, mode="replicate")
+        canvas = self.deconv(x)
+        down, across = (self._window(axis, border) for axis in (rows, cols))
+        return canvas[..., down, across]
+
+    def _window(self, axis: Placement, border: int) -> slice:
+        """Where the pixels asked for lie in the transposed convolution's output."""
+        centre = (self.deconv.kernel_size[0] - 1) / 2
+        start = axis.start - axis.offset + centre + border * self.factor
+        if axis.scale != self.factor or start != int(start):
+            raise ValueError(
+                f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor}, "
+                f"but the features are {axis.scale:g} apart; give strides=(...), finest first, or "
+                "upsample='bilinear'"
+            )
+        return slice(int(start), int(start) + axis.length)
+
+
+UPSAMPLINGS = {"bilinear": Bilinear, "deconv": Deconv, "nearest": Nearest}

@@ -1,0 +1,110 @@
+"""Layer by layer against the independent reference in tests/reference.py, in float64.
+
+Tolerances: 1e-10 relative in float64 leaves room for another order of summation, no more; in
+float32 a hundred-thousandth, as sums over 25,088 inputs lose two digits.
+"""
+
+import pytest
+import reference
+import torch
+
+from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
+
+
+LEVELS = {
+    "fcn32s": {"fc7": 5},
+    "fcn16s": {"pool4": 3, "fc7": 5},
+    "fcn8s": {"pool3": 2, "pool4": 3, "fc7": 5},
+}
+CHANNELS = {"pool3": 16, "pool4": 32, "fc7": 24}
+CLASSES = 5
+
+
+def build(net: str, padding: str = "reference", dtype=torch.float64, upsample="bilinear"):
+    names = LEVELS[net]
+    backbone = ConvolutionalizedVGG(
+        16, out_indices=tuple(names.values()), padding=padding, base_channels=4, fc_channels=24
+    )
+    head = SkipFusionHead(
+        [CHANNELS[name] for name in names], range(len(names)), CLASSES, upsample=upsample
+    )
+    backbone.init_weights()
+    for score in head.score:
+        torch.nn.init.normal_(score.weight)
+        torch.nn.init.normal_(score.bias)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.bias, std=0.1)
+    return backbone.to(dtype).eval(), head.to(dtype).eval()
+
+
+def parameters(backbone) -> dict:
+    return {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
+
+
+def relative_error(found, expected) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def compare(net, size, batch=1, dtype=torch.float64, mistake="", upsample="bilinear"):
+    """Relative errors by level and of the final scores."""
+    backbone, head = build(net, dtype=dtype, upsample=upsample)
+    image = torch.randn(batch, 3, *size, dtype=dtype)
+    with torch.no_grad():
+        features = backbone(image)
+        scores = head(features)
+        expected = reference.backbone(image, parameters(backbone), mistake=mistake)
+        weights = {n: (s.weight, s.bias) for n, s in zip(LEVELS[net], head.score, strict=True)}
+        final = reference.head(expected, weights, size, mistake)["score"]
+    errors = {}
+    for name, level in zip(LEVELS[net], features, strict=True):
+        same = level.shape == expected[name].shape
+        errors[name] = relative_error(level, expected[name]) if same else float("inf")
+    errors["score"] = (
+        relative_error(scores, final) if scores.shape == final.shape else float("inf")
+    )
+    return errors
+
+
+@pytest.mark.parametrize("net", LEVELS)
+@pytest.mark.parametrize("size", [(1, 1), (33, 200), (97, 131), (375, 500)])
+def test_every_level_and_the_scores_in_float64(net, size):
+    errors = compare(net, size, batch=1 if size[0] > 100 else 2)
+    assert max(errors.values()) < 1e-10, errors
+
+
+def test_float32():
+    errors = compare("fcn8s", (97, 131), dtype=torch.float32)
+    assert max(errors.values()) < 1e-5, errors
+
+
+def test_learned_upsampling_starts_as_the_published_one():
+    errors = compare("fcn8s", (97, 131), upsample="deconv")
+    assert max(errors.values()) < 1e-10, errors
+
+
+@pytest.mark.parametrize("mistake", ["floor pooling", "transposed fc6", "crop moved by one"])
+def test_negative_controls(mistake):
+    assert compare("fcn8s", (97, 131), mistake=mistake)["score"] > 1e-3
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "deconv"])
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (97, 131)])
+def test_same_padding_is_interpolation_by_the_stride(size, upsample):
+    """Without the wide padding: upsampled by the exact factor, its border continued, cut to size."""
+    backbone, head = build("fcn8s", padding="same", upsample=upsample)
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
+
+    def up(x, factor, size):
+        x = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
+        return x[..., : size[0], : size[1]]
+
+    with torch.no_grad():
+        features = backbone(image)
+        levels = reference.backbone(image, parameters(backbone), pad=1)
+        score = [score(levels[name]) for score, name in zip(head.score, CHANNELS, strict=True)]
+        fused = up(score[2], 2, score[1].shape[2:]) + score[1]
+        fused = up(fused, 2, score[0].shape[2:]) + score[0]
+        assert relative_error(features[2], levels["fc7"]) < 1e-10
+        assert relative_error(head(features), up(fused, 8, size)) < 1e-10

@@ -1,0 +1,111 @@
+"""What the tools share: options of a config, and errors in one line.
+
+Nothing heavy is imported at the top, so that --help and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of mmseg's own tools that train.py and test.py have in common."""
+    parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="override settings of the config, e.g. train_cfg.max_iters=100 "
+        "model.decode_head.upsample=deconv 'key=[a,b]'",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes were started; dist_train.sh and slurm_train.sh set it",
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace):  # -> mmengine.Config
+    """Read ``args.config`` and apply the options of ``add_run_options``."""
+    # Before mmseg: registers our parts and makes the host importable.
+    import fcn_plugin  # noqa: F401
+    from mmengine.config import Config, DictAction
+
+    from fcn_plugin.errors import UserError
+
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise UserError(f"{args.config}: no such config; the shipped ones are in configs/")
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+        options = parser.parse_args(["--cfg-options", *args.cfg_options]).cfg_options
+        cfg.merge_from_dict(options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    return cfg
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool and exit: 0 on success; else 1 and, for a user's mistake, one line on stderr.
+
+    ``FCN_PLUGIN_TRACEBACK=1`` shows the traceback of such a mistake as well.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get("FCN_PLUGIN_TRACEBACK"):
+            traceback.print_exc()
+        if message is not None:
+            print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def explain(error: Exception) -> str | None:
+    """One line for an error that the user can put right, None for any other.
+
+    By name, not by class: the package may be what failed to import.
+    """
+    text = str(error).strip()
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if "UserError" in names:
+        # A data loader's worker hands its whole traceback over as the message.
+        return re.split(r"\bUserError: ", text)[-1].splitlines()[0]
+    if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
+        return text
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: no such file" if error.filename else text
+    if unknown := re.search(r"(\S+) is not in the (\S+)::(\S+) registry", text):
+        return _unknown_type(*unknown.groups())
+    if "unexpected keyword argument" in text:
+        return f"{text}; check the spelling of this setting in the config"
+    return None
+
+
+def _unknown_type(name: str, scope: str, registry: str) -> str:
+    from mmengine import registry as roots
+
+    known: set[str] = set()
+    for root in vars(roots).values():
+        if isinstance(root, roots.Registry) and root.name.replace("_", " ") == registry.replace(
+            "_", " "
+        ):
+            for part in (root, *root.children.values()):
+                known |= set(part.module_dict)
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+    return f"type={name!r} in the config is not a {registry} known to {scope}; {hint}"

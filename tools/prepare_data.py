@@ -1,0 +1,84 @@
+"""Put a data set under data/, where the configs look for it.
+
+python tools/prepare_data.py shapes
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
+# a command runs.
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that draws a bar on stderr if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def shapes_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("data/shapes"), help="folder to make")
+    parser.add_argument("--train", type=int, default=4000, metavar="N", help="training images")
+    parser.add_argument("--val", type=int, default=500, metavar="N", help="validation images")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+
+
+def shapes(args: argparse.Namespace) -> str:
+    from fcn_plugin.data.shapes import CLASSES, SIZE, write_shapes
+
+    with progress_bar("Drawing shapes") as progress:
+        write_shapes(args.root, args.train, args.val, seed=args.seed, progress=progress)
+    return (
+        f"{args.root}: {args.train} train and {args.val} val images, {SIZE}x{SIZE}, "
+        f"{len(CLASSES)} classes"
+    )
+
+
+# name -> what it prepares, its options, the function that does it and returns the last line
+COMMANDS = {
+    "shapes": ("drawn shapes in VOC's layout, no download", shapes_options, shapes),
+}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
+    for name, (summary, add_options, _) in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=parser.formatter_class,
+        )
+        add_options(command)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status, 0 only on success."""
+    args = parse_args(argv)
+    run = COMMANDS[args.command][2]
+    from fcn_plugin.errors import UserError
+
+    try:
+        print(run(args))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

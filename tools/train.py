@@ -1,0 +1,57 @@
+"""Train a config: tools/train.py configs/fcn8s_vgg16_shapes.py"""
+
+import argparse
+
+from common import add_run_options, load_config, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a segmentor.")
+    parser.add_argument("config", help="config file, e.g. configs/fcn8s_vgg16_voc.py")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from the latest checkpoint of the work dir, or from the one given",
+    )
+    parser.add_argument(
+        "--amp",
+        action="store_true",
+        help="mixed precision: float16 on a GPU, bfloat16 on the CPU",
+    )
+    add_run_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+
+    from mmengine.runner import Runner
+
+    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.errors import UserError
+
+    if args.amp and cfg.optim_wrapper.type != "AmpOptimWrapper":
+        if cfg.optim_wrapper.type != "OptimWrapper":
+            raise UserError(
+                f"--amp works with optim_wrapper.type 'OptimWrapper', not with "
+                f"{cfg.optim_wrapper.type!r}; set the precision in the config"
+            )
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.loss_scale = "dynamic"
+    cfg.resume = args.resume is not None
+    if args.resume not in (None, "auto"):
+        cfg.load_from = args.resume
+
+    check_datasets(cfg, ("train_dataloader", "val_dataloader"))
+    prepare_cpu(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
+
+
+if __name__ == "__main__":
+    run(main)
