@@ -6,10 +6,10 @@
 # Each sets up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # With a compiled mmcv 2.1.0 instead of mmcv-lite:
-#   make test EXTRAS=test,tensorboard && .venv/bin/pip install mmcv==2.1.0
+#   make test EXTRAS=test && .venv/bin/pip install mmcv==2.1.0
 
 PYTHON ?= python3
-EXTRAS ?= lite,test,tensorboard
+EXTRAS ?= lite,test
 TORCH_INDEX ?=
 ARGS ?=
 
@@ -25,7 +25,7 @@ WORK := work_dirs/fcn8s_vgg16_shapes
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
 	$(RUN) tools/train.py $(CONFIG) --work-dir $(WORK)
-	$(RUN) tools/test.py $(CONFIG) "$$(cat $(WORK)/last_checkpoint)" --show-dir $(WORK)/pictures
+	$(RUN) tools/test.py $(CONFIG) $(WORK) --show-dir pictures --show-interval 25
 
 test: $(READY)
 	$(RUN) -m pytest $(ARGS)

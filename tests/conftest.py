@@ -1,4 +1,4 @@
-"""What all tests share: the package registered, few threads, and a reference of its own."""
+"""What all tests share: the package registered, the host's scope, few threads, a fixed seed."""
 
 import pytest
 import torch
@@ -7,10 +7,13 @@ import fcn_plugin  # noqa: F401  # registration, and the host made importable
 
 
 @pytest.fixture(autouse=True, scope="session")
-def two_threads():
+def _environment():
+    from mmengine.registry import init_default_scope
+
     torch.set_num_threads(2)
+    init_default_scope("mmseg")
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def _seeded():
     torch.manual_seed(0)

@@ -93,10 +93,11 @@ class ConfusionMatrixMetric(BaseMetric):
 
     def _save(self, sample: dict) -> None:
         labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+        palette = list(self.dataset_meta["palette"])
         if sample.get("reduce_zero_label"):
-            labels += 1  # back to the data set's own numbers, 0 = other
-        path = self.output_dir / f"{Path(sample['img_path']).stem}.png"
-        save_labels(labels, path, self.dataset_meta["palette"])
+            # Back to the data set's own numbers, 0 = other.
+            labels, palette = labels + 1, [[0, 0, 0], *palette]
+        save_labels(labels, self.output_dir / f"{Path(sample['img_path']).stem}.png", palette)
 
     @staticmethod
     def _refuse_illegal(matrix: Tensor, name: str, classes: int) -> None:

@@ -25,10 +25,13 @@ def frozen_statistics(stage: nn.Module) -> Iterator[None]:
     twice.
     """
     norms = [m for m in stage.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    # Not track_running_stats: with it off BatchNorm saves fewer tensors than the first time.
+    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, batches in kept:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)

@@ -1,0 +1,136 @@
+"""CamVid in SegNet's layout: driving scenes in 11 classes."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from os.path import isfile, join, splitext
+from typing import Any
+
+import mmengine.fileio as fileio
+from mmengine import list_from_file
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from fcn_plugin.errors import UserError
+
+IGNORED = 255
+VOID_LABEL = 11
+
+# class, colour (RGB) of the labels as they are usually shown
+CLASSES = {
+    "sky": [128, 128, 128],
+    "building": [128, 0, 0],
+    "pole": [192, 192, 128],
+    "road": [128, 64, 128],
+    "pavement": [60, 40, 222],
+    "tree": [128, 128, 0],
+    "sign symbol": [192, 128, 128],
+    "fence": [64, 64, 128],
+    "car": [64, 0, 128],
+    "pedestrian": [64, 64, 0],
+    "bicyclist": [0, 128, 192],
+}
+
+
+@DATASETS.register_module()
+class CamVidDataset(BaseSegDataset):
+    """Frames of CamVid, ``train/NAME.png`` with the label ``trainannot/NAME.png``.
+
+    Labels hold 0 to 10 for the classes and 11 for void, which becomes 255 through the host's
+    ``label_map``. Layout and split: the ``CamVid`` folder of SegNet's tutorial.
+
+    Args:
+        data_prefix: ``img_path``, the folder of the frames, and ``seg_map_path``, that of the
+            labels; without the latter (or with None) there are no labels, in ``test_mode`` only.
+        img_suffix: A frame may end in any of these.
+        **kwargs: As for the host's ``BaseSegDataset``. ``ann_file`` lists names without suffix, one
+            a line; without it every frame is taken. ``metainfo=dict(classes=[...])`` chooses some
+            of the classes; the pixels of the others become 255.
+
+    Raises:
+        UserError: a class that CamVid does not have, a folder without frames, a frame missing,
+            there twice, or without its label.
+    """
+
+    METAINFO = {"classes": tuple(CLASSES), "palette": list(CLASSES.values())}
+
+    def __init__(
+        self,
+        data_prefix: dict[str, str | None],
+        img_suffix: str | Sequence[str] = (".png", ".jpg"),
+        **kwargs: Any,
+    ) -> None:
+        given = {key: folder for key, folder in data_prefix.items() if folder is not None}
+        super().__init__(data_prefix=given, img_suffix=img_suffix, **kwargs)
+
+    @classmethod
+    def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
+        """Which label each value of the files stands for, void included.
+
+        Args:
+            new_classes: The classes wanted, in their new order; all if None.
+        """
+        known = list(CLASSES)
+        wanted = known if new_classes is None else list(new_classes)
+        for name in wanted:
+            if name not in CLASSES:
+                near = get_close_matches(str(name), known, n=1)
+                hint = f"write {near[0]!r}" if near else "choose"
+                raise UserError(f"CamVid has no class {name!r}: {hint} from {', '.join(known)}")
+        new = {name: index for index, name in enumerate(wanted)}
+        label_map = {old: new.get(name, IGNORED) for old, name in enumerate(known)}
+        return label_map | {VOID_LABEL: IGNORED}
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """The samples, sorted by name, as the host's pipelines expect them."""
+        img_dir = self.data_prefix.get("img_path", "")
+        ann_dir = self.data_prefix.get("seg_map_path")
+        if ann_dir is None and not self.test_mode:
+            raise UserError(f"{img_dir}: training needs labels; set data_prefix.seg_map_path")
+        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
+        frames = self._files(img_dir, tuple(suffixes))
+        labels = {} if ann_dir is None else self._files(ann_dir, (self.seg_map_suffix,))
+        data_list = []
+        for name in self._names(frames):
+            if name not in frames:
+                remedy = f"unpack CamVid there again or correct {self.ann_file}"
+                raise UserError(
+                    f"{join(img_dir, name)}: no frame {' or '.join(suffixes)}; {remedy}"
+                )
+            sample = {
+                "img_path": frames[name],
+                "label_map": self.label_map,
+                "reduce_zero_label": self.reduce_zero_label,
+                "seg_fields": [],
+            }
+            if ann_dir is not None:
+                if name not in labels:
+                    label = join(ann_dir, name + self.seg_map_suffix)
+                    raise UserError(f"{label}: label missing; add it or remove {frames[name]}")
+                sample["seg_map_path"] = labels[name]
+            data_list.append(sample)
+        return data_list
+
+    def _names(self, frames: dict[str, str]) -> list[str]:
+        if not self.ann_file:
+            return sorted(frames)
+        if not isfile(self.ann_file):
+            raise UserError(f"{self.ann_file}: no such list; correct ann_file or leave it out")
+        lines = list_from_file(self.ann_file, backend_args=self.backend_args)
+        return sorted(line.strip() for line in lines if line.strip())
+
+    def _files(self, folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+        """The files of a folder by their names without suffix."""
+        remedy = "unpack CamVid there or correct data_root and data_prefix"
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            raise UserError(f"{folder}: no such folder; {remedy}")
+        files: dict[str, str] = {}
+        for file in fileio.list_dir_or_file(
+            folder, list_dir=False, suffix=suffixes, backend_args=self.backend_args
+        ):
+            name = splitext(file)[0]
+            if name in files:
+                raise UserError(f"{join(folder, file)}: {files[name]} is there too; remove one")
+            files[name] = join(folder, file)
+        if not files:
+            raise UserError(f"{folder}: no file ends in {' or '.join(suffixes)}; {remedy}")
+        return files

@@ -1,0 +1,210 @@
+"""Loading images and labels, with every doubt about a file cleared at once.
+
+The host's loaders fill the missing part of a truncated JPEG with grey (OpenCV before 5), turn label
+values above 255 into others, and leave a value that is no class to fail in the loss. These two take
+their place in a pipeline and raise one `UserError` that names the file.
+"""
+
+import io
+from functools import cache
+from typing import Any
+
+import cv2
+import mmengine.fileio as fileio
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import TRANSFORMS
+from PIL import Image, ImageOps
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
+
+IGNORED = 255
+MAX_LISTED = 8
+
+# Pillow's modes of one channel: indices in a label, grey in an image.
+WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
+INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
+# Pillow stretches grey PNGs of two and four bits to 0..255; the indices are these fractions of it.
+STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
+
+
+def _decode(path: str, kind: str, backend_args: dict | None) -> tuple[Image.Image, str]:
+    """The whole picture in a file, decoded, and how its pixels were stored (Pillow's raw mode)."""
+    try:
+        content = fileio.get(path, backend_args=backend_args)
+    except FileNotFoundError:
+        remedy = "add the file, or take its name out of the data set's list"
+        raise UserError(f"{path}: no such {kind}; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
+    try:
+        image = Image.open(io.BytesIO(content))
+        raw_mode = str(image.tile[0][3]) if image.tile else image.mode
+        image.load()
+    # What a decoder raises on arbitrary bytes is not documented: OSError, SyntaxError, struct.error
+    # and more have been seen.
+    except Exception as error:
+        if not content:
+            reason = "the file is empty"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            reason = "no image format is recognised in it"
+        else:
+            reason = str(error)
+        remedy = "copy, download or unpack it again"
+        raise UserError(f"{path}: damaged {kind}, {reason}; {remedy}") from error
+    return image, raw_mode
+
+
+# The host's inferencer looks in a test pipeline for a step of the name "LoadImageFromFile", to put
+# its own in its place. With _scope_="fcn_plugin" beside it, that name is this loader.
+@SCOPED_TRANSFORMS.register_module(name="LoadImageFromFile")
+@TRANSFORMS.register_module()
+class LoadCheckedImage(LoadImageFromFile):
+    """Load ``img_path`` as BGR, 8 bits: in place of the host's ``LoadImageFromFile``.
+
+    Adds ``img`` [H, W, 3] uint8, ``img_shape`` and ``ori_shape`` (H, W). Turned upright by its EXIF
+    orientation, as the host does; grey, palette, CMYK and 16-bit pictures are converted, and
+    transparency is dropped.
+
+    Args:
+        backend_args: Where files are read from, as for the host's.
+
+    Raises:
+        UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
+    """
+
+    def __init__(self, backend_args: dict | None = None) -> None:
+        super().__init__(imdecode_backend="pillow", backend_args=backend_args)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the keys named above to ``results``."""
+        path = results["img_path"]
+        image, _ = _decode(path, "image", self.backend_args)
+        image = ImageOps.exif_transpose(image)
+        if image.mode in WIDE_MODES:
+            image = _narrowed(image, path)
+        elif image.mode == "F":
+            raise UserError(f"{path}: an image of floating-point numbers; save it with 8 bits")
+        elif image.mode == "P":
+            # By way of RGBA, or Pillow warns of a transparency that is dropped.
+            image = image.convert("RGBA")
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        results["img"] = cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
+        results["img_shape"] = results["ori_shape"] = (image.height, image.width)
+        return results
+
+
+def _narrowed(image: Image.Image, path: str) -> Image.Image:
+    """A 16-bit grey picture with its upper 8 bits, which is how OpenCV reads it too."""
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() >= 1 << 16:
+        raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+@TRANSFORMS.register_module()
+class LoadCheckedLabel(LoadAnnotations):
+    """Load ``seg_map_path`` as class indices: in place of the host's ``LoadAnnotations``.
+
+    Adds ``gt_seg_map`` [H, W] uint8 and its name to ``seg_fields``: the values of the file after
+    the data set's ``reduce_zero_label`` and ``label_map``, all below ``num_classes`` or 255. A
+    sample without ``seg_map_path``, from a data set without labels, passes as it is.
+
+    Args:
+        num_classes: As in the decode head, at most 255.
+        backend_args: Where files are read from, as for the host's.
+
+    Raises:
+        UserError: the file is missing, truncated, in colour, not of its image's size, or holds a
+            value that is no class.
+    """
+
+    def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
+        super().__init__(backend_args=backend_args)
+        if not 1 <= num_classes <= IGNORED:
+            raise UserError(f"LoadCheckedLabel: num_classes={num_classes}; give 1 to {IGNORED}")
+        self.num_classes = num_classes
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the keys named above to ``results``."""
+        path = results.get("seg_map_path")
+        if path is None:
+            return results
+        image, raw_mode = _decode(path, "label", self.backend_args)
+        self._check_size(path, image, results)
+        stored = _indices(path, image, raw_mode)
+        label_map = results.get("label_map") or {}
+        meaning = _meaning(bool(results.get("reduce_zero_label")), tuple(label_map.items()))
+        self._check_values(path, stored, meaning)
+        results["gt_seg_map"] = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+    def _check_size(self, path: str, image: Image.Image, results: dict[str, Any]) -> None:
+        # Not img_shape: test pipelines resize the image before they load the label.
+        height, width = results.get("ori_shape", (image.height, image.width))[:2]
+        if image.size != (width, height):
+            found, wanted = f"{image.width}x{image.height}", f"{width}x{height}"
+            remedy = "use the label made for this image"
+            raise UserError(f"{path}: label of {found} for an image of {wanted}; {remedy}")
+
+    def _check_values(self, path: str, stored: np.ndarray, meaning: np.ndarray) -> None:
+        allowed = (meaning < self.num_classes) | (meaning == IGNORED)
+        values, counts = _count(stored)
+        inside = (values >= 0) & (values < len(allowed))
+        wrong = ~inside | ~allowed[np.where(inside, values, 0)]
+        values, counts = values[wrong], counts[wrong]
+        if len(values) == 0:
+            return
+        listed = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
+        more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+        raise UserError(
+            f"{path}: label values {', '.join(listed[:MAX_LISTED])}{more}, but with "
+            f"num_classes={self.num_classes} only {_ranges(allowed)} can be; "
+            "correct the file or num_classes"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_classes={self.num_classes})"
+
+
+def _indices(path: str, image: Image.Image, raw_mode: str) -> np.ndarray:
+    """The values [H, W] stored in a label: uint8, or wider where the file is."""
+    if image.mode not in INDEX_MODES:
+        remedy = "save the class indices as one channel (grey or palette)"
+        raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")
+    stored = np.asarray(image)
+    if stored.dtype == bool:
+        return stored.astype(np.uint8)
+    return stored // STRETCHED[raw_mode] if raw_mode in STRETCHED else stored
+
+
+def _count(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values and how often they occur; quick for uint8, where it is always done."""
+    if stored.dtype != np.uint8:
+        return np.unique(stored, return_counts=True)
+    counts = cv2.calcHist([stored], [0], None, [256], [0, 256]).ravel().astype(int)
+    (values,) = np.nonzero(counts)
+    return values, counts[values]
+
+
+@cache
+def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """The label [256] uint8 that each stored value stands for, in the host's order of steps."""
+    meaning = np.arange(256)
+    if reduce_zero_label:
+        meaning = np.where((meaning == 0) | (meaning == IGNORED), IGNORED, meaning - 1)
+    mapped = meaning.copy()
+    for old, new in label_map:
+        mapped[meaning == old] = new
+    return mapped.astype(np.uint8)
+
+
+def _ranges(allowed: np.ndarray) -> str:
+    """The true places of a mask in words, such as ``0-20, 255``."""
+    (values,) = np.nonzero(allowed)
+    runs = np.split(values, np.nonzero(np.diff(values) > 1)[0] + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

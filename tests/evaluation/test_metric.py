@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from mmengine import dist
+from mmseg.registry import METRICS
+from PIL import Image
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+
+CLASSES = ("a", "b", "c")
+PALETTE = [[0, 0, 0], [10, 20, 30], [40, 50, 60]]
+
+
+def sample(truth, prediction, name="x.jpg", **meta) -> dict:
+    return dict(
+        gt_sem_seg=dict(data=torch.as_tensor(truth)[None]),
+        pred_sem_seg=dict(data=torch.as_tensor(prediction)[None]),
+        img_path=name,
+        **meta,
+    )
+
+
+def random_samples(count: int) -> list[dict]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        sample(*torch.randint(0, 3, (2, 8, 9), generator=generator), name=f"{i}.jpg")
+        for i in range(count)
+    ]
+
+
+def metric(**settings) -> ConfusionMatrixMetric:
+    made = METRICS.build(dict(type="ConfusionMatrixMetric", **settings))
+    made.dataset_meta = dict(classes=CLASSES, palette=PALETTE)
+    return made
+
+
+def test_scores_in_percent_unrounded():
+    made = metric()
+    made.process({}, [sample([[0, 0, 1, 255]], [[0, 1, 1, 2]])])
+    scores = made.evaluate(1)
+    assert set(scores) == {"aAcc", "mAcc", "mIoU", "fwIoU"}
+    assert scores["aAcc"] == pytest.approx(200 / 3, rel=1e-15)
+    assert scores["mAcc"] == pytest.approx(75, rel=1e-15)
+    assert scores["mIoU"] == pytest.approx(50, rel=1e-15)
+
+
+def test_mits_score():
+    made = metric(absent="zero", prefix="mit")
+    made.process({}, [sample([[0, 0, 1, 255]], [[0, 1, 1, 2]])])
+    scores = made.evaluate(1)
+    assert scores["mit/mIoU"] == pytest.approx(100 / 3)
+    assert scores["mit/score"] == pytest.approx((scores["mit/aAcc"] + scores["mit/mIoU"]) / 2)
+
+
+def test_a_second_evaluation_starts_anew():
+    made = metric()
+    made.process({}, random_samples(3))
+    first = made.evaluate(3)
+    made.process({}, random_samples(3))
+    assert made.evaluate(3) == first
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 7])
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_repeated_samples_count_once(monkeypatch, world, count):
+    """Samples dealt out as MMEngine's sampler does, the last round filled from the start."""
+    samples = random_samples(count)
+    whole = metric()
+    whole.process({}, samples)
+    expected = whole.evaluate(count)
+
+    rounds = -(-count // world)
+    dealt = [samples[i % count] for i in range(rounds * world)]
+    ranks = [metric() for _ in range(world)]
+    for rank, made in enumerate(ranks):
+        made.process({}, dealt[rank::world])
+    monkeypatch.setattr(dist, "get_world_size", lambda: world)
+    monkeypatch.setattr(dist, "all_gather", lambda x: [x] * world)
+    parts = []
+    monkeypatch.setattr(dist, "all_reduce", lambda matrix: parts.append(matrix.clone()))
+    for rank, made in enumerate(ranks):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        made.evaluate(count)
+    total = sum(parts)[:-1, :-1].numpy()
+    assert total.sum() == count * 8 * 9
+    assert whole.compute_metrics([total]) == expected
+
+
+def test_another_way_of_dealing_is_refused(monkeypatch):
+    made = metric()
+    made.process({}, random_samples(4))
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather", lambda x: [x, x])
+    with pytest.raises(UserError, match="DefaultSampler"):
+        made.evaluate(5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (sample([[0, 7]], [[0, 0]], "bad.jpg"), "bad.jpg: 1 pixels of its label"),
+        (sample([[0, 0]], [[0, 7]], "bad.jpg"), "bad.jpg: 1 pixels are predicted outside"),
+        (sample([[0, 0]], [[0]], "bad.jpg"), r"bad.jpg: label is \(1, 2\), prediction \(1, 1\)"),
+        ({k: v for k, v in sample([[0]], [[0]], "bad.jpg").items() if k != "gt_sem_seg"}, "no label"),
+    ],
+)
+def test_what_cannot_be_scored(wrong, message):
+    with pytest.raises(UserError, match=message):
+        metric().process({}, [wrong])
+
+
+def test_predictions_are_written_as_label_pngs(tmp_path):
+    made = metric(output_dir=tmp_path / "out", format_only=True)
+    only = sample([[0, 0]], [[1, 2]], "some/dir/name.jpg")
+    del only["gt_sem_seg"]
+    made.process({}, [only])
+    assert made.evaluate(1) == {}
+    image = Image.open(tmp_path / "out" / "name.png")
+    assert image.mode == "P"
+    assert np.asarray(image).tolist() == [[1, 2]]
+    assert image.convert("RGB").getpixel((1, 0)) == tuple(PALETTE[2])
+
+
+def test_ade20k_is_written_in_its_own_numbers(tmp_path):
+    made = metric(output_dir=tmp_path)
+    made.process({}, [sample([[0, 0]], [[1, 2]], "n.jpg", reduce_zero_label=True)])
+    image = Image.open(tmp_path / "n.png")
+    assert np.asarray(image).tolist() == [[2, 3]]
+    assert image.convert("RGB").getpixel((1, 0)) == tuple(PALETTE[2])
+
+
+def test_the_table_by_class(caplog):
+    from mmengine.logging import MMLogger
+
+    made = metric()
+    made.process({}, [sample([[0, 0, 1, 255]], [[0, 1, 1, 2]])])
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        made.evaluate(1)
+    finally:
+        logger.removeHandler(caplog.handler)
+    rows = {line.split("|")[1].strip(): line for line in caplog.text.splitlines() if "|" in line}
+    assert "50.00" in rows["a"] and "66.67" in rows["a"]
+    assert rows["c"].count("-") >= 2  # no pixels to judge by
+
+
+def test_wrong_settings():
+    with pytest.raises(ValueError, match="absent must be one of"):
+        metric(absent="ignore")
+    with pytest.raises(ValueError, match="needs an output_dir"):
+        metric(format_only=True)

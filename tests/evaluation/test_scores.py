@@ -1,0 +1,99 @@
+import doctest
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fcn_plugin.evaluation import scores as module
+from fcn_plugin.evaluation.scores import confusion_matrix, scores
+
+WORKED_TRUTH = torch.tensor([[0] * 4, [1] * 4, [2] * 4, [3] * 4])
+WORKED_PREDICTION = torch.tensor([[1, 0, 0, 0], [1, 3, 0, 1], [2, 2, 2, 3], [3, 1, 0, 0]])
+
+
+def count(truth, prediction, classes, ignore=255) -> np.ndarray:
+    return confusion_matrix(truth, prediction, classes, ignore)[:-1, :-1].numpy()
+
+
+def test_docstring_examples_hold():
+    found = doctest.testmod(module)
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_worked_example():
+    found = scores(count(WORKED_TRUTH, WORKED_PREDICTION, 4))
+    np.testing.assert_allclose(found.class_iu, [3 / 7, 2 / 6, 3 / 4, 1 / 6], rtol=1e-15)
+    assert found.mean_iu == pytest.approx((3 / 7 + 2 / 6 + 3 / 4 + 1 / 6) / 4, rel=1e-15)
+    assert round(found.mean_iu, 3) == 0.420
+    assert found.pixel_accuracy == 9 / 16
+    assert found.mean_accuracy == 9 / 16
+    # Four pixels of each class, so weighting by frequency changes nothing.
+    assert found.frequency_weighted_iu == pytest.approx(found.mean_iu, rel=1e-15)
+
+
+def test_random_labels_against_a_plain_count():
+    generator = np.random.default_rng(0)
+    truth, prediction = generator.integers(0, 7, (2, 5000))
+    truth[:500] = 255
+    matrix = count(torch.from_numpy(truth), torch.from_numpy(prediction), 7)
+    plain = np.zeros((7, 7), np.int64)
+    for t, p in zip(truth, prediction, strict=True):
+        if t != 255:
+            plain[t, p] += 1
+    assert (matrix == plain).all()
+    found = scores(matrix)
+    ius = [
+        plain[c, c] / (plain[c].sum() + plain[:, c].sum() - plain[c, c]) for c in range(7)
+    ]
+    assert found.mean_iu == pytest.approx(np.mean(ius), rel=1e-12)
+    assert found.frequency_weighted_iu == pytest.approx(
+        np.dot(plain.sum(1) / plain.sum(), ius), rel=1e-12
+    )
+
+
+def test_absent_classes():
+    """Class 1 neither occurs nor is predicted, class 2 is predicted only: it scores 0."""
+    matrix = np.array([[8, 0, 2], [0, 0, 0], [0, 0, 0]], dtype=np.int64)
+    voc, mit = scores(matrix, "skip"), scores(matrix, "zero")
+    assert voc.mean_iu == pytest.approx((0.8 + 0) / 2)
+    assert mit.mean_iu == pytest.approx(0.8 / 3)
+    assert voc.mean_accuracy == pytest.approx(0.8)
+    assert np.isnan(voc.class_iu[1])
+    assert voc.frequency_weighted_iu == pytest.approx(0.8)
+
+
+def test_mits_demonstration():
+    """15 of 150 classes occur and every pixel is right: mean IoU 0.1, pixel accuracy 100 %."""
+    matrix = np.zeros((150, 150), np.int64)
+    np.fill_diagonal(matrix[:15, :15], 1000)
+    assert scores(matrix, "zero").mean_iu == pytest.approx(0.1, rel=1e-15)
+    assert scores(matrix, "zero").pixel_accuracy == 1
+
+
+def test_labels_outside_the_classes_are_set_apart():
+    truth = torch.tensor([0, 1, 7, -1, 255], dtype=torch.int64)
+    prediction = torch.tensor([0, 9, 0, 0, 9], dtype=torch.int64)
+    matrix = confusion_matrix(truth, prediction, 3, 255)
+    assert matrix[3].sum() == 2
+    assert matrix[:, 3].sum() == 1
+    assert matrix.sum() == 4
+
+
+def test_counts_beyond_single_precision():
+    """2^24 + 1 is where counting in float32 stops."""
+    big = 2**40
+    matrix = np.array([[big + 1, 1], [0, big]], dtype=np.int64)
+    assert scores(matrix).pixel_accuracy == (2 * big + 1) / (2 * big + 2)
+    with pytest.raises(TypeError, match="int64"):
+        scores(matrix.astype(np.float32))
+
+
+def test_an_empty_matrix_has_no_score():
+    found = scores(np.zeros((3, 3), np.int64))
+    assert math.isnan(found.mean_iu) and math.isnan(found.pixel_accuracy)
+
+
+def test_unknown_rule():
+    with pytest.raises(ValueError, match="absent must be one of"):
+        scores(np.eye(2, dtype=np.int64), "ignore")

@@ -1,0 +1,314 @@
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch.nn import functional
+
+from fcn_plugin.models import SkipFusionHead
+from fcn_plugin.models.features import Features
+
+CLASSES = 4
+
+
+def head(channels=(4, 5, 6), **settings) -> SkipFusionHead:
+    made = SkipFusionHead(
+        **{"in_channels": channels, "in_index": range(len(channels)), "num_classes": CLASSES}
+        | settings
+    )
+    made.init_weights()
+    for score in made.score:
+        torch.nn.init.normal_(score.weight)
+    return made
+
+
+def features(size, strides, channels=(4, 5, 6)):
+    """What a host's backbone returns: a plain tuple, sizes rounded up."""
+    return tuple(
+        torch.randn(2, c, *(-(-side // stride) for side in size))
+        for c, stride in zip(channels, strides, strict=True)
+    )
+
+
+def samples(size, label=None) -> list[SegDataSample]:
+    made = []
+    for _ in range(2):
+        data = torch.randint(0, CLASSES, (1, *size)) if label is None else label.clone()
+        sample = SegDataSample(gt_sem_seg=PixelData(data=data))
+        sample.set_metainfo(dict(img_shape=size, ori_shape=size, pad_shape=size))
+        made.append(sample)
+    return made
+
+
+STRIDES = {
+    "rising": (8, 16, 32),
+    "equal (dilated)": (8, 8, 8),
+    "partly equal": (4, 8, 8),
+    "fine": (2, 4, 8),
+    "one wide step": (4, 32, 32),
+}
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "nearest"])
+@pytest.mark.parametrize("strides", STRIDES.values(), ids=STRIDES)
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (97, 131)])
+def test_any_strides_and_sizes(size, strides, upsample):
+    fused = head(upsample=upsample)
+    assert fused(features(size, strides), size).shape == (2, CLASSES, *size)
+    losses = fused.loss(features(size, strides), samples(size), {})
+    assert torch.isfinite(losses["loss_ce"])
+    metas = [sample.metainfo for sample in samples(size)]
+    assert fused.predict(features(size, strides), metas, {}).shape == (2, CLASSES, *size)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5, 7])
+def test_any_number_of_levels(levels):
+    channels = (3,) * levels
+    inputs = features((64, 64), [2**i for i in range(levels)], channels)
+    assert head(channels)(inputs, (64, 64)).shape == (2, CLASSES, 64, 64)
+
+
+def test_one_level_may_be_given_as_numbers():
+    single = SkipFusionHead(in_channels=6, in_index=2, num_classes=CLASSES)
+    inputs = features((64, 64), (8, 16, 32))
+    assert single(inputs, (64, 64)).shape == (2, CLASSES, 64, 64)
+
+
+def test_levels_are_chosen_by_index_finest_first():
+    """A backbone that returns its coarsest level first."""
+    fused = head(in_index=(2, 1, 0))
+    fine_first = features((64, 64), (8, 16, 32))
+    same = head()
+    same.load_state_dict(fused.state_dict())
+    assert torch.equal(fused(fine_first[::-1], (64, 64)), same(fine_first, (64, 64)))
+
+
+def test_bilinear_on_an_unknown_backbone_is_the_hosts_resize():
+    fused = head().double()
+    inputs = [level.double() for level in features((97, 131), (8, 16, 32))]
+    scores = [score(level) for score, level in zip(fused.score, inputs, strict=True)]
+
+    def resize(x, size):
+        return functional.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    expected = resize(scores[2], scores[1].shape[2:]) + scores[1]
+    expected = resize(expected, scores[0].shape[2:]) + scores[0]
+    torch.testing.assert_close(
+        fused(inputs, (97, 131)), resize(expected, (97, 131)), rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 131)])
+def test_deconv_starts_as_bilinear_by_the_stride(size):
+    learned = head(upsample="deconv", strides=(4, 8, 16)).double()
+    inputs = [level.double() for level in features(size, (4, 8, 16))]
+    scores = [score(level) for score, level in zip(learned.score, inputs, strict=True)]
+
+    def up(x, factor, size):
+        x = functional.interpolate(x, scale_factor=factor, mode="bilinear")
+        return x[..., : size[0], : size[1]]
+
+    expected = up(scores[2], 2, scores[1].shape[2:]) + scores[1]
+    expected = up(expected, 2, scores[0].shape[2:]) + scores[0]
+    torch.testing.assert_close(learned(inputs, size), up(expected, 4, size), rtol=0, atol=1e-10)
+
+
+def test_deconv_learns():
+    learned = head(upsample="deconv")
+    learned.loss(features((64, 64), (8, 16, 32)), samples((64, 64)), {})["loss_ce"].backward()
+    assert all(up.deconv.weight.grad.abs().sum() > 0 for up in learned.upscore)
+
+
+def test_deconv_of_another_stride_names_the_remedy():
+    with pytest.raises(ValueError, match=r"strides=\(...\)"):
+        head(upsample="deconv")(features((97, 97), (8, 8, 8)), (97, 97))
+    learned = head(upsample="deconv", strides=(8, 8, 8))
+    assert learned(features((97, 97), (8, 8, 8)), (97, 97)).shape == (2, CLASSES, 97, 97)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(in_index=(0, 1)), "must name the same levels"),
+        (dict(in_channels=(), in_index=()), "at least one"),
+        (dict(upsample="cubic"), "upsample 'cubic'"),
+        (dict(strides=(8, 16)), "one for each of 3 levels"),
+        (dict(strides=(8, 12, 32)), "multiples of each other"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        head(**settings)
+
+
+def test_features_other_than_promised():
+    with pytest.raises(ValueError, match=r"set in_channels=\(4, 9, 6\)"):
+        head()(features((64, 64), (8, 16, 32), (4, 9, 6)))
+    with pytest.raises(ValueError, match="returns only 2 levels"):
+        head()(features((64, 64), (8, 16, 32))[:2])
+
+
+def test_label_of_another_size_than_the_image():
+    known = Features(features((64, 64), (8, 16, 32)), [None] * 3, (64, 64), False)
+    plain = head()
+    with pytest.raises(ValueError, match="labels must be transformed together"):
+        plain.loss(
+            Features(known, _vgg_maps(), (64, 64), False), samples((32, 32)), {}
+        )
+
+
+def _vgg_maps():
+    from fcn_plugin.models import ConvolutionalizedVGG
+
+    return ConvolutionalizedVGG(base_channels=1, fc_channels=1).maps
+
+
+def test_score_layers_start_at_zero():
+    made = SkipFusionHead((4, 5, 6), (0, 1, 2), CLASSES)
+    for score in made.score:
+        torch.nn.init.normal_(score.weight)
+    made.init_weights()
+    assert made(features((64, 64), (8, 16, 32)), (64, 64)).abs().max() == 0
+
+
+def test_loss_is_averaged_over_valid_pixels():
+    fused = head()
+    inputs = features((64, 64), (8, 16, 32))
+    label = torch.full((1, 64, 64), 255)
+    label[:, 10:20, 10:20] = 1
+    loss = fused.loss(inputs, samples((64, 64), label), {})["loss_ce"]
+    expected = functional.cross_entropy(
+        fused(inputs, (64, 64)), label.expand(2, 64, 64), ignore_index=255
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+def test_nothing_but_void_is_no_loss():
+    fused = head()
+    label = torch.full((1, 64, 64), 255)
+    loss = fused.loss(features((64, 64), (8, 16, 32)), samples((64, 64), label), {})["loss_ce"]
+    loss.backward()
+    assert loss == 0
+    assert all(torch.isfinite(p.grad).all() for p in fused.parameters())
+
+
+def test_several_losses():
+    losses = head(
+        loss_decode=[
+            dict(type="CrossEntropyLoss", loss_name="loss_ce", avg_non_ignore=True),
+            dict(type="DiceLoss", loss_name="loss_dice"),
+        ]
+    ).loss(features((64, 64), (8, 16, 32)), samples((64, 64)), {})
+    assert {"loss_ce", "loss_dice", "acc_seg"} <= set(losses)
+
+
+def test_one_output_channel_for_two_classes():
+    binary = head(
+        num_classes=2,
+        out_channels=1,
+        threshold=0.5,
+        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=True),
+    )
+    assert binary(features((64, 64), (8, 16, 32)), (64, 64)).shape == (2, 1, 64, 64)
+
+
+PREPROCESSOR = dict(type="SegDataPreProcessor", size=(64, 64))
+HOST_BACKBONES = {
+    "ResNet-18": (
+        dict(type="ResNet", depth=18, base_channels=8),
+        (8, 16, 32, 64),
+        (0, 1, 2, 3),
+    ),
+    "ResNetV1c-18 dilated": (
+        dict(
+            type="ResNetV1c",
+            depth=18,
+            base_channels=8,
+            stem_channels=8,
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4),
+        ),
+        (16, 32, 64),
+        (1, 2, 3),
+    ),
+    "MobileNetV2": (
+        dict(type="MobileNetV2", widen_factor=0.1, out_indices=(1, 2, 4, 6)),
+        (8, 8, 16, 32),
+        (0, 1, 2, 3),
+    ),
+    "UNet, coarse first": (
+        dict(type="UNet", base_channels=4),
+        (4, 8, 16, 32, 64),
+        (4, 3, 2, 1, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOST_BACKBONES)
+def test_under_the_hosts_backbones(name):
+    backbone, channels, in_index = HOST_BACKBONES[name]
+    model = MODELS.build(
+        ConfigDict(
+            type="EncoderDecoder",
+            data_preprocessor=PREPROCESSOR,
+            backbone=backbone,
+            decode_head=dict(
+                type="SkipFusionHead", in_channels=channels, in_index=in_index, num_classes=CLASSES
+            ),
+            test_cfg=dict(mode="whole"),
+        )
+    )
+    model.init_weights()
+    size = (64, 96)
+    losses = model.loss(torch.randn(2, 3, *size), samples(size))
+    sum(loss for name, loss in losses.items() if "loss" in name).backward()
+    predictions = model.eval().predict(torch.randn(2, 3, *size), samples(size))
+    assert predictions[0].pred_sem_seg.data.shape == (1, *size)
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("test_cfg", [
+    dict(mode="whole"),
+    dict(mode="slide", crop_size=(48, 48), stride=(32, 32)),
+])
+def test_the_whole_segmentor(padding, test_cfg):
+    """With an auxiliary head of ours and one of the host's."""
+    model = MODELS.build(
+        ConfigDict(
+            type="EncoderDecoder",
+            data_preprocessor=PREPROCESSOR,
+            backbone=dict(
+                type="ConvolutionalizedVGG",
+                depth=11,
+                padding=padding,
+                base_channels=4,
+                fc_channels=8,
+            ),
+            decode_head=dict(
+                type="SkipFusionHead",
+                in_channels=(16, 32, 8),
+                in_index=(0, 1, 2),
+                num_classes=CLASSES,
+            ),
+            auxiliary_head=[
+                dict(type="SkipFusionHead", in_channels=32, in_index=1, num_classes=CLASSES),
+                dict(
+                    type="FCNHead",
+                    in_channels=32,
+                    in_index=1,
+                    channels=8,
+                    num_convs=1,
+                    num_classes=CLASSES,
+                ),
+            ],
+            test_cfg=test_cfg,
+        )
+    )
+    model.init_weights()
+    size = (75, 101)
+    losses = model.loss(torch.randn(2, 3, *size), samples(size))
+    assert {"decode.loss_ce", "aux_0.loss_ce", "aux_1.loss_ce", "decode.acc_seg"} <= set(losses)
+    predictions = model.eval().predict(torch.randn(2, 3, *size), samples(size))
+    assert predictions[0].pred_sem_seg.data.shape == (1, *size)
+    assert model(torch.randn(2, 3, *size), mode="tensor").shape == (2, CLASSES, *size)
