@@ -25,7 +25,7 @@ WORK := work_dirs/fcn8s_vgg16_shapes
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
 	$(RUN) tools/train.py $(CONFIG) --work-dir $(WORK)
-	$(RUN) tools/test.py $(CONFIG) $(WORK) --show-dir pictures --show-interval 25
+	$(RUN) tools/test.py $(CONFIG) $(WORK) --show-dir $(WORK)/pictures --show-interval 25
 
 test: $(READY)
 	$(RUN) -m pytest $(ARGS)

@@ -1,6 +1,6 @@
 """Skip fusion on a ResNet-50: strides 8, 16 and 32 of a backbone that is not dilated.
 
-    python tools/train.py configs/fcn8s_r50_voc.py
+python tools/train.py configs/fcn8s_r50_voc.py
 """
 
 _base_ = "fcn8s_vgg16_voc.py"

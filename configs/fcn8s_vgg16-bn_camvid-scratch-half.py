@@ -1,6 +1,6 @@
 """As fcn8s_vgg16-bn_camvid-scratch.py at half the resolution, for two CPU cores and an hour.
 
-    python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch-half.py
+python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch-half.py
 """
 
 _base_ = "fcn8s_vgg16-bn_camvid-scratch.py"

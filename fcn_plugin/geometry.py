@@ -91,7 +91,7 @@ def stack_size(layers: Iterable[Layer], size: int) -> int:
 
 
 def crop_offset(of: AxisMap, to: AxisMap) -> int:
-    """The first pixel of grid ``to`` at which grid ``of`` begins; negative if ``of`` begins earlier.
+    """The pixel of grid ``to`` at which grid ``of`` begins; negative if that is before its first.
 
     Caffe's Crop layer. Both grids are given in the same image and must have the same scale and
     lie whole pixels apart.

@@ -1,4 +1,4 @@
-"""The published FCN-8s, 16s and 32s on VGG16, plainly: layer by layer from the table in Caffe's net.py.
+"""The published FCN-8s, 16s and 32s on VGG16, layer by layer from the table in Caffe's net.py.
 
 Independent of the package: it imports nothing of it, takes its parameters by the names of the
 Caffe files and its crops from the publication. ``mistake`` undoes one point on purpose.
@@ -58,7 +58,7 @@ def head(
     size: tuple[int, int],
     mistake: str = "",
 ) -> dict[str, Tensor]:
-    """FCN-32s, 16s or 8s by which of ``scores`` (level -> weight, bias) there are; reference crops."""
+    """FCN-32s, 16s or 8s, by the levels in ``scores`` (level -> weight, bias); published crops."""
     moved = 1 if mistake == "crop moved by one" else 0
     at = {name: functional.conv2d(levels[name], *params) for name, params in scores.items()}
     out = {"score_fr": at["fc7"]}

@@ -17,7 +17,9 @@ def vgg(stages: int) -> list[Layer]:
     convs = (2, 2, 3, 3, 3)
     layers = []
     for stage in range(stages):
-        layers += [Layer(3, padding=100 if stage == conv == 0 else 1) for conv in range(convs[stage])]
+        layers += [
+            Layer(3, padding=100 if stage == conv == 0 else 1) for conv in range(convs[stage])
+        ]
         layers.append(POOL)
     return layers
 

@@ -37,9 +37,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace):  # -> mmengine.Config
     """Read ``args.config`` and apply the options of ``add_run_options``."""
     # Before mmseg: registers our parts and makes the host importable.
-    import fcn_plugin  # noqa: F401
     from mmengine.config import Config, DictAction
 
+    import fcn_plugin  # noqa: F401
     from fcn_plugin.errors import UserError
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--out", metavar="DIR", help="write predictions as label PNGs here")
     parser.add_argument(
-        "--show-dir", metavar="DIR", help="write pictures here, truth beside prediction"
+        "--show-dir", metavar="DIR", help="write pictures here: input, truth, prediction"
     )
     parser.add_argument(
         "--show-interval", type=int, default=1, metavar="N", help="one picture of every N images"
@@ -43,9 +43,8 @@ def main() -> None:
     if args.out:
         cfg.test_evaluator.output_dir = args.out
     if args.show_dir:
-        hook = cfg.default_hooks.setdefault("visualization", dict(type="SegVisualizationHook"))
-        hook.update(draw=True, interval=args.show_interval)
-        cfg.visualizer.save_dir = args.show_dir
+        pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
+        cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
 
     check_datasets(cfg, ("test_dataloader",))
     prepare_cpu(cfg)

@@ -51,7 +51,7 @@ class ConfusionMatrixMetric(BaseMetric):
         if format_only and output_dir is None:
             raise ValueError("ConfusionMatrixMetric: format_only needs an output_dir")
         self.absent = absent
-        self.output_dir = output_dir and Path(output_dir)
+        self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only
         self.ignore_index = ignore_index
         self._forget()
@@ -66,8 +66,8 @@ class ConfusionMatrixMetric(BaseMetric):
         """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, 1 x H x W integers."""
         for sample in data_samples:
             name = sample.get("img_path", "an image without img_path")
-            if self.output_dir:
-                self._save(sample)
+            if self.output_dir is not None:
+                self._save(sample, self.output_dir)
             self._samples += 1
             if self.format_only:
                 continue
@@ -91,13 +91,13 @@ class ConfusionMatrixMetric(BaseMetric):
                 self._counted = self._last if self._counted is None else self._counted + self._last
             self._last = matrix
 
-    def _save(self, sample: dict) -> None:
+    def _save(self, sample: dict, folder: Path) -> None:
         labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
         palette = list(self.dataset_meta["palette"])
         if sample.get("reduce_zero_label"):
             # Back to the data set's own numbers, 0 = other.
             labels, palette = labels + 1, [[0, 0, 0], *palette]
-        save_labels(labels, self.output_dir / f"{Path(sample['img_path']).stem}.png", palette)
+        save_labels(labels, folder / f"{Path(sample['img_path']).stem}.png", palette)
 
     @staticmethod
     def _refuse_illegal(matrix: Tensor, name: str, classes: int) -> None:
@@ -151,7 +151,7 @@ class ConfusionMatrixMetric(BaseMetric):
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """Scores in percent from matrices C x C of int64, with a table by class in the log."""
-        matrix = sum(results)
+        matrix = np.sum(results, axis=0)
         found = scores(matrix, self.absent)
         metrics = {
             "aAcc": 100 * found.pixel_accuracy,
@@ -176,6 +176,5 @@ def class_table(classes: Sequence[str], found: Scores, matrix: np.ndarray) -> st
         name, *fractions = row
         table.add_row([name, *("-" if np.isnan(f) else 100 * float(f) for f in fractions)])
     table.add_divider()
-    mean = (found.mean_iu, found.mean_accuracy, found.pixel_accuracy)
-    table.add_row(["mean (pixel acc. last)", *(100 * f for f in mean)])
+    table.add_row(["mean", 100 * found.mean_iu, 100 * found.mean_accuracy, ""])
     return table.get_string()

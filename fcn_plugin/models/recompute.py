@@ -24,14 +24,16 @@ def frozen_statistics(stage: nn.Module) -> Iterator[None]:
     The recomputation is a second forward pass over the same batch, which would otherwise count
     twice.
     """
-    norms = [m for m in stage.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    # Not track_running_stats: with it off BatchNorm saves fewer tensors than the first time.
-    kept = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    norms = [m for m in stage.modules() if isinstance(m, _BatchNorm)]
+    # Not by track_running_stats: with it off BatchNorm saves fewer tensors than the first time.
+    momenta = [norm.momentum for norm in norms]
+    batches = [norm.num_batches_tracked for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
+        norm.num_batches_tracked = None  # no count, no step
     try:
         yield
     finally:
-        for norm, momentum, batches in kept:
+        for norm, momentum, counted in zip(norms, momenta, batches, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            norm.num_batches_tracked = counted

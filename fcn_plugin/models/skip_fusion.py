@@ -9,6 +9,7 @@ two FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, refere
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from fcn_plugin.geometry import AxisMap, Layer, crop_offset
 from fcn_plugin.models.features import Features
-from fcn_plugin.models.upsample import UPSAMPLINGS, Placement
+from fcn_plugin.models.upsample import UPSAMPLINGS, Placement, Upsampling
 
 
 @MODELS.register_module()
@@ -97,15 +98,16 @@ class SkipFusionHead(BaseDecodeHead):
         does not gives scores of the finest level's size.
         """
         scores, grid, zero_border = self.fuse(inputs)
-        image = inputs.image_size if isinstance(inputs, Features) else size
-        if size and tuple(size) != tuple(image):
-            raise ValueError(
-                f"SkipFusionHead: a label of {tuple(size)} for an image of {tuple(image)}; labels "
-                "must be transformed together with their images"
-            )
-        if image is None:
+        if isinstance(inputs, Features):
+            if size is not None and tuple(size) != tuple(inputs.image_size):
+                raise ValueError(
+                    f"SkipFusionHead: a label of {tuple(size)} for an image of "
+                    f"{tuple(inputs.image_size)}; labels must be transformed with their images"
+                )
+            size = inputs.image_size
+        if size is None:
             return scores
-        rows, cols = self._place(0, scores, image, grid and grid.within(AxisMap()))
+        rows, cols = self._place(0, scores, size, grid and grid.within(AxisMap()))
         return self.upscore[0](scores, rows, cols, zero_border)
 
     def fuse(self, inputs: Sequence[Tensor]) -> tuple[Tensor, AxisMap | None, bool]:
@@ -115,17 +117,17 @@ class SkipFusionHead(BaseDecodeHead):
         whether zeros lie beyond them.
         """
         levels = self._levels(inputs)
-        known = isinstance(inputs, Features)
-        zero_border = known and inputs.zero_border
-        maps = [inputs.maps[i] if known else None for i in self.in_index]
-        fused, grid = self._score(-1, levels), maps[-1]
+        known = inputs if isinstance(inputs, Features) else None
+        zero_border = known is not None and known.zero_border
+        grids = [known.maps[i] if known else None for i in self.in_index]
+        fused, grid = self._score(-1, levels), grids[-1]
         for i in reversed(range(len(levels) - 1)):
-            skip = self._score(i, levels)
-            step = grid.within(maps[i]) if known else None
+            skip, finer = self._score(i, levels), grids[i]
+            step = grid.within(finer) if grid and finer else None
             rows, cols = self._place(i + 1, fused, skip.shape[-2:], step, canvas=zero_border)
             skip = skip[..., rows.pixels, cols.pixels]
             fused = self.upscore[i + 1](fused, rows, cols, zero_border) + skip
-            grid = maps[i].shifted(rows.start) if known else None
+            grid = finer and finer.shifted(rows.start)
         return fused, grid, zero_border
 
     def loss(
@@ -181,14 +183,15 @@ class SkipFusionHead(BaseDecodeHead):
         ``canvas`` asks for all that a transposed convolution yields, which then limits the
         finer grid; otherwise for the whole finer grid.
         """
-        kind = self.upscore[level]
+        upsampling = cast(Upsampling, self.upscore[level])
         places = []
         for coarse, fine in zip(scores.shape[-2:], size, strict=True):
-            scale = float(step.scale) if step else kind.scale(coarse, fine)
+            scale = float(step.scale) if step else upsampling.scale(coarse, fine)
             offset = float(step.offset) if step else (scale - 1) / 2
             start, length = 0, fine
-            if canvas:
-                window = Layer(kind.kernel_size(int(scale)), int(scale), transposed=True)
+            if canvas and step:
+                kernel = upsampling.kernel_size(int(scale))
+                window = Layer(kernel, int(scale), transposed=True)
                 start = crop_offset(step.then(window.map), AxisMap())
                 length = min(window.size(coarse), fine - start)
             places.append(Placement(scale, offset, start, length))
@@ -211,6 +214,7 @@ def _factors(strides: Sequence[int] | None, levels: int) -> list[int]:
     pairs = list(zip(strides, [1, *strides[:-1]], strict=True))
     if any(stride < 1 or stride % finer for stride, finer in pairs):
         raise ValueError(
-            f"SkipFusionHead: strides {tuple(strides)} must be multiples of each other, finest first"
+            f"SkipFusionHead: strides {tuple(strides)} must each be a multiple of the one before, "
+            "finest first"
         )
     return [stride // finer for stride, finer in pairs]

@@ -43,6 +43,11 @@ class Upsampling(nn.Module):
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
 
+    @staticmethod
+    def kernel_size(factor: int) -> int:
+        """Side of the transposed-convolution kernel that this stands for."""
+        return bilinear_kernel_size(factor)
+
     def scale(self, coarse: int, fine: int) -> float:
         """Fine pixels per coarse pixel, if both sizes cover the same area."""
         return fine / coarse
@@ -54,10 +59,6 @@ class Bilinear(Upsampling):
     The same numbers as a transposed convolution with the bilinear kernel (``zero_border``) or as
     ``functional.interpolate`` (otherwise), at any scale and phase.
     """
-
-    @staticmethod
-    def kernel_size(factor: int) -> int:
-        return bilinear_kernel_size(factor)
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         down = interpolation_matrix(rows, x.shape[-2], x, zero_border)
@@ -105,10 +106,6 @@ class Deconv(Upsampling):
         kernel = self.kernel_size(factor)
         self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=False)
         self.init_weights()
-
-    @staticmethod
-    def kernel_size(factor: int) -> int:
-        return bilinear_kernel_size(factor)
 
     def scale(self, coarse: int, fine: int) -> float:
         # Strided layers round sizes up, so the last coarse pixel may cover less than factor.

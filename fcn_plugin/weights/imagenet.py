@@ -23,7 +23,7 @@ CLASSIFIER = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": None
 
 
 def load_vgg(backbone: "ConvolutionalizedVGG", checkpoint: str) -> Report:
-    """Fill ``backbone`` from torchvision's VGG of the same depth, and log what became of each tensor.
+    """Fill ``backbone`` from torchvision's VGG of its depth; log what became of each tensor.
 
     Args:
         checkpoint: 'torchvision://vgg16' and its kin, or a file: torchvision's state_dict, with
@@ -84,9 +84,9 @@ def _torchvision_names(backbone: "ConvolutionalizedVGG") -> Iterator[tuple[str, 
                     yield f"features.{index}.{kind}", f"stages.{stage}.norm_{name}.{kind}"
             index += 2
         index += 1
-    for source, name in CLASSIFIER.items():
+    for source, layer in CLASSIFIER.items():
         for kind in CONV:
-            yield f"{source}.{kind}", name and f"stages.5.{name}.{kind}"
+            yield f"{source}.{kind}", layer and f"stages.5.{layer}.{kind}"
 
 
 def _locate(checkpoint: str) -> Path:

@@ -37,7 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: not a PyTorch file, or one that holds more than tensors, which is not opened; "
+            f"{path}: not a PyTorch file, or one that holds more than tensors and is not opened; "
             "download it again, or save its state_dict alone"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:

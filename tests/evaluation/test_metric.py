@@ -102,7 +102,10 @@ def test_another_way_of_dealing_is_refused(monkeypatch):
         (sample([[0, 7]], [[0, 0]], "bad.jpg"), "bad.jpg: 1 pixels of its label"),
         (sample([[0, 0]], [[0, 7]], "bad.jpg"), "bad.jpg: 1 pixels are predicted outside"),
         (sample([[0, 0]], [[0]], "bad.jpg"), r"bad.jpg: label is \(1, 2\), prediction \(1, 1\)"),
-        ({k: v for k, v in sample([[0]], [[0]], "bad.jpg").items() if k != "gt_sem_seg"}, "no label"),
+        (
+            {k: v for k, v in sample([[0]], [[0]], "bad.jpg").items() if k != "gt_sem_seg"},
+            "no label",
+        ),
     ],
 )
 def test_what_cannot_be_scored(wrong, message):

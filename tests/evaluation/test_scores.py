@@ -43,9 +43,7 @@ def test_random_labels_against_a_plain_count():
             plain[t, p] += 1
     assert (matrix == plain).all()
     found = scores(matrix)
-    ius = [
-        plain[c, c] / (plain[c].sum() + plain[:, c].sum() - plain[c, c]) for c in range(7)
-    ]
+    ius = [plain[c, c] / (plain[c].sum() + plain[:, c].sum() - plain[c, c]) for c in range(7)]
     assert found.mean_iu == pytest.approx(np.mean(ius), rel=1e-12)
     assert found.frequency_weighted_iu == pytest.approx(
         np.dot(plain.sum(1) / plain.sum(), ius), rel=1e-12

@@ -10,7 +10,6 @@ import torch
 
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 
-
 LEVELS = {
     "fcn32s": {"fc7": 5},
     "fcn16s": {"pool4": 3, "fc7": 5},
@@ -61,9 +60,7 @@ def compare(net, size, batch=1, dtype=torch.float64, mistake="", upsample="bilin
     for name, level in zip(LEVELS[net], features, strict=True):
         same = level.shape == expected[name].shape
         errors[name] = relative_error(level, expected[name]) if same else float("inf")
-    errors["score"] = (
-        relative_error(scores, final) if scores.shape == final.shape else float("inf")
-    )
+    errors["score"] = relative_error(scores, final) if scores.shape == final.shape else float("inf")
     return errors
 
 
@@ -92,7 +89,7 @@ def test_negative_controls(mistake):
 @pytest.mark.parametrize("upsample", ["bilinear", "deconv"])
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (97, 131)])
 def test_same_padding_is_interpolation_by_the_stride(size, upsample):
-    """Without the wide padding: upsampled by the exact factor, its border continued, cut to size."""
+    """Without the wide padding: upsampled by the exact factor, border continued, cut to size."""
     backbone, head = build("fcn8s", padding="same", upsample=upsample)
     image = torch.randn(2, 3, *size, dtype=torch.float64)
 

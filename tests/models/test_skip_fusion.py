@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.nn import functional
 
-from fcn_plugin.models import SkipFusionHead
+from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.models.features import Features
 
 CLASSES = 4
@@ -134,7 +134,7 @@ def test_deconv_of_another_stride_names_the_remedy():
         (dict(in_channels=(), in_index=()), "at least one"),
         (dict(upsample="cubic"), "upsample 'cubic'"),
         (dict(strides=(8, 16)), "one for each of 3 levels"),
-        (dict(strides=(8, 12, 32)), "multiples of each other"),
+        (dict(strides=(8, 12, 32)), "must each be a multiple"),
     ],
 )
 def test_wrong_settings(settings, message):
@@ -150,18 +150,10 @@ def test_features_other_than_promised():
 
 
 def test_label_of_another_size_than_the_image():
-    known = Features(features((64, 64), (8, 16, 32)), [None] * 3, (64, 64), False)
-    plain = head()
-    with pytest.raises(ValueError, match="labels must be transformed together"):
-        plain.loss(
-            Features(known, _vgg_maps(), (64, 64), False), samples((32, 32)), {}
-        )
-
-
-def _vgg_maps():
-    from fcn_plugin.models import ConvolutionalizedVGG
-
-    return ConvolutionalizedVGG(base_channels=1, fc_channels=1).maps
+    maps = ConvolutionalizedVGG(base_channels=1, fc_channels=1).maps
+    known = Features(features((64, 64), (8, 16, 32)), maps, (64, 64), zero_border=False)
+    with pytest.raises(ValueError, match="labels must be transformed with their images"):
+        head().loss(known, samples((32, 32)), {})
 
 
 def test_score_layers_start_at_zero():
@@ -268,10 +260,13 @@ def test_under_the_hosts_backbones(name):
 
 
 @pytest.mark.parametrize("padding", ["same", "reference"])
-@pytest.mark.parametrize("test_cfg", [
-    dict(mode="whole"),
-    dict(mode="slide", crop_size=(48, 48), stride=(32, 32)),
-])
+@pytest.mark.parametrize(
+    "test_cfg",
+    [
+        dict(mode="whole"),
+        dict(mode="slide", crop_size=(48, 48), stride=(32, 32)),
+    ],
+)
 def test_the_whole_segmentor(padding, test_cfg):
     """With an auxiliary head of ours and one of the host's."""
     model = MODELS.build(

@@ -76,9 +76,10 @@ def test_dropout_is_element_wise():
 def test_frozen_stages_neither_learn_nor_drift(frozen):
     backbone = tiny(norm_cfg=dict(type="BN"), frozen_stages=frozen).train()
     before = copy.deepcopy(backbone.state_dict())
-    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad] or [
-        nn.Parameter(torch.zeros(1))
-    ], lr=0.1)
+    optimizer = torch.optim.SGD(
+        [p for p in backbone.parameters() if p.requires_grad] or [nn.Parameter(torch.zeros(1))],
+        lr=0.1,
+    )
     sum(level.sum() for level in backbone(torch.randn(2, 3, 64, 64))).backward() if (
         frozen < 6
     ) else backbone(torch.randn(2, 3, 64, 64))

@@ -40,9 +40,7 @@ train = dict(
     data_prefix=dict(img_path="train", seg_map_path="trainannot"),
     pipeline=train_pipeline,
 )
-val = dict(
-    train, data_prefix=dict(img_path="val", seg_map_path="valannot"), pipeline=test_pipeline
-)
+val = dict(train, data_prefix=dict(img_path="val", seg_map_path="valannot"), pipeline=test_pipeline)
 
 train_dataloader = dict(
     batch_size=8,

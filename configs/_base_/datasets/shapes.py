@@ -18,6 +18,20 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
+tta_pipeline = [
+    load_image,
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [
+                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
+                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+            ],
+            [load_label],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
 
 train = dict(
     type="BaseSegDataset",

@@ -1,0 +1,57 @@
+"""Pictures of predictions, written while testing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+from PIL import Image, ImageOps
+
+from fcn_plugin.evaluation.pictures import picture
+
+
+@HOOKS.register_module()
+class PicturesHook(Hook):
+    """Write input, truth and prediction side by side, ``out_dir/NAME.png``.
+
+    Args:
+        out_dir: folder of the pictures.
+        interval: one picture of every so many images of this process.
+    """
+
+    def __init__(self, out_dir: str, interval: int = 1) -> None:
+        self.out_dir = Path(out_dir)
+        self.interval = interval
+        self.seen = self.written = 0
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        meta = runner.test_dataloader.dataset.metainfo
+        for sample in outputs or ():
+            if self.seen % self.interval == 0:
+                self._write(sample, meta["classes"], meta["palette"])
+            self.seen += 1
+
+    def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Sequence) -> None:
+        # The file again: what the network saw is resized and normalised.
+        with Image.open(sample.img_path) as file:
+            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        labels = {}
+        if "gt_sem_seg" in sample:
+            labels["truth"] = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
+        labels["prediction"] = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        name = f"{Path(sample.img_path).stem}.png"
+        picture(image, labels, classes, palette).save(self.out_dir / name)
+        self.written += 1
+
+    def after_test(self, runner: Runner) -> None:
+        runner.logger.info("%d pictures are in %s", self.written, self.out_dir)

@@ -1,0 +1,79 @@
+"""Against a small server on this machine that can break off and may or may not resume."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from fcn_plugin.download import download
+from fcn_plugin.errors import UserError
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server():
+    class Handler(BaseHTTPRequestHandler):
+        breaks_at: int | None = None
+        resumes = True
+        asked: list = []  # one list for all requests, on purpose
+
+        def do_GET(self):
+            wanted = self.headers.get("Range")
+            self.asked.append(wanted)
+            start = int(wanted[6:-1]) if wanted and self.resumes else 0
+            if start >= len(CONTENT):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+            self.end_headers()
+            self.wfile.write(CONTENT[start : Handler.breaks_at])
+
+        def log_message(self, *args):
+            """Silence."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{httpd.server_port}/file.bin"
+    yield Handler
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_whole_and_only_once(server, tmp_path):
+    target = tmp_path / "new" / "file.bin"
+    assert download(server.url, target, SHA256[:8]).read_bytes() == CONTENT
+    download(server.url, target, SHA256[:8])
+    assert len(server.asked) == 1
+    assert [file.name for file in target.parent.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_goes_on_where_it_broke_off(server, tmp_path, resumes):
+    target = tmp_path / "file.bin"
+    server.breaks_at = 300_000
+    with pytest.raises(UserError, match=r"cannot be downloaded.*put it at"):
+        download(server.url, target, SHA256)
+    assert not target.exists()
+    server.breaks_at, server.resumes = None, resumes
+    assert download(server.url, target, SHA256).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-"]
+
+
+def test_a_complete_part_is_only_checked(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
+
+
+def test_another_hash_is_refused_and_the_next_try_starts_over(server, tmp_path):
+    with pytest.raises(UserError, match="expected 0000"):
+        download(server.url, tmp_path / "file.bin", "0000")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", SHA256)

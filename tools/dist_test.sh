@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Score a checkpoint on several GPUs (or, without any, in several CPU processes):
+#
+#   tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of test.py]
+#
+# On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "usage: $0 CONFIG CHECKPOINT PROCESSES [options of test.py]" >&2
+    exit 2
+fi
+config=$1 checkpoint=$2 processes=$3
+shift 3
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}" \
+    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}" \
+    --nproc-per-node "$processes" \
+    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

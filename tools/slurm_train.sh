@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Train under Slurm, one task a GPU:
+#
+#   GPUS=16 GPUS_PER_NODE=8 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]
+#
+# CPUS_PER_TASK (5) and SRUN_ARGS may be set as well.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "usage: $0 PARTITION JOB_NAME CONFIG [options of train.py]" >&2
+    exit 2
+fi
+if ! command -v srun >/dev/null; then
+    echo "error: no srun on this machine; without Slurm use tools/dist_train.sh" >&2
+    exit 1
+fi
+partition=$1 job=$2 config=$3
+shift 3
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+# SRUN_ARGS is a list of words, hence without quotes.
+# shellcheck disable=SC2086
+exec srun --partition "$partition" --job-name "$job" --gres "gpu:$per_node" \
+    --ntasks "$gpus" --ntasks-per-node "$per_node" --cpus-per-task "${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"
