@@ -21,6 +21,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        type=_key_value,
         metavar="KEY=VALUE",
         help="override settings of the config, e.g. train_cfg.max_iters=100 "
         "model.decode_head.upsample=deconv 'key=[a,b]'",
@@ -32,6 +33,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="how the processes were started; dist_train.sh and slurm_train.sh set it",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def _key_value(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return text
 
 
 def load_config(args: argparse.Namespace):  # -> mmengine.Config
@@ -93,6 +100,8 @@ def explain(error: Exception) -> str | None:
         return _unknown_type(*unknown.groups())
     if "unexpected keyword argument" in text:
         return f"{text}; check the spelling of this setting in the config"
+    if "cannot inherit from base" in text:  # mmengine's, which names the remedy
+        return text
     return None
 
 

@@ -47,9 +47,9 @@ class ConfusionMatrixMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device, prefix)
         if absent not in ABSENT:
-            raise ValueError(f"ConfusionMatrixMetric: absent must be one of {ABSENT}")
+            raise UserError(f"ConfusionMatrixMetric: absent must be one of {ABSENT}")
         if format_only and output_dir is None:
-            raise ValueError("ConfusionMatrixMetric: format_only needs an output_dir")
+            raise UserError("ConfusionMatrixMetric: format_only needs an output_dir")
         self.absent = absent
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only

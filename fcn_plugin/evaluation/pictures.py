@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 VOID = (224, 224, 192)  # as VOC shows it
 PAPER, INK = (255, 255, 255), (0, 0, 0)
-SMALLEST_SIDE = 240  # pixels of a panel; smaller images are enlarged by a whole number
+PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged a whole number of times
 MARGIN = 8
 LINE = 18  # pixels of a line of text
 
@@ -26,7 +26,7 @@ def picture(
         classes, palette: name and RGB colour of each class.
     """
     height, width = image.shape[:2]
-    zoom = max(1, -(-SMALLEST_SIDE // min(height, width)))
+    zoom = max(1, -(-PANEL // max(height, width)))
     panels = {"input": image} | {title: coloured(label, palette) for title, label in labels.items()}
     shown = np.unique(np.concatenate([label.ravel() for label in labels.values()]))
     entries = [(classes[i], tuple(palette[i])) for i in shown if i < len(classes)]

@@ -17,6 +17,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, Layer, crop_offset
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.upsample import UPSAMPLINGS, Placement, Upsampling
@@ -61,12 +62,12 @@ class SkipFusionHead(BaseDecodeHead):
         in_channels = _as_tuple(in_channels)
         in_index = _as_tuple(in_index)
         if len(in_channels) != len(in_index) or not in_index:
-            raise ValueError(
+            raise UserError(
                 f"SkipFusionHead: in_channels {in_channels} and in_index {in_index} must name the "
                 "same levels, at least one"
             )
         if upsample not in UPSAMPLINGS:
-            raise ValueError(
+            raise UserError(
                 f"SkipFusionHead: upsample {upsample!r}, must be one of {list(UPSAMPLINGS)}"
             )
         super().__init__(
@@ -100,7 +101,7 @@ class SkipFusionHead(BaseDecodeHead):
         scores, grid, zero_border = self.fuse(inputs)
         if isinstance(inputs, Features):
             if size is not None and tuple(size) != tuple(inputs.image_size):
-                raise ValueError(
+                raise UserError(
                     f"SkipFusionHead: a label of {tuple(size)} for an image of "
                     f"{tuple(inputs.image_size)}; labels must be transformed with their images"
                 )
@@ -150,16 +151,16 @@ class SkipFusionHead(BaseDecodeHead):
         return self(inputs, tuple(size[:2]))
 
     def _levels(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The chosen levels, or a ValueError where they are not as in_channels says."""
+        """The chosen levels, or a UserError where they are not as in_channels says."""
         if max(self.in_index) >= len(inputs):
-            raise ValueError(
+            raise UserError(
                 f"SkipFusionHead: in_index {self.in_index}, but the backbone returns only "
                 f"{len(inputs)} levels; see its out_indices"
             )
         levels = [inputs[i] for i in self.in_index]
         channels = tuple(level.shape[1] for level in levels)
         if channels != self.in_channels:
-            raise ValueError(
+            raise UserError(
                 f"SkipFusionHead: in_channels is {self.in_channels}, but levels {self.in_index} "
                 f"of the backbone have {channels} channels; set in_channels={channels}"
             )
@@ -208,12 +209,12 @@ def _factors(strides: Sequence[int] | None, levels: int) -> list[int]:
     if strides is None:
         strides = [max(1, 32 >> deeper) for deeper in reversed(range(levels))]
     if len(strides) != levels:
-        raise ValueError(
+        raise UserError(
             f"SkipFusionHead: strides {tuple(strides)} must have one for each of {levels} levels"
         )
     pairs = list(zip(strides, [1, *strides[:-1]], strict=True))
     if any(stride < 1 or stride % finer for stride, finer in pairs):
-        raise ValueError(
+        raise UserError(
             f"SkipFusionHead: strides {tuple(strides)} must each be a multiple of the one before, "
             "finest first"
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import bilinear_kernel_size
 
 
@@ -137,7 +138,7 @@ class Deconv(Upsampling):
         centre = (self.deconv.kernel_size[0] - 1) / 2
         start = axis.start - axis.offset + centre + border * self.factor
         if axis.scale != self.factor or start != int(start):
-            raise ValueError(
+            raise UserError(
                 f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor}, "
                 f"but the features are {axis.scale:g} apart; give strides=(...), finest first, or "
                 "upsample='bilinear'"

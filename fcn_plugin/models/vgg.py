@@ -17,6 +17,7 @@ from mmengine.model import BaseModule, initialize
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, Layer, compose
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.recompute import checkpointed
@@ -81,13 +82,13 @@ class ConvolutionalizedVGG(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         if depth not in STAGES:
-            raise ValueError(f"ConvolutionalizedVGG: depth {depth}, must be one of {list(STAGES)}")
+            raise UserError(f"ConvolutionalizedVGG: depth {depth}, must be one of {list(STAGES)}")
         if padding not in PADDINGS:
-            raise ValueError(
+            raise UserError(
                 f"ConvolutionalizedVGG: padding {padding!r}, must be one of {list(PADDINGS)}"
             )
         if not out_indices or not set(out_indices) <= set(range(FC7 + 1)):
-            raise ValueError(
+            raise UserError(
                 f"ConvolutionalizedVGG: out_indices {tuple(out_indices)}, must be of 0-5 "
                 "(pool1 .. pool5, fc7)"
             )

@@ -151,7 +151,9 @@ def test_files_that_are_refused(tmp_path, capsys):
         saved(torch.zeros(3), tmp_path / "tensor.pth"): "holds no state_dict",
         saved(dict(conv=torch.zeros(1)), tmp_path / "foreign.pth"): "holds neither torchvision's",
         saved(published(norm=True).state_dict(), tmp_path / "bn.pth"): "check depth and norm_cfg",
-        saved(published(11).state_dict(), tmp_path / "11.pth"): "11.pth: has 14 tensors that this backbone has no place for",
+        saved(
+            published(11).state_dict(), tmp_path / "11.pth"
+        ): "11.pth: has 14 tensors that this backbone has no place for",
         "torchvision://resnet50": "is not known",
     }
     ours = backbone()

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from fcn_plugin.engine import cpu
+from fcn_plugin.engine.cpu import BFloat16OptimWrapper, prepare_cpu
+from fcn_plugin.errors import UserError
+
+
+def config(**settings) -> Config:
+    norm = dict(type="SyncBN", requires_grad=True)
+    return Config(
+        dict(
+            model=dict(backbone=dict(norm_cfg=norm), auxiliary_head=[dict(norm_cfg=norm)]),
+            optim_wrapper=dict(type="AmpOptimWrapper", loss_scale="dynamic"),
+            **settings,
+        )
+    )
+
+
+def test_a_machine_with_a_gpu_is_left_alone(monkeypatch):
+    monkeypatch.setattr(cpu, "get_device", lambda: "cuda")
+    cfg = config(launcher="pytorch")
+    before = cfg.to_dict()
+    prepare_cpu(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_one_process():
+    cfg = config(launcher="none")
+    prepare_cpu(cfg)
+    assert cfg.optim_wrapper == dict(type="BFloat16OptimWrapper")
+    assert "model_wrapper_cfg" not in cfg
+
+
+def test_several_processes(monkeypatch):
+    joined = []
+    monkeypatch.setattr(cpu.distributed, "init_process_group", joined.append)
+    cfg = config(launcher="pytorch", find_unused_parameters=True)
+    prepare_cpu(cfg)
+    assert joined == ["gloo"]
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert cfg.model.backbone.norm_cfg.type == "BN"
+    assert cfg.model.auxiliary_head[0].norm_cfg.type == "BN"
+
+
+def test_slurm_without_gpus():
+    with pytest.raises(UserError, match="torchrun"):
+        prepare_cpu(config(launcher="slurm"))
+
+
+def test_bfloat16_is_used_within_the_context_and_updates_the_weights():
+    model = nn.Linear(4, 4)
+    before = model.weight.detach().clone()
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    with wrapper.optim_context(model):
+        out = model(torch.randn(2, 4))
+    assert out.dtype == torch.bfloat16
+    wrapper.update_params(out.float().pow(2).sum())
+    assert model.weight.dtype == torch.float32
+    assert not torch.equal(model.weight, before)

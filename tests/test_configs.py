@@ -1,0 +1,98 @@
+"""Every config that is shipped builds, whole: model, pipelines, metrics, optimizer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
+
+from fcn_plugin.models import SkipFusionHead
+
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.glob("*.py"))
+PROMISED = {
+    "fcn8s_vgg16_voc",
+    "fcn16s_vgg16_voc",
+    "fcn32s_vgg16_voc",
+    "fcn8s_vgg16_ade20k",
+    "fcn8s_vgg16_camvid",
+    "fcn8s_vgg16-bn_camvid-scratch",
+    "fcn8s_vgg16-bn_camvid-scratch-half",
+    "fcn8s_vgg16_shapes",
+    "fcn8s_r50_voc",
+    "psp_vgg16_voc",
+}
+
+
+def test_the_promised_configs_are_there():
+    assert {path.stem for path in CONFIGS} == PROMISED
+
+
+def test_every_base_file_is_used():
+    used = {Path(line).resolve() for path in CONFIGS for line in _text(path) if ".py" in line}
+    bases = set((FOLDER / "_base_").rglob("*.py"))
+    assert len(bases) >= 8
+    assert bases <= used
+
+
+def _text(path: Path) -> list[str]:
+    """The config and all its bases, each headed by a line with its path."""
+    return Config.fromfile(path).text.splitlines()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_builds(path, tmp_path):
+    cfg = Config.fromfile(path)
+    assert cfg.custom_imports == dict(imports=["fcn_plugin"], allow_failed_imports=False)
+    with torch.device("meta"):  # shapes only: VGG16 has 134 million parameters
+        model = MODELS.build(cfg.model).eval()
+        scores = model(torch.empty(1, 3, 96, 128), mode="tensor")
+    classes = _num_classes(cfg)
+    assert scores.shape[:2] == (1, classes)
+    if isinstance(model.decode_head, SkipFusionHead):
+        assert scores.shape[2:] in {(96, 128), (12, 16)}  # of the image, or of the finest level
+    build_optim_wrapper(model, cfg.optim_wrapper)
+    METRICS.build(cfg.val_evaluator)
+    METRICS.build(cfg.test_evaluator)
+    assert MODELS.get(cfg.tta_model.type)
+    VISUALIZERS.build(dict(cfg.visualizer, name=path.stem, save_dir=str(tmp_path)))
+    for hook in (*cfg.custom_hooks, *cfg.default_hooks.values()):
+        HOOKS.build(hook)
+    for pipeline in (*_pipelines(cfg), cfg.tta_pipeline):
+        Compose(pipeline)
+
+
+def _datasets(node) -> list[dict]:
+    if isinstance(node, dict):
+        found = [node] if "pipeline" in node else []
+        return found + [inner for child in node.values() for inner in _datasets(child)]
+    if isinstance(node, list):
+        return [inner for child in node for inner in _datasets(child)]
+    return []
+
+
+def _all_datasets(cfg) -> list[dict]:
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    found = [dataset for loader in loaders for dataset in _datasets(loader.dataset)]
+    assert len(found) >= 3
+    return found
+
+
+def _pipelines(cfg) -> list:
+    return [dataset.pipeline for dataset in _all_datasets(cfg)]
+
+
+def _num_classes(cfg) -> int:
+    """As the data sets have it, which the label loaders and the head must agree with."""
+    counts = set()
+    for dataset in _all_datasets(cfg):
+        kind = DATASETS.get(dataset.type)
+        meta = dataset.get("metainfo") or kind.METAINFO
+        counts.add(len(meta["classes"]))
+        counts |= {step["num_classes"] for step in dataset.pipeline if "num_classes" in step}
+    counts.add(cfg.model.decode_head.num_classes)
+    assert len(counts) == 1
+    return counts.pop()

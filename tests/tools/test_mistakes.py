@@ -1,0 +1,158 @@
+"""What users get wrong ends in one line that names the file or setting and the remedy."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tools.running import config, tool
+
+from fcn_plugin.data.shapes import write_shapes
+
+SHAPES = "data/shapes"
+ALL_TRAIN = sorted(f"train_{i:05d}" for i in range(4))
+
+
+def truncate(folder: Path) -> None:
+    for name in ALL_TRAIN:
+        path = folder / SHAPES / "JPEGImages" / f"{name}.jpg"
+        path.write_bytes(path.read_bytes()[:-200])
+
+
+def relabel(folder: Path) -> None:
+    for name in ALL_TRAIN:
+        path = folder / SHAPES / "SegmentationClass" / f"{name}.png"
+        labels = np.asarray(Image.open(path)).copy()
+        labels[0, :3] = 9
+        Image.fromarray(labels).save(path)
+
+
+def unlabel(folder: Path) -> None:
+    (folder / SHAPES / "SegmentationClass" / "train_00002.png").unlink()
+
+
+def nothing(folder: Path) -> None:
+    """The mistake is in the config or the options."""
+
+
+WORKERS = "train_dataloader = dict(num_workers=1, persistent_workers=True)"
+# name: (what goes wrong with the data, addition to the config, options, what the line must have)
+MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = {
+    "misspelt type": (
+        nothing,
+        'model = dict(decode_head=dict(type="SkipFusonHead"))',
+        [],
+        ["SkipFusonHead", "did you mean 'SkipFusionHead'?"],
+    ),
+    "misspelt setting": (
+        nothing,
+        "model = dict(decode_head=dict(upsampling='nearest'))",
+        [],
+        ["upsampling", "check the spelling"],
+    ),
+    "misspelt class": (
+        nothing,
+        'val_dataloader = dict(dataset=dict(type="PascalVOCDataset", '
+        'metainfo=dict(_delete_=True, classes=("background", "aeroplan"))))',
+        [],
+        ["aeroplan", "did you mean 'aeroplane'?"],
+    ),
+    "missing data root": (
+        lambda folder: shutil.rmtree(folder / SHAPES),
+        "",
+        [],
+        ["data/shapes: no such folder", "tools/prepare_data.py"],
+    ),
+    "missing list": (
+        lambda folder: (folder / SHAPES / "ImageSets/Segmentation/val.txt").unlink(),
+        "",
+        [],
+        ["val.txt: no such list", "val_dataloader.dataset.ann_file"],
+    ),
+    "label outside the classes": (relabel, "", [], ["train_0000", ".png", "9 (3 px)", "0-4, 255"]),
+    "image without its label": (
+        unlabel,
+        "",
+        [],
+        ["train_00002.png: no such label", "add the label"],
+    ),
+    "truncated JPEG": (truncate, WORKERS, [], ["train_0000", ".jpg", "truncated", "again"]),
+    "classes of another data set": (
+        nothing,
+        "model = dict(decode_head=dict(num_classes=21))",
+        [],
+        ["5 classes", "21", "model.decode_head.num_classes=5"],
+    ),
+    "levels of another backbone": (
+        nothing,
+        "model['decode_head'].update(in_channels=(8, 16, 4096))",
+        [],
+        ["set in_channels=(8, 16, 8)"],
+    ),
+    "weights that are not there": (
+        nothing,
+        "init = dict(type='Pretrained', checkpoint='vgg16.pth', _delete_=True)\n"
+        "model['backbone'].update(init_cfg=init)",
+        [],
+        ["vgg16.pth: no such checkpoint", "init_cfg.checkpoint"],
+    ),
+    "a dict for what was None": (
+        nothing,
+        "model['backbone'].update(init_cfg=dict(type='Pretrained', checkpoint='vgg16.pth'))",
+        [],
+        ["init_cfg", "_delete_=True"],
+    ),
+    "no such checkpoint": (nothing, "", ["--resume", "none.pth"], ["none.pth"]),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict:
+    """All of them, two at a time."""
+    made = tmp_path_factory.mktemp("made")
+    write_shapes(made / SHAPES, train=4, val=2, size=32)
+
+    def attempt(item):
+        name, (spoil, extra, options, _) = item
+        folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        spoil(folder)
+        return name, tool("train.py", config(folder, extra), *options, folder=folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(pool.map(attempt, MISTAKES.items()))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_one_line_names_it_and_the_remedy(name, runs):
+    run = runs[name]
+    assert run.returncode == 1, run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: "), run.stderr
+    assert "Traceback" not in run.stderr
+    for part in MISTAKES[name][3]:
+        assert part in last
+
+
+def test_help_is_quick_to_answer_and_complete(tmp_path):
+    for name in ("train.py", "test.py"):
+        run = tool(name, "--help", folder=tmp_path, PYTHONPATH="/nonexistent")
+        assert run.returncode == 0
+        for option in ("--work-dir", "--cfg-options", "--launcher"):
+            assert option in run.stdout
+
+
+def test_a_mistyped_option(tmp_path):
+    options = ["--cfg-options", "train_cfg.max_iters"]
+    run = tool("train.py", "c.py", *options, folder=tmp_path, PYTHONPATH="/nonexistent")
+    assert run.returncode == 2
+    assert "'train_cfg.max_iters' is not KEY=VALUE" in run.stderr.splitlines()[-1]
+
+
+def test_a_missing_config(tmp_path):
+    run = tool("train.py", "configs/none.py", folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].startswith("error: configs/none.py: no such config")

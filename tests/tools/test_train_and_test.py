@@ -1,0 +1,173 @@
+"""The way from data to scores, step by step as a user goes it, and back from an interruption."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tools.running import REPOSITORY, config, tool
+
+from fcn_plugin.data.shapes import write_shapes
+
+SCORES = ("aAcc", "mAcc", "mIoU", "fwIoU")
+VAL = 7  # odd, so that two processes have to repeat one
+
+
+def scores(text: str) -> dict[str, float]:
+    """The scores of the last line that has them."""
+    line = [line for line in text.splitlines() if "fwIoU:" in line][-1]
+    return {name: float(re.search(rf"{name}: ([\d.]+|nan)", line)[1]) for name in SCORES}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A folder with data/shapes, a tiny config and one finished run."""
+    folder = tmp_path_factory.mktemp("project")
+    write_shapes(folder / "data" / "shapes", train=16, val=VAL, size=32)
+    run = tool("train.py", config(folder), folder=folder)
+    assert run.returncode == 0, run.stderr
+    (folder / "train.log").write_text(run.stdout)
+    return folder
+
+
+def test_training_leaves_checkpoints_logs_and_a_clear_last_line(project):
+    log = (project / "train.log").read_text()
+    assert "Done: checkpoints and logs are in" in log.strip().splitlines()[-1]
+    work = project / "work_dirs" / "tiny"
+    assert {"iter_4.pth", "last_checkpoint", "tiny.py"} <= {file.name for file in work.iterdir()}
+    assert len(list(work.glob("best_mIoU_iter_4.pth"))) == 1
+    assert list(work.glob("*/vis_data/events.out.tfevents.*"))
+    losses = [json.loads(line) for line in next(work.glob("*/vis_data/scalars.json")).open()]
+    assert [entry["loss"] for entry in losses if "loss" in entry]
+
+
+def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
+    options = ["--out", "labels", "--show-dir", "pictures", "--show-interval", 3]
+    run = tool("test.py", "tiny.py", "work_dirs/tiny", *options, folder=project)
+    assert run.returncode == 0, run.stderr
+    assert scores(run.stdout) == scores((project / "train.log").read_text())
+    assert "Done: aAcc" in (run.stdout).strip().splitlines()[-1]
+    labels = sorted((project / "labels").iterdir())
+    assert len(labels) == VAL
+    assert np.asarray(Image.open(labels[0])).max() < 5
+    assert len(list((project / "pictures").iterdir())) == 3
+
+
+def test_mirrored_testing(project):
+    run = tool("test.py", "tiny.py", "work_dirs/tiny/iter_4.pth", "--tta", folder=project)
+    assert run.returncode == 0, run.stderr
+    assert set(scores(run.stdout)) == set(SCORES)
+
+
+def test_resuming(project):
+    options = ["--work-dir", "resumed", "--cfg-options"]
+    first = tool("train.py", "tiny.py", *options, "train_cfg.max_iters=2", folder=project)
+    assert first.returncode == 0, first.stderr
+    again = tool(
+        "train.py", "tiny.py", "--resume", *options, "train_cfg.max_iters=3", folder=project
+    )
+    assert again.returncode == 0, again.stderr
+    assert "resumed epoch: 0, iter: 2" in again.stdout
+    assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
+
+
+def test_mixed_precision(project):
+    options = ["--amp", "--work-dir", "amp", "--cfg-options", "train_cfg.max_iters=2"]
+    run = tool("train.py", "tiny.py", *options, folder=project)
+    assert run.returncode == 0, run.stderr
+    assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
+
+
+def test_two_processes(project):
+    """A training step and an evaluation by two gloo processes; the scores are those of one."""
+    options = [
+        "--work-dir",
+        "two",
+        "--cfg-options",
+        "train_cfg.max_iters=1",
+        "find_unused_parameters=True",
+    ]
+    run = tool("dist_train.sh", "tiny.py", 2, *options, folder=project, MASTER_PORT="29611")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "GPU number: 2" in run.stdout
+    assert (project / "two" / "iter_1.pth").is_file()
+
+    checkpoint = "work_dirs/tiny/iter_4.pth"
+    two = tool("dist_test.sh", "tiny.py", checkpoint, 2, folder=project, MASTER_PORT="29612")
+    assert two.returncode == 0, two.stderr[-2000:]
+    one = tool("test.py", "tiny.py", checkpoint, folder=project)
+    assert scores(two.stdout) == scores(one.stdout)
+
+
+@pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])
+def test_scripts_say_how_they_are_used(name, tmp_path):
+    run = tool(name, folder=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("usage:")
+
+
+def test_slurm_gets_the_tasks_and_options(tmp_path):
+    """An srun that only prints what it was given stands in for Slurm."""
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    run = tool(
+        "slurm_train.sh",
+        "part",
+        "job",
+        "c.py",
+        "--amp",
+        folder=tmp_path,
+        PATH=f"{tmp_path}:/usr/bin:/bin",
+        GPUS="16",
+    )
+    assert run.returncode == 0, run.stderr
+    assert (
+        "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8" in run.stdout
+    )
+    assert run.stdout.rstrip().endswith("train.py c.py --launcher slurm --amp")
+
+
+def test_the_hosts_own_tools(project):
+    """mmseg's train.py and test.py, as they are installed, need nothing but our config."""
+    host = Path(mmseg.__file__).parent / ".mim" / "tools"
+    steps = [
+        ["train.py", "tiny.py", "--work-dir", "host", "--cfg-options", "train_cfg.max_iters=1"],
+        ["test.py", "tiny.py", "host/iter_1.pth", "--work-dir", "host", "--out", "host/labels"],
+    ]
+    for name, *options in steps:
+        run = subprocess.run(
+            [sys.executable, str(host / name), *options],
+            cwd=project,
+            env=os.environ | dict(PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert run.returncode == 0, run.stderr[-2000:]
+    assert len(list((project / "host" / "labels").iterdir())) == VAL
+
+
+def test_from_python(project, monkeypatch):
+    """The five lines of the README, and the host's inferencer."""
+    from mmseg.apis import MMSegInferencer, inference_model, init_model
+
+    monkeypatch.chdir(project)
+    model = init_model("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
+    image = "data/shapes/JPEGImages/val_00000.jpg"
+    labels = inference_model(model, image).pred_sem_seg.data
+    assert labels.shape == (1, 32, 32) and labels.dtype == torch.int64
+    array = np.asarray(Image.open(image))[..., ::-1]
+    assert inference_model(model, array).pred_sem_seg.data.shape == (1, 32, 32)
+
+    inferencer = MMSegInferencer("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
+    for given in (image, array):
+        found = inferencer(given)["predictions"]
+        assert (found == labels[0].numpy()).mean() > 0.99
