@@ -61,6 +61,8 @@ def _check_paths(dataset: dict, loader: str) -> None:
     ann_file = dataset.get("ann_file")
     if ann_file and not (root / ann_file).is_file():
         raise UserError(f"{root / ann_file}: no such list ({loader}.dataset.ann_file); {REMEDY}")
+    if ann_file and not (root / ann_file).read_text().strip():
+        raise UserError(f"{root / ann_file}: the list is empty; {REMEDY}")
     for key, folder in (dataset.get("data_prefix") or {}).items():
         if folder and not (root / folder).is_dir():
             raise UserError(
@@ -110,8 +112,6 @@ def _check_num_classes(head: object, dataset: BaseDataset) -> None:
 def _check_files(dataset: BaseDataset) -> None:
     if getattr(dataset, "backend_args", None):
         return
-    if len(dataset) == 0:
-        raise UserError(f"{dataset.data_root}: the data set is empty; {REMEDY}")
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         image, label = info["img_path"], info.get("seg_map_path")

@@ -1,0 +1,92 @@
+"""Mistakes in data sets, wrapped or not. tests/tools/test_mistakes.py has those a user sees."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+from torch import nn
+
+from fcn_plugin.data.shapes import CLASSES, PALETTE, write_shapes
+from fcn_plugin.engine.data_check import DataCheckHook, check_datasets
+from fcn_plugin.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    write_shapes(tmp_path / "shapes", train=3, val=2, size=32)
+    return tmp_path / "shapes"
+
+
+def plain(root: Path, split: str, **settings) -> dict:
+    return dict(
+        type="BaseSegDataset",
+        data_root=str(root),
+        data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
+        ann_file=f"ImageSets/Segmentation/{split}.txt",
+        metainfo=dict(classes=CLASSES, palette=PALETTE),
+        pipeline=[],
+        **settings,
+    )
+
+
+def wrapped(root: Path) -> dict:
+    both = dict(type="ConcatDataset", datasets=[plain(root, "train"), plain(root, "val")])
+    return dict(type="RepeatDataset", times=2, dataset=both)
+
+
+def run_hook(dataset: dict, num_classes: int = 5) -> None:
+    model = nn.Module()
+    model.decode_head = SimpleNamespace(num_classes=num_classes)
+    runner = SimpleNamespace(
+        model=model, test_dataloader=SimpleNamespace(dataset=DATASETS.build(dataset))
+    )
+    DataCheckHook().before_test(runner)
+
+
+def test_a_sound_data_set_passes(root):
+    check_datasets(Config(dict(test_dataloader=dict(dataset=wrapped(root)))), ("test_dataloader",))
+    run_hook(wrapped(root))
+
+
+def test_files_missing_inside_wrappers(root):
+    label = root / "SegmentationClass" / "val_00001.png"
+    label.unlink()
+    with pytest.raises(UserError, match=r"val_00001.png: no such label, though .*jpg is there"):
+        run_hook(wrapped(root))
+    (root / "JPEGImages" / "train_00000.jpg").unlink()
+    with pytest.raises(UserError, match=r"train_00000.jpg: no such image"):
+        run_hook(wrapped(root))
+
+
+def test_a_test_set_without_labels_passes(root):
+    dataset = plain(root, "val", test_mode=True)
+    del dataset["data_prefix"]["seg_map_path"]
+    run_hook(dataset)
+
+
+def test_classes_of_every_part_are_compared(root):
+    with pytest.raises(UserError, match=r"has 5 classes.*scores 21.*num_classes=5"):
+        run_hook(wrapped(root), num_classes=21)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(data_root="nowhere"), r"nowhere: no such folder \(test_dataloader.dataset"),
+        (dict(ann_file="none.txt"), r"none.txt: no such list"),
+        (dict(ann_file="empty.txt"), r"empty.txt: the list is empty"),
+        (dict(data_prefix=dict(img_path="Images")), r"Images: no such folder .*img_path"),
+    ],
+)
+def test_paths_are_checked_before_anything_is_built(root, change, message):
+    (root / "empty.txt").write_text("\n")
+    cfg = dict(type="RepeatDataset", times=1, dataset=plain(root, "val") | change)
+    with pytest.raises(UserError, match=message):
+        check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
+
+
+def test_data_that_is_elsewhere_is_not_looked_for(root):
+    cfg = plain("nowhere", "val", backend_args=dict(backend="petrel"))
+    check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
