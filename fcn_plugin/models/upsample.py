@@ -27,8 +27,10 @@ class Placement(NamedTuple):
     length: int
 
     def coarse(self, like: Tensor) -> Tensor:
-        """Where these pixels lie in the coarse grid: float64, ``length`` values."""
-        fine = torch.arange(self.length, dtype=torch.float64, device=like.device) + self.start
+        """Where these pixels lie in the coarse grid: ``length`` values in double precision."""
+        # Apple's GPUs have single precision only.
+        dtype = torch.float32 if like.device.type == "mps" else torch.float64
+        fine = torch.arange(self.length, dtype=dtype, device=like.device) + self.start
         return (fine - self.offset) / self.scale
 
     @property

@@ -1,30 +1,9 @@
-"""SGD with polynomial decay for 80,000 iterations; batch 16.
+"""As sgd_40k.py for 80,000 iterations."""
 
-The learning rate is the paper's 1e-10 on summed losses and momentum 0.99, carried over: on a
-500 x 375 image that is 1.9e-3 a step once momentum is counted in, or 1.9e-4 at momentum 0.9;
-times 16 for the batch, less a third for safety at the larger crops.
-"""
-
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=80_000, val_interval=8_000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=2e-3, momentum=0.9, weight_decay=5e-4),
-    # Biases learn twice as fast and do not decay, as in the reference.
-    paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0),
-)
+_base_ = "sgd_40k.py"
+train_cfg = dict(max_iters=80_000, val_interval=8_000)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, begin=0, end=500, by_epoch=False),
     dict(type="PolyLR", power=0.9, eta_min=0.0, begin=500, end=80_000, by_epoch=False),
 ]
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=8_000, max_keep_ckpts=3, save_best="mIoU"
-    ),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-    visualization=dict(type="SegVisualizationHook"),
-)
+default_hooks = dict(checkpoint=dict(interval=8_000))
