@@ -21,6 +21,21 @@ test_pipeline = [
     {{_base_.load_label}},
     dict(type="PackSegInputs"),
 ]
+tta_pipeline = [
+    {{_base_.load_image}},
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75)],
+            [
+                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
+                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+            ],
+            [{{_base_.load_label}}],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
 train_dataloader = dict(num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -1,11 +1,13 @@
 """Fetch a file once: with progress, resumed where it stopped, checked, then put in place."""
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -34,11 +36,11 @@ def download(url: str, target: Path, sha256: str) -> Path:
     """
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{url}: cannot be downloaded ({reason}); fetch it elsewhere and put it at {target}"
@@ -63,8 +65,14 @@ def _fetch(url: str, part: Path) -> None:
         if error.code == 416:  # nothing is missing
             return
         raise
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with answer, Progress(TextColumn("{task.description}"), *columns) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with answer, Progress(*columns, console=Console(stderr=True)) as progress:
         resumed = answer.status == 206
         start = have if resumed else 0
         length = answer.headers.get("Content-Length")

@@ -94,11 +94,14 @@ def explain(error: Exception) -> str | None:
         return re.split(r"\bUserError: ", text)[-1].splitlines()[0]
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
         return text
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, FileNotFoundError):
-        return f"{error.filename}: no such file" if error.filename else text
+        return text
     if unknown := re.search(r"(\S+) is not in the (\S+)::(\S+) registry", text):
         return _unknown_type(*unknown.groups())
-    if "unexpected keyword argument" in text:
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"
     if "cannot inherit from base" in text:  # mmengine's, which names the remedy
         return text

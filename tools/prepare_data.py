@@ -4,10 +4,11 @@ python tools/prepare_data.py shapes
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from common import run
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # a command runs.
@@ -49,7 +50,7 @@ COMMANDS = {
 }
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -63,22 +64,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             formatter_class=parser.formatter_class,
         )
         add_options(command)
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status, 0 only on success."""
-    args = parse_args(argv)
-    run = COMMANDS[args.command][2]
-    from fcn_plugin.errors import UserError
-
-    try:
-        print(run(args))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main() -> None:
+    args = parse_args()
+    print(COMMANDS[args.command][2](args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

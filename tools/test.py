@@ -30,6 +30,7 @@ def main() -> None:
 
     from mmengine.runner import Runner
 
+    from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
@@ -41,7 +42,10 @@ def main() -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if args.out:
-        cfg.test_evaluator.output_dir = args.out
+        evaluators = cfg.test_evaluator
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if type_name(evaluator) in ("ConfusionMatrixMetric", "IoUMetric"):
+                evaluator.output_dir = args.out
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
@@ -50,9 +54,8 @@ def main() -> None:
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     scores = runner.test()
-    runner.logger.info(
-        "Done: %s", "  ".join(f"{name} {score:.2f}" for name, score in scores.items())
-    )
+    found = "  ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    runner.logger.info("Done: %s", found or "no labels to score against")
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -30,15 +30,17 @@ def main() -> None:
 
     from mmengine.runner import Runner
 
+    from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
 
-    if args.amp and cfg.optim_wrapper.type != "AmpOptimWrapper":
-        if cfg.optim_wrapper.type != "OptimWrapper":
+    wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"
+    if args.amp and wrapper != "AmpOptimWrapper":
+        if wrapper != "OptimWrapper":
             raise UserError(
-                f"--amp works with optim_wrapper.type 'OptimWrapper', not with "
-                f"{cfg.optim_wrapper.type!r}; set the precision in the config"
+                f"--amp works with optim_wrapper.type 'OptimWrapper', not with {wrapper!r}; set "
+                "the precision in the config"
             )
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"

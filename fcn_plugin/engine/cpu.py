@@ -15,6 +15,7 @@ from mmengine.runner.amp import autocast
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import distributed
 
+from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
 
 
@@ -25,9 +26,11 @@ def prepare_cpu(cfg: Config) -> None:
     """
     if get_device() != "cpu":
         return
-    if cfg.optim_wrapper.type == "AmpOptimWrapper":
+    if type_name(cfg.get("optim_wrapper")) == "AmpOptimWrapper":
         cfg.optim_wrapper.type = "BFloat16OptimWrapper"
-        cfg.optim_wrapper.pop("loss_scale", None)  # bfloat16 has the range of float32
+        # bfloat16 has the range of float32 and needs no scaling.
+        for setting in ("loss_scale", "dtype", "use_fsdp"):
+            cfg.optim_wrapper.pop(setting, None)
     if cfg.get("launcher", "none") == "none":
         return
     if cfg.launcher != "pytorch":
@@ -52,7 +55,7 @@ def prepare_cpu(cfg: Config) -> None:
 def _unsync_batch_norm(node: object) -> None:
     """torch has no SyncBatchNorm for CPU processes: each normalises its own part of the batch."""
     if isinstance(node, dict):
-        if node.get("type") == "SyncBN":
+        if type_name(node) in ("SyncBN", "SyncBatchNorm"):
             node["type"] = "BN"
         for child in node.values():
             _unsync_batch_norm(child)

@@ -15,9 +15,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS, HOOKS
 
+from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
 
-REMEDY = "prepare it with tools/prepare_data.py, or point data_root in the config to where it is"
+REMEDY = (
+    "put it there (README, 'Data'; tools/prepare_data.py writes shapes), or set data_root in the "
+    "config to where it is"
+)
 
 
 def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
@@ -45,13 +49,16 @@ def _dataset_configs(node: object) -> Iterator[dict]:
 
 
 def _check_classes(dataset: dict) -> None:
-    kind = DATASETS.get(dataset["type"])
+    kind = dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(dataset["type"])
     known = (getattr(kind, "METAINFO", None) or {}).get("classes")
-    for name in (dataset.get("metainfo") or {}).get("classes", ()):
+    classes = (dataset.get("metainfo") or {}).get("classes", ())
+    for name in () if isinstance(classes, str) else classes:  # a string names a file of them
         if known and name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
-            raise UserError(f"{dataset['type']} has no class {name!r} (metainfo.classes); {hint}")
+            raise UserError(
+                f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
+            )
 
 
 def _check_paths(dataset: dict, loader: str) -> None:

@@ -46,8 +46,8 @@ class PicturesHook(Hook):
             image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
         labels = {}
         if "gt_sem_seg" in sample:
-            labels["truth"] = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
-        labels["prediction"] = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            labels["truth"] = sample.gt_sem_seg.data.squeeze(0).long().cpu().numpy()
+        labels["prediction"] = sample.pred_sem_seg.data.squeeze(0).long().cpu().numpy()
         self.out_dir.mkdir(parents=True, exist_ok=True)
         name = f"{Path(sample.img_path).stem}.png"
         picture(image, labels, classes, palette).save(self.out_dir / name)

@@ -60,6 +60,7 @@ class ConfusionMatrixMetric(BaseMetric):
         self._counted: Tensor | None = None
         self._last: Tensor | None = None
         self._samples = 0
+        self._saved: dict[str, str] = {}
         self.results.clear()
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
@@ -72,9 +73,11 @@ class ConfusionMatrixMetric(BaseMetric):
             if self.format_only:
                 continue
             if "gt_sem_seg" not in sample:
+                if self.output_dir is not None:
+                    continue
                 raise UserError(
-                    f"{name}: no label to score against; use tools/predict.py or --out for "
-                    "images without labels"
+                    f"{name}: no label to score against; add the label, or give --out (output_dir) "
+                    "to write the predictions of images without labels"
                 )
             prediction = sample["pred_sem_seg"]["data"].squeeze(0)
             truth = sample["gt_sem_seg"]["data"].squeeze(0).to(prediction.device)
@@ -97,7 +100,13 @@ class ConfusionMatrixMetric(BaseMetric):
         if sample.get("reduce_zero_label"):
             # Back to the data set's own numbers, 0 = other.
             labels, palette = labels + 1, [[0, 0, 0], *palette]
-        save_labels(labels, folder / f"{Path(sample['img_path']).stem}.png", palette)
+        stem = Path(sample["img_path"]).stem
+        if self._saved.setdefault(stem, sample["img_path"]) != sample["img_path"]:
+            raise UserError(
+                f"{sample['img_path']}: {self._saved[stem]} has the same name, and one prediction "
+                "would overwrite the other; write them to different folders"
+            )
+        save_labels(labels, folder / f"{stem}.png", palette)
 
     @staticmethod
     def _refuse_illegal(matrix: Tensor, name: str, classes: int) -> None:
@@ -115,16 +124,20 @@ class ConfusionMatrixMetric(BaseMetric):
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Scores over the data set of ``size`` samples, the same on every process; then anew."""
-        matrix = self._counted
-        if self._last is not None and not self._last_is_repeated(size):
-            matrix = self._last if matrix is None else matrix + self._last
-        self._forget()
         if self.format_only:
+            self._forget()
             return {}
+        # Asked on every process, whether it had samples or not: they answer each other.
+        repeated = self._last_is_repeated(size)
         side = len(self.dataset_meta["classes"]) + 1
-        if matrix is None:
-            matrix = torch.zeros(side, side, dtype=torch.int64)
+        matrix = torch.zeros(side, side, dtype=torch.int64)
+        for part in (self._counted, None if repeated else self._last):
+            if part is not None:
+                matrix = part + matrix.to(part.device)
+        self._forget()
         dist.all_reduce(matrix)
+        if self.output_dir is not None and not matrix.any():
+            return {}  # images without labels
         metrics = self.compute_metrics([matrix[:-1, :-1].cpu().numpy()])
         return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in metrics.items()}
 

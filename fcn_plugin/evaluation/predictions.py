@@ -12,7 +12,7 @@ def save_labels(labels: np.ndarray, path: Path, palette: Sequence[Sequence[int]]
 
     ``palette`` gives RGB in 0-255 for the labels from 0 on.
     """
-    image = Image.fromarray(labels, mode="L")
+    image = Image.fromarray(labels)
     image.putpalette([level for colour in palette for level in colour])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

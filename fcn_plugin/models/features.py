@@ -37,3 +37,6 @@ class Features(tuple):
         features.image_size = image_size
         features.zero_border = zero_border
         return features
+
+    def __reduce__(self) -> tuple:
+        return Features, (tuple(self), self.maps, self.image_size, self.zero_border)

@@ -79,7 +79,8 @@ class SkipFusionHead(BaseDecodeHead):
             dropout_ratio=dropout_ratio,
             in_index=in_index,
             input_transform="multiple_select",
-            loss_decode=loss_decode or dict(type="CrossEntropyLoss", avg_non_ignore=True),
+            loss_decode=loss_decode
+            or dict(type="CrossEntropyLoss", avg_non_ignore=True, use_sigmoid=out_channels == 1),
             ignore_index=ignore_index,
             sampler=sampler,
             init_cfg=init_cfg or dict(type="Constant", layer="Conv2d", val=0),
@@ -124,6 +125,12 @@ class SkipFusionHead(BaseDecodeHead):
         fused, grid = self._score(-1, levels), grids[-1]
         for i in reversed(range(len(levels) - 1)):
             skip, finer = self._score(i, levels), grids[i]
+            if skip.shape[-2] < fused.shape[-2] and not zero_border:
+                raise UserError(
+                    f"SkipFusionHead: in_index {self.in_index} puts a level of {fused.shape[-2]} "
+                    f"rows behind one of {skip.shape[-2]}; give in_index and in_channels finest "
+                    "first"
+                )
             step = grid.within(finer) if grid and finer else None
             rows, cols = self._place(i + 1, fused, skip.shape[-2:], step, canvas=zero_border)
             skip = skip[..., rows.pixels, cols.pixels]
@@ -193,8 +200,9 @@ class SkipFusionHead(BaseDecodeHead):
             if canvas and step:
                 kernel = upsampling.kernel_size(int(scale))
                 window = Layer(kernel, int(scale), transposed=True)
-                start = crop_offset(step.then(window.map), AxisMap())
-                length = min(window.size(coarse), fine - start)
+                first = crop_offset(step.then(window.map), AxisMap())
+                start = max(first, 0)
+                length = min(first + window.size(coarse), fine) - start
             places.append(Placement(scale, offset, start, length))
         return places
 

@@ -17,6 +17,7 @@ from mmengine.model import BaseModule, initialize
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, Layer, compose
 from fcn_plugin.models.features import Features
@@ -64,7 +65,7 @@ class ConvolutionalizedVGG(BaseModule):
             fc layers.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'torchvision://vgg16', a URL or a file loads strictly (``weights.imagenet``).
+            'torchvision://vgg16' or a file loads strictly (``weights.imagenet``).
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class ConvolutionalizedVGG(BaseModule):
                 x = stage(x)
             levels.append(x)
         return Features(
-            (levels[index] for index in self.out_indices),
+            [levels[index] for index in self.out_indices],
             self.maps,
             (image.shape[-2], image.shape[-1]),
             zero_border=self.padding == "reference",
@@ -161,11 +162,12 @@ class ConvolutionalizedVGG(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise; a ``Pretrained`` init_cfg loads strictly where the host's only warns."""
-        cfg = self.init_cfg
-        if isinstance(cfg, dict) and cfg.get("type") == "Pretrained":
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list | tuple) else [self.init_cfg]
+        pretrained = [cfg for cfg in cfgs if type_name(cfg) in ("Pretrained", "PretrainedInit")]
+        if pretrained:
             if not self.is_init:
                 initialize(self, FROM_SCRATCH)  # for what the file has nothing for
-                load_vgg(self, cfg["checkpoint"])
+                load_vgg(self, pretrained[-1]["checkpoint"])
                 self._is_init = True
         else:
             super().init_weights()

@@ -1,13 +1,14 @@
 """ImageNet classifiers from torchvision, convolutionalized (CVPR section 3.1)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from mmengine import dist
 from mmengine.logging import MMLogger
+from torch import Tensor
 
 from fcn_plugin.download import download
 from fcn_plugin.errors import UserError
@@ -16,6 +17,10 @@ from fcn_plugin.weights.sources import SOURCES
 
 if TYPE_CHECKING:
     from fcn_plugin.models.vgg import ConvolutionalizedVGG
+
+# For each name in a file the backbone's, None = dropped, and why each of those is. A name that is
+# in neither has no place, and the file is refused.
+Targets = tuple[dict[str, str | None], dict[str, str]]
 
 CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -32,53 +37,63 @@ def load_vgg(backbone: "ConvolutionalizedVGG", checkpoint: str) -> Report:
     path = _locate(checkpoint)
     tensors = read_tensors(path)
     if any(name.startswith("features.") for name in tensors):
-        targets, reasons = torchvision_targets(backbone)
+        targets, reasons = torchvision_targets(backbone, tensors)
     else:
-        tensors = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
-        own = backbone.state_dict()
-        targets = {name: name if name in own else None for name in tensors}
-        reasons = dict.fromkeys(tensors, "not of the backbone")
-        if not any(targets.values()):
+        targets, reasons = own_targets(backbone, tensors)
+        if missing := sorted(set(backbone.state_dict()) - set(targets.values())):
             raise UserError(
-                f"{path}: holds neither torchvision's VGG (features.0.weight, ...) nor this "
-                f"backbone ({next(iter(own))}, ...), but {next(iter(tensors), 'nothing')}"
+                f"{path}: holds neither torchvision's VGG (features.0.weight, ...) nor the whole "
+                f"of this backbone: {missing[0]} is missing; check depth, norm_cfg and "
+                "out_indices against the file"
             )
     report = load_strictly(backbone, tensors, targets, reasons, path)
     MMLogger.get_current_instance().info("ImageNet weights from %s:\n  %s", path, report)
     return report
 
 
-def torchvision_targets(
-    backbone: "ConvolutionalizedVGG",
-) -> tuple[dict[str, str | None], dict[str, str]]:
-    """For torchvision's names the backbone's, None = dropped, and why."""
+def own_targets(backbone: "ConvolutionalizedVGG", tensors: dict[str, Tensor]) -> Targets:
+    """For a checkpoint of a whole model, or of the backbone alone."""
     own = backbone.state_dict()
+    whole = any(name.startswith("backbone.") for name in tensors)
     targets: dict[str, str | None] = {}
     reasons = {}
-    for source, target in _torchvision_names(backbone):
-        targets[source] = target if target in own else None
-        if target not in own:
-            reasons[source] = (
-                "the ImageNet classes; score layers take their place"
-                if target is None
-                else "beyond the last level in out_indices"
-            )
+    for name in tensors:
+        if whole and not name.startswith("backbone."):
+            targets[name], reasons[name] = None, "not of the backbone"
+        elif name.removeprefix("backbone.") in own:
+            targets[name] = name.removeprefix("backbone.")
     return targets, reasons
 
 
-def _torchvision_names(backbone: "ConvolutionalizedVGG") -> Iterator[tuple[str, str | None]]:
+def torchvision_targets(backbone: "ConvolutionalizedVGG", tensors: dict[str, Tensor]) -> Targets:
+    """For torchvision's VGG of the backbone's depth, with BatchNorm if ``tensors`` have it."""
+    own = backbone.state_dict()
+    norm = any(name.endswith("running_mean") for name in tensors)
+    targets: dict[str, str | None] = {}
+    reasons = {}
+    for source, target in _torchvision_names(backbone.convs, norm):
+        if target is None:
+            targets[source], reasons[source] = None, "the ImageNet classes; scored anew"
+        elif target in own:
+            targets[source] = target
+        elif int(target.split(".")[1]) >= len(backbone.stages):
+            targets[source], reasons[source] = None, "beyond the last level in out_indices"
+    return targets, reasons
+
+
+def _torchvision_names(convs: Sequence[int], norm: bool) -> Iterator[tuple[str, str | None]]:
     """(torchvision's name, the backbone's) of every tensor of the whole classifier.
 
     torchvision numbers all its layers: a convolution, its norm and its ReLU each take a number,
     and so does the pooling at the end of a stage.
     """
     index = 0
-    for stage, convs in enumerate(backbone.convs):
-        for conv in range(1, convs + 1):
+    for stage, count in enumerate(convs):
+        for conv in range(1, count + 1):
             name = f"conv{stage + 1}_{conv}"
             for kind in CONV:
                 yield f"features.{index}.{kind}", f"stages.{stage}.{name}.{kind}"
-            if backbone.norm_cfg:
+            if norm:
                 index += 1
                 for kind in NORM:
                     yield f"features.{index}.{kind}", f"stages.{stage}.norm_{name}.{kind}"

@@ -40,11 +40,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: not a PyTorch file, or one that holds more than tensors and is not opened; "
             "download it again, or save its state_dict alone"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    # What torch.load raises on arbitrary bytes is not documented.
+    except Exception as error:
         raise UserError(f"{path}: damaged or truncated; download it again") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(
-        isinstance(value, Tensor) for value in content.values()
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
     return content

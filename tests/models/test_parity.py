@@ -4,6 +4,8 @@ Tolerances: 1e-10 relative in float64 leaves room for another order of summation
 float32 a hundred-thousandth, as sums over 25,088 inputs lose two digits.
 """
 
+import itertools
+
 import pytest
 import reference
 import torch
@@ -105,3 +107,53 @@ def test_same_padding_is_interpolation_by_the_stride(size, upsample):
         fused = up(fused, 2, score[0].shape[2:]) + score[0]
         assert relative_error(features[2], levels["fc7"]) < 1e-10
         assert relative_error(head(features), up(fused, 8, size)) < 1e-10
+
+
+POOLS = [chosen for count in (1, 2, 3, 6) for chosen in itertools.combinations(range(6), count)]
+
+
+@pytest.mark.parametrize("levels", POOLS, ids=str)
+def test_any_levels_with_reference_padding(levels):
+    """Against transposed convolutions on canvases placed by hand at half-pixel offsets.
+
+    Level i lies at stride 2^(i+1) (fc7 as pool5), its first pixel at -99 + (stride - 1) / 2 in the
+    image, fc7's 96 further on. An upsampled map begins (kernel - 1) / 2 before its first pixel.
+    """
+    backbone = ConvolutionalizedVGG(
+        11, out_indices=levels, padding="reference", base_channels=2, fc_channels=4
+    ).double()
+    channels = [(2, 4, 8, 16, 16, 4)[level] for level in levels]
+    head = SkipFusionHead(channels, range(len(levels)), CLASSES).double()
+    for score in head.score:
+        torch.nn.init.normal_(score.weight)
+    size = (37, 50)
+    with torch.no_grad():
+        features = backbone.eval()(torch.randn(1, 3, *size, dtype=torch.float64))
+        scores = [score(level) for score, level in zip(head.score, features, strict=True)]
+        strides = [min(2 ** (level + 1), 32) for level in levels]
+        firsts = [
+            -99 + (stride - 1) / 2 + 96 * (level == 5)
+            for stride, level in zip(strides, levels, strict=True)
+        ]
+        fused, stride, first = scores[-1], strides[-1], firsts[-1]
+        for skip, finer, start in zip(scores[-2::-1], strides[-2::-1], firsts[-2::-1], strict=True):
+            canvas, first = raised(fused, stride // finer, stride, first)
+            # The part that both grids have.
+            low = max(first, start)
+            rows, cols = (
+                int((min(first + n * finer, start + m * finer) - low) / finer)
+                for n, m in zip(canvas.shape[2:], skip.shape[2:], strict=True)
+            )
+            a, b = int((low - first) / finer), int((low - start) / finer)
+            fused = canvas[..., a : a + rows, a : a + cols] + skip[..., b : b + rows, b : b + cols]
+            stride, first = finer, low
+        canvas, first = raised(fused, stride, stride, first)
+        expected = canvas[..., int(-first) : int(-first) + 37, int(-first) : int(-first) + 50]
+        assert relative_error(head(features), expected) < 1e-10
+
+
+def raised(x, factor, stride, first):
+    """Upsampled by a transposed convolution, and where its first pixel then lies in the image."""
+    if factor == 1:
+        return x, first
+    return reference.upscore(x, factor), first - stride / factor * (factor - 0.5)

@@ -2,10 +2,13 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads import decode_head
+from mmseg.models.segmentors import base
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.nn import functional
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.models.features import Features
 
@@ -114,6 +117,42 @@ def test_deconv_starts_as_bilinear_by_the_stride(size):
     torch.testing.assert_close(learned(inputs, size), up(expected, 4, size), rtol=0, atol=1e-10)
 
 
+def test_nearest_takes_the_nearest():
+    """Worked by hand: one level, 1 x 4, upsampled by 2 and by 3 and to 6 of 4."""
+    single = head((1,), upsample="nearest", num_classes=3)
+    torch.nn.init.ones_(single.score[0].weight)
+    level = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+    for width, expected in {
+        8: [1, 1, 2, 2, 3, 3, 4, 4],
+        12: [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4],
+        6: [1, 2, 2, 3, 4, 4],  # at -1/6, 1/2, 7/6, 11/6, 5/2, 19/6: halves round up
+    }.items():
+        assert single((level,), (1, width))[0, 0, 0].tolist() == expected
+
+
+def test_dropout_of_the_head():
+    inputs = features((64, 64), (8, 16, 32))
+    dropping = head(dropout_ratio=0.99).train()
+    zeros = (dropping(inputs, (64, 64)) == 0).float().mean()
+    assert zeros > 0.5
+    assert (dropping.eval()(inputs, (64, 64)) == 0).float().mean() < 0.01
+
+
+def test_predict_goes_by_the_window_or_the_padded_size():
+    """On a plain tuple the size comes from the host's records, as for its own heads."""
+    fused, inputs = head(), features((64, 64), (8, 16, 32))
+    padded = dict(img_shape=(50, 60), pad_shape=(64, 64), ori_shape=(50, 60))
+    assert fused.predict(inputs, [padded], {}).shape[2:] == (64, 64)
+    window = dict(padded, img_shape=torch.Size((48, 32)))
+    assert fused.predict(inputs, [window], {}).shape[2:] == (48, 32)
+    assert fused.predict(inputs, [dict(img_shape=(50, 60))], {}).shape[2:] == (50, 60)
+
+
+def test_coarsest_first_is_refused():
+    with pytest.raises(UserError, match="finest first"):
+        head(in_channels=(6, 5, 4), in_index=(2, 1, 0))(features((64, 64), (8, 16, 32)))
+
+
 def test_deconv_learns():
     learned = head(upsample="deconv")
     learned.loss(features((64, 64), (8, 16, 32)), samples((64, 64)), {})["loss_ce"].backward()
@@ -196,13 +235,51 @@ def test_several_losses():
 
 
 def test_one_output_channel_for_two_classes():
-    binary = head(
-        num_classes=2,
-        out_channels=1,
-        threshold=0.5,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=True),
+    model = segmentor(num_classes=2, out_channels=1, threshold=0.5)
+    label = torch.randint(0, 2, (1, 64, 96))
+    losses = model.loss(torch.randn(2, 3, 64, 96), samples((64, 96), label))
+    assert torch.isfinite(losses["decode.loss_ce"])
+    found = model.eval().predict(torch.randn(2, 3, 64, 96), samples((64, 96), label))
+    assert set(found[0].pred_sem_seg.data.unique().tolist()) <= {0, 1}
+
+
+def segmentor(padding="same", **head_settings):
+    settings = dict(in_channels=(16, 32, 8), in_index=(0, 1, 2), num_classes=CLASSES)
+    model = MODELS.build(
+        ConfigDict(
+            type="EncoderDecoder",
+            data_preprocessor=PREPROCESSOR,
+            backbone=dict(
+                type="ConvolutionalizedVGG",
+                depth=11,
+                padding=padding,
+                base_channels=4,
+                fc_channels=8,
+            ),
+            decode_head=dict(type="SkipFusionHead", **(settings | head_settings)),
+            test_cfg=dict(mode="whole"),
+        )
     )
-    assert binary(features((64, 64), (8, 16, 32)), (64, 64)).shape == (2, 1, 64, 64)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+def test_compiled_is_the_same(padding):
+    """Traced by torch.compile and run without generated code, at two sizes."""
+    model = segmentor(padding).eval()
+    for score in model.decode_head.score:
+        torch.nn.init.normal_(score.weight)
+    compiled = torch.compile(model, backend="aot_eager")
+    for size in ((64, 96), (70, 50)):
+        image = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(image), model(image))
+
+
+def same_size(input, size, **_):
+    assert tuple(input.shape[2:]) == tuple(size)
+    return input
 
 
 PREPROCESSOR = dict(type="SegDataPreProcessor", size=(64, 64))
@@ -238,7 +315,7 @@ HOST_BACKBONES = {
 
 
 @pytest.mark.parametrize("name", HOST_BACKBONES)
-def test_under_the_hosts_backbones(name):
+def test_under_the_hosts_backbones(name, monkeypatch):
     backbone, channels, in_index = HOST_BACKBONES[name]
     model = MODELS.build(
         ConfigDict(
@@ -253,6 +330,9 @@ def test_under_the_hosts_backbones(name):
     )
     model.init_weights()
     size = (64, 96)
+    # The host resizes what a head returns; the sizes must agree without that.
+    monkeypatch.setattr(decode_head, "resize", same_size)
+    monkeypatch.setattr(base, "resize", same_size)
     losses = model.loss(torch.randn(2, 3, *size), samples(size))
     sum(loss for name, loss in losses.items() if "loss" in name).backward()
     predictions = model.eval().predict(torch.randn(2, 3, *size), samples(size))
