@@ -92,6 +92,8 @@ def explain(error: Exception) -> str | None:
     if "UserError" in names:
         # A data loader's worker hands its whole traceback over as the message.
         return re.split(r"\bUserError: ", text)[-1].splitlines()[0]
+    if isinstance(error, ImportError) and error.name == "fcn_plugin":
+        return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
         return text
     if isinstance(error, OSError) and error.filename:
