@@ -46,6 +46,16 @@ def test_several_processes(monkeypatch):
     assert cfg.model.auxiliary_head[0].norm_cfg.type == "BN"
 
 
+@pytest.mark.parametrize(
+    "wrapper",
+    [None, dict(optimizer=dict(type="SGD")), dict(type="AmpOptimWrapper", dtype="bfloat16")],
+)
+def test_other_optimizer_configs(wrapper):
+    cfg = Config(dict(optim_wrapper=wrapper, model=dict()))
+    prepare_cpu(cfg)
+    assert cfg.optim_wrapper is None or set(cfg.optim_wrapper) <= {"type", "optimizer"}
+
+
 def test_slurm_without_gpus():
     with pytest.raises(UserError, match="torchrun"):
         prepare_cpu(config(launcher="slurm"))

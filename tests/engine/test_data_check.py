@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 from torch import nn
 
@@ -85,6 +86,16 @@ def test_paths_are_checked_before_anything_is_built(root, change, message):
     cfg = dict(type="RepeatDataset", times=1, dataset=plain(root, "val") | change)
     with pytest.raises(UserError, match=message):
         check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
+
+
+def test_classes_may_stand_in_a_file_and_types_be_classes(root):
+    """A file of names, and the new style of configs."""
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    cfg = plain(root, "val") | dict(metainfo=dict(classes=str(root / "classes.txt")))
+    check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
+    voc = dict(type=PascalVOCDataset, data_root=str(root), metainfo=dict(classes=("aeroplan",)))
+    with pytest.raises(UserError, match="PascalVOCDataset has no class 'aeroplan'"):
+        check_datasets(dict(test_dataloader=dict(dataset=voc)), ("test_dataloader",))
 
 
 def test_data_that_is_elsewhere_is_not_looked_for(root):

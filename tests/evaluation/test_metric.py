@@ -87,6 +87,16 @@ def test_repeated_samples_count_once(monkeypatch, world, count):
     assert whole.compute_metrics([total]) == expected
 
 
+def test_a_process_without_samples_takes_part(monkeypatch):
+    """It must answer the others' question, or they wait for it."""
+    asked = []
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather", lambda x: asked.append(int(x)) or [x, 1 - x])
+    monkeypatch.setattr(dist, "all_reduce", lambda matrix: asked.append(matrix.sum().item()))
+    assert np.isnan(metric().evaluate(1)["mIoU"])
+    assert asked == [0, 0]
+
+
 def test_another_way_of_dealing_is_refused(monkeypatch):
     made = metric()
     made.process({}, random_samples(4))
@@ -123,6 +133,22 @@ def test_predictions_are_written_as_label_pngs(tmp_path):
     assert image.mode == "P"
     assert np.asarray(image).tolist() == [[1, 2]]
     assert image.convert("RGB").getpixel((1, 0)) == tuple(PALETTE[2])
+
+
+def test_images_without_labels_are_written_and_not_scored(tmp_path):
+    made = metric(output_dir=tmp_path)
+    only = sample([[0, 0]], [[1, 2]], "n.jpg")
+    del only["gt_sem_seg"]
+    made.process({}, [only])
+    assert made.evaluate(1) == {}
+    assert (tmp_path / "n.png").is_file()
+
+
+def test_one_prediction_does_not_overwrite_another(tmp_path):
+    made = metric(output_dir=tmp_path)
+    made.process({}, [sample([[0]], [[0]], "a/0.jpg")])
+    with pytest.raises(UserError, match=r"b/0.jpg: a/0.jpg has the same name"):
+        made.process({}, [sample([[0]], [[0]], "b/0.jpg")])
 
 
 def test_ade20k_is_written_in_its_own_numbers(tmp_path):

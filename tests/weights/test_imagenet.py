@@ -130,6 +130,39 @@ def test_our_own_checkpoint(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("depth", "norm", "other_depth", "other_norm", "message"),
+    [
+        (16, True, 16, False, "no place for, e.g. backbone.stages.0.norm_conv1_1"),
+        (16, False, 11, False, "no place for, e.g. backbone.stages.0.conv1_2"),
+        (11, False, 16, False, "stages.0.conv1_2.bias is missing"),
+    ],
+)
+def test_our_own_checkpoint_of_another_net(tmp_path, depth, norm, other_depth, other_norm, message):
+    state = {f"backbone.{k}": v for k, v in backbone(depth, norm).state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load_vgg(backbone(other_depth, other_norm), saved(state, tmp_path / "ours.pth"))
+
+
+def test_norms_that_the_file_does_not_have_are_new(tmp_path):
+    ours = ConvolutionalizedVGG(
+        base_channels=4, fc_channels=FC, norm_cfg=dict(type="GN", num_groups=2)
+    )
+    report = load_vgg(ours, saved(published().state_dict(), tmp_path / "vgg.pth"))
+    assert len(report.used) == 2 * 15
+    assert all("norm_" in name for name in report.new)
+    with pytest.raises(UserError, match=r"no place for, e.g. features.1.num_batches_tracked"):
+        load_vgg(ours, saved(published(norm=True).state_dict(), tmp_path / "bn.pth"))
+
+
+def test_init_cfg_in_a_list(tmp_path):
+    model = published()
+    init = dict(type="Pretrained", checkpoint=saved(model.state_dict(), tmp_path / "vgg.pth"))
+    ours = backbone(init_cfg=[init])
+    ours.init_weights()
+    assert torch.equal(ours.stages[0].conv1_1.weight, model.features[0].weight)
+
+
 class Exploit:
     def __reduce__(self):
         return (print, ("code was executed",))
