@@ -10,9 +10,16 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+
+# What is read from a config beside the parameters of mmengine's Runner.
+OTHER_KEYS = {"tta_model", "tta_pipeline", "test_pipeline", "runner_type", "compile", "sync_bn"} | {
+    "model_wrapper_cfg",
+    "find_unused_parameters",
+}
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +56,8 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     import fcn_plugin  # noqa: F401
     from fcn_plugin.errors import UserError
 
+    # The host's hook for pictures is there for the host's tools; ours write their own.
+    warnings.filterwarnings("ignore", message="The draw is False")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not Path(args.config).is_file():
         raise UserError(f"{args.config}: no such config; the shipped ones are in configs/")
@@ -57,10 +66,40 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
         parser = argparse.ArgumentParser()
         parser.add_argument("--cfg-options", nargs="+", action=DictAction)
         options = parser.parse_args(["--cfg-options", *args.cfg_options]).cfg_options
+        for key in options:
+            _refuse_shorthand(cfg, key)
         cfg.merge_from_dict(options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     return cfg
+
+
+def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
+    """A name like data_root only abbreviates within the file; to override it changes nothing."""
+    from inspect import signature
+
+    from mmengine.runner import Runner
+
+    from fcn_plugin.errors import UserError
+
+    meant = set(signature(Runner.__init__).parameters) | OTHER_KEYS
+    if "." in key or key in meant or key not in cfg:
+        return
+    places = [place for name in sorted(meant & set(cfg)) for place in _places(cfg[name], name, key)]
+    hint = (
+        f"set {' '.join(f'{place}=...' for place in places[:3])}" if places else "edit the config"
+    )
+    raise UserError(f"--cfg-options {key}: only a shorthand within the config; {hint}")
+
+
+def _places(node: object, path: str, key: str) -> list[str]:
+    """Where ``key`` stands below ``path``."""
+    if isinstance(node, dict):
+        found = [f"{path}.{key}"] if key in node else []
+        return found + [p for k, v in node.items() for p in _places(v, f"{path}.{k}", key)]
+    if isinstance(node, list):
+        return [p for i, v in enumerate(node) for p in _places(v, f"{path}.{i}", key)]
+    return []
 
 
 def run(main: Callable[[], None]) -> None:
@@ -100,7 +139,7 @@ def explain(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, FileNotFoundError):
         return text
-    if unknown := re.search(r"(\S+) is not in the (\S+)::(\S+) registry", text):
+    if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
         return _unknown_type(*unknown.groups())
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):

@@ -34,8 +34,11 @@ def main() -> None:
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
+    from fcn_plugin.weights.loading import check_checkpoint
 
-    cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
+    checkpoint = find_checkpoint(Path(args.checkpoint))
+    check_checkpoint(checkpoint)
+    cfg.load_from = str(checkpoint)
     if args.tta:
         if "tta_pipeline" not in cfg or "tta_model" not in cfg:
             raise UserError(f"--tta: {args.config} has no tta_pipeline and tta_model; add them")

@@ -1,6 +1,7 @@
 """Train a config: tools/train.py configs/fcn8s_vgg16_shapes.py"""
 
 import argparse
+from pathlib import Path
 
 from common import add_run_options, load_config, run
 
@@ -28,12 +29,14 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
+    from mmengine.registry import OPTIMIZERS
     from mmengine.runner import Runner
 
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
+    from fcn_plugin.weights.loading import check_checkpoint
 
     wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if args.amp and wrapper != "AmpOptimWrapper":
@@ -44,13 +47,19 @@ def main() -> None:
             )
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
+    optimizer = type_name(cfg.optim_wrapper.get("optimizer"))
+    if optimizer and OPTIMIZERS.get(optimizer) is None:
+        raise KeyError(f"{optimizer} is not in the mmengine::optimizer registry")
     cfg.resume = args.resume is not None
     if args.resume not in (None, "auto"):
+        check_checkpoint(Path(args.resume))
         cfg.load_from = args.resume
 
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if args.resume == "auto" and not Path(cfg.work_dir, "last_checkpoint").is_file():
+        runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
 

@@ -20,7 +20,7 @@ from fcn_plugin.errors import UserError
 
 REMEDY = (
     "put it there (README, 'Data'; tools/prepare_data.py writes shapes), or set data_root in the "
-    "config to where it is"
+    "config (on the command line LOADER.dataset.data_root=...) to where it is"
 )
 
 

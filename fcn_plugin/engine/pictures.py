@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -54,4 +56,6 @@ class PicturesHook(Hook):
         self.written += 1
 
     def after_test(self, runner: Runner) -> None:
-        runner.logger.info("%d pictures are in %s", self.written, self.out_dir)
+        written = torch.tensor(self.written)
+        dist.all_reduce(written)
+        runner.logger.info("%d pictures are in %s", written, self.out_dir)

@@ -35,6 +35,8 @@ class ConfusionMatrixMetric(BaseMetric):
         collect_device, prefix: as for every metric of the host.
     """
 
+    default_prefix = ""  # the keys as they are; None would make the host warn
+
     def __init__(
         self,
         absent: str = "skip",

@@ -1,6 +1,7 @@
 """Honest loading: every tensor of a file is used or dropped by name, nothing passes unseen."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
     return content
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse what is no checkpoint before anything is built; its tensors are not read."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    # What torch.load raises on arbitrary bytes is not documented.
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a PyTorch checkpoint, damaged, or one that holds code; give a file that "
+            "tools/train.py wrote"
+        ) from error
 
 
 def load_strictly(

@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         nothing,
         'model = dict(decode_head=dict(type="SkipFusonHead"))',
         [],
-        ["SkipFusonHead", "did you mean 'SkipFusionHead'?"],
+        ["type='SkipFusonHead' in the config", "did you mean 'SkipFusionHead'?"],
     ),
     "misspelt setting": (
         nothing,
@@ -105,7 +105,30 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         [],
         ["init_cfg", "_delete_=True"],
     ),
-    "no such checkpoint": (nothing, "", ["--resume", "none.pth"], ["none.pth"]),
+    "misspelt optimizer": (
+        nothing,
+        "optim_wrapper = dict(optimizer=dict(type='AdmW'))",
+        [],
+        ["type='AdmW' in the config", "did you mean 'AdamW'?"],
+    ),
+    "a shorthand overridden": (
+        nothing,
+        "",
+        ["--cfg-options", "data_root=elsewhere"],
+        ["data_root: only a shorthand", "train_dataloader.dataset.data_root=..."],
+    ),
+    "no such checkpoint": (
+        nothing,
+        "",
+        ["--resume", "none.pth"],
+        ["none.pth: no such checkpoint", "tools/train.py"],
+    ),
+    "not a checkpoint": (
+        lambda folder: (folder / "notes.pth").write_text("notes"),
+        "",
+        ["--resume", "notes.pth"],
+        ["notes.pth: not a PyTorch checkpoint"],
+    ),
 }
 
 
