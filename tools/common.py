@@ -16,7 +16,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 # What is read from a config beside the parameters of mmengine's Runner.
-OTHER_KEYS = {"tta_model", "tta_pipeline", "test_pipeline", "runner_type", "compile", "sync_bn"} | {
+OTHER_KEYS = {
+    "tta_model",
+    "tta_pipeline",
+    "test_pipeline",
+    "runner_type",
+    "compile",
+    "sync_bn",
     "model_wrapper_cfg",
     "find_unused_parameters",
 }
@@ -140,7 +146,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, FileNotFoundError):
         return text
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
-        return _unknown_type(*unknown.groups())
+        return unknown_type(*unknown.groups())
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"
@@ -149,7 +155,8 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def _unknown_type(name: str, scope: str, registry: str) -> str:
+def unknown_type(name: str, scope: str, registry: str) -> str:
+    """One line for a ``type`` of a config that no package has registered."""
     from mmengine import registry as roots
 
     known: set[str] = set()

@@ -34,7 +34,8 @@ def shapes_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shapes(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.shapes import CLASSES, SIZE, write_shapes
+    from fcn_plugin.data.drawing import CLASSES, SIZE
+    from fcn_plugin.data.shapes import write_shapes
 
     with progress_bar("Drawing shapes") as progress:
         write_shapes(args.root, args.train, args.val, seed=args.seed, progress=progress)

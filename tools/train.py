@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import add_run_options, load_config, run
+from common import add_run_options, load_config, run, unknown_type
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +47,10 @@ def main() -> None:
             )
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
-    optimizer = type_name(cfg.optim_wrapper.get("optimizer"))
-    if optimizer and OPTIMIZERS.get(optimizer) is None:
-        raise KeyError(f"{optimizer} is not in the mmengine::optimizer registry")
+    # mmengine calls what it does not find, and says only that None is not callable.
+    optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
+    if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
+        raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
     cfg.resume = args.resume is not None
     if args.resume not in (None, "auto"):
         check_checkpoint(Path(args.resume))

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
-from PIL import Image, ImageOps
 
+from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.evaluation.pictures import picture
 
 
@@ -27,7 +26,8 @@ class PicturesHook(Hook):
     def __init__(self, out_dir: str, interval: int = 1) -> None:
         self.out_dir = Path(out_dir)
         self.interval = interval
-        self.seen = self.written = 0
+        self.seen = 0
+        self.load_image = LoadCheckedImage()
 
     def after_test_iter(
         self,
@@ -44,8 +44,7 @@ class PicturesHook(Hook):
 
     def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Sequence) -> None:
         # The file again: what the network saw is resized and normalised.
-        with Image.open(sample.img_path) as file:
-            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        image = self.load_image.transform({"img_path": sample.img_path})["img"][..., ::-1]
         labels = {}
         if "gt_sem_seg" in sample:
             labels["truth"] = sample.gt_sem_seg.data.squeeze(0).long().cpu().numpy()
@@ -53,9 +52,8 @@ class PicturesHook(Hook):
         self.out_dir.mkdir(parents=True, exist_ok=True)
         name = f"{Path(sample.img_path).stem}.png"
         picture(image, labels, classes, palette).save(self.out_dir / name)
-        self.written += 1
 
     def after_test(self, runner: Runner) -> None:
-        written = torch.tensor(self.written)
+        written = torch.tensor(-(-self.seen // self.interval))
         dist.all_reduce(written)
         runner.logger.info("%d pictures are in %s", written, self.out_dir)

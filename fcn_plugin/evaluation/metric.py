@@ -91,10 +91,8 @@ class ConfusionMatrixMetric(BaseMetric):
             classes = len(self.dataset_meta["classes"])
             matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
             self._refuse_illegal(matrix, name, classes)
-            # The last sample is kept apart: it is the one that a sampler may have repeated.
-            if self._last is not None:
-                self._counted = self._last if self._counted is None else self._counted + self._last
-            self._last = matrix
+            self._counted = matrix if self._counted is None else self._counted + matrix
+            self._last = matrix  # the one that a sampler may have repeated
 
     def _save(self, sample: dict, folder: Path) -> None:
         labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
@@ -131,11 +129,12 @@ class ConfusionMatrixMetric(BaseMetric):
             return {}
         # Asked on every process, whether it had samples or not: they answer each other.
         repeated = self._last_is_repeated(size)
-        side = len(self.dataset_meta["classes"]) + 1
-        matrix = torch.zeros(side, side, dtype=torch.int64)
-        for part in (self._counted, None if repeated else self._last):
-            if part is not None:
-                matrix = part + matrix.to(part.device)
+        matrix = self._counted
+        if matrix is None:
+            side = len(self.dataset_meta["classes"]) + 1
+            matrix = torch.zeros(side, side, dtype=torch.int64)
+        if repeated and self._last is not None:
+            matrix = matrix - self._last
         self._forget()
         dist.all_reduce(matrix)
         if self.output_dir is not None and not matrix.any():

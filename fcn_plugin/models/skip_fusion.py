@@ -125,12 +125,6 @@ class SkipFusionHead(BaseDecodeHead):
         fused, grid = self._score(-1, levels), grids[-1]
         for i in reversed(range(len(levels) - 1)):
             skip, finer = self._score(i, levels), grids[i]
-            if skip.shape[-2] < fused.shape[-2] and not zero_border:
-                raise UserError(
-                    f"SkipFusionHead: in_index {self.in_index} puts a level of {fused.shape[-2]} "
-                    f"rows behind one of {skip.shape[-2]}; give in_index and in_channels finest "
-                    "first"
-                )
             step = grid.within(finer) if grid and finer else None
             rows, cols = self._place(i + 1, fused, skip.shape[-2:], step, canvas=zero_border)
             skip = skip[..., rows.pixels, cols.pixels]
@@ -196,6 +190,11 @@ class SkipFusionHead(BaseDecodeHead):
         for coarse, fine in zip(scores.shape[-2:], size, strict=True):
             scale = float(step.scale) if step else upsampling.scale(coarse, fine)
             offset = float(step.offset) if step else (scale - 1) / 2
+            if level > 0 and scale < 1:
+                raise UserError(
+                    f"SkipFusionHead: in_index {self.in_index} puts a level of {coarse} pixels "
+                    f"behind one of {fine}; give in_index and in_channels finest first"
+                )
             start, length = 0, fine
             if canvas and step:
                 kernel = upsampling.kernel_size(int(scale))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from fcn_plugin.data.shapes import CLASSES, PALETTE, VOID, draw, voc_palette, write_shapes
+from fcn_plugin.data.drawing import CLASSES, PALETTE, VOID, draw, voc_palette
+from fcn_plugin.data.shapes import write_shapes
 from fcn_plugin.errors import UserError
 
 TRAIN, VAL = 300, 100

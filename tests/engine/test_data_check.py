@@ -9,7 +9,8 @@ from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 from torch import nn
 
-from fcn_plugin.data.shapes import CLASSES, PALETTE, write_shapes
+from fcn_plugin.data.drawing import CLASSES, PALETTE
+from fcn_plugin.data.shapes import write_shapes
 from fcn_plugin.engine.data_check import DataCheckHook, check_datasets
 from fcn_plugin.errors import UserError
 

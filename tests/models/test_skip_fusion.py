@@ -151,6 +151,10 @@ def test_predict_goes_by_the_window_or_the_padded_size():
 def test_coarsest_first_is_refused():
     with pytest.raises(UserError, match="finest first"):
         head(in_channels=(6, 5, 4), in_index=(2, 1, 0))(features((64, 64), (8, 16, 32)))
+    for padding in ("same", "reference"):
+        backwards = segmentor(vgg(padding), in_channels=(8, 32, 16), in_index=(2, 1, 0))
+        with pytest.raises(UserError, match="finest first"):
+            backwards(torch.randn(1, 3, 64, 96))
 
 
 def test_deconv_learns():
@@ -235,7 +239,7 @@ def test_several_losses():
 
 
 def test_one_output_channel_for_two_classes():
-    model = segmentor(num_classes=2, out_channels=1, threshold=0.5)
+    model = segmentor(vgg(), num_classes=2, out_channels=1, threshold=0.5)
     label = torch.randint(0, 2, (1, 64, 96))
     losses = model.loss(torch.randn(2, 3, 64, 96), samples((64, 96), label))
     assert torch.isfinite(losses["decode.loss_ce"])
@@ -243,21 +247,23 @@ def test_one_output_channel_for_two_classes():
     assert set(found[0].pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
-def segmentor(padding="same", **head_settings):
+def vgg(padding="same") -> dict:
+    return dict(
+        type="ConvolutionalizedVGG", depth=11, padding=padding, base_channels=4, fc_channels=8
+    )
+
+
+def segmentor(backbone: dict, auxiliary_head=None, test_cfg=None, **head_settings):
+    """A model of the host with our head, by default as it fits ``vgg()``."""
     settings = dict(in_channels=(16, 32, 8), in_index=(0, 1, 2), num_classes=CLASSES)
     model = MODELS.build(
         ConfigDict(
             type="EncoderDecoder",
-            data_preprocessor=PREPROCESSOR,
-            backbone=dict(
-                type="ConvolutionalizedVGG",
-                depth=11,
-                padding=padding,
-                base_channels=4,
-                fc_channels=8,
-            ),
+            data_preprocessor=dict(type="SegDataPreProcessor", size=(64, 64)),
+            backbone=backbone,
             decode_head=dict(type="SkipFusionHead", **(settings | head_settings)),
-            test_cfg=dict(mode="whole"),
+            auxiliary_head=auxiliary_head,
+            test_cfg=test_cfg or dict(mode="whole"),
         )
     )
     model.init_weights()
@@ -267,7 +273,7 @@ def segmentor(padding="same", **head_settings):
 @pytest.mark.parametrize("padding", ["same", "reference"])
 def test_compiled_is_the_same(padding):
     """Traced by torch.compile and run without generated code, at two sizes."""
-    model = segmentor(padding).eval()
+    model = segmentor(vgg(padding)).eval()
     for score in model.decode_head.score:
         torch.nn.init.normal_(score.weight)
     compiled = torch.compile(model, backend="aot_eager")
@@ -282,7 +288,6 @@ def same_size(input, size, **_):
     return input
 
 
-PREPROCESSOR = dict(type="SegDataPreProcessor", size=(64, 64))
 HOST_BACKBONES = {
     "ResNet-18": (
         dict(type="ResNet", depth=18, base_channels=8),
@@ -317,18 +322,7 @@ HOST_BACKBONES = {
 @pytest.mark.parametrize("name", HOST_BACKBONES)
 def test_under_the_hosts_backbones(name, monkeypatch):
     backbone, channels, in_index = HOST_BACKBONES[name]
-    model = MODELS.build(
-        ConfigDict(
-            type="EncoderDecoder",
-            data_preprocessor=PREPROCESSOR,
-            backbone=backbone,
-            decode_head=dict(
-                type="SkipFusionHead", in_channels=channels, in_index=in_index, num_classes=CLASSES
-            ),
-            test_cfg=dict(mode="whole"),
-        )
-    )
-    model.init_weights()
+    model = segmentor(backbone, in_channels=channels, in_index=in_index)
     size = (64, 96)
     # The host resizes what a head returns; the sizes must agree without that.
     monkeypatch.setattr(decode_head, "resize", same_size)
@@ -349,38 +343,18 @@ def test_under_the_hosts_backbones(name, monkeypatch):
 )
 def test_the_whole_segmentor(padding, test_cfg):
     """With an auxiliary head of ours and one of the host's."""
-    model = MODELS.build(
-        ConfigDict(
-            type="EncoderDecoder",
-            data_preprocessor=PREPROCESSOR,
-            backbone=dict(
-                type="ConvolutionalizedVGG",
-                depth=11,
-                padding=padding,
-                base_channels=4,
-                fc_channels=8,
-            ),
-            decode_head=dict(
-                type="SkipFusionHead",
-                in_channels=(16, 32, 8),
-                in_index=(0, 1, 2),
-                num_classes=CLASSES,
-            ),
-            auxiliary_head=[
-                dict(type="SkipFusionHead", in_channels=32, in_index=1, num_classes=CLASSES),
-                dict(
-                    type="FCNHead",
-                    in_channels=32,
-                    in_index=1,
-                    channels=8,
-                    num_convs=1,
-                    num_classes=CLASSES,
-                ),
-            ],
-            test_cfg=test_cfg,
-        )
-    )
-    model.init_weights()
+    auxiliary_heads = [
+        dict(type="SkipFusionHead", in_channels=32, in_index=1, num_classes=CLASSES),
+        dict(
+            type="FCNHead",
+            in_channels=32,
+            in_index=1,
+            channels=8,
+            num_convs=1,
+            num_classes=CLASSES,
+        ),
+    ]
+    model = segmentor(vgg(padding), auxiliary_heads, test_cfg)
     size = (75, 101)
     losses = model.loss(torch.randn(2, 3, *size), samples(size))
     assert {"decode.loss_ce", "aux_0.loss_ce", "aux_1.loss_ce", "decode.acc_seg"} <= set(losses)

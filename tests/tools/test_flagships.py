@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tools.running import REPOSITORY, tool
 
-from fcn_plugin.data.shapes import voc_palette
+from fcn_plugin.data.drawing import voc_palette
 
 TRAIN, VAL = ("t1", "t2"), ("v1",)
 
