@@ -15,7 +15,7 @@ Worked example, FCN-32s: conv1_1 pads 100 (offset -99), five 2/2 pools (+ 0.5, 1
 begins at pixel 19 of the upsampled scores, which is the published crop.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -45,8 +45,8 @@ class AxisMap:
 class Layer:
     """The window of one layer along one axis.
 
-    ``ceil`` rounds the number of outputs up (Caffe's pooling), ``transposed`` turns the
-    convolution around (upsampling).
+    ``padding`` is that before the first pixel. ``ceil`` rounds the number of outputs up (Caffe's
+    pooling), ``transposed`` turns the convolution around (upsampling).
     """
 
     kernel: int
@@ -90,6 +90,19 @@ def stack_size(layers: Iterable[Layer], size: int) -> int:
     return reduce(lambda n, layer: layer.size(n), layers, size)
 
 
+def receptive_field(layers: Iterable[Layer]) -> int:
+    """Pixels of the image, along one axis, that one output of a stack of layers sees.
+
+    >>> receptive_field([Layer(kernel=3), Layer(kernel=2, stride=2), Layer(kernel=3)])
+    8
+    """
+    field, stride = 1, 1
+    for layer in layers:
+        field += layer.dilation * (layer.kernel - 1) * stride
+        stride *= layer.stride
+    return field
+
+
 def crop_offset(of: AxisMap, to: AxisMap) -> int:
     """The pixel of grid ``to`` at which grid ``of`` begins; negative if that is before its first.
 
@@ -102,6 +115,33 @@ def crop_offset(of: AxisMap, to: AxisMap) -> int:
     return int(step.offset)
 
 
-def bilinear_kernel_size(factor: int) -> int:
-    """Side of the transposed-convolution kernel that upsamples bilinearly by ``factor``."""
-    return 2 * factor - factor % 2
+def upsampling(step: AxisMap) -> Layer:
+    """The transposed convolution, with a bilinear kernel, from a grid to a finer one.
+
+    ``step`` is the map from the coarse grid's pixels to the finer's. A coarse pixel half-way
+    between two fine ones takes an even kernel (VGG, 64/32), one on a fine pixel an odd one
+    (AlexNet, 63/32); the kernel's outermost weight would be zero otherwise.
+    """
+    factor = step.scale
+    if factor.denominator != 1 or step.offset.denominator > 2:
+        raise ValueError(f"no transposed convolution carries a grid onto another at {step}")
+    on_a_pixel = step.offset.denominator == 1
+    return Layer(2 * int(factor) - on_a_pixel, int(factor), transposed=True)
+
+
+def fusion_crops(levels: Sequence[Iterable[Layer]]) -> tuple[int, ...]:
+    """The crops of skip fusion: of each finer level's scores, deepest first, then to the image.
+
+    ``levels`` are the stacks of layers from the image to each level, finest first.
+
+    >>> fcn32s = [Layer(3, padding=100), *[Layer(2, 2, ceil=True)] * 5, Layer(7)]
+    >>> fusion_crops([fcn32s])
+    (19,)
+    """
+    *finer, grid = [compose(level) for level in levels]
+    crops = []
+    for level in reversed(finer):
+        grid = grid.then(upsampling(grid.within(level)).map)
+        crops.append(crop_offset(grid, level))
+    image = AxisMap()
+    return (*crops, crop_offset(image, grid.then(upsampling(grid).map)))

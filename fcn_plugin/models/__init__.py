@@ -1,6 +1,13 @@
 """Backbones and the decode head."""
 
+from fcn_plugin.models.alexnet import ConvolutionalizedAlexNet
+from fcn_plugin.models.googlenet import ConvolutionalizedGoogLeNet
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 from fcn_plugin.models.vgg import ConvolutionalizedVGG
 
-__all__ = ["ConvolutionalizedVGG", "SkipFusionHead"]
+__all__ = [
+    "ConvolutionalizedAlexNet",
+    "ConvolutionalizedGoogLeNet",
+    "ConvolutionalizedVGG",
+    "SkipFusionHead",
+]

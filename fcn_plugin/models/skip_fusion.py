@@ -9,18 +9,21 @@ two FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, refere
 """
 
 from collections.abc import Sequence
+from itertools import repeat
+from math import ceil, floor, isclose
 from typing import cast
 
 import torch
+from mmengine.logging import print_log
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.geometry import AxisMap, Layer, crop_offset
+from fcn_plugin.geometry import AxisMap
 from fcn_plugin.models.features import Features
-from fcn_plugin.models.upsample import UPSAMPLINGS, Placement, Upsampling
+from fcn_plugin.models.upsample import UPSAMPLINGS, Deconv, Placement, Upsampling
 
 
 @MODELS.register_module()
@@ -35,8 +38,12 @@ class SkipFusionHead(BaseDecodeHead):
         in_index: which of the backbone's outputs, finest first.
         num_classes: classes to score.
         upsample: 'bilinear' (fixed), 'deconv' (learned, starts as bilinear) or 'nearest'.
+        scale: fixed factors on the levels before their score layers, finest first; of FCN-8s at
+            once (0.0001, 0.01, 1.0). A checkpoint carries them, and one with others is refused.
         strides: strides of the levels in the image, finest first. Only 'deconv' needs them, to
             size its kernels; default: the deepest at 32 and each finer at half of that.
+        kernels: sides of the 'deconv' kernels, finest first; default: twice the factor, e.g. 16
+            for 8. AlexNet and GoogLeNet take one less, their levels lie on pixels.
         dropout_ratio: of whole channels before the score layers (the backbone's own dropout is
             element-wise).
         loss_decode, ignore_index, sampler, out_channels, threshold: as the host's heads;
@@ -50,7 +57,9 @@ class SkipFusionHead(BaseDecodeHead):
         in_index: int | Sequence[int],
         num_classes: int,
         upsample: str = "bilinear",
+        scale: Sequence[float] | None = None,
         strides: Sequence[int] | None = None,
+        kernels: Sequence[int] | None = None,
         dropout_ratio: float = 0.0,
         loss_decode: dict | Sequence[dict] | None = None,
         ignore_index: int = 255,
@@ -70,6 +79,12 @@ class SkipFusionHead(BaseDecodeHead):
             raise UserError(
                 f"SkipFusionHead: upsample {upsample!r}, must be one of {list(UPSAMPLINGS)}"
             )
+        for setting, values in (("scale", scale), ("strides", strides), ("kernels", kernels)):
+            if values is not None and len(values) != len(in_channels):
+                raise UserError(
+                    f"SkipFusionHead: {setting} {tuple(values)} must have one for each of "
+                    f"{len(in_channels)} levels"
+                )
         super().__init__(
             in_channels,
             in_channels[0],
@@ -88,10 +103,16 @@ class SkipFusionHead(BaseDecodeHead):
         # The host's heads have one classifier; here each level has its own.
         del self.conv_seg
         self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
+        self.factors = _factors(strides, len(in_channels))
         self.upscore = nn.ModuleList(
-            UPSAMPLINGS[upsample](self.out_channels, factor)
-            for factor in _factors(strides, len(in_channels))
+            UPSAMPLINGS[upsample](self.out_channels, factor, kernel)
+            for factor, kernel in zip(self.factors, kernels or repeat(None), strict=False)
         )
+        self.scale = None if scale is None else tuple(map(float, scale))
+        if self.scale is not None:
+            # Only for the checkpoint to tell what its score layers were trained with.
+            self.register_buffer("level_scale", torch.tensor(self.scale))
+        self.register_load_state_dict_pre_hook(_honour_checkpoint)
 
     def forward(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Fused scores N x C x H x W.
@@ -169,6 +190,8 @@ class SkipFusionHead(BaseDecodeHead):
 
     def _score(self, i: int, levels: list[Tensor]) -> Tensor:
         level = levels[i] if self.dropout is None else self.dropout(levels[i])
+        if self.scale and self.scale[i] != 1:
+            level = level * self.scale[i]
         return self.score[i](level)
 
     def _place(
@@ -197,13 +220,47 @@ class SkipFusionHead(BaseDecodeHead):
                 )
             start, length = 0, fine
             if canvas and step:
-                kernel = upsampling.kernel_size(int(scale))
-                window = Layer(kernel, int(scale), transposed=True)
-                first = crop_offset(step.then(window.map), AxisMap())
-                start = max(first, 0)
-                length = min(first + window.size(coarse), fine) - start
+                # From the first to the last pixel of the canvas that is not all zeros.
+                reach = upsampling.radius(scale)
+                start = max(floor(offset - reach) + 1, 0)
+                length = min(ceil(offset + (coarse - 1) * scale + reach), fine) - start
             places.append(Placement(scale, offset, start, length))
         return places
+
+
+def _honour_checkpoint(head: SkipFusionHead, state_dict: dict, prefix: str, *_: object) -> None:
+    """Before a checkpoint is loaded, by whatever loader: what the host's would only warn of.
+
+    Learned kernels are used although the head was built with fixed ones, and then not trained;
+    factors before the score layers that are not the head's are an error.
+    """
+    if not any(name.startswith(f"{prefix}score.") for name in state_dict):
+        return
+    stored = state_dict.get(f"{prefix}level_scale")
+    found = None if stored is None else tuple(stored.tolist())
+    if not _same_scale(found, head.scale):
+        raise UserError(
+            f"SkipFusionHead: the checkpoint was trained with scale={found}, the config has "
+            f"{head.scale}; set model.decode_head.scale={found}"
+        )
+    for i, upsampling in enumerate(head.upscore):
+        kernel = state_dict.get(f"{prefix}upscore.{i}.deconv.weight")
+        if kernel is not None and not isinstance(upsampling, Deconv):
+            learned = Deconv(head.out_channels, head.factors[i], kernel.shape[-1])
+            like = cast(nn.Conv2d, head.score[i]).weight
+            head.upscore[i] = learned.to(like).requires_grad_(False)
+            print_log(
+                f"SkipFusionHead: upscore.{i} uses the learned kernel of the checkpoint, fixed; "
+                "upsample='deconv' trains it",
+                "current",
+            )
+
+
+def _same_scale(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+    """Whether the factors agree as far as single precision tells."""
+    if a is None or b is None or len(a) != len(b):
+        return a is b
+    return all(isclose(x, y, rel_tol=1e-6) for x, y in zip(a, b, strict=True))
 
 
 def _as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
@@ -215,10 +272,6 @@ def _factors(strides: Sequence[int] | None, levels: int) -> list[int]:
     next finer."""
     if strides is None:
         strides = [max(1, 32 >> deeper) for deeper in reversed(range(levels))]
-    if len(strides) != levels:
-        raise UserError(
-            f"SkipFusionHead: strides {tuple(strides)} must have one for each of {levels} levels"
-        )
     pairs = list(zip(strides, [1, *strides[:-1]], strict=True))
     if any(stride < 1 or stride % finer for stride, finer in pairs):
         raise UserError(

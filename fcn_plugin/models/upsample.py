@@ -8,6 +8,7 @@ A coarse pixel at x lies at scale * x + offset on the finer grid; e.g. without p
 factor of 2, offset is 0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.geometry import bilinear_kernel_size
+from fcn_plugin.geometry import AxisMap, upsampling
 
 
 class Placement(NamedTuple):
@@ -40,16 +41,17 @@ class Placement(NamedTuple):
 
 
 class Upsampling(nn.Module):
-    """Scores of ``channels`` classes to a grid ``factor`` times as fine; the fixed kinds need
-    neither number, they follow the placement."""
+    """Scores of ``channels`` classes to a grid ``factor`` times as fine.
 
-    def __init__(self, channels: int, factor: int) -> None:
+    The fixed kinds need none of the numbers, they follow the placement.
+    """
+
+    def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
         super().__init__()
 
-    @staticmethod
-    def kernel_size(factor: int) -> int:
-        """Side of the transposed-convolution kernel that this stands for."""
-        return bilinear_kernel_size(factor)
+    def radius(self, scale: float) -> float:
+        """How far, in fine pixels, a coarse pixel reaches: less than this."""
+        return scale
 
     def scale(self, coarse: int, fine: int) -> float:
         """Fine pixels per coarse pixel, if both sizes cover the same area."""
@@ -82,12 +84,18 @@ def interpolation_matrix(axis: Placement, size: int, like: Tensor, zero_border: 
     return (1 - (at[:, None] - pixels).abs()).clamp(min=0).to(like.dtype)
 
 
+def bilinear_kernel(size: int) -> Tensor:
+    """size x size in double precision, for upsampling by (size + 1) // 2 (Caffe ``surgery.py``)."""
+    at = torch.arange(size, dtype=torch.float64, device="cpu")
+    tent = 1 - (at - (size - 1) / 2).abs() / ((size + 1) // 2)
+    return torch.outer(tent, tent)
+
+
 class Nearest(Upsampling):
     """Each fine pixel takes the coarse pixel nearest to it."""
 
-    @staticmethod
-    def kernel_size(factor: int) -> int:
-        return factor
+    def radius(self, scale: float) -> float:
+        return scale / 2
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         down, across = (
@@ -100,15 +108,21 @@ class Nearest(Upsampling):
 class Deconv(Upsampling):
     """Learned transposed convolution, class by class, that starts as bilinear interpolation.
 
-    Stride and kernel are fixed when it is built, so it serves one whole factor only.
+    Stride and kernel are fixed when it is built, so it serves one whole factor only. The kernel
+    defaults to that between grids which begin at the same edge (64/32; 3/2 of an odd factor).
     """
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
         super().__init__(channels, factor)
         self.factor = factor
-        kernel = self.kernel_size(factor)
+        if kernel is None:
+            same_edge = AxisMap(Fraction(factor), Fraction(factor - 1, 2))
+            kernel = upsampling(same_edge).kernel
         self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=False)
         self.init_weights()
+
+    def radius(self, scale: float) -> float:
+        return self.deconv.kernel_size[0] / 2
 
     def scale(self, coarse: int, fine: int) -> float:
         # Strided layers round sizes up, so the last coarse pixel may cover less than factor.
@@ -118,12 +132,10 @@ class Deconv(Upsampling):
 
     def init_weights(self) -> None:
         """The bilinear kernel from each class to itself, nothing between classes."""
-        kernel = self.deconv.kernel_size[0]
-        at = torch.arange(kernel, dtype=torch.float64)
-        tent = 1 - (at - (kernel - 1) / 2).abs() / self.factor
+        kernel = bilinear_kernel(self.deconv.kernel_size[0])
         with torch.no_grad():
             self.deconv.weight.zero_()
-            self.deconv.weight.diagonal(dim1=0, dim2=1).copy_(torch.outer(tent, tent)[..., None])
+            self.deconv.weight.diagonal(dim1=0, dim2=1).copy_(kernel[..., None])
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         # Repeating the border once lets the first and last fine pixels see a neighbour on
@@ -141,9 +153,10 @@ class Deconv(Upsampling):
         start = axis.start - axis.offset + centre + border * self.factor
         if axis.scale != self.factor or start != int(start):
             raise UserError(
-                f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor}, "
-                f"but the features are {axis.scale:g} apart; give strides=(...), finest first, or "
-                "upsample='bilinear'"
+                f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor} "
+                f"and a kernel of {self.deconv.kernel_size[0]}, which does not carry features "
+                f"{axis.scale:g} apart at {axis.offset:g}; give strides=(...), finest first, "
+                "kernels=(...) of an odd or even size, or upsample='bilinear'"
             )
         return slice(int(start), int(start) + axis.length)
 

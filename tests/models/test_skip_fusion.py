@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -9,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch.nn import functional
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
+from fcn_plugin.models import ConvolutionalizedAlexNet, ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.models.features import Features
 
 CLASSES = 4
@@ -361,3 +364,77 @@ def test_the_whole_segmentor(padding, test_cfg):
     predictions = model.eval().predict(torch.randn(2, 3, *size), samples(size))
     assert predictions[0].pred_sem_seg.data.shape == (1, *size)
     assert model(torch.randn(2, 3, *size), mode="tensor").shape == (2, CLASSES, *size)
+
+
+# --- at once, and AlexNet's odd kernels --------------------------------------------------------
+
+
+def test_scale_is_applied_before_the_score_layers():
+    inputs, scale = features((64, 64), (8, 16, 32)), (0.5, 0.25, 1.0)
+    scaled, plain = head(scale=scale), head()
+    plain.load_state_dict(
+        {k: v for k, v in scaled.state_dict().items() if k != "level_scale"}, strict=True
+    )
+    by_hand = [level * factor for level, factor in zip(inputs, scale, strict=True)]
+    torch.testing.assert_close(scaled(inputs, (64, 64)), plain(by_hand, (64, 64)))
+    assert not torch.allclose(scaled(inputs, (64, 64)), plain(inputs, (64, 64)))
+
+
+def test_scale_is_neither_trained_nor_forgotten():
+    scaled = head(scale=(0.0001, 0.01, 1.0))
+    assert not any("scale" in name for name, _ in scaled.named_parameters())
+    stored = scaled.state_dict()["level_scale"]
+    torch.testing.assert_close(stored, torch.tensor([0.0001, 0.01, 1.0]))
+    head(scale=(0.0001, 0.01, 1.0)).half().load_state_dict(scaled.state_dict())
+    copy.deepcopy(scaled).load_state_dict(scaled.state_dict())
+    pickle.loads(pickle.dumps(scaled)).load_state_dict(scaled.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("stored", "own"),
+    [((0.0001, 0.01, 1.0), None), (None, (0.0001, 0.01, 1.0)), ((0.1, 0.01, 1.0), (0.1, 0.1, 1.0))],
+)
+def test_a_checkpoint_of_another_scale_is_refused(stored, own):
+    with pytest.raises(UserError, match=r"set model.decode_head.scale="):
+        head(scale=own).load_state_dict(head(scale=stored).state_dict(), strict=False)
+    # A checkpoint without such a head has nothing to contradict.
+    head(scale=own).load_state_dict({}, strict=False)
+
+
+@pytest.mark.parametrize("setting", ["scale", "strides", "kernels"])
+def test_one_number_for_each_level(setting):
+    with pytest.raises(UserError, match=rf"{setting} \(8, 16\) must have one for each of 3 levels"):
+        head(**{setting: (8, 16)})
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+def test_odd_kernels_where_levels_lie_on_pixels(padding):
+    """AlexNet at strides 8, 16, 32: learned kernels start as what the fixed ones do."""
+    torch.manual_seed(0)
+    backbone = ConvolutionalizedAlexNet(base_channels=4, fc_channels=8, padding=padding)
+    backbone.init_weights()
+    backbone.double().eval()
+    fixed = head((12, 32, 8)).double()
+    learned = head((12, 32, 8), upsample="deconv", kernels=(15, 3, 3)).double()
+    learned.load_state_dict(fixed.state_dict(), strict=False)
+    image = torch.randn(1, 3, 97, 131, dtype=torch.float64)
+    with torch.no_grad():
+        found, expected = learned(backbone(image)), fixed(backbone(image))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    with pytest.raises(UserError, match=r"kernels=\(...\) of an odd or even size"):
+        head((12, 32, 8), upsample="deconv").double()(backbone(image))
+
+
+def test_a_learned_kernel_in_a_checkpoint_is_used_and_fixed():
+    learned, fixed = head(upsample="deconv"), head()
+    for upsampling in learned.upscore:
+        torch.nn.init.normal_(upsampling.deconv.weight)
+    inputs = features((64, 64), (8, 16, 32))
+    assert not torch.allclose(fixed(inputs, (64, 64)), learned(inputs, (64, 64)))
+    fixed.load_state_dict(learned.state_dict(), strict=True)
+    torch.testing.assert_close(fixed(inputs, (64, 64)), learned(inputs, (64, 64)))
+    assert not any(up.deconv.weight.requires_grad for up in fixed.upscore)
+    # Where they are to be trained they are.
+    trained = head(upsample="deconv")
+    trained.load_state_dict(learned.state_dict(), strict=True)
+    assert all(up.deconv.weight.requires_grad for up in trained.upscore)

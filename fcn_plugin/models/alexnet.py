@@ -1,0 +1,120 @@
+"""AlexNet with its classifier turned into convolutions.
+
+    out_indices  0      1      2      3
+    level        pool1  pool2  pool5  fc7
+    channels     96     256    256    4096
+    stride       8      16     32     32
+
+Sizes of a 500 x 500 image: with padding 'reference' 86, 43, 21, 16 a side; with 'same' 63, 32,
+16, 16.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mmseg.registry import MODELS
+from torch import nn
+
+from fcn_plugin.models.classifier import (
+    CaffeLRN,
+    ConvolutionalizedClassifier,
+    add_conv,
+    check_choice,
+    pool,
+)
+
+
+class Variant(NamedTuple):
+    """One of the two AlexNets that there are weights for, conv1 to conv5."""
+
+    widths: tuple[int, ...]  # in units of base_channels
+    groups: tuple[int, ...]
+    lrn: bool
+
+
+VARIANTS = {
+    # Caffe's, with which FCN-AlexNet was made: pooling before normalisation.
+    "caffenet": Variant((3, 8, 12, 12, 8), (1, 2, 1, 2, 2), lrn=True),
+    # Krizhevsky's second, arXiv 1404.5997.
+    "torchvision": Variant((2, 6, 12, 8, 8), (1, 1, 1, 1, 1), lrn=False),
+}
+KERNELS = (11, 5, 3, 3, 3)
+# Which convolutions make a stage; each ends in a pooling named after the last.
+STAGES = ((1,), (2,), (3, 4, 5))
+# padding: (of conv1, of fc6). 'same' keeps each level at ceil(size / stride); fc6's window is
+# even there, so that torch pads it by 2 and 3.
+PADDINGS: dict[str, tuple[int, int | str]] = {"reference": (100, 0), "same": (5, "same")}
+
+
+@MODELS.register_module()
+class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
+    """AlexNet as a fully convolutional backbone (reference: Caffe ``voc-fcn-alexnet/net.py``).
+
+    Takes N x in_channels x H x W with H, W of at least 1; returns ``Features``, one level for
+    each of ``out_indices`` in their order.
+
+    Args:
+        variant: 'caffenet', the network of the paper (grouped convolutions, local response
+            normalisation after pooling), or 'torchvision', for the weights found there (neither
+            of the two, and narrower).
+        in_channels: channels of the image.
+        out_indices: levels to return, 0-3 = pool1, pool2, pool5, fc7. What lies beyond the last
+            of them is not built.
+        padding: 'same', nothing wasted and usable under every head, or 'reference', the
+            published 100 pixels, meant for ``SkipFusionHead``, which knows the crops.
+        base_channels: the unit of all widths; an even number.
+        fc_channels: width of fc6 and fc7.
+        dropout_ratio: of the outputs of fc6 and fc7, element-wise.
+        frozen_stages: number of stages that are not trained, from the image on; 4 includes the
+            fc layers.
+        with_cp: recompute each stage in the backward pass instead of keeping its activations.
+        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
+            'caffe://caffenet', 'torchvision://alexnet' or a file loads strictly
+            (``weights.classifier``).
+    """
+
+    def __init__(
+        self,
+        variant: str = "caffenet",
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 3),
+        padding: str = "same",
+        base_channels: int = 32,
+        fc_channels: int = 4096,
+        dropout_ratio: float = 0.5,
+        frozen_stages: int = 0,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        check_choice(self, "variant", variant, list(VARIANTS))
+        check_choice(self, "padding", padding, list(PADDINGS))
+        widths, groups, lrn = VARIANTS[variant]
+        pad_first, pad_fc6 = PADDINGS[padding]
+        stages = []
+        channels = in_channels
+        for number, convs in enumerate(STAGES):
+            stage = nn.Sequential()
+            # Before the next convolution, so that the level is the pooling itself.
+            if lrn and number > 0:
+                stage.add_module(f"norm{number}", CaffeLRN())
+            for conv in convs:
+                kernel, wide = KERNELS[conv - 1], widths[conv - 1] * base_channels
+                add_conv(
+                    stage,
+                    f"conv{conv}",
+                    channels,
+                    wide,
+                    kernel,
+                    stride=4 if conv == 1 else 1,
+                    padding=pad_first if conv == 1 else kernel // 2,
+                    groups=groups[conv - 1],
+                )
+                channels = wide
+            stage.add_module(f"pool{convs[-1]}", pool(3, padding))
+            stages.append(stage)
+        fc = nn.Sequential()
+        for name, kernel, pad in (("fc6", 6, pad_fc6), ("fc7", 1, 0)):
+            add_conv(fc, name, channels, fc_channels, kernel, padding=pad)
+            fc.add_module(f"drop_{name}", nn.Dropout(dropout_ratio))
+            channels = fc_channels
+        super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

@@ -1,0 +1,178 @@
+"""GoogLeNet without its classifier: FCN-GoogLeNet scores inception 5b (CVPR section 4.1).
+
+    out_indices  0      1      2      3      4
+    level        pool1  pool2  pool3  pool4  inception_5b
+    channels     64     192    480    832    1024
+    stride       4      8      16     32     32
+
+Sizes of a 500 x 500 image: with padding 'reference' 174, 87, 43, 21, 21 a side; with 'same' 125,
+63, 32, 16, 16.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.geometry import Layer
+from fcn_plugin.models.classifier import (
+    CaffeLRN,
+    ConvolutionalizedClassifier,
+    add_conv,
+    check_choice,
+    pool,
+)
+
+# Szegedy et al., table 1, for each of the branches of BRANCHES; in units of base_channels / 64.
+# A number in the name is the pooling that ends a stage before it.
+INCEPTIONS = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+class Variant(NamedTuple):
+    """One of the two GoogLeNets that there are weights for."""
+
+    norm_cfg: dict | None  # in place of local response normalisation and biases
+    wide: int  # window of the third branch, whatever its name
+    pool4: int  # window of the last pooling
+
+
+VARIANTS = {
+    # As published, and in Caffe's bvlc_googlenet.
+    "paper": Variant(None, wide=5, pool4=3),
+    # torchvision's, which differs in these three.
+    "torchvision": Variant(dict(type="BN", eps=1e-3), wide=3, pool4=2),
+}
+# Of the first convolution. FCN-GoogLeNet was never released; 100 is what the released networks
+# pad, and it leaves every level an output at any size.
+PADDINGS = {"reference": 100, "same": 3}
+
+
+class Inception(nn.Module):
+    """Four branches side by side, joined by channels; the size stays."""
+
+    def __init__(self, in_channels: int, channels: Sequence[int], variant: Variant) -> None:
+        super().__init__()
+        first, reduce3, out3, reduce5, out5, projected = channels
+        wide = variant.wide
+        self.window = Layer(wide, padding=wide // 2)  # the widest branch's
+        self.out_channels = first + out3 + out5 + projected
+
+        def conv(name: str, inputs: int, outputs: int, kernel: int = 1) -> list[str]:
+            norm = variant.norm_cfg
+            pad = kernel // 2
+            return add_conv(
+                self, name, inputs, outputs, kernel, padding=pad, bias=not norm, norm_cfg=norm
+            )
+
+        self.pool = nn.MaxPool2d(3, 1, padding=1)
+        self.branches = (
+            conv("1x1", in_channels, first),
+            conv("3x3_reduce", in_channels, reduce3) + conv("3x3", reduce3, out3, 3),
+            conv("5x5_reduce", in_channels, reduce5) + conv("5x5", reduce5, out5, wide),
+            ["pool", *conv("pool_proj", in_channels, projected)],
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self._branch(names, x) for names in self.branches], dim=1)
+
+    def _branch(self, names: Sequence[str], x: Tensor) -> Tensor:
+        for name in names:
+            x = getattr(self, name)(x)
+        return x
+
+
+@MODELS.register_module()
+class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
+    """GoogLeNet as a fully convolutional backbone.
+
+    Its average pooling, classifier and auxiliary classifiers are gone. Takes N x in_channels x
+    H x W with H, W of at least 1; returns ``Features``, one level for each of ``out_indices`` in
+    their order.
+
+    Args:
+        variant: 'paper', as published (local response normalisation), or 'torchvision', for the
+            weights found there (BatchNorm, and 3 x 3 windows in the third branch).
+        in_channels: channels of the image.
+        out_indices: levels to return, 0-4 = pool1 .. pool4, inception_5b. What lies beyond the
+            last of them is not built.
+        padding: 'same', nothing wasted and usable under every head, or 'reference', 100 pixels
+            as the published networks have them, meant for ``SkipFusionHead``, which knows the
+            crops.
+        base_channels: width of the first convolution; a multiple of 8.
+        dropout_ratio: of the last level, element-wise.
+        frozen_stages: number of stages that are not trained, from the image on; 5 is all.
+        with_cp: recompute each stage in the backward pass instead of keeping its activations.
+        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
+            'caffe://googlenet', 'torchvision://googlenet' or a file loads strictly
+            (``weights.classifier``).
+    """
+
+    def __init__(
+        self,
+        variant: str = "paper",
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (1, 2, 4),
+        padding: str = "same",
+        base_channels: int = 64,
+        dropout_ratio: float = 0.4,
+        frozen_stages: int = 0,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        check_choice(self, "variant", variant, list(VARIANTS))
+        check_choice(self, "padding", padding, list(PADDINGS))
+        if base_channels % 8:
+            raise UserError(
+                f"ConvolutionalizedGoogLeNet: base_channels {base_channels}, must be a multiple "
+                "of 8"
+            )
+        kind = VARIANTS[variant]
+        norm, lrn = kind.norm_cfg, kind.norm_cfg is None
+        wide = base_channels
+
+        conv1 = nn.Sequential()
+        add_conv(conv1, "7x7_s2", in_channels, wide, 7, 2, PADDINGS[padding], 1, not norm, norm)
+        conv2 = nn.Sequential()
+        add_conv(conv2, "3x3_reduce", wide, wide, 1, bias=not norm, norm_cfg=norm)
+        add_conv(conv2, "3x3", wide, 3 * wide, 3, padding=1, bias=not norm, norm_cfg=norm)
+
+        stages = [_stage(conv1=conv1, pool1=pool(3, padding))]
+        if lrn:
+            stages.append(
+                _stage(norm1=CaffeLRN(), conv2=conv2, norm2=CaffeLRN(), pool2=pool(3, padding))
+            )
+        else:
+            stages.append(_stage(conv2=conv2, pool2=pool(3, padding)))
+        channels = 3 * wide
+        for number in "345":
+            stage = nn.Sequential()
+            for name, widths in INCEPTIONS.items():
+                if name.startswith(number):
+                    block = Inception(channels, [c * wide // 64 for c in widths], kind)
+                    stage.add_module(f"inception_{name}", block)
+                    channels = block.out_channels
+            stages.append(stage)
+        stages[2].add_module("pool3", pool(3, padding))
+        stages[3].add_module("pool4", pool(kind.pool4, padding))
+        stages[4].add_module("drop_5b", nn.Dropout(dropout_ratio))
+        super().__init__(stages, out_indices, padding, frozen_stages, with_cp, init_cfg)
+
+
+def _stage(**layers: nn.Module) -> nn.Sequential:
+    stage = nn.Sequential()
+    for name, layer in layers.items():
+        stage.add_module(name, layer)
+    return stage
