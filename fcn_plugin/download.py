@@ -5,7 +5,9 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -23,13 +25,20 @@ CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without a byte
 
 
-def download(url: str, target: Path, sha256: str) -> Path:
+class Digest(NamedTuple):
+    """The hash of a file's bytes, or its first digits."""
+
+    algorithm: str  # as hashlib calls it
+    digits: str  # hexadecimal
+
+
+def download(url: str, target: Path, digest: Digest) -> Path:
     """Fetch ``url`` to ``target`` unless it is there already.
 
     Args:
         target: the file; until it is complete and checked its bytes are in ``target.part``,
             from which an interrupted download goes on.
-        sha256: hexadecimal hash of the file, or the first digits of it.
+        digest: hash of the file, or the first digits of it.
 
     Raises:
         UserError: no network, or a file with another hash.
@@ -45,11 +54,12 @@ def download(url: str, target: Path, sha256: str) -> Path:
         raise UserError(
             f"{url}: cannot be downloaded ({reason}); fetch it elsewhere and put it at {target}"
         ) from error
-    found = _sha256(part)
-    if not found.startswith(sha256):
+    found = file_digests(part, [digest.algorithm])[digest.algorithm]
+    if not found.startswith(digest.digits):
         part.unlink()
         raise UserError(
-            f"{url}: what arrived has sha256 {found}, expected {sha256}; it was deleted, try again"
+            f"{url}: what arrived has {digest.algorithm} {found}, expected {digest.digits}; it "
+            "was deleted, try again"
         )
     os.replace(part, target)
     return target
@@ -86,9 +96,14 @@ def _fetch(url: str, part: Path) -> None:
         raise OSError(f"the connection ended at {part.stat().st_size} of {total} bytes")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def file_digests(
+    path: Path, algorithms: Iterable[str], progress: Callable[[int], None] = lambda read: None
+) -> dict[str, str]:
+    """The hashes of a file, read once; ``progress`` is told how many bytes of it are read."""
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            for digest in digests.values():
+                digest.update(chunk)
+            progress(file.tell())
+    return {name: digest.hexdigest() for name, digest in digests.items()}

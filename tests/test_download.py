@@ -6,11 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fcn_plugin.download import download
+from fcn_plugin.download import Digest, download
 from fcn_plugin.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHA256 = Digest("sha256", hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -45,8 +45,11 @@ def server():
 
 def test_whole_and_only_once(server, tmp_path):
     target = tmp_path / "new" / "file.bin"
-    assert download(server.url, target, SHA256[:8]).read_bytes() == CONTENT
-    download(server.url, target, SHA256[:8])
+    assert (
+        download(server.url, target, SHA256._replace(digits=SHA256.digits[:8])).read_bytes()
+        == CONTENT
+    )
+    download(server.url, target, SHA256._replace(digits=SHA256.digits[:8]))
     assert len(server.asked) == 1
     assert [file.name for file in target.parent.iterdir()] == ["file.bin"]
 
@@ -68,9 +71,17 @@ def test_a_complete_part_is_only_checked(server, tmp_path):
     assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
 
 
+def test_any_algorithm(server, tmp_path):
+    digest = Digest("sha1", hashlib.sha1(CONTENT).hexdigest())
+    assert download(server.url, tmp_path / "file.bin", digest).read_bytes() == CONTENT
+    (tmp_path / "file.bin").unlink()
+    with pytest.raises(UserError, match=f"has sha1 {digest.digits}, expected 00"):
+        download(server.url, tmp_path / "file.bin", Digest("sha1", "00"))
+
+
 def test_another_hash_is_refused_and_the_next_try_starts_over(server, tmp_path):
     with pytest.raises(UserError, match="expected 0000"):
-        download(server.url, tmp_path / "file.bin", "0000")
+        download(server.url, tmp_path / "file.bin", Digest("sha256", "0000"))
     assert list(tmp_path.iterdir()) == []
 
 

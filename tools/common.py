@@ -11,7 +11,8 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        type=_key_value,
+        type=key_value,
         metavar="KEY=VALUE",
         help="override settings of the config, e.g. train_cfg.max_iters=100 "
         "model.decode_head.upsample=deconv 'key=[a,b]'",
@@ -48,7 +49,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def _key_value(text: str) -> str:
+def key_value(text: str) -> str:
     if "=" not in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return text
@@ -106,6 +107,20 @@ def _places(node: object, path: str, key: str) -> list[str]:
     if isinstance(node, list):
         return [p for i, v in enumerate(node) for p in _places(v, f"{path}.{i}", key)]
     return []
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (step, done, total) that draws a bar on stderr if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda step, done, total: progress.update(
+            task, description=step, completed=done, total=total
+        )
 
 
 def run(main: Callable[[], None]) -> None:

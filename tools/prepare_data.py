@@ -4,26 +4,13 @@ python tools/prepare_data.py shapes
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from common import run
+from common import progress_bar, run
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # a command runs.
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, total) that draws a bar on stderr if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def shapes_options(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +24,9 @@ def shapes(args: argparse.Namespace) -> str:
     from fcn_plugin.data.drawing import CLASSES, SIZE
     from fcn_plugin.data.shapes import write_shapes
 
-    with progress_bar("Drawing shapes") as progress:
-        write_shapes(args.root, args.train, args.val, seed=args.seed, progress=progress)
+    with progress_bar() as progress:
+        drawn = partial(progress, "Drawing shapes")
+        write_shapes(args.root, args.train, args.val, seed=args.seed, progress=drawn)
     return (
         f"{args.root}: {args.train} train and {args.val} val images, {SIZE}x{SIZE}, "
         f"{len(CLASSES)} classes"

@@ -2,12 +2,13 @@
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fcn_plugin.errors import UserError
 
@@ -27,15 +28,15 @@ class Report:
         return "\n  ".join(lines)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file, which is never executed as a pickle.
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """The content of a PyTorch file, which is never executed as a pickle.
 
-    A checkpoint's ``state_dict`` is unwrapped.
+    Its tensors lie in the file itself until they are used, where its format allows.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; check init_cfg.checkpoint in the config")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not a PyTorch file, or one that holds more than tensors and is not opened; "
@@ -44,7 +45,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     # What torch.load raises on arbitrary bytes is not documented.
     except Exception as error:
         raise UserError(f"{path}: damaged or truncated; download it again") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
+    return content
+
+
+def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file: all it holds, or what it has under the usual names."""
+    for key in ("state_dict", "model_state_dict"):
+        content = content.get(key, content)
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
@@ -66,52 +75,82 @@ def check_checkpoint(path: Path) -> None:
         ) from error
 
 
-def load_strictly(
-    module: nn.Module,
-    tensors: Mapping[str, Tensor],
-    targets: Mapping[str, str | None],
-    reasons: Mapping[str, str],
-    file: Path,
-) -> Report:
-    """Copy ``tensors`` into ``module``.
+@dataclass
+class Filling:
+    """Tensors on their way from a file into a module.
 
-    Args:
-        targets: for each name in the file the name in the module, or None to drop it.
-        reasons: why, for each name dropped.
+    Attributes:
         file: for messages.
-
-    Returns:
-        The report; parameters for which the file has nothing are ``new`` and left as they are.
-
-    Raises:
-        UserError: a tensor that ``targets`` does not know, or one that does not fit. The module
-            is then unchanged.
+        shapes: of the module's own tensors.
+        remedy: for a tensor that has no place or does not fit.
     """
-    if unknown := sorted(set(tensors) - set(targets)):
-        raise UserError(
-            f"{file}: has {len(unknown)} tensors that this backbone has no place for, e.g. "
-            f"{unknown[0]}; check depth and norm_cfg against the file"
-        )
-    own = module.state_dict()
-    report = Report()
-    fitted = {}
-    for name, tensor in tensors.items():
-        target = targets[name]
-        if target is None:
-            report.dropped[name] = reasons[name]
-            continue
-        # A fully connected layer is a convolution over its whole input (CVPR section 3.1):
-        # 4096 x 25088 is 4096 x 512 x 7 x 7, channels first in both.
-        if tensor.dim() == 2 and tensor.numel() == own[target].numel():
-            tensor = tensor.reshape(own[target].shape)
-        if tensor.shape != own[target].shape:
+
+    file: Path
+    shapes: Mapping[str, torch.Size]
+    remedy: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
+
+    def drain(
+        self,
+        source: Mapping[str, Tensor],
+        names: Mapping[str, str],
+        targets: Mapping[str, str],
+        reason: Callable[[str], str | None],
+    ) -> None:
+        """Give every tensor of ``source`` its place, or drop it for ``reason``.
+
+        Args:
+            names: what each is called in the file.
+            targets: the module's name for each that has a place.
+            reason: why one without a place is dropped; None if it should have had one.
+
+        Raises:
+            UserError: a tensor that neither has a place nor may be dropped, or does not fit.
+        """
+        homeless = []
+        for name, tensor in source.items():
+            target = targets.get(name)
+            if target is not None:
+                self.tensors[target] = self._fit(tensor, names[name], target)
+                self.report.used.append(names[name])
+            elif why := reason(name):
+                self.report.dropped[names[name]] = why
+            else:
+                homeless.append(names[name])
+        if homeless:
             raise UserError(
-                f"{file}: {name} is {tuple(tensor.shape)}, but {target} is "
-                f"{tuple(own[target].shape)}; check depth, in_channels, base_channels and "
-                "fc_channels against the file"
+                f"{self.file}: has {len(homeless)} tensors that there is no place for, e.g. "
+                f"{min(homeless)}; {self.remedy}"
             )
-        fitted[target] = tensor
-        report.used.append(name)
-    report.new = sorted(set(own) - set(fitted))
-    module.load_state_dict({**own, **fitted})
-    return report
+        self.report.new = sorted(set(self.shapes) - set(self.tensors))
+
+    def _fit(self, tensor: Tensor, name: str, target: str) -> Tensor:
+        shape = self.shapes[target]
+        fitted = reshaped(tensor, shape)
+        if fitted is None:
+            raise UserError(
+                f"{self.file}: {name} is {tuple(tensor.shape)}, but {target} is {tuple(shape)}; "
+                f"{self.remedy}"
+            )
+        return fitted
+
+
+def reshaped(tensor: Tensor, shape: torch.Size) -> Tensor | None:
+    """``tensor`` in ``shape`` if it is the same layer's; None if it is not.
+
+    Caffe's old files fill four dimensions with leading ones: a bias of n is 1 x 1 x 1 x n. And a
+    fully connected layer is a convolution over its whole input (CVPR section 3.1): 4096 x 25088
+    is 4096 x 512 x 7 x 7, channels first in both.
+    """
+    if tensor.shape == shape:
+        return tensor
+    found = list(tensor.shape)
+    while len(found) > len(shape) or (len(found) > 2 and found[0] == 1 and len(shape) > 1):
+        if not found or found[0] != 1:
+            return None
+        found = found[1:]
+    connected = len(found) == 2 and found[0] == shape[0] and tensor.numel() == shape.numel()
+    if tuple(found) == tuple(shape) or (len(shape) == 4 and connected):
+        return tensor.reshape(shape)
+    return None

@@ -1,6 +1,41 @@
-"""Where published weights come from, and what input they expect: their passports."""
+"""Published files: where they are, what their bytes hash to, and what input they expect."""
 
 from dataclasses import dataclass
+
+from fcn_plugin.download import Digest
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network was trained to see: (values of 0-255 - mean) / std.
+
+    Attributes:
+        order: of the channels, 'RGB' or 'BGR', in which mean and std are given too.
+    """
+
+    order: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def preprocessor(self) -> dict:
+        """The settings of the host's ``SegDataPreProcessor``, whose images come as BGR."""
+        return dict(mean=list(self.mean), std=list(self.std), bgr_to_rgb=self.order == "RGB")
+
+
+def _bgr(*mean: float) -> Input:
+    return Input("BGR", mean, (1.0, 1.0, 1.0))
+
+
+# Reference sections 2 and 7; the means of CaffeNet and GoogLeNet from their Caffe readmes.
+TORCHVISION = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+INCEPTION = Input("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # of [-1, 1]
+FEATURES_ONLY = Input("RGB", (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0))
+CAFFE_VGG = _bgr(103.939, 116.779, 123.68)
+CAFFENET = _bgr(104.007, 116.669, 122.679)
+CAFFE_GOOGLENET = _bgr(104.0, 117.0, 123.0)
+VOC = _bgr(104.00699, 116.66877, 122.67892)
+PASCAL_CONTEXT = _bgr(104.007, 116.669, 122.679)
+NYUD = _bgr(116.190, 97.203, 92.318)
 
 
 @dataclass(frozen=True)
@@ -8,37 +43,35 @@ class Source:
     """One published file.
 
     Attributes:
-        url: its first digits of sha256 stand at the end of the file's name.
-        mean, std: of the input in 0-255 that the weights were trained on, in ``channel_order``.
+        at_once: whether its skip levels are scaled, where the file itself does not tell.
     """
 
-    url: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    channel_order: str
+    file_name: str
+    digest: Digest
+    input: Input
     licence: str
-
-    @property
-    def file_name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-    @property
-    def sha256(self) -> str:
-        """The first digits."""
-        return self.file_name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
+    url: str = ""
+    at_once: bool = False
 
 
-def _torchvision(file_name: str) -> Source:
-    return Source(
-        url=f"https://download.pytorch.org/models/{file_name}",
-        mean=(123.675, 116.28, 103.53),
-        std=(58.395, 57.12, 57.375),
-        channel_order="RGB",
-        licence="BSD-3-Clause",
-    )
+def _named_by_hash(url: str, input: Input, licence: str) -> Source:
+    """A file whose first digits of sha256 stand at the end of its name."""
+    file_name = url.rsplit("/", 1)[-1]
+    digits = file_name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
+    return Source(file_name, Digest("sha256", digits), input, licence, url)
 
 
-# By the names that init_cfg's checkpoint takes.
+def _torchvision(file_name: str, input: Input = TORCHVISION) -> Source:
+    return _named_by_hash(f"https://download.pytorch.org/models/{file_name}", input, "BSD-3-Clause")
+
+
+def _caffe(url: str, sha1: str, input: Input, licence: str) -> Source:
+    return Source(url.rsplit("/", 1)[-1], Digest("sha1", sha1), input, licence, url)
+
+
+BERKELEY = "http://dl.caffe.berkeleyvision.org"
+
+# ImageNet classifiers, by the names that init_cfg's checkpoint takes.
 SOURCES = {
     "torchvision://vgg11": _torchvision("vgg11-8a719046.pth"),
     "torchvision://vgg13": _torchvision("vgg13-19584684.pth"),
@@ -48,4 +81,57 @@ SOURCES = {
     "torchvision://vgg13_bn": _torchvision("vgg13_bn-abd245e5.pth"),
     "torchvision://vgg16_bn": _torchvision("vgg16_bn-6c64b313.pth"),
     "torchvision://vgg19_bn": _torchvision("vgg19_bn-c79401a0.pth"),
+    "torchvision://vgg16_features": _torchvision(
+        "vgg16_features-amdegroot-88682ab5.pth", FEATURES_ONLY
+    ),
+    "torchvision://alexnet": _torchvision("alexnet-owt-7be5be79.pth"),
+    "torchvision://googlenet": _torchvision("googlenet-1378be20.pth", INCEPTION),
+    "justincj://vgg16": _named_by_hash(
+        "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth", CAFFE_VGG, "CC-BY-4.0"
+    ),
+    "caffe://vgg16": _caffe(
+        "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+        "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
+        CAFFE_VGG,
+        "CC-BY-4.0",
+    ),
+    "caffe://caffenet": _caffe(
+        f"{BERKELEY}/bvlc_reference_caffenet.caffemodel",
+        "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        CAFFENET,
+        "unrestricted",
+    ),
+    "caffe://googlenet": _caffe(
+        f"{BERKELEY}/bvlc_googlenet.caffemodel",
+        "405fc5acd08a3bb12de8ee5e23a96bec22f08204",
+        CAFFE_GOOGLENET,
+        "unrestricted",
+    ),
 }
+
+
+def _pytorch_fcn(net: str, md5: str) -> Source:
+    name = f"{net}_from_caffe.pth"
+    return Source(name, Digest("md5", md5), VOC, "unknown", at_once="atonce" in net)
+
+
+# Networks that were trained to segment.
+SEGMENTORS = (
+    _caffe(
+        f"{BERKELEY}/fcn8s-heavy-pascal.caffemodel",
+        "c449ea74dd7d83751d1357d6a8c323fcf4038962",
+        VOC,
+        "unknown",
+    ),
+    _caffe(
+        f"{BERKELEY}/fcn32s-heavy-pascal.caffemodel",
+        "05eb922d7829c39448f57e5ab9d8cd75d6c0be6d",
+        VOC,
+        "unknown",
+    ),
+    _pytorch_fcn("fcn32s", "d3eb467a80e7da0468a20dfcbc13e6c8"),
+    _pytorch_fcn("fcn16s", "a2d4035f669f09483b39c9a14a0d6670"),
+    _pytorch_fcn("fcn8s", "de93e540ec79512f8770033849c8ae89"),
+    _pytorch_fcn("fcn8s-atonce", "bfed4437e941fef58932891217fe6464"),
+)
+KNOWN = (*SOURCES.values(), *SEGMENTORS)
