@@ -35,6 +35,7 @@ default_hooks = dict(
     checkpoint=dict(
         type="CheckpointHook", by_epoch=False, interval=200, max_keep_ckpts=1, save_best="mIoU"
     ),
+    score_resumed=dict(type="ScoreResumedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
 randomness = dict(seed=0)

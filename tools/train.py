@@ -52,14 +52,20 @@ def main() -> None:
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
         raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
     cfg.resume = args.resume is not None
-    if args.resume not in (None, "auto"):
+    if args.resume == "auto":
+        # The runner would resume from load_from instead, which only starts a run.
+        if Path(cfg.work_dir, "last_checkpoint").is_file():
+            cfg.load_from = None
+        else:
+            cfg.resume = False
+    elif args.resume is not None:
         check_checkpoint(Path(args.resume))
         cfg.load_from = args.resume
 
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
-    if args.resume == "auto" and not Path(cfg.work_dir, "last_checkpoint").is_file():
+    if args.resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)

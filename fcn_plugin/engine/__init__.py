@@ -2,6 +2,16 @@
 
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
 from fcn_plugin.engine.data_check import DataCheckHook
+from fcn_plugin.engine.input_check import InputCheckHook
 from fcn_plugin.engine.pictures import PicturesHook
+from fcn_plugin.engine.resuming import ScoreResumedHook
+from fcn_plugin.engine.sampling import ReplacementSampler
 
-__all__ = ["BFloat16OptimWrapper", "DataCheckHook", "PicturesHook"]
+__all__ = [
+    "BFloat16OptimWrapper",
+    "DataCheckHook",
+    "InputCheckHook",
+    "PicturesHook",
+    "ReplacementSampler",
+    "ScoreResumedHook",
+]

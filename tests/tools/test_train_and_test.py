@@ -70,9 +70,9 @@ def test_resuming(project):
     options = ["--work-dir", "resumed", "--cfg-options"]
     first = tool("train.py", "tiny.py", *options, "train_cfg.max_iters=2", folder=project)
     assert first.returncode == 0, first.stderr
-    again = tool(
-        "train.py", "tiny.py", "--resume", *options, "train_cfg.max_iters=3", folder=project
-    )
+    # load_from is what a run starts with, not what it goes on from.
+    options += ["train_cfg.max_iters=3", "load_from=work_dirs/tiny/iter_4.pth"]
+    again = tool("train.py", "tiny.py", "--resume", *options, folder=project)
     assert again.returncode == 0, again.stderr
     assert "resumed epoch: 0, iter: 2" in again.stdout
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]

@@ -26,5 +26,6 @@ default_hooks = dict(
         type="CheckpointHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    score_resumed=dict(type="ScoreResumedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

@@ -1,0 +1,31 @@
+"""FCN-8s on the data of the published networks (SBD, VOC 2011), the modern recipe.
+
+    python tools/train.py configs/fcn8s_vgg16_voc2011.py
+
+To compare with fcn8s_vgg16_voc2011-heavy.py, published with 65.51 mean IU on seg11valid. Others
+report 68.5 for this recipe on VOC 2012 with 10,582 images; not yet run here.
+"""
+
+_base_ = [
+    "_base_/models/fcn8s_vgg16.py",
+    "_base_/datasets/voc2011.py",
+    "_base_/schedules/sgd_40k.py",
+    "_base_/runtime.py",
+]
+crop_size = (512, 512)
+model = dict(data_preprocessor=dict(size=crop_size))
+train_pipeline = [
+    {{_base_.load_image}},
+    {{_base_.load_label}},
+    # VOC images are 500 pixels long: half to twice the size they are scored at.
+    dict(type="RandomResize", scale=(500, 500), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+train_dataloader = dict(
+    batch_size=16,
+    sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),
+    dataset=dict(pipeline=train_pipeline),
+)

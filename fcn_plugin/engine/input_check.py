@@ -1,0 +1,110 @@
+"""A checkpoint knows its input: the preprocessing and the classes that it was trained with."""
+
+from dataclasses import asdict
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.weights.sources import Input
+
+# Means that differ by less are those of two samples of the same pictures: Caffe's VGG subtracts
+# 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
+SAME_MEAN = 2.0
+SAME_STD = 1.05
+
+
+@HOOKS.register_module()
+class InputCheckHook(Hook):
+    """Writes a model's input into its checkpoints, and compares it with theirs.
+
+    Testing with another input, or with the same classes in another order, is an error: the scores
+    would be wrong, but not absurd. Training on from such weights is possible, and warned of.
+    """
+
+    def __init__(self) -> None:
+        self.meta: dict[str, Any] = {}
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint["meta"]["input"] = asdict(input_of(_segmentor(runner)))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.meta = checkpoint.get("meta") or {}
+
+    def before_test(self, runner: Runner) -> None:
+        for fault in self._faults(runner, runner.test_dataloader.dataset):
+            raise UserError(fault)
+
+    def before_train(self, runner: Runner) -> None:
+        for fault in self._faults(runner, runner.train_dataloader.dataset):
+            runner.logger.warning(fault)
+
+    def _faults(self, runner: Runner, dataset: Any) -> list[str]:
+        model = _segmentor(runner)
+        stored = self.meta.get("input")
+        # Without a checkpoint: what the backbone's ImageNet weights were trained on.
+        backbone = getattr(model, "backbone", None)
+        known = Input(**stored) if stored else getattr(backbone, "trained_on", None)
+        faults = [_input_fault(known, input_of(model))] if known else []
+        classes = (self.meta.get("dataset_meta") or {}).get("classes")
+        faults.append(_classes_fault(classes, getattr(dataset, "metainfo", {}).get("classes")))
+        return [fault for fault in faults if fault]
+
+
+def _segmentor(runner: Runner) -> nn.Module:
+    """The model, out of its wrappers for several processes and for test-time augmentation."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return getattr(model, "module", model)
+
+
+def input_of(model: nn.Module) -> Input:
+    """What ``model``'s data preprocessor makes of the pipelines' images, which are BGR."""
+    preprocessor: Any = model.data_preprocessor
+    mean, std = (
+        tuple(getattr(preprocessor, name).flatten().tolist())
+        if hasattr(preprocessor, name)
+        else (default,) * 3
+        for name, default in (("mean", 0.0), ("std", 1.0))
+    )
+    swapped = getattr(preprocessor, "channel_conversion", False)
+    return Input("RGB" if swapped else "BGR", mean, std)
+
+
+def _input_fault(stored: Input, own: Input) -> str | None:
+    """How two inputs contradict each other, with the remedy."""
+    same = (
+        stored.order == own.order
+        and all(abs(a - b) <= SAME_MEAN for a, b in zip(stored.mean, own.mean, strict=False))
+        and all(max(a / b, b / a) <= SAME_STD for a, b in zip(stored.std, own.std, strict=False))
+    )
+    if same:
+        return None
+    settings = stored.preprocessor()
+    for key in ("mean", "std"):
+        settings[key] = [round(value, 5) for value in settings[key]]
+    remedy = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return (
+        f"the weights were trained on {stored.order} with mean {_rounded(stored.mean)} and std "
+        f"{_rounded(stored.std)}, the config gives them {own.order} with mean "
+        f"{_rounded(own.mean)} and std {_rounded(own.std)}; set model.data_preprocessor: {remedy}"
+    )
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.5g}" for value in values)
+
+
+def _classes_fault(stored: Any, own: Any) -> str | None:
+    """Whether the classes are the same, but in another order."""
+    if not stored or not own or list(stored) == list(own) or set(stored) != set(own):
+        return None
+    first = next(i for i, (a, b) in enumerate(zip(stored, own, strict=False)) if a != b)
+    return (
+        f"the checkpoint has its classes in another order: class {first} is {stored[first]!r} "
+        f"there and {own[first]!r} in the data set; give the data set "
+        "metainfo=dict(classes=...) in the checkpoint's order"
+    )

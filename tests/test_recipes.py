@@ -1,0 +1,435 @@
+"""The published recipes: what a config makes of an image is what Caffe's solver made of it.
+
+Training steps of the shipped configs, of which only the widths are reduced and dropout is taken
+out, against updates worked out from the solver's rule with the independent network of
+tests/reference.py. In float64; 1e-6 relative is what remains of an update of 1e-9 to a weight of
+one.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.structures import PixelData
+from mmseg.datasets import PascalContextDataset
+from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor
+
+from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
+
+FOLDER = Path(__file__).parents[1] / "configs"
+MEAN = torch.tensor([104.00699, 116.66877, 122.67892], dtype=torch.float64)[:, None, None]
+VOID = 255
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks as small as these spend most of their time waiting for a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(name: str, **options) -> Config:
+    cfg = Config.fromfile(FOLDER / f"{name}.py")
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+# --- training steps ---------------------------------------------------------------------------
+
+# What makes the networks small; nothing else of the configs is changed.
+SMALL = {
+    "fcn8s-atonce_vgg16_voc2011-heavy": {
+        "model.backbone.base_channels": 2,
+        "model.backbone.fc_channels": 8,
+        "model.decode_head.in_channels": (8, 16, 8),
+    },
+    "fcn32s_alexnet_voc2011": {
+        "model.backbone.base_channels": 2,
+        "model.backbone.fc_channels": 8,
+        "model.decode_head.in_channels": (8,),
+    },
+}
+DROPOUT = {"model.backbone.dropout_ratio": 0.0, "model.backbone.init_cfg": None}
+SCORES = {
+    "fcn8s-atonce": ("score_pool3", "score_pool4", "score_fr"),
+    "fcn-alexnet": ("score_fr",),
+}
+
+
+def built(name: str, **mistake):
+    """Model, with weights that leave no gradient zero, and optimizer of a config."""
+    cfg = config(name, **SMALL[name], **DROPOUT)
+    cfg.merge_from_dict(mistake)
+    torch.manual_seed(1)
+    model = MODELS.build(cfg.model).double()
+    model.init_weights()
+    for key, parameter in model.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+        elif key.startswith("decode_head"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model, build_optim_wrapper(model, cfg.optim_wrapper), cfg
+
+
+def images(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images BGR x H x W, no two of a size, and labels H x W of which a fifth is void."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        size = (17 + number % 7, 21 + number % 5)
+        label = random.integers(0, 21, size)
+        label[random.random(size) < 0.2] = VOID
+        yield torch.tensor(random.integers(0, 256, (3, *size), np.uint8)), torch.tensor(label)
+
+
+def sample(label: Tensor) -> SegDataSample:
+    return SegDataSample(gt_sem_seg=PixelData(data=label[None]))
+
+
+def trained(name: str, steps: int, **mistake) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights before and after ``steps`` iterations of the config, by our names."""
+    model, optimizer, cfg = built(name, **mistake)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    optimizer.initialize_count_status(model, 0, cfg.train_cfg.max_iters)
+    model.train()
+    for image, label in images(steps):
+        model.train_step(dict(inputs=[image], data_samples=[sample(label)]), optimizer)
+    return before, {key: value.detach() for key, value in model.named_parameters()}
+
+
+def log_losses(scores: Tensor, label: Tensor) -> Tensor:
+    """-log softmax of the true class, for every pixel that is not void."""
+    valid = label != VOID
+    chosen = scores[0][:, valid]
+    return chosen.logsumexp(dim=0) - chosen.gather(0, label[valid][None])[0]
+
+
+def caffe_names(net: str, names) -> dict[str, str]:
+    """backbone.stages.0.conv1_1.weight -> conv1_1.weight, decode_head.score.0.bias -> ...."""
+    found = {}
+    for name in names:
+        part, _, number, rest = name.split(".", 3)
+        found[name] = rest if part == "backbone" else f"{SCORES[net][int(number)]}.{rest}"
+    return found
+
+
+def caffe(net: str, start: dict[str, Tensor], updates: int, iter_size: int, solver: dict) -> list:
+    """The weights after each of the ``updates`` of Caffe's SGD solver, by our names.
+
+    Each is V = momentum V + rate (gradient + decay w), w = w - V, with the gradient averaged over
+    ``iter_size`` images and the rate and decay multiplied as ``net.py`` has it for each.
+    """
+    names = caffe_names(net, start)
+    weights = {names[key]: value.clone().requires_grad_() for key, value in start.items()}
+    history = {name: torch.zeros_like(value) for name, value in weights.items()}
+    stream = images(updates * iter_size)
+    after = []
+    for _ in range(updates):
+        for _ in range(iter_size):
+            image, label = next(stream)
+            scores = reference.run(net, (image - MEAN)[None], weights)["score"]
+            losses = log_losses(scores, label)
+            loss = losses.mean() if solver["normalize"] else losses.sum()
+            (loss / iter_size).backward()
+        with torch.no_grad():
+            for name, weight in weights.items():
+                rate, decay = solver["multipliers"](name)
+                step = weight.grad + 5e-4 * decay * weight
+                history[name] = solver["momentum"] * history[name] + solver["lr"] * rate * step
+                weight -= history[name]
+                weight.grad = None
+        after.append({key: weights[name].detach().clone() for key, name in names.items()})
+    return after
+
+
+def worst(start, found, expected) -> float:
+    """The largest error of an update, relative to the largest update of that parameter."""
+    assert start.keys() == found.keys() == expected.keys()
+    errors = {
+        key: ((found[key] - expected[key]).abs().max() / (expected[key] - start[key]).abs().max())
+        for key in start
+    }
+    assert all((expected[key] != start[key]).any() for key in start)
+    return float(max(errors.values()))
+
+
+AT_ONCE = "fcn8s-atonce_vgg16_voc2011-heavy"
+ALEXNET = "fcn32s_alexnet_voc2011"
+HEAVY = dict(
+    lr=1e-10,
+    momentum=0.99,
+    normalize=False,
+    multipliers=lambda name: (2, 0) if name.endswith("bias") else (1, 1),
+)
+STANDARD = dict(
+    lr=1e-4,
+    momentum=0.9,
+    normalize=True,
+    # Caffe voc-fcn-alexnet/net.py says so of this layer only; for the others both are 1.
+    multipliers=lambda name: (2, 0) if name == "score_fr.bias" else (1, 1),
+)
+
+
+def start_of(name: str) -> dict[str, Tensor]:
+    return {key: value.detach() for key, value in built(name)[0].named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def at_once() -> tuple[dict, list]:
+    """The weights that all begin with, and those after each of three updates of Caffe's solver."""
+    start = start_of(AT_ONCE)
+    return start, caffe("fcn8s-atonce", start, updates=3, iter_size=1, solver=HEAVY)
+
+
+def test_fcn8s_at_once_learns_as_in_caffe(at_once):
+    start, expected = at_once
+    before, after = trained(AT_ONCE, steps=3)
+    assert all(torch.equal(before[key], start[key]) for key in start)
+    assert worst(start, after, expected[2]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"model.decode_head.loss_decode": dict(reduction="mean", avg_non_ignore=True)},
+        {"optim_wrapper.optimizer.momentum": 0.9},
+        {"optim_wrapper.paramwise_cfg.bias_decay_mult": 1.0},
+        {"optim_wrapper.paramwise_cfg.bias_lr_mult": 1.0},
+        {"optim_wrapper.optimizer.weight_decay": 0.0},
+        {"model.decode_head.scale": None},
+        {"model.data_preprocessor.bgr_to_rgb": True},
+    ],
+    ids=str,
+)
+def test_any_other_recipe_learns_something_else(mistake, at_once):
+    start, expected = at_once
+    _, after = trained(AT_ONCE, steps=2, **mistake)
+    assert worst(start, after, expected[1]) > 50 * TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def alexnet() -> tuple[dict, list]:
+    """The same for FCN-AlexNet: two updates of twenty images each."""
+    start = start_of(ALEXNET)
+    return start, caffe("fcn-alexnet", start, updates=2, iter_size=20, solver=STANDARD)
+
+
+def test_fcn_alexnet_accumulates_as_in_caffe(alexnet):
+    start, expected = alexnet
+    _, after = trained(ALEXNET, steps=40)
+    assert worst(start, after, expected[1]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"model.decode_head.loss_decode.avg_non_ignore": False},
+        {"model.decode_head.loss_decode.reduction": "sum"},
+        {"optim_wrapper.accumulative_counts": 40},
+        {"optim_wrapper.paramwise_cfg": dict(bias_lr_mult=2.0, bias_decay_mult=0.0)},
+    ],
+    ids=str,
+)
+def test_any_other_recipe_of_alexnet_learns_something_else(mistake, alexnet):
+    start, expected = alexnet
+    _, after = trained(ALEXNET, steps=20, **mistake)
+    assert worst(start, after, expected[0]) > 50 * TOLERANCE
+
+
+# --- losses -----------------------------------------------------------------------------------
+
+
+def caffe_loss(scores: np.ndarray, label: np.ndarray, normalize: bool) -> float:
+    """SoftmaxWithLoss with ignore_label=255, pixel by pixel; of a batch of one."""
+    total, valid = 0.0, 0
+    for row, col in np.ndindex(*label.shape):
+        if label[row, col] == VOID:
+            continue
+        pixel = scores[:, row, col]
+        share = math.exp(pixel[label[row, col]]) / sum(math.exp(score) for score in pixel)
+        total, valid = total - math.log(share), valid + 1
+    return total / valid if normalize else total
+
+
+@pytest.mark.parametrize("name, normalize", [(AT_ONCE, False), (ALEXNET, True)])
+@pytest.mark.parametrize("void", [0.0, 0.4])
+def test_the_loss_is_caffes(name, normalize, void):
+    head = built(name)[0].decode_head
+    (_, label), scores = next(images(1)), torch.randn(1, 21, 17, 21, dtype=torch.float64)
+    label[torch.rand(label.shape) < void] = VOID
+    assert (label == VOID).any()
+    found = head.loss_by_feat(scores, [sample(label)])["loss_ce"]
+    expected = caffe_loss(scores[0].numpy(), label.numpy(), normalize)
+    assert float(found) == pytest.approx(expected, rel=1e-7)
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+VGG16 = dict(type="Pretrained", checkpoint="caffe://vgg16")
+BIASES = dict(bias_lr_mult=2.0, bias_decay_mult=0.0)
+# config: (levels, images in an update, rate, momentum, updates, initial weights)
+RECIPES = {
+    "fcn32s_vgg16_voc2011-heavy": (1, 1, 1e-10, 0.99, 100_000, VGG16),
+    "fcn16s_vgg16_voc2011-heavy": (2, 1, 1e-12, 0.99, 100_000, None),
+    "fcn8s_vgg16_voc2011-heavy": (3, 1, 1e-14, 0.99, 100_000, None),
+    "fcn8s-atonce_vgg16_voc2011-heavy": (3, 1, 1e-10, 0.99, 300_000, VGG16),
+    "fcn32s_alexnet_voc2011": (
+        1,
+        20,
+        1e-4,
+        0.9,
+        100_000,
+        dict(VGG16, checkpoint="caffe://caffenet"),
+    ),
+    "fcn32s_googlenet_voc2011": (
+        1,
+        20,
+        5e-5,
+        0.9,
+        100_000,
+        dict(VGG16, checkpoint="caffe://googlenet"),
+    ),
+    "fcn32s_vgg16_pascal-context-heavy": (1, 1, 1e-10, 0.99, 300_000, VGG16),
+    "fcn16s_vgg16_pascal-context-heavy": (2, 1, 1e-12, 0.99, 300_000, None),
+    "fcn8s_vgg16_pascal-context-heavy": (3, 1, 1e-14, 0.99, 300_000, None),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_numbers_are_those_published(name):
+    levels, accumulated, lr, momentum, updates, init_cfg = RECIPES[name]
+    cfg = config(name)
+    assert len(cfg.model.decode_head.in_channels) == len(cfg.model.backbone.out_indices) == levels
+    assert cfg.optim_wrapper.get("accumulative_counts", 1) == accumulated
+    assert cfg.optim_wrapper.optimizer == dict(
+        type="SGD", lr=lr, momentum=momentum, weight_decay=5e-4
+    )
+    assert cfg.param_scheduler is None
+    assert cfg.train_cfg.max_iters == updates * accumulated
+    assert cfg.model.backbone.init_cfg == init_cfg
+    if name != ALEXNET:
+        assert cfg.optim_wrapper.paramwise_cfg == BIASES
+    assert cfg.load_from is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_image_at_a_time_as_it_is_drawn_with_replacement(name):
+    cfg = config(name)
+    loader = cfg.train_dataloader
+    assert loader.batch_size == 1
+    assert loader.sampler == dict(type="ReplacementSampler")
+    assert [step.type for step in loader.dataset.pipeline] == [
+        "LoadImageFromFile",
+        "LoadCheckedLabel",
+        "PackSegInputs",
+    ]
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    image, label = next(images(1))
+    data = preprocessor(dict(inputs=[image], data_samples=[sample(label)]), training=True)
+    assert torch.allclose(data["inputs"][0].double(), image - MEAN, atol=2e-3)
+    assert data["data_samples"][0].gt_sem_seg.shape == label.shape
+    assert not cfg.env_cfg.cudnn_benchmark
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_4000_updates_a_snapshot_is_scored_and_the_best_is_kept(name):
+    cfg = config(name)
+    every = 4_000 * RECIPES[name][1]
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == every
+    assert cfg.default_hooks.checkpoint.save_best == "mIoU"
+    assert cfg.default_hooks.score_resumed.type == "ScoreResumedHook"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_scores_start_at_zero_and_the_upsampling_is_fixed(name):
+    cfg = config(name)
+    head = MODELS.build(cfg.model.decode_head)
+    head.init_weights()
+    assert [key.partition(".")[0] for key, _ in head.named_parameters()] == ["score"] * len(
+        list(head.parameters())
+    )
+    assert all((value == 0).all() for value in head.parameters())
+
+
+@pytest.mark.parametrize("net", ["fcn32s", "fcn16s", "fcn8s"])
+def test_the_modern_recipe_has_the_same_data(net):
+    modern, heavy = config(f"{net}_vgg16_voc2011"), config(f"{net}_vgg16_voc2011-heavy")
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        same = [dict(cfg[loader].dataset, pipeline=None) for cfg in (modern, heavy)]
+        assert same[0] == same[1]
+    assert modern.val_dataloader == heavy.val_dataloader
+    assert modern.model.decode_head.in_channels == heavy.model.decode_head.in_channels
+    assert (
+        modern.train_dataloader.dataset.pipeline
+        == config("fcn8s_vgg16_voc").train_dataloader.dataset.datasets[0].pipeline
+    )
+    assert modern.train_dataloader.sampler == dict(type="InfiniteSampler", shuffle=True)
+
+
+# --- classes of PASCAL-Context ----------------------------------------------------------------
+
+CONTEXT = [name for name in RECIPES if "context" in name]
+HOST = PascalContextDataset.METAINFO
+
+
+@pytest.mark.parametrize("name", CONTEXT)
+def test_the_config_has_the_published_classes(name):
+    cfg = config(name)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        assert cfg[loader].dataset.metainfo.classes == PUBLISHED_CLASSES
+
+
+def test_the_published_classes_are_the_hosts_in_another_order():
+    assert sorted(PUBLISHED_CLASSES) == sorted(HOST["classes"])
+    assert HOST["classes"] != PUBLISHED_CLASSES
+    voc = DATASETS.get("PascalVOCDataset").METAINFO["classes"]
+    renamed = {"diningtable": "table"}
+    assert PUBLISHED_CLASSES[:21] == tuple(renamed.get(name, name) for name in voc)
+
+
+@pytest.fixture
+def context(tmp_path) -> Path:
+    """PASCAL-Context of one image, in which every class has one column."""
+    for folder in ("JPEGImages", "SegmentationClassContext", "ImageSets/SegmentationContext"):
+        (tmp_path / folder).mkdir(parents=True)
+    label = np.repeat(np.arange(60, dtype=np.uint8)[None], 4, axis=0)
+    Image.fromarray(label).save(tmp_path / "SegmentationClassContext/2008_000002.png")
+    Image.fromarray(np.zeros((4, 60, 3), np.uint8)).save(tmp_path / "JPEGImages/2008_000002.jpg")
+    for split in ("train", "val"):
+        list_file = tmp_path / f"ImageSets/SegmentationContext/{split}.txt"
+        list_file.write_text("2008_000002\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_label_files_in_the_hosts_order_become_the_published(loader, context):
+    cfg = config(CONTEXT[0])[loader].dataset
+    dataset = DATASETS.build(dict(cfg, data_root=str(context)))
+    labels = dataset[0]["data_samples"].gt_sem_seg.data[0]
+    found = [PUBLISHED_CLASSES[index] for index in labels[0]]
+    assert found == list(HOST["classes"])
+    assert dataset.metainfo["classes"] == PUBLISHED_CLASSES
+
+
+def test_without_the_classes_in_the_config_labels_stay_in_the_hosts_order(context):
+    cfg = config(CONTEXT[0]).train_dataloader.dataset
+    dataset = DATASETS.build(dict(cfg, data_root=str(context), metainfo=None))
+    assert dataset[0]["data_samples"].gt_sem_seg.data[0, 0].tolist() == list(range(60))
+
+
+def test_every_class_keeps_its_colour(context):
+    cfg = config(CONTEXT[0]).train_dataloader.dataset
+    meta = DATASETS.build(dict(cfg, data_root=str(context))).metainfo
+    colours = dict(zip(meta["classes"], map(tuple, meta["palette"]), strict=True))
+    assert colours == dict(zip(HOST["classes"], map(tuple, HOST["palette"]), strict=True))
