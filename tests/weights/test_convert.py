@@ -2,6 +2,9 @@
 
 import copy
 import hashlib
+import random
+import sys
+from collections import Counter
 from pathlib import Path
 
 import mmengine
@@ -11,6 +14,7 @@ import reference
 import torch
 from mmseg.apis import init_model
 from weights.caffe_files import write_caffemodel
+from weights.test_caffemodel import damaged
 
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.download import Digest
@@ -47,8 +51,8 @@ def bilinear(classes: int, side: int) -> np.ndarray:
     return kernel
 
 
-def vgg_layers() -> dict[str, list[np.ndarray]]:
-    rng = np.random.default_rng(0)
+def vgg_layers(seed: int = 0) -> dict[str, list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
     layers, channels = {}, 3
     for stage, (convs, wide) in enumerate(zip((2, 2, 3, 3, 3), (1, 2, 4, 8, 8), strict=True), 1):
         for conv in range(1, convs + 1):
@@ -68,9 +72,9 @@ def _layer(rng, shape) -> list[np.ndarray]:
     ]
 
 
-def fcn_layers(net: str, classes: int = 21) -> dict[str, list[np.ndarray]]:
+def fcn_layers(net: str, classes: int = 21, seed: int = 0) -> dict[str, list[np.ndarray]]:
     """The layers of the published caffemodel of ``net``, in its order."""
-    layers, rng = vgg_layers(), np.random.default_rng(1)
+    layers, rng = vgg_layers(seed), np.random.default_rng(seed + 1)
     for name in SCORES[net]:
         if net == "fcn8s-atonce" and name != "score_fr":
             factor = {"score_pool4": 0.01, "score_pool3": 0.0001}[name]
@@ -462,3 +466,56 @@ def test_progress_goes_through_all_steps(tmp_path):
     assert list(seen) == ["reading", "hashing", "writing"]
     for steps in seen.values():
         assert steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0
+
+
+def fuzz(folder: Path, count: int, seed: int) -> Counter:
+    """Damaged caffemodels end in one clean error, or in a whole checkpoint; nothing else."""
+    chance, results = random.Random(seed), Counter()
+    source, target = folder / "fuzzed.caffemodel", folder / "out.pth"
+    originals = []
+    for version in ("V1", "V2"):
+        pair = []
+        for numbers in (0, 1):
+            layers = fcn_layers("fcn8s-atonce", classes=2, seed=numbers)
+            write_caffemodel(source, layers, version=version, legacy_shape=version == "V1")
+            pair.append(source.read_bytes())
+        # Where two files of other numbers agree is what is not numbers.
+        frame = [i for i, (a, b) in enumerate(zip(*pair, strict=True)) if a == b]
+        originals.append((pair[0], frame))
+    for number in range(count):
+        content, frame = originals[number % 2]
+        if chance.random() < 0.2:
+            content = damaged(content, chance)
+        else:
+            at = chance.choice(frame)
+            content = content[:at] + damaged(content[at : at + 9], chance) + content[at + 9 :]
+        source.write_bytes(content)
+        target.write_text("precious")
+        try:
+            convert(source, target)
+        except UserError as error:
+            assert str(error).startswith(f"{source}: ") and "\n" not in str(error)
+            assert target.read_text() == "precious"
+            results["refused"] += 1
+        else:
+            state = torch.load(target, weights_only=True)["state_dict"]
+            # Backbone, scores, scale; a kernel whose numbers changed counts as a learned one.
+            assert 2 * 18 + 1 <= len(state) <= 2 * 18 + 4
+            assert all(tensor.isfinite().all() for tensor in state.values())
+            results["converted"] += 1
+        assert not target.with_name("out.pth.part").exists()
+    return results
+
+
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(10_000, marks=pytest.mark.slow)], ids=lambda count: str(count)
+)
+def test_fuzz(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(sys.modules[__name__], "BASE", 1)
+    monkeypatch.setattr(sys.modules[__name__], "FC", 4)
+    inputs = dict(score_fr=4, score_pool4=8, score_pool3=4)
+    monkeypatch.setattr(sys.modules[__name__], "INPUTS", inputs)
+    results = fuzz(tmp_path, count, seed=count)
+    print(results)
+    assert results.total() == count
+    assert results["refused"] > count / 3 and results["converted"] > count / 20
