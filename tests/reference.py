@@ -1,77 +1,197 @@
-"""The published FCN-8s, 16s and 32s on VGG16, layer by layer from the table in Caffe's net.py.
+"""The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, FCN-AlexNet,
+and FCN-GoogLeNet as the paper describes it.
 
 Independent of the package: it imports nothing of it, takes its parameters by the names of the
-Caffe files and its crops from the publication. ``mistake`` undoes one point on purpose.
+layers in the Caffe files, and its windows and crops are the published numbers. Every network is
+written as Caffe writes one: each layer names the layer it reads, its bottom, and itself.
+
+A mistake undoes one point on purpose, in every layer that it applies to or in one:
+"floor pooling", "floor pooling: pool3".
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-CONVS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
+
+class Layers(dict[str, Tensor]):
+    """The output of every layer by its name, that of a convolution after its ReLU."""
+
+    def __init__(self, image: Tensor, weights: dict[str, Tensor], mistake: str = "") -> None:
+        super().__init__()
+        self.weights = weights
+        self.mistake = mistake
+        self["data"] = image.flip(1) if self.wrong("swapped channels", "data") else image
+
+    def wrong(self, mistake: str, layer: str) -> bool:
+        return self.mistake in (mistake, f"{mistake}: {layer}")
+
+    def conv(self, bottom: str, name: str, relu: bool = True, **window: int) -> str:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        if self.wrong(f"transposed {name}", name):
+            weight = weight.transpose(2, 3)
+        x = functional.conv2d(self[bottom], weight, bias, **window)
+        self[name] = x.clamp(min=0) if relu else x
+        return name
+
+    def pool(self, bottom: str, name: str, kernel: int, stride: int = 2, padding: int = 0) -> str:
+        up = not self.wrong("floor pooling", name)
+        self[name] = functional.max_pool2d(self[bottom], kernel, stride, padding, ceil_mode=up)
+        return name
+
+    def norm(self, bottom: str, name: str) -> str:
+        """x_c / (1 + alpha / 5 * sum of the squares of channels c - 2 .. c + 2) ^ beta."""
+        x = self[bottom]
+        squares = functional.pad(x * x, (0, 0, 0, 0, 2, 2))  # zeros beyond the first and last
+        near = sum(squares[:, i : i + x.shape[1]] for i in range(5))
+        self[name] = x / (1 + 1e-4 / 5 * near) ** 0.75
+        return name
+
+    def concat(self, bottoms: list[str], name: str) -> str:
+        self[name] = torch.cat([self[bottom] for bottom in bottoms], dim=1)
+        return name
+
+    def scale(self, bottom: str, name: str, factor: float) -> str:
+        self[name] = self[bottom] * (1 if self.wrong("missing scale", name) else factor)
+        return name
+
+    def upscore(self, bottom: str, name: str, kernel: int, stride: int) -> str:
+        if self.wrong("kernel 64", name):
+            kernel = 64
+        self[name] = upscore(self[bottom], kernel, stride)
+        return name
+
+    def crop(self, bottom: str, like: str, name: str, offset: int) -> str:
+        if self.wrong("crop moved by one", name):
+            offset += 1
+        height, width = self[like].shape[2:]
+        self[name] = self[bottom][..., offset : offset + height, offset : offset + width]
+        return name
+
+    def sum(self, first: str, second: str, name: str) -> str:
+        self[name] = self[first] + self[second]
+        return name
 
 
-def backbone(
-    image: Tensor, weights: dict[str, Tensor], pad: int = 100, mistake: str = ""
-) -> dict[str, Tensor]:
-    """pool1 .. pool5 and fc7 of VGG16; ``pad`` 100 is published, 1 with fc6 padded by 3 is not."""
-    levels = {}
-    x = image
-    for stage, convs in CONVS.items():
+def upscore(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Transposed convolution with a full class x class kernel, bilinear on its diagonal."""
+    classes, factor = x.shape[1], (kernel + 1) // 2
+    centre = factor - 1 if kernel % 2 else factor - 0.5
+    weights = [1 - abs(at - centre) / factor for at in range(kernel)]
+    tent = torch.tensor(weights, dtype=x.dtype)
+    full = x.new_zeros(classes, classes, kernel, kernel)
+    full[range(classes), range(classes)] = torch.outer(tent, tent)
+    return functional.conv_transpose2d(x, full, stride=stride)
+
+
+def vgg16(net: Layers, pad: int = 100) -> str:
+    """``pad`` 100 is published; 1, with fc6 padded by 3, is not."""
+    x = "data"
+    for stage, convs in enumerate((2, 2, 3, 3, 3), start=1):
         for conv in range(1, convs + 1):
             name = f"conv{stage}_{conv}"
-            padding = pad if name == "conv1_1" else 1
-            x = functional.conv2d(
-                x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding
-            )
-            x = torch.relu(x)
-        x = functional.max_pool2d(x, 2, 2, ceil_mode=mistake != "floor pooling")
-        levels[f"pool{stage}"] = x
-    fc6 = weights["fc6.weight"]
-    if mistake == "transposed fc6":
-        fc6 = fc6.transpose(2, 3)
-    x = torch.relu(functional.conv2d(x, fc6, weights["fc6.bias"], padding=0 if pad == 100 else 3))
-    levels["fc7"] = torch.relu(functional.conv2d(x, weights["fc7.weight"], weights["fc7.bias"]))
-    return levels
+            x = net.conv(x, name, padding=pad if name == "conv1_1" else 1)
+        x = net.pool(x, f"pool{stage}", 2)
+    x = net.conv(x, "fc6", padding=0 if pad == 100 else 3)
+    return net.conv(x, "fc7")
 
 
-def upscore(x: Tensor, factor: int) -> Tensor:
-    """Transposed convolution with a full class x class kernel, bilinear on its diagonal."""
-    classes, size = x.shape[1], 2 * factor
-    kernel = x.new_zeros(classes, classes, size, size)
-    for row in range(size):
-        for col in range(size):
-            weight = (1 - abs(row - (factor - 0.5)) / factor) * (
-                1 - abs(col - (factor - 0.5)) / factor
-            )
-            kernel[range(classes), range(classes), row, col] = weight
-    return functional.conv_transpose2d(x, kernel, stride=factor)
+def alexnet(net: Layers) -> str:
+    def reduced(x: str, number: int) -> str:
+        if net.wrong("norm before pool", f"pool{number}"):
+            return net.pool(net.norm(x, f"norm{number}"), f"pool{number}", 3)
+        return net.norm(net.pool(x, f"pool{number}", 3), f"norm{number}")
+
+    x = net.conv("data", "conv1", stride=4, padding=100)
+    x = reduced(x, 1)
+    x = net.conv(x, "conv2", padding=2, groups=2)
+    x = reduced(x, 2)
+    x = net.conv(x, "conv3", padding=1)
+    x = net.conv(x, "conv4", padding=1, groups=2)
+    x = net.conv(x, "conv5", padding=1, groups=2)
+    x = net.pool(x, "pool5", 3)
+    x = net.conv(x, "fc6")
+    return net.conv(x, "fc7")
 
 
-def crop(x: Tensor, offset: int, height: int, width: int) -> Tensor:
-    return x[..., offset : offset + height, offset : offset + width]
+def googlenet(net: Layers) -> str:
+    def inception(x: str, block: str) -> str:
+        block = f"inception_{block}"
+        first = net.conv(x, f"{block}/1x1")
+        second = net.conv(net.conv(x, f"{block}/3x3_reduce"), f"{block}/3x3", padding=1)
+        third = net.conv(net.conv(x, f"{block}/5x5_reduce"), f"{block}/5x5", padding=2)
+        pool = net.pool(x, f"{block}/pool", 3, stride=1, padding=1)
+        fourth = net.conv(pool, f"{block}/pool_proj")
+        return net.concat([first, second, third, fourth], f"{block}/output")
+
+    x = net.conv("data", "conv1/7x7_s2", stride=2, padding=100)
+    x = net.pool(x, "pool1/3x3_s2", 3)
+    x = net.norm(x, "pool1/norm1")
+    x = net.conv(x, "conv2/3x3_reduce")
+    x = net.conv(x, "conv2/3x3", padding=1)
+    x = net.norm(x, "conv2/norm2")
+    x = net.pool(x, "pool2/3x3_s2", 3)
+    x = inception(inception(x, "3a"), "3b")
+    x = net.pool(x, "pool3/3x3_s2", 3)
+    for block in ("4a", "4b", "4c", "4d", "4e"):
+        x = inception(x, block)
+    x = net.pool(x, "pool4/3x3_s2", 3)
+    return inception(inception(x, "5a"), "5b")
 
 
-def head(
-    levels: dict[str, Tensor],
-    scores: dict[str, tuple[Tensor, Tensor]],
-    size: tuple[int, int],
-    mistake: str = "",
-) -> dict[str, Tensor]:
-    """FCN-32s, 16s or 8s, by the levels in ``scores`` (level -> weight, bias); published crops."""
-    moved = 1 if mistake == "crop moved by one" else 0
-    at = {name: functional.conv2d(levels[name], *params) for name, params in scores.items()}
-    out = {"score_fr": at["fc7"]}
-    if set(scores) == {"fc7"}:
-        out["score"] = crop(upscore(at["fc7"], 32), 19 + moved, *size)
-        return out
-    out["upscore2"] = upscore(at["fc7"], 2)
-    out["fuse_pool4"] = out["upscore2"] + crop(at["pool4"], 5 + moved, *out["upscore2"].shape[2:])
-    if "pool3" not in scores:
-        out["score"] = crop(upscore(out["fuse_pool4"], 16), 27, *size)
-        return out
-    out["upscore_pool4"] = upscore(out["fuse_pool4"], 2)
-    skip = crop(at["pool3"], 9, *out["upscore_pool4"].shape[2:])
-    out["fuse_pool3"] = out["upscore_pool4"] + skip
-    out["score"] = crop(upscore(out["fuse_pool3"], 8), 31, *size)
-    return out
+class Upscore(NamedTuple):
+    """One upsampling layer, and what its output is cropped for: a skip, or the image."""
+
+    name: str
+    kernel: int
+    stride: int
+    skip: str | None
+    offset: int
+
+
+class Net(NamedTuple):
+    backbone: Callable[[Layers], str]
+    upscores: list[Upscore]
+    scales: dict[str, float] = {}
+
+
+FCN8S = [
+    Upscore("upscore2", 4, 2, "pool4", 5),
+    Upscore("upscore_pool4", 4, 2, "pool3", 9),
+    Upscore("upscore8", 16, 8, None, 31),
+]
+NETS = {
+    "fcn32s": Net(vgg16, [Upscore("upscore", 64, 32, None, 19)]),
+    "fcn16s": Net(
+        vgg16, [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
+    ),
+    "fcn8s": Net(vgg16, FCN8S),
+    "fcn8s-atonce": Net(vgg16, FCN8S, {"pool4": 0.01, "pool3": 0.0001}),
+    "fcn-alexnet": Net(alexnet, [Upscore("upscore", 63, 32, None, 18)]),
+    "fcn-googlenet": Net(googlenet, [Upscore("upscore", 63, 32, None, 98)]),
+}
+
+
+def run(name: str, image: Tensor, weights: dict[str, Tensor], mistake: str = "") -> Layers:
+    """All layers of one of ``NETS``; the last is its "score", of the image's size."""
+    return write(name, Layers(image, weights, mistake))
+
+
+def write(name: str, net: Layers) -> Layers:
+    """One of ``NETS``, layer by layer, into ``net``."""
+    backbone, upscores, scales = NETS[name]
+    x = net.conv(backbone(net), "score_fr", relu=False)
+    for upscore in upscores:
+        x = net.upscore(x, upscore.name, upscore.kernel, upscore.stride)
+        skip = upscore.skip
+        if skip is None:
+            net.crop(x, "data", "score", upscore.offset)
+        else:
+            bottom = net.scale(skip, f"scale_{skip}", scales[skip]) if scales else skip
+            score = net.conv(bottom, f"score_{skip}", relu=False)
+            cropped = net.crop(score, x, f"{score}c", upscore.offset)
+            x = net.sum(x, cropped, f"fuse_{skip}")
+    return net

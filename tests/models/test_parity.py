@@ -1,91 +1,192 @@
-"""Layer by layer against the independent reference in tests/reference.py, in float64.
+"""Every layer of every network against the independent reference in tests/reference.py.
 
-Tolerances: 1e-10 relative in float64 leaves room for another order of summation, no more; in
-float32 a hundred-thousandth, as sums over 25,088 inputs lose two digits.
+Errors are the largest difference of a layer's output relative to its largest value. Tolerances:
+1e-10 in float64 leaves room for another order of summation, no more; 1e-5 in float32, as sums over
+25,088 inputs lose two digits. Images have the range of mean-free pixels, so that the normalisation
+of AlexNet and GoogLeNet has something to do.
 """
 
 import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 import reference
 import torch
+from networks import NETS, build, parameters, pictures, relative_error
+from torch import Tensor, nn
 
-from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
+from fcn_plugin.models import (
+    ConvolutionalizedAlexNet,
+    ConvolutionalizedGoogLeNet,
+    ConvolutionalizedVGG,
+    SkipFusionHead,
+)
+from fcn_plugin.models.googlenet import Inception
 
-LEVELS = {
-    "fcn32s": {"fc7": 5},
-    "fcn16s": {"pool4": 3, "fc7": 5},
-    "fcn8s": {"pool3": 2, "pool4": 3, "fc7": 5},
+# Modules of GoogLeNet that are not called as in the Caffe files.
+RENAMED = {
+    "pool1": "pool1/3x3_s2",
+    "norm1": "pool1/norm1",
+    "norm2": "conv2/norm2",
+    "pool2": "pool2/3x3_s2",
+    "pool3": "pool3/3x3_s2",
+    "pool4": "pool4/3x3_s2",
 }
-CHANNELS = {"pool3": 16, "pool4": 32, "fc7": 24}
-CLASSES = 5
+SIZES = [(1, 1), (33, 200), (97, 131), (375, 500)]
 
 
-def build(net: str, padding: str = "reference", dtype=torch.float64, upsample="bilinear"):
-    names = LEVELS[net]
-    backbone = ConvolutionalizedVGG(
-        16, out_indices=tuple(names.values()), padding=padding, base_channels=4, fc_channels=24
-    )
-    head = SkipFusionHead(
-        [CHANNELS[name] for name in names], range(len(names)), CLASSES, upsample=upsample
-    )
-    backbone.init_weights()
-    for score in head.score:
-        torch.nn.init.normal_(score.weight)
-        torch.nn.init.normal_(score.bias)
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.normal_(module.bias, std=0.1)
-    return backbone.to(dtype).eval(), head.to(dtype).eval()
+def observed(net, backbone, head) -> Iterator[tuple[nn.Module, str, bool]]:
+    """Modules, and the layer in the Caffe files that each returns or, if True, is given."""
+    for path, module in backbone.named_modules():
+        if isinstance(module, nn.ReLU | nn.MaxPool2d | nn.LocalResponseNorm | Inception):
+            name = path.split(".", 2)[2].replace("relu_", "").replace(".", "/")
+            if isinstance(backbone, ConvolutionalizedGoogLeNet):
+                name = RENAMED.get(name, name)
+            yield module, f"{name}/output" if isinstance(module, Inception) else name, False
+    for name, score in zip(NETS[net].scores.values(), head.score, strict=True):
+        yield score, name, False
+        if NETS[net].scale and name != "score_fr":
+            yield score, name.replace("score", "scale"), True
+    given = None
+    for upscore, module in zip(reference.NETS[net].upscores, reversed(head.upscore), strict=True):
+        # The one to the image cuts as it goes: what it returns is the cropped score.
+        yield module, upscore.name if upscore.skip else "score", False
+        if given:
+            yield module, given, True
+        given = f"fuse_{upscore.skip}"
 
 
-def parameters(backbone) -> dict:
-    return {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
-
-
-def relative_error(found, expected) -> float:
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def compare(net, size, batch=1, dtype=torch.float64, mistake="", upsample="bilinear"):
-    """Relative errors by level and of the final scores."""
-    backbone, head = build(net, dtype=dtype, upsample=upsample)
-    image = torch.randn(batch, 3, *size, dtype=dtype)
+def layers(net, backbone, head, image) -> dict[str, Tensor]:
+    """The outputs of our layers by the names of the Caffe files."""
+    found: dict[str, Tensor] = {}
+    hooks = []
+    for module, name, given in observed(net, backbone, head):
+        hook = module.register_forward_pre_hook if given else module.register_forward_hook
+        hooks.append(hook(_keep(found, name)))
     with torch.no_grad():
-        features = backbone(image)
-        scores = head(features)
-        expected = reference.backbone(image, parameters(backbone), mistake=mistake)
-        weights = {n: (s.weight, s.bias) for n, s in zip(LEVELS[net], head.score, strict=True)}
-        final = reference.head(expected, weights, size, mistake)["score"]
-    errors = {}
-    for name, level in zip(LEVELS[net], features, strict=True):
-        same = level.shape == expected[name].shape
-        errors[name] = relative_error(level, expected[name]) if same else float("inf")
-    errors["score"] = relative_error(scores, final) if scores.shape == final.shape else float("inf")
-    return errors
+        head(backbone(image))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
-@pytest.mark.parametrize("net", LEVELS)
-@pytest.mark.parametrize("size", [(1, 1), (33, 200), (97, 131), (375, 500)])
-def test_every_level_and_the_scores_in_float64(net, size):
-    errors = compare(net, size, batch=1 if size[0] > 100 else 2)
-    assert max(errors.values()) < 1e-10, errors
+def _keep(found, name):
+    """A hook that keeps a module's input or, after it, its output."""
+
+    def hook(module, inputs, output=None):
+        assert name not in found, name
+        # Copied, as the next layer may work in place.
+        found[name] = (inputs[0] if output is None else output).clone()
+
+    return hook
 
 
-def test_float32():
-    errors = compare("fcn8s", (97, 131), dtype=torch.float32)
-    assert max(errors.values()) < 1e-5, errors
+def compare(net, size, batch=2, dtype=torch.float64, mistake="", **settings) -> dict[str, float]:
+    """Relative error by layer, in the network's order; every layer of the network has one."""
+    backbone, head = build(net, dtype=dtype, **settings)
+    image = pictures(batch, size, dtype)
+    found = layers(net, backbone, head, image)
+    with torch.no_grad():
+        expected = reference.run(net, image, parameters(net, backbone, head), mistake)
+    # What ours never has by itself, before or after a crop.
+    *skips, last = reference.NETS[net].upscores
+    inner = {last.name, *[f"score_{upscore.skip}c" for upscore in skips]}
+    assert set(expected) - set(found) == {"data", *inner}
+    return {name: relative_error(found[name], expected[name]) for name in found}
 
 
-def test_learned_upsampling_starts_as_the_published_one():
-    errors = compare("fcn8s", (97, 131), upsample="deconv")
-    assert max(errors.values()) < 1e-10, errors
+def assert_agree(errors, tolerance):
+    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
+    assert not wrong, f"from layer {next(iter(wrong))} on: {wrong}"
 
 
-@pytest.mark.parametrize("mistake", ["floor pooling", "transposed fc6", "crop moved by one"])
-def test_negative_controls(mistake):
-    assert compare("fcn8s", (97, 131), mistake=mistake)["score"] > 1e-3
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("net", NETS)
+def test_every_layer_in_float64(net, size):
+    assert_agree(compare(net, size, batch=3 if size == (33, 200) else 2), 1e-10)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("net", NETS)
+def test_every_layer_in_float32(net, size):
+    assert_agree(compare(net, size, dtype=torch.float32), 1e-5)
+
+
+@pytest.mark.parametrize("net", ["fcn32s", "fcn16s", "fcn8s"])
+def test_the_60_classes_of_pascal_context(net):
+    assert_agree(compare(net, (33, 200), classes=60), 1e-10)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_learned_upsampling_starts_as_the_published_one(net):
+    assert_agree(compare(net, (97, 131), upsample="deconv"), 1e-10)
+
+
+# The mistakes, and the first layer that each must show in.
+ANY_VGG = [
+    ("swapped channels", "conv1_1"),
+    ("floor pooling", "pool1"),
+    *[(f"floor pooling: pool{number}", f"pool{number}") for number in range(1, 6)],
+    ("transposed fc6", "fc6"),
+]
+MISTAKES = {
+    "fcn32s": [*ANY_VGG, ("crop moved by one", "score")],
+    "fcn16s": [
+        *ANY_VGG,
+        ("crop moved by one: score_pool4c", "fuse_pool4"),
+        ("crop moved by one: score", "score"),
+    ],
+    "fcn8s": [
+        *ANY_VGG,
+        ("crop moved by one: score_pool4c", "fuse_pool4"),
+        ("crop moved by one: score_pool3c", "fuse_pool3"),
+        ("crop moved by one: score", "score"),
+    ],
+    "fcn8s-atonce": [
+        ("crop moved by one", "fuse_pool4"),
+        ("missing scale", "scale_pool4"),
+        ("missing scale: scale_pool4", "scale_pool4"),
+        ("missing scale: scale_pool3", "scale_pool3"),
+    ],
+    "fcn-alexnet": [
+        ("swapped channels", "conv1"),
+        ("floor pooling", "pool1"),
+        *[(f"floor pooling: pool{number}", f"pool{number}") for number in (1, 2, 5)],
+        *[(f"norm before pool: pool{number}", f"pool{number}") for number in (1, 2)],
+        ("transposed fc6", "fc6"),
+        ("kernel 64", "score"),
+        ("crop moved by one", "score"),
+    ],
+    "fcn-googlenet": [
+        ("swapped channels", "conv1/7x7_s2"),
+        ("floor pooling", "pool1/3x3_s2"),
+        *[
+            (f"floor pooling: pool{number}/3x3_s2", f"pool{number}/3x3_s2")
+            for number in range(1, 5)
+        ],
+        ("kernel 64", "score"),
+        ("crop moved by one", "score"),
+    ],
+}
+# Sizes at which every pooling of a network has one row and one column left over, so that rounding
+# down in any of them loses a row and a column of the last; 59 x 91 for VGG16.
+ODD = {"fcn-alexnet": (63, 95), "fcn-googlenet": (61, 93)}
+
+
+@pytest.mark.parametrize(
+    "net, mistake, where", [(net, *mistake) for net in MISTAKES for mistake in MISTAKES[net]]
+)
+def test_a_mistake_shows_where_it_is_made_and_in_the_scores(net, mistake, where):
+    errors = compare(net, ODD.get(net, (59, 91)), mistake=mistake)
+    names = list(errors)
+    before = names[: names.index(where)]
+    assert_agree({name: errors[name] for name in before}, 1e-10)
+    assert errors[where] > 1e-3
+    assert errors["score"] > 1e-3
+    with pytest.raises(AssertionError, match=f"from layer {where} on"):
+        assert_agree(errors, 1e-10)
 
 
 @pytest.mark.parametrize("upsample", ["bilinear", "deconv"])
@@ -93,7 +194,7 @@ def test_negative_controls(mistake):
 def test_same_padding_is_interpolation_by_the_stride(size, upsample):
     """Without the wide padding: upsampled by the exact factor, border continued, cut to size."""
     backbone, head = build("fcn8s", padding="same", upsample=upsample)
-    image = torch.randn(2, 3, *size, dtype=torch.float64)
+    image = pictures(2, size)
 
     def up(x, factor, size):
         x = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
@@ -101,43 +202,73 @@ def test_same_padding_is_interpolation_by_the_stride(size, upsample):
 
     with torch.no_grad():
         features = backbone(image)
-        levels = reference.backbone(image, parameters(backbone), pad=1)
-        score = [score(levels[name]) for score, name in zip(head.score, CHANNELS, strict=True)]
+        levels = reference.Layers(image, parameters("fcn8s", backbone, head))
+        reference.vgg16(levels, pad=1)
+        names = ("pool3", "pool4", "fc7")
+        score = [score(levels[name]) for score, name in zip(head.score, names, strict=True)]
         fused = up(score[2], 2, score[1].shape[2:]) + score[1]
         fused = up(fused, 2, score[0].shape[2:]) + score[0]
         assert relative_error(features[2], levels["fc7"]) < 1e-10
         assert relative_error(head(features), up(fused, 8, size)) < 1e-10
 
 
-POOLS = [chosen for count in (1, 2, 3, 6) for chosen in itertools.combinations(range(6), count)]
+class Grids(NamedTuple):
+    """A backbone's levels: channels, strides, and where the first pixel lies in the image."""
+
+    backbone: Callable[..., nn.Module]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    firsts: tuple[float, ...]
 
 
-@pytest.mark.parametrize("levels", POOLS, ids=str)
-def test_any_levels_with_reference_padding(levels):
-    """Against transposed convolutions on canvases placed by hand at half-pixel offsets.
+# By hand, e.g. VGG: padded by 100, conv1_1's first pixel lies at -99; a 2/2 pooling at stride s
+# moves it by s / 2, and fc6, 7 wide at stride 32, by 96.
+GRIDS = {
+    "vgg": Grids(
+        partial(ConvolutionalizedVGG, 11, base_channels=2, fc_channels=4),
+        (2, 4, 8, 16, 16, 4),
+        (2, 4, 8, 16, 32, 32),
+        (-98.5, -97.5, -95.5, -91.5, -83.5, 12.5),
+    ),
+    "alexnet": Grids(
+        partial(ConvolutionalizedAlexNet, base_channels=2, fc_channels=4),
+        (6, 16, 16, 4),
+        (8, 16, 32, 32),
+        (-91, -83, -67, 13),
+    ),
+    "googlenet": Grids(
+        partial(ConvolutionalizedGoogLeNet, base_channels=8),
+        (8, 24, 60, 104, 128),
+        (4, 8, 16, 32, 32),
+        (-95, -91, -83, -67, -67),
+    ),
+}
 
-    Level i lies at stride 2^(i+1) (fc7 as pool5), its first pixel at -99 + (stride - 1) / 2 in the
-    image, fc7's 96 further on. An upsampled map begins (kernel - 1) / 2 before its first pixel.
-    """
-    backbone = ConvolutionalizedVGG(
-        11, out_indices=levels, padding="reference", base_channels=2, fc_channels=4
-    ).double()
-    channels = [(2, 4, 8, 16, 16, 4)[level] for level in levels]
-    head = SkipFusionHead(channels, range(len(levels)), CLASSES).double()
+
+@pytest.mark.parametrize(
+    "grids, levels",
+    [
+        pytest.param(grids, levels, id=f"{name}-{levels}")
+        for name, grids in GRIDS.items()
+        for count in {1, 2, 3, len(grids.strides)}
+        for levels in itertools.combinations(range(len(grids.strides)), count)
+    ],
+)
+def test_any_levels_with_reference_padding(grids, levels):
+    """Against transposed convolutions on canvases placed by hand."""
+    backbone = grids.backbone(out_indices=levels, padding="reference").double().eval()
+    head = SkipFusionHead([grids.channels[i] for i in levels], range(len(levels)), 5).double()
     for score in head.score:
         torch.nn.init.normal_(score.weight)
     size = (37, 50)
     with torch.no_grad():
-        features = backbone.eval()(torch.randn(1, 3, *size, dtype=torch.float64))
+        features = backbone(torch.randn(1, 3, *size, dtype=torch.float64))
         scores = [score(level) for score, level in zip(head.score, features, strict=True)]
-        strides = [min(2 ** (level + 1), 32) for level in levels]
-        firsts = [
-            -99 + (stride - 1) / 2 + 96 * (level == 5)
-            for stride, level in zip(strides, levels, strict=True)
-        ]
+        strides = [grids.strides[i] for i in levels]
+        firsts = [grids.firsts[i] for i in levels]
         fused, stride, first = scores[-1], strides[-1], firsts[-1]
         for skip, finer, start in zip(scores[-2::-1], strides[-2::-1], firsts[-2::-1], strict=True):
-            canvas, first = raised(fused, stride // finer, stride, first)
+            canvas, first = raised(fused, stride, first, finer, start)
             # The part that both grids have.
             low = max(first, start)
             rows, cols = (
@@ -147,13 +278,16 @@ def test_any_levels_with_reference_padding(levels):
             a, b = int((low - first) / finer), int((low - start) / finer)
             fused = canvas[..., a : a + rows, a : a + cols] + skip[..., b : b + rows, b : b + cols]
             stride, first = finer, low
-        canvas, first = raised(fused, stride, stride, first)
+        canvas, first = raised(fused, stride, first, 1, 0)
         expected = canvas[..., int(-first) : int(-first) + 37, int(-first) : int(-first) + 50]
         assert relative_error(head(features), expected) < 1e-10
 
 
-def raised(x, factor, stride, first):
-    """Upsampled by a transposed convolution, and where its first pixel then lies in the image."""
-    if factor == 1:
-        return x, first
-    return reference.upscore(x, factor), first - stride / factor * (factor - 0.5)
+def raised(x, stride, first, finer, start):
+    """Upsampled by a transposed convolution, and where its first pixel then lies in the image.
+
+    Onto a grid of stride ``finer`` that begins at ``start``. Where the coarse pixels lie on finer
+    ones the kernel is odd, where they lie half-way between even.
+    """
+    kernel = 2 * stride // finer - ((first - start) % finer == 0)
+    return reference.upscore(x, kernel, stride // finer), first - finer * (kernel - 1) / 2

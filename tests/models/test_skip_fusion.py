@@ -385,7 +385,8 @@ def test_scale_is_neither_trained_nor_forgotten():
     assert not any("scale" in name for name, _ in scaled.named_parameters())
     stored = scaled.state_dict()["level_scale"]
     torch.testing.assert_close(stored, torch.tensor([0.0001, 0.01, 1.0]))
-    head(scale=(0.0001, 0.01, 1.0)).half().load_state_dict(scaled.state_dict())
+    for half in (scaled.half().state_dict(), scaled.bfloat16().state_dict()):
+        head(scale=(0.0001, 0.01, 1.0)).load_state_dict(half)
     copy.deepcopy(scaled).load_state_dict(scaled.state_dict())
     pickle.loads(pickle.dumps(scaled)).load_state_dict(scaled.state_dict())
 
