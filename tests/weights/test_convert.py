@@ -2,7 +2,9 @@
 
 import copy
 import hashlib
+import os
 import random
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -466,6 +468,40 @@ def test_progress_goes_through_all_steps(tmp_path):
     assert list(seen) == ["reading", "hashing", "writing"]
     for steps in seen.values():
         assert steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from fcn_plugin.weights.convert import convert
+
+small, large, target = map(Path, sys.argv[1:])
+convert(small, target)  # what is imported and built once does not count
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(large, target)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_the_largest_layer_is_held_twice_at_most(tmp_path, monkeypatch):
+    """fc6 is three quarters of the file, as in the published ones."""
+    write_caffemodel(tmp_path / "small.caffemodel", fcn_layers("fcn32s"))
+    wide = dict(BASE=32, FC=1024, INPUTS=dict(score_fr=1024))
+    for name, value in wide.items():
+        monkeypatch.setattr(sys.modules[__name__], name, value)
+    write_caffemodel(tmp_path / "large.caffemodel", fcn_layers("fcn32s"))
+    files = [tmp_path / name for name in ("small.caffemodel", "large.caffemodel", "out.pth")]
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PEAK, *map(str, files)],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(PYTHONPATH=str(CONFIGS.parent)),
+    )
+    assert run.returncode == 0, run.stderr
+    size = files[1].stat().st_size
+    assert size > 60e6
+    assert 1024 * int(run.stdout.splitlines()[-1]) < 2 * size
 
 
 def fuzz(folder: Path, count: int, seed: int) -> Counter:
