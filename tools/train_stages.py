@@ -137,14 +137,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from fcn_plugin.errors import UserError
-
     folder = args.work_dir or Path(f"work_dirs/{args.configs[-1].stem}-stages")
-    if altered := sorted(set(str(folder)) & set(" ,'\"()[]")):
-        raise UserError(
-            f"--work-dir {folder}: mmengine's options cannot pass a path with {altered[0]!r} on; "
-            "choose another folder, or change to one near it and give a relative path"
-        )
     stages = read_stages(args, folder)
     # As if by Ctrl-C: the stage is to end as well.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -161,6 +154,12 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     stages: list[Stage] = []
     for config in args.configs:
         own = folder / config.stem
+        # They go on to tools/train.py as the value of an option, a word of mmengine's own syntax.
+        if altered := sorted(set(str(own)) & set(" ,'\"()[]")):
+            raise UserError(
+                f"{own}: mmengine's options cannot pass a path with {altered[0]!r} on; rename the "
+                "config or choose another --work-dir, perhaps a relative one"
+            )
         asked = argparse.Namespace(
             config=config,
             cfg_options=args.cfg_options,
@@ -176,27 +175,51 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
         if stage.folder in (other.folder for other in stages):
             raise UserError(f"{config}: {stage.name} is in the chain twice; rename one of them")
         if stages:
-            net_of(stage)
+            check_fit(promised(stages[-1], stage), stage)
         check_datasets(stage.cfg, ("train_dataloader", "val_dataloader"))
         stages.append(stage)
     return stages
 
 
-def net_of(stage: Stage) -> str:
-    """Which of the published networks a config is, by the levels that its head scores."""
-    from fcn_plugin.config import type_name
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.nets import net_name
+def model_of(stage: Stage) -> Any:
+    """The model of a stage without any memory."""
+    import torch
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
 
-    head = stage.cfg.model.decode_head
-    levels = head.get("in_channels")
-    count = 1 if isinstance(levels, int) else len(levels or ())
-    if type_name(head) != "SkipFusionHead" or not 1 <= count <= 3:
+    init_default_scope(stage.cfg.get("default_scope", "mmseg"))
+    with torch.device("meta"):
+        return MODELS.build(stage.cfg.model)
+
+
+def net_of(stage: Stage) -> str:
+    """Which of the published networks a config is."""
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.weights import nets
+
+    net = nets.net_of(model_of(stage))
+    if net is None:
         raise UserError(
-            f"{stage.config}: cannot start from another stage's weights; it takes a "
-            "SkipFusionHead of one to three levels"
+            f"{stage.config}: cannot be a stage of a chain, which takes {', '.join(nets.NETS)}: a "
+            "SkipFusionHead on the levels of one of our backbones"
         )
-    return net_name(count, at_once=bool(head.get("scale")))
+    return net
+
+
+def promised(before: Stage, stage: Stage) -> dict[str, Any]:
+    """What the stage before will hand on, by its shapes."""
+    import torch
+
+    from fcn_plugin.weights.convert import Conversion
+    from fcn_plugin.weights.opening import describe, recognise_tensors
+
+    state = model_of(before).state_dict()
+    # Of one number each, seen in the tensor's shape.
+    empty = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
+    net = net_of(before)
+    weights = recognise_tensors(before.config, empty)
+    describe(weights, dict(meta=dict(net=net)))
+    return Conversion(weights, net=net_of(stage)).state_dict
 
 
 def train_stages(
@@ -264,31 +287,30 @@ def hand_on(best: Snapshot, stage: Stage) -> Path:
     from fcn_plugin.weights.convert import convert
 
     start = stage.folder / "start.pth"
-    say(f"{stage.name}: starts from {best}")
-    say(str(convert(best.file, start, net=net_of(stage))))
-    check_fit(start, stage)
+    say(f"{stage.name}: starts from {best.file}")
+    conversion = convert(best.file, start, net=net_of(stage))
+    say(str(conversion))
+    check_fit(conversion.state_dict, stage)
     return start
 
 
-def check_fit(file: Path, stage: Stage) -> None:
-    """Refuse weights that are not exactly those of the stage's model; the host would only warn."""
-    import torch
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
+def check_fit(given: dict[str, Any], stage: Stage) -> None:
+    """Refuse weights that are not exactly those of the stage's model; the host would only warn.
 
+    Learned kernels, of another stride in every stage, start as bilinear.
+    """
     from fcn_plugin.errors import UserError
 
-    init_default_scope(stage.cfg.get("default_scope", "mmseg"))
-    with torch.device("meta"):
-        wanted = {name: t.shape for name, t in MODELS.build(stage.cfg.model).state_dict().items()}
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    given = {name: t.shape for name, t in content["state_dict"].items()}
+    wanted = model_of(stage).state_dict()
     for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
-            has, needs = (str(tuple(s[name])) if name in s else "none" for s in (given, wanted))
+        has, needs = (
+            tuple(state[name].shape) if name in state else None for state in (given, wanted)
+        )
+        if has != needs and not (has is None and name.endswith(".deconv.weight")):
             raise UserError(
-                f"{stage.config}: does not continue the stage before, which gives {name} {has} "
-                f"where it needs {needs}; make the widths and classes of both alike"
+                f"{stage.config}: does not continue the stage before, which gives {name} "
+                f"{has or 'none'} where it needs {needs or 'none'}; make the widths and classes "
+                "of both alike"
             )
 
 

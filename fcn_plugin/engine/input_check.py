@@ -7,9 +7,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch import nn
+from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.weights.nets import net_of
 from fcn_plugin.weights.sources import Input
 
 # Means that differ by less are those of two samples of the same pictures: Caffe's VGG subtracts
@@ -20,7 +21,7 @@ SAME_STD = 1.05
 
 @HOOKS.register_module()
 class InputCheckHook(Hook):
-    """Writes a model's input into its checkpoints, and compares it with theirs.
+    """Writes a model's input, and which network it is, into its checkpoints; compares the input.
 
     Testing with another input, or with the same classes in another order, is an error: the scores
     would be wrong, but not absurd. Training on from such weights is possible, and warned of.
@@ -30,10 +31,14 @@ class InputCheckHook(Hook):
         self.meta: dict[str, Any] = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint["meta"]["input"] = asdict(input_of(_segmentor(runner)))
+        model = _segmentor(runner)
+        checkpoint["meta"]["net"] = net_of(model)
+        if (own := input_of(model)) is not None:
+            checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self.meta = checkpoint.get("meta") or {}
+        meta = checkpoint.get("meta")
+        self.meta = meta if isinstance(meta, dict) else {}
 
     def before_test(self, runner: Runner) -> None:
         for fault in self._faults(runner, runner.test_dataloader.dataset):
@@ -45,13 +50,13 @@ class InputCheckHook(Hook):
 
     def _faults(self, runner: Runner, dataset: Any) -> list[str]:
         model = _segmentor(runner)
-        stored = self.meta.get("input")
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
-        backbone = getattr(model, "backbone", None)
-        known = Input(**stored) if stored else getattr(backbone, "trained_on", None)
-        faults = [_input_fault(known, input_of(model))] if known else []
-        classes = (self.meta.get("dataset_meta") or {}).get("classes")
-        faults.append(_classes_fault(classes, getattr(dataset, "metainfo", {}).get("classes")))
+        of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
+        trained_on, own = Input.stored(self.meta) or of_backbone, input_of(model)
+        faults = [_input_fault(trained_on, own)] if trained_on and own else []
+        stored = self.meta.get("dataset_meta"), getattr(dataset, "metainfo", None)
+        classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in stored]
+        faults.append(_classes_fault(*classes))
         return [fault for fault in faults if fault]
 
 
@@ -61,17 +66,19 @@ def _segmentor(runner: Runner) -> nn.Module:
     return getattr(model, "module", model)
 
 
-def input_of(model: nn.Module) -> Input:
-    """What ``model``'s data preprocessor makes of the pipelines' images, which are BGR."""
-    preprocessor: Any = model.data_preprocessor
-    mean, std = (
-        tuple(getattr(preprocessor, name).flatten().tolist())
-        if hasattr(preprocessor, name)
-        else (default,) * 3
-        for name, default in (("mean", 0.0), ("std", 1.0))
-    )
-    swapped = getattr(preprocessor, "channel_conversion", False)
-    return Input("RGB" if swapped else "BGR", mean, std)
+def input_of(model: nn.Module) -> Input | None:
+    """What ``model``'s data preprocessor makes of the pipelines' images, which are BGR.
+
+    None if it subtracts no mean: the pipeline may have done it then.
+    """
+    preprocessor = getattr(model, "data_preprocessor", None)
+    mean, std = getattr(preprocessor, "mean", None), getattr(preprocessor, "std", None)
+    if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
+        return None
+    # mmseg's own name for it, and mmengine's.
+    names = ("channel_conversion", "_channel_conversion")
+    swapped = any(getattr(preprocessor, name, False) for name in names)
+    return Input("RGB" if swapped else "BGR", *(tuple(v.flatten().tolist()) for v in (mean, std)))
 
 
 def _input_fault(stored: Input, own: Input) -> str | None:

@@ -103,6 +103,7 @@ class SkipFusionHead(BaseDecodeHead):
         # The host's heads have one classifier; here each level has its own.
         del self.conv_seg
         self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
+        self.upsample = upsample
         self.factors = _factors(strides, len(in_channels))
         self.upscore = nn.ModuleList(
             UPSAMPLINGS[upsample](self.out_channels, factor, kernel)
@@ -243,11 +244,15 @@ def _honour_checkpoint(head: SkipFusionHead, state_dict: dict, prefix: str, *_: 
             f"SkipFusionHead: the checkpoint was trained with scale={found}, the config has "
             f"{head.scale}; set model.decode_head.scale={found}"
         )
-    for i, upsampling in enumerate(head.upscore):
+    for i, (upsampling, factor) in enumerate(zip(head.upscore, head.factors, strict=True)):
         kernel = state_dict.get(f"{prefix}upscore.{i}.deconv.weight")
-        if kernel is not None and not isinstance(upsampling, Deconv):
-            learned = Deconv(head.out_channels, head.factors[i], kernel.shape[-1])
+        if kernel is None:
+            if isinstance(upsampling, Deconv) and head.upsample != "deconv":
+                # Of another checkpoint that was loaded before.
+                head.upscore[i] = UPSAMPLINGS[head.upsample](head.out_channels, factor)
+        elif kernel.shape[0] == head.out_channels and not isinstance(upsampling, Deconv):
             like = cast(nn.Conv2d, head.score[i]).weight
+            learned = Deconv(head.out_channels, factor, kernel.shape[-1])
             head.upscore[i] = learned.to(like).requires_grad_(False)
             print_log(
                 f"SkipFusionHead: upscore.{i} uses the learned kernel of the checkpoint, fixed; "

@@ -20,9 +20,8 @@ from fcn_plugin.models.classifier import (
     check_choice,
     pool,
 )
+from fcn_plugin.weights.nets import VGG_CONVS
 
-# Convolutions in each of the five stages (Simonyan and Zisserman, table 1: A, B, D, E).
-STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
 # padding: (of conv1_1, of fc6). The reference pads the image so much that any size leaves fc6
@@ -71,12 +70,14 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        check_choice(self, "depth", depth, list(STAGES))
+        check_choice(self, "depth", depth, list(VGG_CONVS))
         check_choice(self, "padding", padding, list(PADDINGS))
         pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
-        for number, (convs, width) in enumerate(zip(STAGES[depth], WIDTHS, strict=True), start=1):
+        for number, (convs, width) in enumerate(
+            zip(VGG_CONVS[depth], WIDTHS, strict=True), start=1
+        ):
             stage = nn.Sequential()
             for conv in range(1, convs + 1):
                 wide = width * base_channels

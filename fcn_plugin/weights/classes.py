@@ -11,42 +11,18 @@ from fcn_plugin.errors import UserError
 VOC_CLASSES = 21  # of PASCAL VOC, background among them
 
 
-def dataset_meta(
-    stored: dict[str, Any] | None,
-    own: int | None,
-    dataset: str | None = None,
-    num_classes: int | None = None,
-) -> dict[str, Any]:
-    """``classes`` and ``palette`` for a checkpoint, as the host's data sets have them.
-
-    Args:
-        stored: what the source has of it.
-        own: how many classes the source scores; None if it scores none.
-        dataset: the data set of the host that was asked for.
-        num_classes: the number that was asked for.
-    """
-    if dataset is not None:
-        meta = getattr(DATASETS.get(dataset), "METAINFO", None) or {}
-        if "classes" not in meta or "palette" not in meta:
-            raise UserError(
-                f"--dataset {dataset}: no data set of the host with classes; e.g. "
-                "PascalVOCDataset, PascalContextDataset59, ADE20KDataset, CamVidDataset"
-            )
-        if num_classes not in (None, len(meta["classes"])):
-            raise UserError(
-                f"--dataset {dataset} has {len(meta['classes'])} classes, --num-classes says "
-                f"{num_classes}; leave one out"
-            )
-    elif stored and num_classes in (None, own):
-        meta = stored
-    else:
-        meta = _published(num_classes or own or VOC_CLASSES)
-    return dict(
-        classes=tuple(meta["classes"]), palette=[list(colour) for colour in meta["palette"]]
-    )
+def of_dataset(dataset: str) -> dict[str, Any]:
+    """``classes`` and ``palette`` of a data set of the host."""
+    meta = getattr(DATASETS.get(dataset), "METAINFO", None) or {}
+    if "classes" not in meta or "palette" not in meta:
+        raise UserError(
+            f"--dataset {dataset}: no data set of the host with classes; e.g. "
+            "PascalVOCDataset, PascalContextDataset59, ADE20KDataset, CamVidDataset"
+        )
+    return meta
 
 
-def _published(count: int) -> dict[str, Any]:
+def of_count(count: int) -> dict[str, Any]:
     """Of the published networks by their number, else plain numbers in VOC's colours."""
     if count == len(PUBLISHED_CLASSES):
         host = DATASETS.get("PascalContextDataset").METAINFO
@@ -59,3 +35,9 @@ def _published(count: int) -> dict[str, Any]:
         classes=[f"class {i}" for i in range(count)],
         palette=[palette[i % len(palette)] for i in range(count)],
     )
+
+
+def plain(meta: dict[str, Any]) -> dict[str, Any]:
+    """As a checkpoint stores it; colours are added where there are none."""
+    palette = meta.get("palette") or of_count(len(meta["classes"]))["palette"]
+    return dict(meta, classes=tuple(meta["classes"]), palette=[list(c) for c in palette])

@@ -64,12 +64,14 @@ def load_classifier(backbone: "ConvolutionalizedClassifier", checkpoint: str) ->
 
 
 def _optional(name: str) -> bool:
-    return name.startswith(OPTIONAL) or "/norm_" in name
+    return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith("num_batches_tracked")
 
 
 def _locate(checkpoint: str) -> Path:
     """The file on disk; a published one is fetched into torch's own cache first."""
     if "://" not in checkpoint:
+        if not Path(checkpoint).is_file():
+            raise UserError(f"{checkpoint}: no such file; check init_cfg.checkpoint in the config")
         return Path(checkpoint)
     source = SOURCES.get(checkpoint)
     if source is None:

@@ -15,20 +15,35 @@ from fcn_plugin.geometry import AxisMap, upsampling
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
-from fcn_plugin.weights.classes import dataset_meta
+from fcn_plugin.weights.classes import VOC_CLASSES, of_count, of_dataset, plain
 from fcn_plugin.weights.loading import Filling, Report
 from fcn_plugin.weights.nets import BACKBONES, HEAD_LAYERS, NETS, Backbone, caffe_name
 from fcn_plugin.weights.opening import Progress, Weights, open_weights
+from fcn_plugin.weights.sources import FEATURES_ONLY
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 
-# The shipped config of (classifier, classes, whether the input is Caffe's).
+COUNT = ".num_batches_tracked"  # files of before 2018 have none
+OWN_REMEDY = (
+    "of our own checkpoints only FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on AlexNet "
+    "and GoogLeNet, can be converted, without other norms than BatchNorm"
+)
+FC_CHANNELS = 4096  # of the published networks
+
+# The shipped config of (net, classifier, classes, whether the input is Caffe's).
 CONFIGS = {
-    ("vgg16", 21, True): "configs/{net}_vgg16_voc2011-heavy.py",
-    ("vgg16", 60, True): "configs/{net}_vgg16_pascal-context-heavy.py",
-    ("vgg16", 21, False): "configs/{net}_vgg16_voc.py",
-    ("caffenet", 21, True): "configs/{net}_alexnet_voc2011.py",
-    ("googlenet", 21, True): "configs/{net}_googlenet_voc2011.py",
+    **{
+        (net, "vgg16", classes, caffe): f"configs/{net}_vgg16_{recipe}.py"
+        for classes, caffe, recipe in (
+            (21, True, "voc2011-heavy"),
+            (60, True, "pascal-context-heavy"),
+            (21, False, "voc"),
+        )
+        for net in ("fcn32s", "fcn16s", "fcn8s")
+    },
+    ("fcn8s-atonce", "vgg16", 21, True): "configs/fcn8s-atonce_vgg16_voc2011-heavy.py",
+    ("fcn32s", "caffenet", 21, True): "configs/fcn32s_alexnet_voc2011.py",
+    ("fcn32s", "googlenet", 21, True): "configs/fcn32s_googlenet_voc2011.py",
 }
 
 
@@ -48,12 +63,14 @@ def convert(
         net: one of ``NETS``; default the source's own, FCN-32s for a Caffe classifier (the first
             stage of the published chain) and FCN-8s for others.
         dataset: a data set of the host, e.g. 'CamVidDataset', whose classes are to be scored.
-        num_classes: how many classes are to be scored. Score layers of another number of classes
-            start anew, at zero.
+        num_classes: how many classes are to be scored. Score layers of other classes start anew,
+            at zero; those of the same in another order are reordered.
 
     Raises:
         UserError: the source is not what it should be, or does not fit what is asked for.
     """
+    if target.is_dir():
+        raise UserError(f"{target}: a folder; give the name of a file to write")
     weights = open_weights(source, progress)
     conversion = Conversion(weights, net, dataset, num_classes)
     _write(conversion.checkpoint(), target, progress)
@@ -72,6 +89,12 @@ class Conversion:
     ) -> None:
         self.weights = weights
         self.path = weights.path
+        self.remedy = REMEDY if weights.layout.published else OWN_REMEDY
+        if weights.layout.segmentor and weights.net is None:
+            raise UserError(
+                f"{self.path}: {weights.layout.title}, but its score layers are of none of "
+                f"{', '.join(NETS)}; {self.remedy}"
+            )
         backbone = BACKBONES[_variant(weights)]
         self.from_caffe = weights.input is not None and weights.input.order == "BGR"
         first_stage = self.from_caffe or "fcn8s" not in backbone.levels
@@ -82,31 +105,65 @@ class Conversion:
                 f"{self.net}"
             )
         self.scale = self._scale()
-        self.dataset_meta = dataset_meta(
-            weights.dataset_meta, weights.num_classes, dataset, num_classes
-        )
-        self.num_classes = len(self.dataset_meta["classes"])
+        self.dataset_meta, self.order = self._classes(dataset, num_classes)
         self.settings = {
             **backbone.settings,
             **_widths(weights, backbone),
             "out_indices": backbone.levels[self.net],
         }
+        self.published_width = (
+            self.settings["base_channels"] == backbone.base_channels
+            and self.settings["in_channels"] == 3
+            and self.settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
+        )
         self.report = Report()
         self.state_dict: dict[str, Tensor] = {}
         self._fill()
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes are scored, background included."""
+        return len(self.order or self.dataset_meta["classes"])
 
     def _scale(self) -> tuple[float, ...] | None:
         """The factors of the network asked for, which have to be those of the score layers."""
         wanted = NETS[self.net].scale
         found = self.weights.scale
-        skips = any(name.startswith("score_pool") for name in self.weights.tensors)
-        if skips and (found is None) != (wanted is None):
-            trained = f"with scales {found}" if found else "without scales"
+        if not any(name.startswith("score_pool") for name in self.weights.tensors):
+            return wanted
+        if found is None and self.weights.scale_untold:
+            return wanted
+        if (found is None) != (wanted is None):
+            trained = f"with scales {_numbers(found)}" if found else "without scales"
             raise UserError(
                 f"{self.path}: its skip layers were trained {trained}, and {self.net} has "
-                f"{wanted or 'none'}; leave --net out"
+                f"{_numbers(wanted) if wanted else 'none'}; leave --net out"
             )
-        return found if skips else wanted
+        return found
+
+    def _classes(
+        self, dataset: str | None, num_classes: int | None
+    ) -> tuple[dict[str, Any], list[int] | None]:
+        """Names and colours of the classes to be scored, and which of the source's each is.
+
+        No order if the source has not got these classes.
+        """
+        own = self.weights.num_classes
+        stored = self.weights.dataset_meta or of_count(own or VOC_CLASSES)
+        if dataset is None:
+            if own is not None and num_classes in (None, own):
+                return plain(stored), list(range(own))
+            return plain(of_count(num_classes) if num_classes else stored), None
+        meta = plain(of_dataset(dataset))
+        if num_classes not in (None, len(meta["classes"])):
+            raise UserError(
+                f"--dataset {dataset} has {len(meta['classes'])} classes, --num-classes says "
+                f"{num_classes}; leave one out"
+            )
+        names = list(stored["classes"])
+        if own == len(names) and set(names) == set(meta["classes"]):
+            return meta, [names.index(name) for name in meta["classes"]]
+        return meta, None
 
     def _fill(self) -> None:
         """Give every tensor its place in ``state_dict``."""
@@ -120,8 +177,7 @@ class Conversion:
         }
         shapes.pop("decode_head.level_scale", None)
         targets = {caffe_name(name): f"backbone.{name}" for name in parts["backbone"]}
-        same_classes = weights.num_classes in (None, self.num_classes)
-        if same_classes:
+        if weights.net and self.order:
             for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
                 for kind in ("weight", "bias"):
                     targets[f"{score}.{kind}"] = f"decode_head.score.{i}.{kind}"
@@ -137,32 +193,41 @@ class Conversion:
                 return None
             if layer not in net.scores + net.upscores:
                 return f"not in {self.net}"
-            if not same_classes:
-                return f"for {weights.num_classes} classes, not {self.num_classes}"
+            if not self.order:
+                return f"for {weights.num_classes} other classes"
             return "the bilinear kernel, which the head has anyway"
 
-        filling = Filling(self.path, shapes, REMEDY)
+        filling = Filling(self.path, shapes, self.remedy)
         filling.drain(weights.tensors, weights.names, targets, reason)
-        for name, tensor in filling.tensors.items():
-            # Of the extremes alone: isfinite would make another tensor as large.
-            if not all(value.isfinite() for value in tensor.aminmax()):
-                raise UserError(f"{self.path}: {name} has numbers that are none; {REMEDY}")
+        self._reorder(filling.tensors)
         filling.report.used += weights.scale_names
         filling.report.dropped |= weights.dropped
         self._check_complete(filling.report.new)
         for name in filling.report.new:
             if name.startswith("decode_head.score."):
                 filling.tensors[name] = torch.zeros(shapes[name])
+            elif name.endswith(COUNT):
+                filling.tensors[name] = torch.tensor(0)
         if self.scale is not None:
             filling.tensors["decode_head.level_scale"] = torch.tensor(self.scale)
         self.report = filling.report
         self.state_dict = {name: filling.tensors[name] for name in sorted(filling.tensors)}
 
+    def _reorder(self, tensors: dict[str, Tensor]) -> None:
+        """Put the classes of the head into the order that was asked for."""
+        if self.order is None or self.order == sorted(self.order):
+            return
+        for name in tensors:
+            if name.startswith("decode_head."):
+                tensors[name] = tensors[name][self.order]
+                if ".deconv." in name:  # from classes to classes
+                    tensors[name] = tensors[name][:, self.order]
+
     def _build(self) -> tuple[ConvolutionalizedClassifier, SkipFusionHead]:
         """Backbone and head without any memory, for the shapes of their tensors."""
         try:
             with torch.device("meta"):
-                backbone = MODELS.build(self.settings)
+                backbone = MODELS.build(self.settings).eval()
                 image = torch.empty(1, self.settings["in_channels"], 32, 32)
                 channels = [level.shape[1] for level in backbone(image)]
                 head = SkipFusionHead(
@@ -170,8 +235,8 @@ class Conversion:
                 )
         except (RuntimeError, ValueError) as error:  # widths that no network can have
             raise UserError(
-                f"{self.path}: no network has a first layer of {self.settings['base_channels']} "
-                f"and {self.settings['in_channels']} channels; {REMEDY}"
+                f"{self.path}: no network is as wide as this ({str(error).splitlines()[0]}); "
+                f"{self.remedy}"
             ) from error
         return backbone, head
 
@@ -184,7 +249,7 @@ class Conversion:
         lacking = [
             caffe_name(name.removeprefix("backbone."))
             for name in new
-            if not name.startswith(tuple(allowed))
+            if not name.startswith(tuple(allowed)) and not name.endswith(COUNT)
         ]
         # A file that ends too early could pass for FCN-16s or 32s, but for its upsampling layers.
         if weights.net and weights.layout.published:
@@ -194,7 +259,7 @@ class Conversion:
             net = f", {weights.net}" if weights.net else ""
             raise UserError(
                 f"{self.path}: {weights.layout.title}{net}, but {len(lacking)} of its tensors are "
-                f"missing, e.g. {lacking[0]}; {REMEDY}"
+                f"missing, e.g. {lacking[0]}; {self.remedy}"
             )
 
     def checkpoint(self) -> dict[str, Any]:
@@ -216,8 +281,8 @@ class Conversion:
     def summary(self) -> str:
         """In one line: the network, and the shipped config that it is for."""
         name = self.weights.layout.classifier
-        stem = CONFIGS.get((name, self.num_classes, self.from_caffe))
-        hint = f"; config: {stem.format(net=self.net)}" if stem else ""
+        config = CONFIGS.get((self.net, name, self.num_classes, self.from_caffe))
+        hint = f"; config: {config}" if config and self.published_width else ""
         return f"{self.net} on {name}, {self.num_classes} classes{hint}"
 
     def __str__(self) -> str:
@@ -229,7 +294,16 @@ class Conversion:
         ]
         if self.weights.input is not None:
             seen = self.weights.input
-            lines.append(f"  input {seen.order}, mean {seen.mean}, std {seen.std}")
+            lines.append(
+                f"  input {seen.order}, mean {_numbers(seen.mean)}, std {_numbers(seen.std)}"
+            )
+        if self.weights.scale_untold:
+            lines.append(
+                "  such a file does not tell whether it was trained at once: taken for "
+                f"{self.net}, scale {self.scale and _numbers(self.scale)}; else give --net"
+            )
+        if self.weights.layout.input is FEATURES_ONLY and not known:
+            lines.append("  of VGG-16 the published file without a classifier has this input")
         return "\n".join(lines)
 
 
@@ -274,6 +348,10 @@ def _kernel_side(maps: Sequence[AxisMap], level: int) -> int:
     return upsampling(maps[level].within(finer)).kernel
 
 
+def _numbers(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.6g}" for value in values)
+
+
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
     """Put the checkpoint in place whole or not at all."""
     size = sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
@@ -284,5 +362,12 @@ def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None
         torch.save(checkpoint, part)
         os.replace(part, target)
         progress("writing", size, size)
+    # PyTorch's own writer raises RuntimeError on a full disk.
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{target}: cannot be written ({reason}); it takes {size / 1e6:.0f} MB, choose "
+            "another place or make room"
+        ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ Sources are recognised by the names they hold, see ``recognise``.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fcn_plugin.weights.nets import NETS, caffe_name, net_name
+from fcn_plugin.weights.nets import NETS, VGG_CONVS, caffe_name, net_name
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
     CAFFE_VGG,
@@ -53,13 +53,6 @@ NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
-# Convolutions in each stage of VGG-11, 13, 16 and 19, as in models.vgg.
-VGG_CONVS = {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
-}
 # In torchvision's classifier a dropout follows each ReLU, in justincj's and in torchvision's
 # AlexNet it precedes the layer.
 TORCHVISION_FC = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": None}
@@ -106,13 +99,13 @@ def _own(names: set[str]) -> Layout | None:
     scores = [name for name in names if name.startswith("decode_head.score.")]
     levels = sum(name.endswith(".weight") for name in scores)
     layers = {}
-    if 1 <= levels <= 3:
-        net = NETS[net_name(levels, at_once=False)]
+    if (name := net_name(levels, at_once=False)) is not None:
+        net = NETS[name]
         for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
             layers[f"decode_head.score.{i}"] = score
             layers[f"decode_head.upscore.{i}.deconv"] = upscore
     table: dict[str, str | None] = {"decode_head.level_scale": "level_scale"}
-    for name in names:
+    for name in sorted(names):
         layer, _, kind = name.rpartition(".")
         if name.removeprefix("backbone.").startswith("stages."):
             table[name] = caffe_name(name.removeprefix("backbone."))
@@ -136,12 +129,14 @@ def _torchvision_vgg(names: set[str]) -> Layout | None:
     for depth, convs in VGG_CONVS.items():
         for norm in (False, True):
             table: dict[str, str | None] = dict(_vgg_features(convs, norm))
-            if features != set(table):
+            # Files from before 2018 do not count their batches.
+            if _without_counts(features) != _without_counts(table):
                 continue
             justincj = "classifier.1.weight" in names
             layers = JUSTINCJ_FC if justincj else TORCHVISION_FC
             table |= _with_kinds(layers)
             title = f"{'justincj' if justincj else 'torchvision'}'s VGG-{depth}"
+            title += " with BatchNorm" if norm else ""
             layout = _classifier_layout(
                 title,
                 table,
@@ -160,6 +155,10 @@ def features_only(layout: Layout) -> Layout:
         input=FEATURES_ONLY if layout.classifier == "vgg16" else layout.input,
         features_only=True,
     )
+
+
+def _without_counts(names: Collection[str]) -> set[str]:
+    return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
 def _vgg_features(convs: tuple[int, ...], norm: bool) -> Iterator[tuple[str, str]]:
@@ -216,7 +215,7 @@ def _caffe(names: set[str]) -> Layout | None:
     segmentor = any(name.startswith("score") for name in names)
     table: dict[str, str | None] = {}
     reasons = {}
-    for name in names:
+    for name in sorted(names):
         layer = name.rpartition(".")[0]
         if layer in ("fc8", "loss3/classifier"):
             table[name], reasons[name] = None, IMAGENET

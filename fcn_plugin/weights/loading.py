@@ -53,11 +53,14 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch file: all it holds, or what it has under the usual names."""
     for key in ("state_dict", "model_state_dict"):
-        content = content.get(key, content)
+        if isinstance(content.get(key), dict):
+            content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
+    if all(name.startswith("module.") for name in content):  # from within a wrapper
+        content = {name.removeprefix("module."): value for name, value in content.items()}
     return content
 
 
@@ -133,6 +136,9 @@ class Filling:
                 f"{self.file}: {name} is {tuple(tensor.shape)}, but {target} is {tuple(shape)}; "
                 f"{self.remedy}"
             )
+        # Of the extremes alone: isfinite would make another tensor as large.
+        if not all(extreme.isfinite() for extreme in fitted.aminmax()):
+            raise UserError(f"{self.file}: {name} has numbers that are none; take another file")
         return fitted
 
 

@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+# Convolutions in each of VGG's five stages (Simonyan and Zisserman, table 1: A, B, D, E).
+VGG_CONVS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+
 
 @dataclass(frozen=True)
 class Net:
@@ -35,12 +43,14 @@ class Backbone(NamedTuple):
 
     Attributes:
         settings: of the registered backbone.
+        base_channels: of the published one.
         first: the layer that sees the image,
         width: and how many ``base_channels`` wide it is.
         levels: for each net that can be made of it, the ``out_indices``.
     """
 
     settings: dict[str, Any]
+    base_channels: int
     first: str
     width: int
     levels: dict[str, tuple[int, ...]]
@@ -52,22 +62,22 @@ _VGG_LEVELS = {"fcn32s": (5,), "fcn16s": (3, 5), "fcn8s": (2, 3, 5), "fcn8s-aton
 def _vgg(depth: int, norm: bool) -> Backbone:
     norm_cfg = dict(type="BN") if norm else None
     settings = dict(type="ConvolutionalizedVGG", depth=depth, norm_cfg=norm_cfg)
-    return Backbone(settings, "conv1_1", 1, _VGG_LEVELS)
+    return Backbone(settings, 64, "conv1_1", 1, _VGG_LEVELS)
 
 
 def _alexnet(variant: str, width: int) -> Backbone:
     settings = dict(type="ConvolutionalizedAlexNet", variant=variant)
-    return Backbone(settings, "conv1", width, {"fcn32s": (3,)})
+    return Backbone(settings, 32, "conv1", width, {"fcn32s": (3,)})
 
 
 def _googlenet(variant: str) -> Backbone:
     settings = dict(type="ConvolutionalizedGoogLeNet", variant=variant)
-    return Backbone(settings, "conv1/7x7_s2", 1, {"fcn32s": (4,)})
+    return Backbone(settings, 64, "conv1/7x7_s2", 1, {"fcn32s": (4,)})
 
 
 BACKBONES = {
-    **{f"vgg{depth}": _vgg(depth, norm=False) for depth in (11, 13, 16, 19)},
-    **{f"vgg{depth}_bn": _vgg(depth, norm=True) for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}": _vgg(depth, norm=False) for depth in VGG_CONVS},
+    **{f"vgg{depth}_bn": _vgg(depth, norm=True) for depth in VGG_CONVS},
     "caffenet": _alexnet("caffenet", 3),
     "alexnet": _alexnet("torchvision", 2),
     "googlenet": _googlenet("paper"),
@@ -75,9 +85,31 @@ BACKBONES = {
 }
 
 
-def net_name(levels: int, at_once: bool) -> str:
+def net_name(levels: int, at_once: bool) -> str | None:
     """Which network has this many levels, with or without factors before its score layers."""
-    return "fcn8s-atonce" if at_once else tuple(NETS)[levels - 1]
+    found = (
+        name
+        for name, net in NETS.items()
+        if len(net.scores) == levels and (net.scale is not None) == at_once
+    )
+    return next(found, None)
+
+
+def net_of(model: Any) -> str | None:
+    """Which network a segmentor is: one of ours scores other levels, or is another altogether."""
+    head: Any = getattr(model, "decode_head", None)
+    outputs = getattr(getattr(model, "backbone", None), "out_indices", ())
+    chosen = getattr(head, "in_index", ())
+    if type(head).__name__ != "SkipFusionHead" or max(chosen) >= len(outputs):
+        return None
+    name = net_name(len(chosen), at_once=head.scale is not None)
+    kind, levels = type(model.backbone).__name__, tuple(outputs[i] for i in chosen)
+    known = (
+        backbone.levels.get(name or "")
+        for backbone in BACKBONES.values()
+        if backbone.settings["type"] == kind
+    )
+    return name if levels in known else None
 
 
 def caffe_name(parameter: str) -> str:

@@ -1,6 +1,6 @@
 """Open a file of published weights, whatever its kind, and say what it is."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.layouts import Layout, features_only, recognise
 from fcn_plugin.weights.loading import read_torch_file, state_dict
 from fcn_plugin.weights.nets import NETS, net_name
-from fcn_plugin.weights.sources import KNOWN, NYUD, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
 
 # (what is being done, how much of it is done, how much there is)
 Progress = Callable[[str, int, int], None]
@@ -25,8 +25,9 @@ EXPECTED = (
     "of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16 or of pytorch-fcn, or a "
     "checkpoint of fcn_plugin; download it again if it should be one"
 )
-# By the number of classes of a Caffe segmentor, where it is not VOC's.
-INPUT_OF_CLASSES = {40: NYUD, 60: PASCAL_CONTEXT}
+# By the number of classes of a Caffe segmentor, where it is not VOC's. Of NYUDv2's 40 classes there
+# are networks for several inputs, which look alike.
+INPUT_OF_CLASSES = {40: None, 60: PASCAL_CONTEXT}
 
 
 @dataclass
@@ -39,9 +40,10 @@ class Weights:
         dropped: the file's other tensors, each with the reason.
         known: the published file that this is, by its hash.
         input: what the network was trained to see, if the file tells.
-        net: which of ``NETS`` it is; None for a classifier.
+        net: which of ``NETS`` it is; None for a classifier, or for a head that is none of them.
         scale: fixed factors on the levels, finest first,
         scale_names: and the tensors of the file that they come from.
+        scale_untold: whether they may be there without the file telling.
         dataset_meta: of our own checkpoints: classes and palette.
     """
 
@@ -55,12 +57,14 @@ class Weights:
     net: str | None = None
     scale: tuple[float, ...] | None = None
     scale_names: list[str] = field(default_factory=list)
+    scale_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
 
     @property
     def num_classes(self) -> int | None:
-        """The classes that it scores; None for a classifier."""
-        return self.tensors["score_fr.weight"].shape[0] if self.net else None
+        """How many classes it scores; None for a classifier."""
+        score = self.tensors.get("score_fr.weight")
+        return score.shape[0] if self.net and score is not None else None
 
 
 def open_weights(
@@ -78,17 +82,25 @@ def open_weights(
         raise UserError(f"{path}: no such file; check its name")
     with path.open("rb") as file:
         start = file.read(8)
-    content: dict[str, Any] = {}
     if start.startswith(TORCH_MAGIC):
         content = read_torch_file(path)
-        raw = state_dict(content, path)
-        hashes = {"md5", "sha256"}
+        tensors, hashes = state_dict(content, path), {"md5", "sha256"}
     elif looks_like_caffemodel(path):
-        raw = _caffe_tensors(path, lambda done, total: progress("reading", done, total))
-        hashes = {"sha1"}
+        content, hashes = None, {"sha1"}
+        tensors = _caffe_tensors(path, lambda done, total: progress("reading", done, total))
     else:
         raise UserError(f"{path}: begins with {start!r}; {EXPECTED}")
+    weights = recognise_tensors(path, tensors)
+    if identify:
+        size = path.stat().st_size
+        digests = file_digests(path, hashes, lambda done: progress("hashing", done, size))
+        weights.known = next((s for s in KNOWN if _matches(s.digest, digests)), None)
+    describe(weights, content)
+    return weights
 
+
+def recognise_tensors(path: Path, raw: dict[str, Tensor]) -> Weights:
+    """Whose tensors these are, by their names; ``path`` is for messages."""
     layout = recognise(raw)
     if layout is None:
         held = ", ".join(sorted(raw)[:3]) or "nothing"
@@ -99,20 +111,29 @@ def open_weights(
             f"e.g. {unknown[0]}; {EXPECTED}"
         )
     names = {target: name for name, target in layout.names.items() if target and name in raw}
-    weights = Weights(
+    return Weights(
         path,
         layout,
         tensors={target: raw[name] for target, name in names.items()},
         names=names,
         dropped={name: why for name, why in layout.reasons.items() if name in raw},
     )
-    if identify:
-        weights.known = _known(path, hashes, progress)
+
+
+def describe(weights: Weights, content: dict[str, Any] | None) -> None:
+    """Find out the network, its factors, its input and its classes.
+
+    ``content`` is what a PyTorch file holds beside the tensors, None of a caffemodel.
+    """
+    meta = (content or {}).get("meta")
+    meta = meta if isinstance(meta, dict) else {}
     _drop_invalid_classifier(weights)
-    _find_net(weights, from_torch=bool(content), arch=str(content.get("arch", "")))
-    meta = content.get("meta")
-    _find_input(weights, meta if isinstance(meta, dict) else {})
-    return weights
+    if weights.layout.segmentor:
+        _find_scale(weights, content)
+        weights.net = _find_net(weights, meta)
+    stored = meta.get("dataset_meta")
+    weights.dataset_meta = stored if isinstance(stored, dict) and "classes" in stored else None
+    weights.input = _find_input(weights, meta)
 
 
 def _caffe_tensors(path: Path, progress: Callable[[int, int], None]) -> dict[str, Tensor]:
@@ -129,12 +150,6 @@ def _caffe_tensors(path: Path, progress: Callable[[int, int], None]) -> dict[str
                 raise UserError(f"{path}: has two layers {layer.name}; download it again")
             tensors[name] = blob
     return tensors
-
-
-def _known(path: Path, algorithms: Collection[str], progress: Progress) -> Source | None:
-    size = path.stat().st_size
-    digests = file_digests(path, algorithms, lambda done: progress("hashing", done, size))
-    return next((source for source in KNOWN if _matches(source.digest, digests)), None)
 
 
 def _matches(digest: Digest, found: dict[str, str]) -> bool:
@@ -154,10 +169,8 @@ def _drop_invalid_classifier(weights: Weights) -> None:
     weights.layout = features_only(weights.layout)
 
 
-def _find_net(weights: Weights, from_torch: bool, arch: str) -> None:
-    """Set ``net`` and ``scale``, taking the scale layers out of the tensors."""
-    if not weights.layout.segmentor:
-        return
+def _find_scale(weights: Weights, content: dict[str, Any] | None) -> None:
+    """Take the scale layers out of the tensors."""
     factors = [_take_scale(weights, f"{layer}.weight") for layer in ("scale_pool3", "scale_pool4")]
     found = [factor for factor in factors if factor is not None]
     if "level_scale" in weights.tensors:
@@ -167,12 +180,8 @@ def _find_net(weights: Weights, from_torch: bool, arch: str) -> None:
         weights.scale = (*found, 1.0)
     elif found:
         raise UserError(f"{weights.path}: has only one of the two scale layers; download it again")
-    elif from_torch and weights.layout.published and _at_once(weights, arch):
-        weights.scale = NETS["fcn8s-atonce"].scale
-    levels = sum(name.startswith("score") and name.endswith(".weight") for name in weights.tensors)
-    if not 1 <= levels <= 3 or "score_fr.weight" not in weights.tensors:
-        raise UserError(f"{weights.path}: has {levels} score layers, but no score_fr; {EXPECTED}")
-    weights.net = net_name(levels, at_once=weights.scale is not None)
+    elif content is not None and weights.layout.published:
+        _infer_scale(weights, str(content.get("arch", "")))
 
 
 def _take_scale(weights: Weights, name: str) -> float | None:
@@ -189,27 +198,38 @@ def _take_scale(weights: Weights, name: str) -> float | None:
     return float(tensor.flatten()[0])
 
 
-def _at_once(weights: Weights, arch: str) -> bool:
+def _infer_scale(weights: Weights, arch: str) -> None:
     """pytorch-fcn's at-once network has no scale layers: they are in its code.
 
     Its checkpoints name the class, its published files are known by their hash; for others their
     name has to do.
     """
     if "score_pool3.weight" not in weights.tensors:
-        return False
+        return
+    told = arch or weights.path.stem
     if weights.known is not None:
-        return weights.known.at_once
-    told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
-    return "atonce" in told
-
-
-def _find_input(weights: Weights, meta: dict[str, Any]) -> None:
-    weights.dataset_meta = meta.get("dataset_meta")
-    if stored := meta.get("input"):
-        weights.input = Input(stored["order"], tuple(stored["mean"]), tuple(stored["std"]))
-    elif weights.known is not None:
-        weights.input = weights.known.input
-    elif weights.layout.segmentor and weights.layout.input is not None:
-        weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, weights.layout.input)
+        at_once = weights.known.at_once
     else:
-        weights.input = weights.layout.input
+        at_once = "atonce" in told.lower().replace("-", "").replace("_", "")
+        weights.scale_untold = not (at_once or arch)
+    weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
+
+
+def _find_net(weights: Weights, meta: dict[str, Any]) -> str | None:
+    if not weights.layout.published and "net" in meta:
+        return meta["net"] if meta["net"] in NETS else None
+    scores = {name.removesuffix(".weight").removesuffix(".bias") for name in weights.tensors}
+    scores = {name for name in scores if name.startswith("score")}
+    name = net_name(len(scores), at_once=weights.scale is not None)
+    return name if name and scores == set(NETS[name].scores) else None
+
+
+def _find_input(weights: Weights, meta: dict[str, Any]) -> Input | None:
+    layout = weights.layout
+    if not layout.published:
+        return Input.stored(meta)
+    if weights.known is not None:
+        return weights.known.input
+    if layout.segmentor:
+        return INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
+    return layout.input

@@ -1,6 +1,7 @@
 """Published files: where they are, what their bytes hash to, and what input they expect."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fcn_plugin.download import Digest
 
@@ -16,6 +17,14 @@ class Input:
     order: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def stored(cls, meta: Any) -> "Input | None":
+        """From a checkpoint's meta data; None if what stands there is none of ours."""
+        value = meta.get("input") if isinstance(meta, dict) else None
+        if not isinstance(value, dict) or set(value) != {"order", "mean", "std"}:
+            return None
+        return cls(value["order"], tuple(value["mean"]), tuple(value["std"]))
 
     def preprocessor(self) -> dict:
         """The settings of the host's ``SegDataPreProcessor``, whose images come as BGR."""
@@ -35,7 +44,6 @@ CAFFENET = _bgr(104.007, 116.669, 122.679)
 CAFFE_GOOGLENET = _bgr(104.0, 117.0, 123.0)
 VOC = _bgr(104.00699, 116.66877, 122.67892)
 PASCAL_CONTEXT = _bgr(104.007, 116.669, 122.679)
-NYUD = _bgr(116.190, 97.203, 92.318)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """Preprocessing and classes of a checkpoint against those of a config, in whole runs."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
 from mmengine.runner import Runner
+from mmseg.models import SegDataPreProcessor
 from tools.running import config
 
 from fcn_plugin.data.shapes import write_shapes
-from fcn_plugin.engine.input_check import _input_fault
+from fcn_plugin.engine.input_check import _input_fault, input_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights import sources
 
@@ -77,6 +80,18 @@ def test_which_inputs_contradict_each_other():
         (sources.TORCHVISION, sources.INCEPTION, False),
         (sources.TORCHVISION, sources.FEATURES_ONLY, False),
         (dataclasses.replace(sources.VOC, order="RGB"), sources.VOC, False),
-        (sources.NYUD, sources.VOC, False),
+        (dataclasses.replace(sources.VOC, mean=(116.19, 97.203, 92.318)), sources.VOC, False),
     ):
         assert (_input_fault(a, b) is None) == same, (a, b)
+
+
+def test_what_says_nothing_is_no_contradiction():
+    """A preprocessor without means, and what other programs write under the same names."""
+    silent = SegDataPreProcessor()
+    assert input_of(SimpleNamespace(data_preprocessor=silent)) is None
+    assert input_of(SimpleNamespace()) is None
+    assert input_of(SimpleNamespace(data_preprocessor=SimpleNamespace(mean=[1, 2, 3]))) is None
+    swapping = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True)
+    assert input_of(SimpleNamespace(data_preprocessor=swapping)).order == "RGB"
+    for meta in (None, [], {}, dict(input="image"), dict(input=dict(shape=(1, 3)))):
+        assert sources.Input.stored(meta) is None

@@ -435,6 +435,10 @@ def test_a_learned_kernel_in_a_checkpoint_is_used_and_fixed():
     fixed.load_state_dict(learned.state_dict(), strict=True)
     torch.testing.assert_close(fixed(inputs, (64, 64)), learned(inputs, (64, 64)))
     assert not any(up.deconv.weight.requires_grad for up in fixed.upscore)
+    # Nor are they left behind for the next checkpoint, which has none.
+    plain = head()
+    fixed.load_state_dict(plain.state_dict(), strict=True)
+    torch.testing.assert_close(fixed(inputs, (64, 64)), plain(inputs, (64, 64)))
     # Where they are to be trained they are.
     trained = head(upsample="deconv")
     trained.load_state_dict(learned.state_dict(), strict=True)

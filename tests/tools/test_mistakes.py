@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         "init = dict(type='Pretrained', checkpoint='vgg16.pth', _delete_=True)\n"
         "model['backbone'].update(init_cfg=init)",
         [],
-        ["vgg16.pth: no such checkpoint", "init_cfg.checkpoint"],
+        ["vgg16.pth: no such file", "init_cfg.checkpoint"],
     ),
     "a dict for what was None": (
         nothing,

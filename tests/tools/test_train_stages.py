@@ -17,6 +17,7 @@ from mmengine.config import Config
 from PIL import Image
 from tools.running import REPOSITORY, TOOLS, tool
 
+from fcn_plugin.engine import data_check
 from fcn_plugin.errors import UserError
 
 ITERATIONS, EVERY = 6, 2
@@ -277,46 +278,64 @@ def test_the_best_by_the_first_of_several_metrics(stages, stage):
 # --- what a stage starts from -----------------------------------------------------------------
 
 
+CONFIGS = REPOSITORY / "configs"
+
+
+def chain(stages, tmp_path, monkeypatch, *names: str, options=()):
+    """The stages of shipped configs at full width, whose data need not be there."""
+    monkeypatch.setattr(data_check, "check_datasets", lambda cfg, loaders: None)
+    args = argparse.Namespace(
+        configs=[CONFIGS / f"{name}.py" for name in names], cfg_options=list(options)
+    )
+    return stages.read_stages(args, tmp_path)
+
+
+HEAVY = [f"fcn{net}_vgg16_voc2011-heavy" for net in ("32s", "16s", "8s")]
+
+
 @pytest.mark.parametrize(
-    "levels, scale, net",
-    [
-        (4096, None, "fcn32s"),
-        ((512, 4096), None, "fcn16s"),
-        ((256, 512, 4096), None, "fcn8s"),
-        ((256, 512, 4096), (0.0001, 0.01, 1.0), "fcn8s-atonce"),
-    ],
+    "options", [[], ["model.decode_head.upsample=deconv"]], ids=["fixed", "learned"]
 )
-def test_the_net_follows_from_the_levels(stages, stage, levels, scale, net):
-    head = dict(type="SkipFusionHead", in_channels=levels, scale=scale)
-    assert stages.net_of(stage(model=dict(decode_head=head))) == net
+def test_the_published_chain_fits_together(stages, tmp_path, monkeypatch, options):
+    """Learned kernels, which have another stride in every stage, start as bilinear."""
+    read = chain(stages, tmp_path, monkeypatch, *HEAVY, options=options)
+    assert [stages.net_of(stage) for stage in read] == ["fcn32s", "fcn16s", "fcn8s"]
 
 
-@pytest.mark.parametrize("head", [dict(type="FCNHead", in_channels=8), dict(in_channels=(1,) * 4)])
-def test_other_heads_are_refused(stages, stage, head):
-    with pytest.raises(UserError, match=r"one\.py: cannot start from another stage's weights"):
-        stages.net_of(stage(model=dict(decode_head=dict(dict(type="SkipFusionHead"), **head))))
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([*HEAVY[:1], "psp_vgg16_voc"], "psp_vgg16_voc.py: cannot be a stage of a chain"),
+        (["fcn8s_r50_voc", *HEAVY[2:]], "fcn8s_r50_voc.py: cannot be a stage of a chain"),
+        ([*HEAVY[:1], "fcn16s_vgg16_pascal-context-heavy"], r"\(21,\) where it needs \(60,\)"),
+        (["fcn32s_alexnet_voc2011", HEAVY[1]], "makes fcn32s, not fcn16s"),
+        ([HEAVY[2], "fcn8s-atonce_vgg16_voc2011-heavy"], "were trained without scales"),
+    ],
+    ids=["another head", "another backbone", "other classes", "AlexNet", "at once"],
+)
+def test_an_impossible_chain_is_refused_before_it_begins(
+    stages, tmp_path, monkeypatch, names, said
+):
+    with pytest.raises(UserError, match=said):
+        chain(stages, tmp_path, monkeypatch, *names)
 
 
-def test_weights_that_do_not_fit_are_refused(stages, stage, tmp_path):
+def test_weights_that_do_not_fit_are_refused(stages, stage):
     """The host would only warn, and train what it could not load from scratch."""
     backbone = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, out_indices=(4,))
     head = dict(type="SkipFusionHead", in_channels=(16,), in_index=(0,), num_classes=5)
     one = stage(model=dict(type="EncoderDecoder", backbone=backbone, decode_head=head))
     one.cfg.model.test_cfg = dict(mode="whole")
-    from mmseg.registry import MODELS
-
-    state = MODELS.build(one.cfg.model).state_dict()
-    torch.save(dict(state_dict=state), tmp_path / "start.pth")
-    stages.check_fit(tmp_path / "start.pth", one)
+    state = stages.model_of(one).state_dict()
+    stages.check_fit(state, one)
     name = "decode_head.score.0.weight"
     for wrong, said in [
         (dict(state, **{name: torch.zeros(21, 16, 1, 1)}), r"\(21, 16, 1, 1\) where it needs \(5"),
         ({key: value for key, value in state.items() if key != name}, r"none where it needs \(5"),
         (dict(state, more=torch.zeros(1)), r"more \(1,\) where it needs none"),
     ]:
-        torch.save(dict(state_dict=wrong), tmp_path / "start.pth")
         with pytest.raises(UserError, match=said):
-            stages.check_fit(tmp_path / "start.pth", one)
+            stages.check_fit(wrong, one)
 
 
 # --- restarting -------------------------------------------------------------------------------

@@ -459,6 +459,12 @@ def test_caffes_vgg16(tmp_path):
     write_caffemodel(file, layers, version="V1", legacy_shape=True)
     assert load_classifier(ours, str(file)).new == []
     assert torch.equal(ours.stages[5].fc6.weight.flatten(1), layers["fc6"][0])
+    broken = dict(layers, conv3_2=[torch.full_like(t, torch.nan) for t in layers["conv3_2"]])
+    write_caffemodel(file, broken)
+    with pytest.raises(
+        UserError, match=r"conv3_2.bias has numbers that are none; take another file"
+    ):
+        load_classifier(ours, str(file))
     transposed = dict(layers, fc6=[layers["fc6"][0].t().contiguous(), layers["fc6"][1]])
     write_caffemodel(file, transposed, version="V1", legacy_shape=True)
     with pytest.raises(UserError, match=r"fc6.weight is .*but stages.5.fc6.weight is"):
