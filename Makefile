@@ -12,6 +12,8 @@ PYTHON ?= python3
 EXTRAS ?= lite,test
 TORCH_INDEX ?=
 ARGS ?=
+# Many tests start a process of their own and wait for it.
+SIDE_BY_SIDE ?= -n 2 --dist loadfile
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -28,7 +30,7 @@ demo: $(READY)
 	$(RUN) tools/test.py $(CONFIG) $(WORK) --show-dir $(WORK)/pictures --show-interval 25
 
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow $(ARGS)

@@ -1,4 +1,4 @@
-"""A checkpoint knows its input: the preprocessing and the classes that it was trained with."""
+"""A checkpoint knows what it was trained as: network, padding, preprocessing and classes."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,46 +18,82 @@ from fcn_plugin.weights.sources import Input
 SAME_MEAN = 2.0
 SAME_STD = 1.05
 
+NET_REMEDY = "give its own config, or make another network of it: tools/convert_weights.py --net"
+PADDING_REMEDY = "set model.backbone.padding={}"
+
 
 @HOOKS.register_module()
 class InputCheckHook(Hook):
-    """Writes a model's input, and which network it is, into its checkpoints; compares the input.
+    """Writes what a model is into its checkpoints, and compares a checkpoint with the model.
 
-    Testing with another input, or with the same classes in another order, is an error: the scores
+    That is its input, its padding, and which network it is. Testing is refused with a checkpoint
+    that lacks or contradicts any of this, or that has the same classes in another order: the scores
     would be wrong, but not absurd. Training on from such weights is possible, and warned of.
     """
 
     def __init__(self) -> None:
         self.meta: dict[str, Any] = {}
+        self.shapes: dict[str, Any] | None = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = _segmentor(runner)
-        checkpoint["meta"]["net"] = net_of(model)
+        checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
         if (own := input_of(model)) is not None:
             checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         meta = checkpoint.get("meta")
         self.meta = meta if isinstance(meta, dict) else {}
+        state = checkpoint.get("state_dict", checkpoint)
+        self.shapes = {name.removeprefix("module."): value.shape for name, value in state.items()}
 
     def before_test(self, runner: Runner) -> None:
-        for fault in self._faults(runner, runner.test_dataloader.dataset):
-            raise UserError(fault)
+        model = _segmentor(runner)
+        faults = self._faults(model, runner.test_dataloader.dataset)
+        for fault in [*faults, self._lacking(model)]:
+            if fault:
+                config = self.meta.get("config")
+                raise UserError(f"{fault}; the checkpoint is for {config}" if config else fault)
 
     def before_train(self, runner: Runner) -> None:
-        for fault in self._faults(runner, runner.train_dataloader.dataset):
-            runner.logger.warning(fault)
+        for fault in self._faults(_segmentor(runner), runner.train_dataloader.dataset):
+            if fault:
+                runner.logger.warning(fault)
 
-    def _faults(self, runner: Runner, dataset: Any) -> list[str]:
-        model = _segmentor(runner)
+    def _faults(self, model: nn.Module, dataset: Any) -> list[str | None]:
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
         of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
         trained_on, own = Input.stored(self.meta) or of_backbone, input_of(model)
-        faults = [_input_fault(trained_on, own)] if trained_on and own else []
         stored = self.meta.get("dataset_meta"), getattr(dataset, "metainfo", None)
         classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in stored]
-        faults.append(_classes_fault(*classes))
-        return [fault for fault in faults if fault]
+        return [
+            _other("network", self.meta.get("net"), net_of(model), NET_REMEDY),
+            _other("padding", self.meta.get("padding"), _padding(model), PADDING_REMEDY),
+            _input_fault(trained_on, own) if trained_on and own else None,
+            _classes_fault(*classes),
+        ]
+
+    def _lacking(self, model: nn.Module) -> str | None:
+        """What the host only warns of: parameters that the checkpoint has not got, or not so."""
+        for name, tensor in model.state_dict().items() if self.shapes is not None else ():
+            stored = (self.shapes or {}).get(name)
+            if stored != tensor.shape and not name.endswith("num_batches_tracked"):
+                found = "missing" if stored is None else f"{tuple(stored)}"
+                return (
+                    f"the checkpoint does not fit the config: {name} is {found}, not "
+                    f"{tuple(tensor.shape)}; give the config that it was trained with"
+                )
+        return None
+
+
+def _other(what: str, stored: Any, own: Any, remedy: str) -> str | None:
+    if not isinstance(stored, str) or own is None or stored == own:
+        return None
+    return f"the checkpoint's {what} is {stored}, the config's is {own}; {remedy.format(stored)}"
+
+
+def _padding(model: nn.Module) -> str | None:
+    return getattr(getattr(model, "backbone", None), "padding", None)
 
 
 def _segmentor(runner: Runner) -> nn.Module:
@@ -93,11 +129,14 @@ def _input_fault(stored: Input, own: Input) -> str | None:
     settings = stored.preprocessor()
     for key in ("mean", "std"):
         settings[key] = [round(value, 5) for value in settings[key]]
-    remedy = ", ".join(f"{key}={value}" for key, value in settings.items())
+    remedy = " ".join(
+        f"model.data_preprocessor.{key}={value}".replace(", ", ",")
+        for key, value in settings.items()
+    )
     return (
         f"the weights were trained on {stored.order} with mean {_rounded(stored.mean)} and std "
         f"{_rounded(stored.std)}, the config gives them {own.order} with mean "
-        f"{_rounded(own.mean)} and std {_rounded(own.std)}; set model.data_preprocessor: {remedy}"
+        f"{_rounded(own.mean)} and std {_rounded(own.std)}; set {remedy}"
     )
 
 

@@ -275,15 +275,24 @@ class Conversion:
         )
         if self.weights.input is not None:
             meta["input"] = asdict(self.weights.input)
+        if self.weights.padding is not None:
+            meta["padding"] = self.weights.padding
+        if self.config is not None:
+            meta["config"] = self.config
         return dict(meta=meta, state_dict=self.state_dict)
+
+    @property
+    def config(self) -> str | None:
+        """The shipped config that this is for."""
+        key = self.net, self.weights.layout.classifier, self.num_classes, self.from_caffe
+        own = plain(of_count(self.num_classes))["classes"] == self.dataset_meta["classes"]
+        return CONFIGS.get(key) if own and self.published_width else None
 
     @property
     def summary(self) -> str:
         """In one line: the network, and the shipped config that it is for."""
-        name = self.weights.layout.classifier
-        config = CONFIGS.get((self.net, name, self.num_classes, self.from_caffe))
-        hint = f"; config: {config}" if config and self.published_width else ""
-        return f"{self.net} on {name}, {self.num_classes} classes{hint}"
+        hint = f"; config: {self.config}" if self.config else ""
+        return f"{self.net} on {self.weights.layout.classifier}, {self.num_classes} classes{hint}"
 
     def __str__(self) -> str:
         known = self.weights.known

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.weights.caffemodel import looks_like_caffemodel
 
 
 @dataclass
@@ -68,6 +69,8 @@ def check_checkpoint(path: Path) -> None:
     """Refuse what is no checkpoint before anything is built; its tensors are not read."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
+    if looks_like_caffemodel(path):
+        raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     # What torch.load raises on arbitrary bytes is not documented.

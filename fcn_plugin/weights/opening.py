@@ -45,6 +45,7 @@ class Weights:
         scale_names: and the tensors of the file that they come from.
         scale_untold: whether they may be there without the file telling.
         dataset_meta: of our own checkpoints: classes and palette.
+        padding: that a segmentor was trained with.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Weights:
     scale_names: list[str] = field(default_factory=list)
     scale_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
+    padding: str | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -82,6 +84,8 @@ def open_weights(
         raise UserError(f"{path}: no such file; check its name")
     with path.open("rb") as file:
         start = file.read(8)
+    if not start:
+        raise UserError(f"{path}: is empty; download it again")
     if start.startswith(TORCH_MAGIC):
         content = read_torch_file(path)
         tensors, hashes = state_dict(content, path), {"md5", "sha256"}
@@ -134,6 +138,8 @@ def describe(weights: Weights, content: dict[str, Any] | None) -> None:
     stored = meta.get("dataset_meta")
     weights.dataset_meta = stored if isinstance(stored, dict) and "classes" in stored else None
     weights.input = _find_input(weights, meta)
+    if weights.layout.segmentor:
+        weights.padding = "reference" if weights.layout.published else meta.get("padding")
 
 
 def _caffe_tensors(path: Path, progress: Callable[[int, int], None]) -> dict[str, Tensor]:

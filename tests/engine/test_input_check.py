@@ -51,9 +51,45 @@ def swapped(cfg):
 
 
 def test_testing_on_another_input_is_an_error(shapes):
-    with pytest.raises(UserError, match=r"trained on RGB .* gives them BGR .*bgr_to_rgb=True") as e:
+    with pytest.raises(
+        UserError, match=r"trained on RGB .* gives them BGR .*preprocessor.bgr_to_rgb=True$"
+    ) as e:
         run(shapes, "test", swapped, str(shapes / "run/iter_4.pth"))
     assert "\n" not in str(e.value)
+
+
+def other_padding(cfg):
+    cfg.model.backbone.padding = "reference"
+
+
+def other_net(cfg):
+    cfg.model.backbone.out_indices = (3, 5)
+    cfg.model.decode_head.update(in_channels=(16, 8), in_index=(0, 1))
+
+
+def other_width(cfg):
+    cfg.model.backbone.fc_channels = 6
+    cfg.model.decode_head.in_channels = (8, 16, 6)
+
+
+def host_head(cfg):
+    cfg.model.decode_head = dict(
+        type="FCNHead", in_channels=8, in_index=2, channels=4, num_classes=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_padding, "padding is same, the config's is reference; set model.backbone.padding="),
+        (other_net, "network is fcn8s, the config's is fcn16s; give its own config"),
+        (other_width, r"stages.5.fc6.weight is \(8, 16, 7, 7\), not \(6, 16, 7, 7\); give the c"),
+        (host_head, r"decode_head.conv_seg.weight is missing, not \(5, 4, 1, 1\)"),
+    ],
+)
+def test_testing_another_network_is_an_error(shapes, change, said):
+    with pytest.raises(UserError, match=said):
+        run(shapes, "test", change, str(shapes / "run/iter_4.pth"))
 
 
 def test_training_on_from_another_input_is_warned_of(shapes):

@@ -392,7 +392,7 @@ def test_files_that_are_refused(tmp_path):
         tmp_path / "none.caffemodel": "no such file",
         tmp_path / "half.caffemodel": "half.caffemodel: .*download it again",
         tmp_path / "html.caffemodel": "begins with b'<html>40'; expected a caffemodel",
-        tmp_path / "empty.pth": "begins with b''",
+        tmp_path / "empty.pth": "empty.pth: is empty",
         tmp_path / "foreign.pth": "holds 1 tensors .a, ...",
         # truncated between two layers: what is left is not taken for FCN-16s or 32s
         broken(tmp_path, "1.caffemodel", score_pool3=None, upscore8=None): "e.g. upscore16.weight",
