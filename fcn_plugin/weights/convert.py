@@ -286,7 +286,9 @@ class Conversion:
         """The shipped config that this is for."""
         key = self.net, self.weights.layout.classifier, self.num_classes, self.from_caffe
         own = plain(of_count(self.num_classes))["classes"] == self.dataset_meta["classes"]
-        return CONFIGS.get(key) if own and self.published_width else None
+        padding = "reference" if self.from_caffe else "same"
+        fits = self.published_width and self.weights.padding in (None, padding)
+        return CONFIGS.get(key) if own and fits else None
 
     @property
     def summary(self) -> str:
