@@ -10,7 +10,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.nets import net_of
+from fcn_plugin.weights.nets import COUNT, net_of
 from fcn_plugin.weights.sources import Input
 
 # Means that differ by less are those of two samples of the same pictures: Caffe's VGG subtracts
@@ -75,9 +75,11 @@ class InputCheckHook(Hook):
 
     def _lacking(self, model: nn.Module) -> str | None:
         """What the host only warns of: parameters that the checkpoint has not got, or not so."""
-        for name, tensor in model.state_dict().items() if self.shapes is not None else ():
-            stored = (self.shapes or {}).get(name)
-            if stored != tensor.shape and not name.endswith("num_batches_tracked"):
+        if self.shapes is None:
+            return None
+        for name, tensor in model.state_dict().items():
+            stored = self.shapes.get(name)
+            if stored != tensor.shape and not name.endswith(COUNT):
                 found = "missing" if stored is None else f"{tuple(stored)}"
                 return (
                     f"the checkpoint does not fit the config: {name} is {found}, not "

@@ -20,6 +20,7 @@ from fcn_plugin.models.classifier import (
     ConvolutionalizedClassifier,
     add_conv,
     check_choice,
+    fully_connected,
     pool,
 )
 
@@ -112,9 +113,5 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
                 channels = wide
             stage.add_module(f"pool{convs[-1]}", pool(3, padding))
             stages.append(stage)
-        fc = nn.Sequential()
-        for name, kernel, pad in (("fc6", 6, pad_fc6), ("fc7", 1, 0)):
-            add_conv(fc, name, channels, fc_channels, kernel, padding=pad)
-            fc.add_module(f"drop_{name}", nn.Dropout(dropout_ratio))
-            channels = fc_channels
+        fc = fully_connected(channels, fc_channels, 6, pad_fc6, dropout_ratio)
         super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

@@ -163,6 +163,23 @@ def add_conv(
     return list(layers)
 
 
+def fully_connected(
+    channels: int,
+    fc_channels: int,
+    kernel: int,
+    padding: int | str,
+    dropout_ratio: float,
+    norm_cfg: dict | None = None,
+) -> nn.Sequential:
+    """fc6, a convolution over what was the classifier's whole input, and fc7, with dropouts."""
+    stage = nn.Sequential()
+    add_conv(stage, "fc6", channels, fc_channels, kernel, padding=padding, norm_cfg=norm_cfg)
+    stage.add_module("drop_fc6", nn.Dropout(dropout_ratio))
+    add_conv(stage, "fc7", fc_channels, fc_channels, 1, norm_cfg=norm_cfg)
+    stage.add_module("drop_fc7", nn.Dropout(dropout_ratio))
+    return stage
+
+
 def pool(kernel: int, padding: str) -> nn.MaxPool2d:
     """Max pooling at stride 2, to ceil(size / 2).
 

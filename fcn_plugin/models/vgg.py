@@ -18,6 +18,7 @@ from fcn_plugin.models.classifier import (
     ConvolutionalizedClassifier,
     add_conv,
     check_choice,
+    fully_connected,
     pool,
 )
 from fcn_plugin.weights.nets import VGG_CONVS
@@ -87,9 +88,5 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
                 channels = wide
             stage.add_module(f"pool{number}", pool(2, padding))
             stages.append(stage)
-        fc = nn.Sequential()
-        for name, kernel, pad in (("fc6", 7, pad_fc6), ("fc7", 1, 0)):
-            add_conv(fc, name, channels, fc_channels, kernel, padding=pad, norm_cfg=norm_cfg)
-            fc.add_module(f"drop_{name}", nn.Dropout(dropout_ratio))
-            channels = fc_channels
+        fc = fully_connected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
         super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

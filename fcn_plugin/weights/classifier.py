@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from fcn_plugin.download import download
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.loading import Filling, Report
-from fcn_plugin.weights.nets import caffe_name
+from fcn_plugin.weights.nets import COUNT, caffe_name
 from fcn_plugin.weights.opening import open_weights
 from fcn_plugin.weights.sources import SOURCES
 
@@ -64,7 +64,7 @@ def load_classifier(backbone: "ConvolutionalizedClassifier", checkpoint: str) ->
 
 
 def _optional(name: str) -> bool:
-    return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith("num_batches_tracked")
+    return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith(COUNT)
 
 
 def _locate(checkpoint: str) -> Path:

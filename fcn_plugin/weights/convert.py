@@ -17,13 +17,19 @@ from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
 from fcn_plugin.weights.classes import VOC_CLASSES, of_count, of_dataset, plain
 from fcn_plugin.weights.loading import Filling, Report
-from fcn_plugin.weights.nets import BACKBONES, HEAD_LAYERS, NETS, Backbone, caffe_name
+from fcn_plugin.weights.nets import (
+    BACKBONES,
+    COUNT,
+    HEAD_LAYERS,
+    NETS,
+    Backbone,
+    caffe_name,
+)
 from fcn_plugin.weights.opening import Progress, Weights, open_weights
 from fcn_plugin.weights.sources import FEATURES_ONLY
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 
-COUNT = ".num_batches_tracked"  # files of before 2018 have none
 OWN_REMEDY = (
     "of our own checkpoints only FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on AlexNet "
     "and GoogLeNet, can be converted, without other norms than BatchNorm"
@@ -111,11 +117,6 @@ class Conversion:
             **_widths(weights, backbone),
             "out_indices": backbone.levels[self.net],
         }
-        self.published_width = (
-            self.settings["base_channels"] == backbone.base_channels
-            and self.settings["in_channels"] == 3
-            and self.settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
-        )
         self.report = Report()
         self.state_dict: dict[str, Tensor] = {}
         self._fill()
@@ -287,7 +288,12 @@ class Conversion:
         key = self.net, self.weights.layout.classifier, self.num_classes, self.from_caffe
         own = plain(of_count(self.num_classes))["classes"] == self.dataset_meta["classes"]
         padding = "reference" if self.from_caffe else "same"
-        fits = self.published_width and self.weights.padding in (None, padding)
+        fits = (
+            self.settings["base_channels"] == BACKBONES[_variant(self.weights)].base_channels
+            and self.settings["in_channels"] == 3
+            and self.settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
+            and self.weights.padding in (None, padding)
+        )
         return CONFIGS.get(key) if own and fits else None
 
     @property

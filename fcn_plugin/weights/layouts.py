@@ -8,7 +8,7 @@ Sources are recognised by the names they hold, see ``recognise``.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fcn_plugin.weights.nets import NETS, VGG_CONVS, caffe_name, net_name
+from fcn_plugin.weights.nets import COUNT, NETS, VGG_CONVS, caffe_name, net_name
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
     CAFFE_VGG,
@@ -51,7 +51,7 @@ AUXILIARY = "an auxiliary classifier, which only helps to train GoogLeNet"
 NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 
 CONV = ("weight", "bias")
-NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
 
 # In torchvision's classifier a dropout follows each ReLU, in justincj's and in torchvision's
 # AlexNet it precedes the layer.
@@ -129,7 +129,6 @@ def _torchvision_vgg(names: set[str]) -> Layout | None:
     for depth, convs in VGG_CONVS.items():
         for norm in (False, True):
             table: dict[str, str | None] = dict(_vgg_features(convs, norm))
-            # Files from before 2018 do not count their batches.
             if _without_counts(features) != _without_counts(table):
                 continue
             justincj = "classifier.1.weight" in names
@@ -158,7 +157,7 @@ def features_only(layout: Layout) -> Layout:
 
 
 def _without_counts(names: Collection[str]) -> set[str]:
-    return {name for name in names if not name.endswith("num_batches_tracked")}
+    return {name for name in names if not name.endswith(COUNT)}
 
 
 def _vgg_features(convs: tuple[int, ...], norm: bool) -> Iterator[tuple[str, str]]:
@@ -231,13 +230,13 @@ def _caffe(names: set[str]) -> Layout | None:
 
 def _classifier(names: Collection[str]) -> str | None:
     """Which classifier has layers of these (Caffe's) names."""
+    found = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
         layers = {
             f"conv{stage}_{conv}"
             for stage, count in enumerate(convs, start=1)
             for conv in range(1, count + 1)
         }
-        found = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
         if layers == found:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:

@@ -35,9 +35,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     Its tensors lie in the file itself until they are used, where its format allows.
     """
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        content = _load(path)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not a PyTorch file, or one that holds more than tensors and is not opened; "
@@ -72,13 +70,18 @@ def check_checkpoint(path: Path) -> None:
     if looks_like_caffemodel(path):
         raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        _load(path)
     # What torch.load raises on arbitrary bytes is not documented.
     except Exception as error:
         raise UserError(
             f"{path}: not a PyTorch checkpoint, damaged, or one that holds code; give a file that "
             "tools/train.py wrote"
         ) from error
+
+
+def _load(path: Path) -> Any:
+    """Runs no code; the tensors stay in the file until they are used, where its format allows."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 @dataclass

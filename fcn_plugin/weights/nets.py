@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+# Of BatchNorm; files of before 2018 have none, and nothing depends on it.
+COUNT = "num_batches_tracked"
+
 # Convolutions in each of VGG's five stages (Simonyan and Zisserman, table 1: A, B, D, E).
 VGG_CONVS = {
     11: (1, 1, 2, 2, 2),
