@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from fcn_plugin import download as downloading
 from fcn_plugin.download import Digest, download
 from fcn_plugin.errors import UserError
 
@@ -14,10 +15,14 @@ SHA256 = Digest("sha256", hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setattr(downloading, "PAUSE", 0)
+
     class Handler(BaseHTTPRequestHandler):
-        breaks_at: int | None = None
+        breaks_at: int | None = None  # byte of the file
+        breaks_after: int | None = None  # bytes of an answer
         resumes = True
+        announces = True
         asked: list = []  # one list for all requests, on purpose
 
         def do_GET(self):
@@ -25,18 +30,21 @@ def server():
             self.asked.append(wanted)
             start = int(wanted[6:-1]) if wanted and self.resumes else 0
             if start >= len(CONTENT):
-                self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.end_headers()
                 return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(CONTENT) - start))
+            if self.announces:
+                self.send_header("Content-Length", str(len(CONTENT) - start))
             self.end_headers()
-            self.wfile.write(CONTENT[start : Handler.breaks_at])
+            self.wfile.write(CONTENT[start : self.breaks_at][: self.breaks_after])
 
         def log_message(self, *args):
             """Silence."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     Handler.url = f"http://127.0.0.1:{httpd.server_port}/file.bin"
     yield Handler
     httpd.shutdown()
@@ -54,21 +62,56 @@ def test_whole_and_only_once(server, tmp_path):
     assert [file.name for file in target.parent.iterdir()] == ["file.bin"]
 
 
+def test_breaks_off_again_and_again(server, tmp_path):
+    server.breaks_after = 300_000
+    assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+
+
 @pytest.mark.parametrize("resumes", [True, False])
-def test_goes_on_where_it_broke_off(server, tmp_path, resumes):
+def test_gives_up_without_new_bytes_and_the_next_run_goes_on(server, tmp_path, resumes):
     target = tmp_path / "file.bin"
-    server.breaks_at = 300_000
-    with pytest.raises(UserError, match=r"cannot be downloaded.*put it at"):
+    server.breaks_at, server.resumes = 300_000, resumes
+    with pytest.raises(UserError, match=r"ended at 300000 of 1024000.*put it at"):
         download(server.url, target, SHA256)
     assert not target.exists()
-    server.breaks_at, server.resumes = None, resumes
+    server.breaks_at = None
     assert download(server.url, target, SHA256).read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=300000-"]
+    assert server.asked == [None, "bytes=300000-", "bytes=300000-"]
+
+
+def test_waits_before_the_next_attempt(server, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(downloading, "PAUSE", 1)
+    monkeypatch.setattr(downloading.time, "sleep", waited.append)
+    server.breaks_after = 600_000
+    download(server.url, tmp_path / "file.bin", SHA256)
+    assert waited == [1]
+
+
+def test_without_a_hash_the_announced_length_counts(server, tmp_path):
+    target = tmp_path / "file.bin"
+    server.breaks_at = 300_000
+    with pytest.raises(UserError, match="ended at 300000 of 1024000 bytes"):
+        download(server.url, target, None)
+    assert not target.exists()
+    server.breaks_at = None
+    assert download(server.url, target, None).read_bytes() == CONTENT
+    target.unlink()
+    server.announces = False
+    assert download(server.url, target, None).read_bytes() == CONTENT
+
+
+def test_what_is_longer_than_the_servers_is_fetched_anew(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"?")
+    assert download(server.url, tmp_path / "file.bin", None).read_bytes() == CONTENT
+    assert server.asked == ["bytes=1024001-", None]
 
 
 def test_a_complete_part_is_only_checked(server, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
+    assert server.asked == ["bytes=1024000-"]
 
 
 def test_any_algorithm(server, tmp_path):
@@ -88,3 +131,15 @@ def test_another_hash_is_refused_and_the_next_try_starts_over(server, tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot be downloaded"):
         download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", SHA256)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_shows_a_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys, terminal):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes anything for a terminal
+        monkeypatch.setenv("COLUMNS", "120")
+    download(server.url, tmp_path / "file.bin", SHA256)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("checking file.bin" in err) if terminal else err == ""

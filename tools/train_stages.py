@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import signal
 import subprocess
@@ -456,9 +455,10 @@ def _settings_file(stage: Stage) -> Path:
 
 def _write_json(file: Path, content: dict) -> None:
     """All or nothing, whenever it is interrupted."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, file)
+    from fcn_plugin.files import replacing
+
+    with replacing(file) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

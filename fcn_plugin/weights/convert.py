@@ -1,6 +1,5 @@
 """Published weights as a checkpoint of MMSegmentation, for one of our networks."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.files import replacing
 from fcn_plugin.geometry import AxisMap, upsampling
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
@@ -47,6 +47,7 @@ CONFIGS = {
         )
         for net in ("fcn32s", "fcn16s", "fcn8s")
     },
+    ("fcn8s", "vgg16", 60, False): "configs/fcn8s_vgg16_pascal-context.py",
     ("fcn8s-atonce", "vgg16", 21, True): "configs/fcn8s-atonce_vgg16_voc2011-heavy.py",
     ("fcn32s", "caffenet", 21, True): "configs/fcn32s_alexnet_voc2011.py",
     ("fcn32s", "googlenet", 21, True): "configs/fcn32s_googlenet_voc2011.py",
@@ -372,12 +373,10 @@ def _numbers(values: Sequence[float]) -> str:
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
     """Put the checkpoint in place whole or not at all."""
     size = sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
-    part = target.with_name(target.name + ".part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        progress("writing", 0, size)
-        torch.save(checkpoint, part)
-        os.replace(part, target)
+        with replacing(target) as part:
+            progress("writing", 0, size)
+            torch.save(checkpoint, part)
         progress("writing", size, size)
     # PyTorch's own writer raises RuntimeError on a full disk.
     except (OSError, RuntimeError) as error:
@@ -386,5 +385,3 @@ def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None
             f"{target}: cannot be written ({reason}); it takes {size / 1e6:.0f} MB, choose "
             "another place or make room"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
