@@ -7,6 +7,7 @@ their place in a pipeline and raise one `UserError` that names the file.
 
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,7 +31,7 @@ INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
 STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
 
 
-def _decode(path: str, kind: str, backend_args: dict | None) -> tuple[Image.Image, str]:
+def _decode(path: str | Path, kind: str, backend_args: dict | None) -> tuple[Image.Image, str]:
     """The whole picture in a file, decoded, and how its pixels were stored (Pillow's raw mode)."""
     try:
         content = fileio.get(path, backend_args=backend_args)
@@ -133,9 +134,8 @@ class LoadCheckedLabel(LoadAnnotations):
         path = results.get("seg_map_path")
         if path is None:
             return results
-        image, raw_mode = _decode(path, "label", self.backend_args)
-        self._check_size(path, image, results)
-        stored = _indices(path, image, raw_mode)
+        stored = read_label(path, self.backend_args)
+        self._check_size(path, stored, results)
         label_map = results.get("label_map") or {}
         meaning = _meaning(bool(results.get("reduce_zero_label")), tuple(label_map.items()))
         self._check_values(path, stored, meaning)
@@ -143,11 +143,11 @@ class LoadCheckedLabel(LoadAnnotations):
         results["seg_fields"].append("gt_seg_map")
         return results
 
-    def _check_size(self, path: str, image: Image.Image, results: dict[str, Any]) -> None:
+    def _check_size(self, path: str, stored: np.ndarray, results: dict[str, Any]) -> None:
         # Not img_shape: test pipelines resize the image before they load the label.
-        height, width = results.get("ori_shape", (image.height, image.width))[:2]
-        if image.size != (width, height):
-            found, wanted = f"{image.width}x{image.height}", f"{width}x{height}"
+        shape = tuple(results.get("ori_shape", stored.shape)[:2])
+        if stored.shape != shape:
+            found, wanted = (f"{width}x{height}" for height, width in (stored.shape, shape))
             remedy = "use the label made for this image"
             raise UserError(f"{path}: label of {found} for an image of {wanted}; {remedy}")
 
@@ -159,11 +159,9 @@ class LoadCheckedLabel(LoadAnnotations):
         values, counts = values[wrong], counts[wrong]
         if len(values) == 0:
             return
-        listed = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
-        more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
         raise UserError(
-            f"{path}: label values {', '.join(listed[:MAX_LISTED])}{more}, but with "
-            f"num_classes={self.num_classes} only {_ranges(allowed)} can be; "
+            f"{path}: label values {values_in_words(values, counts)}, but with "
+            f"num_classes={self.num_classes} only {ranges_in_words(allowed)} can be; "
             "correct the file or num_classes"
         )
 
@@ -171,8 +169,18 @@ class LoadCheckedLabel(LoadAnnotations):
         return f"{type(self).__name__}(num_classes={self.num_classes})"
 
 
-def _indices(path: str, image: Image.Image, raw_mode: str) -> np.ndarray:
-    """The values [H, W] stored in a label: uint8, or wider where the file is."""
+def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
+    """The class indices [H, W] stored in a label of one channel, grey or palette.
+
+    uint8, or wider where the file is.
+
+    Args:
+        backend_args: Where files are read from, as for the host's loaders.
+
+    Raises:
+        UserError: the file is missing, truncated or in colour.
+    """
+    image, raw_mode = _decode(path, "label", backend_args)
     if image.mode not in INDEX_MODES:
         remedy = "save the class indices as one channel (grey or palette)"
         raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")
@@ -203,7 +211,14 @@ def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) ->
     return mapped.astype(np.uint8)
 
 
-def _ranges(allowed: np.ndarray) -> str:
+def values_in_words(values: np.ndarray, counts: np.ndarray) -> str:
+    """Label values and their numbers of pixels, such as ``7 (2 px), 20 (1 px)``; many are cut."""
+    listed = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return ", ".join(listed[:MAX_LISTED]) + more
+
+
+def ranges_in_words(allowed: np.ndarray) -> str:
     """The true places of a mask in words, such as ``0-20, 255``."""
     (values,) = np.nonzero(allowed)
     runs = np.split(values, np.nonzero(np.diff(values) > 1)[0] + 1)

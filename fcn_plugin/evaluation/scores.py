@@ -24,6 +24,11 @@ class Scores:
     class_accuracy: np.ndarray
     class_iu: np.ndarray
 
+    @property
+    def final(self) -> float:
+        """What MIT ranks by: the mean of pixel accuracy and mean IU."""
+        return (self.pixel_accuracy + self.mean_iu) / 2
+
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore: int) -> Tensor:
     """Count pixels by truth and prediction.
@@ -49,6 +54,7 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
 def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
     """The four scores of the paper (CVPR section 5) from a C x C matrix of counts.
 
+    Columns beyond C count predictions of no class: wrong, and in no class's union but the truth's.
     ``absent`` says what a class does that neither occurs nor is predicted: 'skip' leaves it out
     of the means (VOC, FCN), 'zero' counts it as 0 (MIT).
 
@@ -60,7 +66,7 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
         raise ValueError(f"absent must be one of {ABSENT}, not {absent!r}")
     if matrix.dtype != np.int64:
         raise TypeError(f"the confusion matrix must be int64, not {matrix.dtype}")
-    hit, row, col = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    hit, row, col = np.diag(matrix), matrix.sum(1), matrix[:, : len(matrix)].sum(0)
     total = row.sum()
     with np.errstate(invalid="ignore"):
         accuracy = hit / row

@@ -1,5 +1,6 @@
 import doctest
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -95,3 +96,30 @@ def test_an_empty_matrix_has_no_score():
 def test_unknown_rule():
     with pytest.raises(ValueError, match="absent must be one of"):
         scores(np.eye(2, dtype=np.int64), "ignore")
+
+
+def test_predictions_of_no_class_are_wrong_and_in_no_union_but_the_truths():
+    """Two classes and a third column; by hand."""
+    matrix = np.array([[6, 1, 3], [2, 7, 0]], dtype=np.int64)
+    found = scores(matrix)
+    assert found.pixel_accuracy == pytest.approx(13 / 19, rel=1e-15)
+    np.testing.assert_allclose(found.class_accuracy, [6 / 10, 7 / 9], rtol=1e-15)
+    np.testing.assert_allclose(found.class_iu, [6 / 12, 7 / 10], rtol=1e-15)
+    weighted = (10 * 6 / 12 + 9 * 7 / 10) / 19
+    assert found.frequency_weighted_iu == pytest.approx(weighted, rel=1e-15)
+    assert found.final == pytest.approx((13 / 19 + 0.6) / 2, rel=1e-15)
+
+
+def test_more_than_2_to_the_31_pixels_against_exact_fractions():
+    """Seven odd pixels in each of 33 images of 2^26: neither int32 nor float32 can count them."""
+    image = np.array([[2**26 - 11, 4, 1], [3, 2, 1]], dtype=np.int64)
+    found = scores(33 * image)
+    assert (33 * image)[0, 0] > 2**31
+    hits, total = Fraction(int(image[0, 0] + 2)), Fraction(int(image.sum()))
+    ius = [Fraction(int(image[0, 0]), int(image[0, 0]) + 8), Fraction(2, 6 + 4)]
+    assert found.pixel_accuracy == pytest.approx(float(hits / total), rel=1e-15)
+    np.testing.assert_allclose(found.class_iu, [float(iu) for iu in ius], rtol=1e-15)
+    assert found.mean_iu == pytest.approx(float(sum(ius) / 2), rel=1e-15)
+    single = (33 * image).astype(np.float32)
+    assert abs(float(np.trace(single) / single.sum()) - float(hits / total)) > 1e-9
+    assert ((33 * image).astype(np.int32) < 0).any()

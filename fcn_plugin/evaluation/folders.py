@@ -1,0 +1,174 @@
+"""The confusion counts of two folders of label PNGs, predicted and true."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fcn_plugin.data.loading import read_label
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.protocols import LABELS, Protocol
+from fcn_plugin.parallel import on_all_cores
+
+BLOCK = 1 << 20  # pixels; bounds the memory of counting, whatever an image's size
+CHUNK = 8  # pairs of files that a worker takes at once, at most
+TURNS = 8  # how often each worker takes some, at least, if there are enough
+MAX_NAMED = 3
+
+
+class Pair(NamedTuple):
+    """The files of one image."""
+
+    truth: Path
+    prediction: Path
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def matched(truth: Path, prediction: Path, ids: Path | None = None) -> list[Pair]:
+    """The pairs of ``*.png`` of the same name right in the two folders.
+
+    Args:
+        truth, prediction: the folders; what lies in folders within them is not looked at.
+        ids: a file with the names to score, without ``.png``, one a line; default: all there are.
+
+    Raises:
+        UserError: a folder or list is missing or empty, a name is listed twice, or a file of a
+            pair is missing.
+    """
+    labels, predictions = _pngs(truth, "--truth"), _pngs(prediction, "--pred")
+    if ids:
+        names = _read_ids(ids)
+        remedy = "add the files, or take them off the list"
+        _refuse_missing(
+            names, predictions, f"ids of {ids} have no prediction in {prediction}", remedy
+        )
+        _refuse_missing(names, labels, f"ids of {ids} have no label in {truth}", remedy)
+    else:
+        names = sorted(labels)
+        remedy = (
+            "name the files alike, or give --list with the ids to score, such as "
+            "ImageSets/Segmentation/val.txt"
+        )
+        _refuse_missing(names, predictions, f"labels have no prediction in {prediction}", remedy)
+        _refuse_missing(
+            sorted(predictions), labels, f"predictions have no label in {truth}", remedy
+        )
+    return [Pair(labels[name], predictions[name]) for name in names]
+
+
+def _refuse_missing(names: list[str], files: dict[str, Path], lack: str, remedy: str) -> None:
+    missing = [name for name in names if name not in files]
+    if missing:
+        first = ", ".join(missing[:MAX_NAMED] + ["..."] * (len(missing) > MAX_NAMED))
+        raise UserError(f"{len(missing):,} of {len(names):,} {lack} ({first}): {remedy}")
+
+
+def _pngs(folder: Path, option: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give {option} the folder of the label PNGs")
+    files = {file.stem: file for file in folder.glob("*.png")}
+    if not files:
+        raise UserError(
+            f"{folder}: no *.png right in it; give {option} the folder that holds the label PNGs"
+        )
+    return files
+
+
+def _read_ids(file: Path) -> list[str]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such list; give --list a file with one id a line")
+    # Bytes that are no text then end up in an id that no file has.
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise UserError(f"{file}: the list is empty; write one id a line")
+    name, times = Counter(ids).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"{file}: {name} is listed {times} times; leave it there once")
+    return ids
+
+
+# --- counts -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What has been counted in some pairs of files."""
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((LABELS, LABELS), np.int64))
+    images: int = 0
+    unclassed: int = 0  # images with a class predicted as none
+
+    def __iadd__(self, other: "Tally") -> "Tally":
+        self.counts += other.counts
+        self.images += other.images
+        self.unclassed += other.unclassed
+        return self
+
+
+def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """``counts[truth, prediction]`` of pixels, int64 [256, 256], from uint8 arrays of one shape.
+
+    >>> counts = pair_counts(np.uint8([[0, 0, 255]]), np.uint8([[0, 7, 7]]))
+    >>> int(counts[0, 0]), int(counts[0, 7]), int(counts[255, 7]), int(counts.sum())
+    (1, 1, 1, 3)
+    """
+    counts = np.zeros(LABELS * LABELS, np.int64)
+    rows, columns = truth.ravel(), prediction.ravel()
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        joined = rows[block].astype(np.uint16) * LABELS + columns[block]
+        counts += np.bincount(joined, minlength=len(counts))
+    return counts.reshape(LABELS, LABELS)
+
+
+def file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
+    """``pair_counts`` of two files.
+
+    Raises:
+        UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
+            truth, or holds a label that by ``protocol`` cannot be.
+    """
+    truth, prediction = (_read(file) for file in pair)
+    if prediction.shape != truth.shape:
+        found, wanted = (f"{s.shape[1]}x{s.shape[0]}" for s in (prediction, truth))
+        raise UserError(
+            f"{pair.prediction}: prediction of {found} for a truth of {wanted}; predict every "
+            "image at its own size"
+        )
+    counts = pair_counts(truth, prediction)
+    protocol.check(counts, *pair)
+    return counts
+
+
+def _read(file: Path) -> np.ndarray:
+    stored = read_label(file)
+    if stored.dtype != np.uint8:
+        raise UserError(f"{file}: label of more than 8 bits; save the class indices with 8")
+    return stored
+
+
+def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Tally]:
+    """Tallies of a few of the pairs each; their sum is the same for any number of processes.
+
+    Raises:
+        UserError: as for ``file_counts``.
+    """
+    size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
+    chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    return on_all_cores(partial(_count, protocol=protocol), chunks, chunk=1, jobs=jobs)
+
+
+def _count(pairs: Sequence[Pair], protocol: Protocol) -> Tally:
+    tally = Tally()
+    for pair in pairs:
+        counts = file_counts(pair, protocol)
+        unclassed = counts[np.ix_(protocol.labels, protocol.unclassed)].any()
+        tally += Tally(counts, 1, int(unclassed))
+    return tally

@@ -1,0 +1,97 @@
+"""Work by several processes: in order, all errors passed on, nobody left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tools.running import REPOSITORY
+
+from fcn_plugin.parallel import available_cores, on_all_cores
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def process(_: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def fail_at_7(number: int) -> int:
+    if number == 7:
+        raise ValueError("seven")
+    return number
+
+
+@pytest.mark.parametrize("jobs", [None, 1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_results_come_in_order(jobs, count):
+    numbers = list(range(count))
+    assert list(on_all_cores(square, numbers, chunk=3, jobs=jobs)) == [n * n for n in numbers]
+
+
+def test_several_processes_take_part():
+    others = set(on_all_cores(process, range(40), chunk=2, jobs=2))
+    assert len(others) == 2 and os.getpid() not in others
+    assert set(on_all_cores(process, range(40), chunk=100, jobs=2)) == {os.getpid()}
+
+
+def test_an_error_is_passed_on():
+    with pytest.raises(ValueError, match="seven"):
+        list(on_all_cores(fail_at_7, range(40), chunk=2, jobs=2))
+
+
+def test_who_stops_listening_is_not_kept_waiting():
+    began = time.monotonic()
+    results = on_all_cores(time.sleep, [0.02] * 2000, chunk=1, jobs=2)
+    next(results)
+    results.close()
+    assert time.monotonic() - began < 10  # all would take twenty
+
+
+def test_at_least_one_core():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+SCRIPT = """
+import os, sys, time
+from fcn_plugin.parallel import on_all_cores
+
+def work(_):
+    print(os.getpid(), flush=True)
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    list(on_all_cores(work, range(1000), chunk=1, jobs=3))
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    """Else they would wait for work for ever, with all locks that they inherited."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY))
+    parent = subprocess.Popen(
+        [sys.executable, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    workers: set[int] = set()
+    while len(workers) < 3:
+        workers.add(int(parent.stdout.readline()))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while alive := {pid for pid in workers if _is_alive(pid)}:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,153 @@
+"""Score folders of label PNGs by the leaderboards' rules, without a model.
+
+python tools/score.py --pred DIR --truth DIR --protocol voc
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from common import progress_bar, run
+
+# fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
+# it is used.
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="voc (VOC, PASCAL-Context, CamVid): labels from 0, background counted, truth 255 "
+        "not counted, classes that neither occur nor are predicted left out of the means. "
+        "mit (ADE20K): labels from 1, truth 0 not counted, means over all classes, absent ones as "
+        "0.",
+    )
+    parser.add_argument(
+        "--pred", type=Path, required=True, metavar="DIR", help="predictions, right in it as *.png"
+    )
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="DIR", help="labels of the same names"
+    )
+    parser.add_argument("--protocol", required=True, choices=("voc", "mit"), help="rule, see below")
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="ids to score (names without .png, one a line), such as VOC's val.txt; default: all",
+    )
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="number of classes; default 21 (voc), 150 (mit)",
+    )
+    parser.add_argument(
+        "--ignore",
+        type=int,
+        metavar="INDEX",
+        help="truth that is not counted; default 255 (voc), 0 (mit)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the scores here, as unrounded fractions"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that count; default: as many as there are cores",
+    )
+    args = parser.parse_args()
+    if args.jobs is not None and args.jobs < 1:
+        parser.error("--jobs: at least 1")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    import fcn_plugin  # noqa: F401  # makes the host importable
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.evaluation.folders import Tally, counted, matched
+    from fcn_plugin.evaluation.metric import class_table
+    from fcn_plugin.evaluation.protocols import protocol
+    from fcn_plugin.evaluation.scores import scores
+    from fcn_plugin.parallel import available_cores
+
+    rule = protocol(args.protocol, args.num_classes, args.ignore)
+    pairs = matched(args.truth, args.pred, args.list)
+    tallies = counted(pairs, rule, args.jobs or available_cores())
+    total = Tally()
+    with progress_bar() as progress:
+        for tally in tallies:
+            total += tally
+            progress("Scoring", total.images, len(pairs))
+
+    matrix = rule.matrix(total.counts)
+    pixels, unclassed = int(matrix.sum()), int(matrix[:, len(rule.classes) :].sum())
+    if not pixels:
+        raise UserError(
+            f"{args.truth}: every pixel is {rule.ignored}, which is not scored; give the labels of "
+            "these images, or another --ignore"
+        )
+    if unclassed:
+        print(
+            f"warning: {unclassed:,} labelled pixels in {total.unclassed:,} of {total.images:,} "
+            f"images are predicted as {rule.unclassed[0]}, which is no class; they count as wrong",
+            file=sys.stderr,
+        )
+    found = scores(matrix, rule.absent)
+    print(class_table(rule.classes, found, matrix))
+    fractions = {
+        "pixel acc.": found.pixel_accuracy,
+        "mean acc.": found.mean_accuracy,
+        rule.mean: found.mean_iu,
+        "f.w. IU": found.frequency_weighted_iu,
+    }
+    if rule.final:
+        fractions["final score"] = found.final
+    for name, fraction in fractions.items():
+        print(f"{name:<12} {fraction:.4f}  ({100 * fraction:.2f} %)")
+    if args.json:
+        write_json(args.json, rule, found, matrix, total.images)
+    print(
+        f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {found.mean_iu:.4f}, "
+        f"pixel acc. {100 * found.pixel_accuracy:.2f} %"
+    )
+
+
+def write_json(file: Path, rule, found, matrix, images: int) -> None:
+    """Protocol, Scores and matrix as JSON; what has no pixels to judge by is null."""
+    from fcn_plugin.files import replacing
+
+    content = {
+        "protocol": rule.name,
+        "num_classes": len(rule.classes),
+        "ignore": rule.ignored,
+        "images": images,
+        "pixels": int(matrix.sum()),
+        "pixels_predicted_as_no_class": int(matrix[:, len(rule.classes) :].sum()),
+        "pixel_accuracy": found.pixel_accuracy,
+        "mean_accuracy": found.mean_accuracy,
+        "mean_iu": found.mean_iu,
+        "frequency_weighted_iu": found.frequency_weighted_iu,
+        **({"final_score": found.final} if rule.final else {}),
+        "classes": [
+            {
+                "label": label,
+                "name": name,
+                "iu": None if math.isnan(iu) else float(iu),
+                "accuracy": None if math.isnan(accuracy) else float(accuracy),
+                "pixels": int(row.sum()),
+            }
+            for label, name, iu, accuracy, row in zip(
+                rule.labels, rule.classes, found.class_iu, found.class_accuracy, matrix, strict=True
+            )
+        ],
+    }
+    with replacing(file) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)
