@@ -19,4 +19,5 @@ import fcn_plugin.data.camvid  # noqa: E402  # only registration
 import fcn_plugin.data.loading  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
+import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
 import fcn_plugin.models  # noqa: E402, F401  # only registration

@@ -21,6 +21,7 @@ OTHER_KEYS = {
     "tta_model",
     "tta_pipeline",
     "test_pipeline",
+    "splits",
     "runner_type",
     "compile",
     "sync_bn",

@@ -1,6 +1,13 @@
-"""Score a checkpoint: tools/test.py CONFIG CHECKPOINT [--show-dir DIR]"""
+"""Score a checkpoint, or predict images without labels, for a leaderboard too.
+
+python tools/test.py CONFIG CHECKPOINT [--show-dir DIR]
+python tools/test.py CONFIG CHECKPOINT --split test --submission results.tgz
+"""
+
+from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from common import add_run_options, load_config, run
@@ -20,8 +27,25 @@ def parse_args() -> argparse.Namespace:
         "--show-interval", type=int, default=1, metavar="N", help="one picture of every N images"
     )
     parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
+    parser.add_argument(
+        "--split", metavar="NAME", help="of the config's table splits, e.g. val or test"
+    )
+    parser.add_argument(
+        "--submission",
+        metavar="FILE",
+        help="write the archive for VOC's (.tgz) or ADE20K's (.zip) server here",
+    )
+    parser.add_argument(
+        "--comp",
+        type=int,
+        choices=[5, 6],
+        help="VOC's competition: 5 trained on VOC only, 6 on other data too (default)",
+    )
     add_run_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.comp and not args.submission:
+        parser.error("--comp is of a --submission; give that too")
+    return args
 
 
 def main() -> None:
@@ -30,25 +54,19 @@ def main() -> None:
 
     from mmengine.runner import Runner
 
-    from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.loading import check_checkpoint
 
-    checkpoint = find_checkpoint(Path(args.checkpoint))
-    check_checkpoint(checkpoint)
-    cfg.load_from = str(checkpoint)
+    cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
+    if args.split:
+        choose_split(cfg, args)
     if args.tta:
         if "tta_pipeline" not in cfg or "tta_model" not in cfg:
             raise UserError(f"--tta: {args.config} has no tta_pipeline and tta_model; add them")
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
-    if args.out:
-        evaluators = cfg.test_evaluator
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            if type_name(evaluator) in ("ConfusionMatrixMetric", "IoUMetric"):
-                evaluator.output_dir = args.out
+    choose_evaluators(cfg, args)
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
@@ -57,23 +75,94 @@ def main() -> None:
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     scores = runner.test()
-    found = "  ".join(f"{name} {score:.2f}" for name, score in scores.items())
-    runner.logger.info("Done: %s", found or "no labels to score against")
+    if args.submission and is_rehearsal(cfg.test_dataloader.dataset):
+        runner.logger.warning(
+            "%s is a rehearsal only: these are not the images of the test list, and the server "
+            "would refuse them",
+            args.submission,
+        )
+    results = [
+        "  ".join(f"{name} {score:.2f}" for name, score in scores.items()),
+        args.out and f"predictions are in {args.out}",
+        args.submission and f"submission is {args.submission}",
+    ]
+    runner.logger.info("Done: %s", "; ".join(filter(None, results)) or "nothing was to be scored")
+
+
+def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
+    """Give the test data set the settings of an entry of the config's table ``splits``."""
+    from fcn_plugin.errors import UserError
+
+    splits, dataset = cfg.get("splits"), cfg.test_dataloader.dataset
+    if not splits:
+        raise UserError(f"--split: {args.config} has no table splits; add one, or leave it out")
+    if args.split not in splits:
+        raise UserError(f"--split {args.split}: {args.config} has only {', '.join(splits)}")
+    if "dataset" in dataset or "datasets" in dataset:
+        raise UserError(
+            f"--split: test_dataloader.dataset of {args.config} wraps others; edit the config"
+        )
+    # One by one: a ConfigDict merges dicts within, and test images would keep val's labels.
+    for key, value in splits[args.split].items():
+        dataset[key] = value
+
+
+def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
+    """What becomes of the predictions: scores if there are labels, PNGs, an archive."""
+    from fcn_plugin.config import type_name
+    from fcn_plugin.errors import UserError
+
+    evaluators = cfg.test_evaluator
+    evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    if not has_labels(cfg.test_dataloader.dataset):
+        if not (args.submission or args.out):
+            raise UserError(
+                f"{args.config}: its test images have no labels to score against; give "
+                "--submission FILE or --out DIR for the predictions"
+            )
+        evaluators = []
+    if args.out:
+        writers = [e for e in evaluators if type_name(e) in ("ConfusionMatrixMetric", "IoUMetric")]
+        if not writers:
+            writers = [dict(type="ConfusionMatrixMetric", format_only=True)]
+            evaluators.extend(writers)
+        for writer in writers:
+            writer["output_dir"] = args.out
+    if args.submission:
+        evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))
+    cfg.test_evaluator = evaluators
+
+
+def has_labels(dataset: dict) -> bool:
+    """By its config; a wrapper is taken to have some."""
+    prefix = dataset.get("data_prefix")
+    return prefix is None or prefix.get("seg_map_path") is not None
+
+
+def is_rehearsal(dataset: dict) -> bool:
+    """Whether these are other images than a server's, by the config."""
+    ann_file = dataset.get("ann_file")
+    return has_labels(dataset) or bool(ann_file and Path(ann_file).name != "test.txt")
 
 
 def find_checkpoint(path: Path) -> Path:
-    """``path`` itself, or the best, else the last checkpoint of a work dir."""
+    """``path`` itself, or of a work dir the newest best checkpoint that is whole, else the last."""
     from fcn_plugin.errors import UserError
+    from fcn_plugin.weights.loading import check_checkpoint
 
-    if path.is_file():
+    if not path.is_dir():
+        check_checkpoint(path)
         return path
-    if path.is_dir():
-        best = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
-        if best:
-            return best[-1]
-        last = path / "last_checkpoint"
-        if last.is_file():
-            return Path(last.read_text().strip())
+    found = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
+    last = path / "last_checkpoint"
+    if last.is_file():
+        found.append(Path(last.read_text().strip()))
+    for file in found:
+        try:
+            check_checkpoint(file)
+            return file
+        except UserError as error:
+            print(f"warning: passed over, {error}", file=sys.stderr)
     raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
 
 

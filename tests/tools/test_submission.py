@@ -1,0 +1,302 @@
+"""From a test set without labels to the archive that its leaderboard takes, as a user goes it."""
+
+import io
+import runpy
+import sys
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from PIL import Image
+from tools.running import REPOSITORY, TOOLS, config, tool
+
+from fcn_plugin.data.drawing import voc_palette
+from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.errors import UserError
+
+SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), "five": (33, 47)}
+TURNED = "four"  # stored lying on its side
+CLS = "results/VOC2012/Segmentation/comp{}_test_cls"
+TINY = """
+_base_ = "{base}"
+model = dict(
+    backbone=dict(depth=11, base_channels=2, fc_channels=8, init_cfg=None),
+    decode_head=dict(in_channels=(8, 16, 8)),
+)
+{loaders}
+splits = {splits}
+"""
+LOADERS = "\n".join(
+    f"{name}_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)"
+    for name in ("train", "val", "test")
+)
+VOC_SPLITS = dict(
+    blind=dict(ann_file="ImageSets/Segmentation/test.txt", data_prefix=dict(img_path="JPEGImages")),
+    known=dict(ann_file="ImageSets/Segmentation/val.txt"),
+)
+ADE_SPLITS = dict(blind=dict(data_root="data/ade", data_prefix=dict(img_path="release/testing")))
+
+
+def images(folder: Path) -> None:
+    """One of each size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(0)
+    for name, (width, height) in SIZES.items():
+        image = Image.fromarray(chance.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        exif = Image.Exif()
+        if name == TURNED:
+            image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
+        image.save(folder / f"{name}.jpg", exif=exif)
+
+
+def labels(folder: Path, classes: int) -> None:
+    folder.mkdir(parents=True)
+    for name, (width, height) in SIZES.items():
+        label = np.full((height, width), classes - 1, np.uint8)
+        Image.fromarray(label).save(folder / f"{name}.png")
+
+
+def voc(folder: Path) -> None:
+    root = folder / "data/VOCdevkit/VOC2012"
+    images(root / "JPEGImages")
+    labels(root / "SegmentationClass", 21)
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    for split in ("test", "val"):
+        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(SIZES) + "\n")
+
+
+def ade20k(folder: Path) -> None:
+    images(folder / "data/ade/release/testing")
+    images(folder / "data/ade/ADEChallengeData2016/images/validation")
+    labels(folder / "data/ade/ADEChallengeData2016/annotations/validation", 151)
+
+
+def checkpoint(of: Path, file: Path) -> None:
+    """Random weights, of score layers too, which predict several classes."""
+    torch.manual_seed(2)
+    model = MODELS.build(Config.fromfile(of).model)
+    model.init_weights()
+    for name, weight in model.named_parameters():
+        if "score" in name or "conv_seg" in name:
+            torch.nn.init.normal_(weight, std=1.0)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict()), file)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """Both data sets, a config of a tiny network for each, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("project")
+    voc(folder)
+    ade20k(folder)
+    write_shapes(folder / "data/shapes", train=1, val=1, size=32)
+    config(folder)
+    for name, splits in (("voc", VOC_SPLITS), ("ade20k", ADE_SPLITS)):
+        base = REPOSITORY / "configs" / f"fcn8s_vgg16_{name}.py"
+        tiny = folder / f"{name}.py"
+        tiny.write_text(TINY.format(base=base, loaders=LOADERS, splits=splits))
+        checkpoint(tiny, folder / f"{name}.pth")
+    # Work dirs whose newest best checkpoint was being written when the run was killed.
+    whole = (folder / "voc.pth").read_bytes()
+    for name, others in (("bests", ["best_mIoU_iter_1.pth"]), ("lasts", ["iter_2.pth"])):
+        work = folder / name
+        work.mkdir()
+        for file in others:
+            (work / file).write_bytes(whole)
+        (work / "best_mIoU_iter_9.pth").write_bytes(whole[:-1000])
+    (folder / "bests/last_checkpoint").write_text(str(folder / "nowhere.pth"))
+    (folder / "lasts/last_checkpoint").write_text(str(folder / "lasts/iter_2.pth"))
+    return folder
+
+
+BLIND = ["--split", "blind"]
+TWO = ("dist_test.sh", "voc.py", "voc.pth", 2, *BLIND, "--submission")
+# name: (tool, config, checkpoint, options)
+RUNS: dict[str, tuple] = {
+    "voc": (
+        *("test.py", "voc.py", "voc.pth", *BLIND, "--submission", "voc.tgz", "--out", "voc-out"),
+        *("--show-dir", "voc-pictures"),
+    ),
+    "two processes": (*TWO, "two.tgz"),
+    "two processes fail": (*TWO, "voc.py/two.tgz"),
+    "ade20k": (
+        *("test.py", "ade20k.py", "ade20k.pth", *BLIND),
+        *("--submission", "new/ade.zip", "--out", "ade-out"),
+    ),
+    "rehearsal": (
+        *("test.py", "voc.py", "bests", "--split", "known", "--comp", 5, "--tta"),
+        *("--submission", "known.tar.gz", "--out", "known-out"),
+    ),
+    "only predictions": ("test.py", "voc.py", "lasts", *BLIND, "--out", "only-out"),
+    "no leaderboard": ("test.py", "tiny.py", "voc.pth", "--submission", "shapes.tgz"),
+    "the host's": (str(Path(mmseg.__file__).parent / ".mim/tools/test.py"), "host.py", "voc.pth"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(project) -> dict:
+    """All of them, two at a time; ports for those that need one."""
+    (project / "host.py").write_text(
+        '_base_ = "voc.py"\ntest_evaluator = [dict(type="ConfusionMatrixMetric"), '
+        'dict(type="SubmissionMetric", file="host.tgz")]\n'
+    )
+
+    def attempt(number_and_name: tuple[int, str]):
+        number, name = number_and_name
+        tool_name, *options = RUNS[name]
+        port = str(29631 + number)
+        return name, tool(tool_name, *options, folder=project, MASTER_PORT=port)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(pool.map(attempt, enumerate(RUNS)))
+
+
+def voc_predictions(file: Path, comp: int) -> dict[str, Image.Image]:
+    """What VOC's server finds in the archive, by image."""
+    found = {}
+    with tarfile.open(file, "r:gz") as archive:
+        for info in archive:
+            folder, _, name = info.name.rpartition("/")
+            assert info.isfile() and folder == CLS.format(comp)
+            found[name.removesuffix(".png")] = Image.open(archive.extractfile(info))
+            found[name.removesuffix(".png")].load()
+    assert sorted(found) == sorted(SIZES)
+    for name, image in found.items():
+        assert (image.format, image.mode, image.size) == ("PNG", "P", SIZES[name])
+        assert image.getpalette() == [level for colour in voc_palette() for level in colour]
+        assert np.asarray(image).max() <= 20
+    return found
+
+
+def same_as_out(found: dict[str, Image.Image], folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{n}.png" for n in found)
+    for name, image in found.items():
+        assert np.array_equal(np.asarray(Image.open(folder / f"{name}.png")), np.asarray(image))
+    assert len({value for image in found.values() for value in np.unique(image)}) > 1
+
+
+def test_voc(project, runs):
+    run = runs["voc"]
+    assert run.returncode == 0, run.stderr
+    same_as_out(voc_predictions(project / "voc.tgz", comp=6), project / "voc-out")
+    assert "voc.tgz: 5 predictions, comp6 of VOC2012, read back and valid" in run.stdout
+    last = run.stdout.splitlines()[-1]
+    assert last.endswith("Done: predictions are in voc-out; submission is voc.tgz")
+    assert "rehearsal" not in run.stdout
+    assert len(list((project / "voc-pictures").iterdir())) == 5
+    assert not list(project.glob(".*.spool")) and not list(project.glob("*.part"))
+
+
+def test_two_processes_write_the_same_bytes(project, runs):
+    assert runs["two processes"].returncode == 0, runs["two processes"].stderr
+    assert (project / "two.tgz").read_bytes() == (project / "voc.tgz").read_bytes()
+
+
+def test_two_processes_fail_together(runs):
+    run = runs["two processes fail"]
+    assert run.returncode != 0
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert errors and all("two.tgz was not written" in line for line in errors)
+
+
+def test_ade20k(project, runs):
+    run = runs["ade20k"]
+    assert run.returncode == 0, run.stderr
+    with zipfile.ZipFile(project / "new/ade.zip") as archive:
+        assert archive.testzip() is None
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    found = {Path(n).stem: Image.open(io.BytesIO(content)) for n, content in contents.items()}
+    assert sorted(contents) == sorted(f"{name}.png" for name in SIZES)
+    for name, image in found.items():
+        assert (image.format, image.mode, image.size) == ("PNG", "L", SIZES[name])
+        assert np.asarray(image).min() >= 1 and np.asarray(image).max() <= 150
+    same_as_out(found, project / "ade-out")
+    assert run.stdout.splitlines()[-1].endswith("submission is new/ade.zip")
+
+
+def test_a_rehearsal_on_images_with_labels_is_scored(project, runs):
+    """Mirrored and in several scales, from an older checkpoint as the newest is torn."""
+    run = runs["rehearsal"]
+    assert run.returncode == 0, run.stderr
+    same_as_out(voc_predictions(project / "known.tar.gz", comp=5), project / "known-out")
+    assert "comp5 of VOC2012, read back and valid" in run.stdout
+    assert "known.tar.gz is a rehearsal only" in run.stdout
+    assert "Done: aAcc" in run.stdout.splitlines()[-1]
+    assert "Load checkpoint from bests/best_mIoU_iter_1.pth" in run.stdout
+    warned = [line for line in run.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 1 and "bests/best_mIoU_iter_9.pth" in warned[0]
+
+
+def test_predictions_alone(project, runs):
+    run = runs["only predictions"]
+    assert run.returncode == 0, run.stderr
+    assert len(list((project / "only-out").iterdir())) == 5
+    assert run.stdout.splitlines()[-1].endswith("Done: predictions are in only-out")
+    assert f"Load checkpoint from {project}/lasts/iter_2.pth" in run.stdout
+
+
+def test_a_data_set_without_a_leaderboard(runs):
+    run = runs["no leaderboard"]
+    assert run.returncode == 1
+    assert "Load checkpoint" not in run.stdout and "Iter(test)" not in run.stdout
+    assert "Traceback" not in run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "only those of PascalVOCDataset and ADE20KDataset" in last
+
+
+def test_the_hosts_own_tool(project, runs):
+    """mmseg's test.py, with the metric in the config."""
+    run = runs["the host's"]
+    assert run.returncode == 0, run.stderr
+    assert voc_predictions(project / "host.tgz", comp=6)
+    assert "host.tgz: 5 predictions" in run.stdout and "fwIoU: " in run.stdout
+
+
+MISTAKES = {
+    "nothing to do": (
+        ["voc.py", "voc.pth", *BLIND, "--show-dir", "pictures"],
+        r"voc.py: its test images have no labels .*--submission FILE or --out DIR",
+    ),
+    "unknown split": (
+        ["voc.py", "voc.pth", "--split", "tets"],
+        r"--split tets: voc.py has only .*blind, known",
+    ),
+    "no splits": (["unsplit.py", "voc.pth", "--split", "test"], r"unsplit.py has no table splits"),
+    "wrapped": (
+        ["wrapped.py", "voc.pth", "--split", "known"],
+        r"test_dataloader.dataset of wrapped.py wraps others",
+    ),
+    "no checkpoint": (["voc.py", "data"], r"data: no checkpoint there"),
+    "only torn ones": (["voc.py", "torn"], r"torn: no checkpoint there"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_that_are_found_before_anything_is_built(name, project, monkeypatch):
+    options, message = MISTAKES[name]
+    (project / "unsplit.py").write_text('_base_ = "voc.py"\nsplits = None\n')
+    (project / "wrapped.py").write_text(
+        '_base_ = "voc.py"\ntest_dataloader = dict(dataset=dict('
+        '_delete_=True, type="ConcatDataset", datasets=[]))\n'
+    )
+    (project / "torn").mkdir(exist_ok=True)
+    (project / "torn" / "best_mIoU_iter_1.pth").write_bytes(b"torn")
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.setenv("LOCAL_RANK", "0")  # or the tool sets it for all tests to come
+    monkeypatch.setattr(sys, "argv", ["test.py", *options])
+    with pytest.raises(UserError, match=message):
+        runpy.run_path(str(TOOLS / "test.py"))["main"]()
+
+
+def test_a_competition_without_a_submission(tmp_path):
+    run = tool("test.py", "c.py", "c.pth", "--comp", 5, folder=tmp_path, PYTHONPATH="/nonexistent")
+    assert run.returncode == 2
+    assert "--submission" in run.stderr.splitlines()[-1]
