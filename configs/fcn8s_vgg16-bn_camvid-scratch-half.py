@@ -6,8 +6,8 @@ python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch-half.py
 _base_ = "fcn8s_vgg16-bn_camvid-scratch.py"
 model = dict(data_preprocessor=dict(size=(180, 240)))
 train_pipeline = [
-    {{_base_.load_image}},
-    {{_base_.load_label}},
+    _base_.load_image,
+    _base_.load_label,
     dict(type="RandomResize", scale=(240, 180), ratio_range=(0.75, 1.75), keep_ratio=True),
     dict(type="RandomCrop", crop_size=(180, 240), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
@@ -15,23 +15,23 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    {{_base_.load_image}},
+    _base_.load_image,
     dict(type="Resize", scale=(240, 180), keep_ratio=True),
     # After Resize: the prediction is scored at the label's own size.
-    {{_base_.load_label}},
+    _base_.load_label,
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
-    {{_base_.load_image}},
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="Resize", scale_factor=factor, keep_ratio=True) for factor in (0.5, 0.75)],
             [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+                dict(type="Resize", scale=scale, keep_ratio=True)
+                for scale in ((240, 180), (360, 270))
             ],
-            [{{_base_.load_label}}],
+            _base_.as_is_and_mirrored,
+            [_base_.load_label],
             [dict(type="PackSegInputs")],
         ],
     ),

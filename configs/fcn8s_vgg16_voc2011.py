@@ -12,18 +12,8 @@ _base_ = [
     "_base_/schedules/sgd_40k.py",
     "_base_/runtime.py",
 ]
-crop_size = (512, 512)
-model = dict(data_preprocessor=dict(size=crop_size))
-train_pipeline = [
-    {{_base_.load_image}},
-    {{_base_.load_label}},
-    # VOC images are 500 pixels long: half to twice the size they are scored at.
-    dict(type="RandomResize", scale=(500, 500), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
+model = dict(data_preprocessor=dict(size=(512, 512)))
+train_pipeline = [_base_.load_image, _base_.load_label, *_base_.voc_augmentation]
 train_dataloader = dict(
     batch_size=16,
     sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),

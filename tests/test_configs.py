@@ -17,6 +17,7 @@ PROMISED = {
     "fcn8s_vgg16_voc",
     "fcn16s_vgg16_voc",
     "fcn32s_vgg16_voc",
+    "fcn8s_vgg16_voc-train",
     "fcn8s_vgg16_ade20k",
     "fcn8s_vgg16_camvid",
     "fcn8s_vgg16-bn_camvid-scratch",
@@ -34,6 +35,8 @@ PROMISED = {
     "fcn32s_vgg16_pascal-context-heavy",
     "fcn16s_vgg16_pascal-context-heavy",
     "fcn8s_vgg16_pascal-context-heavy",
+    "fcn8s_vgg16_pascal-context",
+    "fcn8s_vgg16_pascal-context59",
     "fcn8s_r50_voc",
     "psp_vgg16_voc",
 }

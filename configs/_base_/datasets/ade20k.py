@@ -1,15 +1,14 @@
-"""ADE20K (MIT scene parsing): 20,210 training images, 2,000 to score, 150 classes.
+"""ADE20K (MIT scene parsing): 20,210 training images, 2,000 to score, 3,352 without labels.
 
-In the files 0 is "other", neither trained nor scored; the classes are 1-150.
+150 classes: in the files 0 is "other", neither trained nor scored; the classes are 1-150.
 """
 
+_base_ = "../pipelines.py"
 data_root = "data/ade/ADEChallengeData2016"
 crop_size = (512, 512)
-# The scope makes it the checked loader; the host's inferencer looks for this name.
-load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 load_label = dict(type="LoadCheckedLabel", num_classes=150)
 train_pipeline = [
-    load_image,
+    _base_.load_image,
     load_label,
     dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
@@ -18,25 +17,23 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),
     # After Resize: the prediction is scored at the label's own size.
     load_label,
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
+            # Multiples of the size that test_pipeline scores at.
             [
-                dict(type="Resize", scale_factor=factor, keep_ratio=True)
+                dict(type="Resize", scale=(int(2048 * factor), int(512 * factor)), keep_ratio=True)
                 for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
-            [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-            ],
+            _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
         ],
@@ -53,6 +50,12 @@ val = dict(
     train,
     data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
     pipeline=test_pipeline,
+)
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(
+    train=dict(data_prefix=train["data_prefix"]),
+    val=dict(data_prefix=val["data_prefix"]),
+    test=dict(data_prefix=dict(img_path="images/testing")),
 )
 
 train_dataloader = dict(

@@ -1,12 +1,14 @@
-"""CamVid in SegNet's split and size: 367 training frames, 101 to score, 480 x 360, 11 classes."""
+"""CamVid in SegNet's split and size: 480 x 360, 11 classes.
 
+367 training frames, 101 to score while training (val), 233 that published figures are on (test).
+"""
+
+_base_ = "../pipelines.py"
 data_root = "data/camvid"
 crop_size = (360, 480)
-# The scope makes it the checked loader; the host's inferencer looks for this name.
-load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 load_label = dict(type="LoadCheckedLabel", num_classes=11)
 train_pipeline = [
-    load_image,
+    _base_.load_image,
     load_label,
     dict(type="RandomResize", scale=(480, 360), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
@@ -14,20 +16,14 @@ train_pipeline = [
     dict(type="PhotoMetricDistortion"),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
-            [
-                dict(type="Resize", scale_factor=factor, keep_ratio=True)
-                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-            ],
+            _base_.multi_scale,
+            _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
         ],
@@ -41,6 +37,12 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, data_prefix=dict(img_path="val", seg_map_path="valannot"), pipeline=test_pipeline)
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(
+    train=dict(data_prefix=train["data_prefix"]),
+    val=dict(data_prefix=val["data_prefix"]),
+    test=dict(data_prefix=dict(img_path="test", seg_map_path="testannot")),
+)
 
 train_dataloader = dict(
     batch_size=8,

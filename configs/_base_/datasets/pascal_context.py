@@ -4,6 +4,7 @@ As published: one image at a time, at its own size, unaltered, drawn with replac
 is trained and scored like any class. Labels and lists are those the host's converter writes.
 """
 
+_base_ = "../pipelines.py"
 # The published networks score the classes in this order (Caffe data/pascal-context/classes-59.txt;
 # fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep the host's alphabetical
 # order: the data set maps their values. Colours are the host's, which it does not reorder itself.
@@ -70,24 +71,16 @@ colours = dict(
     wood=[31, 0, 255],
 )
 metainfo = dict(classes=tuple(colours), palette=list(colours.values()))
-# The scope makes it the checked loader; the host's inferencer looks for this name.
-load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 load_label = dict(type="LoadCheckedLabel", num_classes=60)
-train_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
-test_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
+train_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
-            [
-                dict(type="Resize", scale_factor=factor, keep_ratio=True)
-                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-            ],
+            _base_.multi_scale,
+            _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
         ],
@@ -103,6 +96,8 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/SegmentationContext/val.txt", pipeline=test_pipeline)
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(
     batch_size=1,

@@ -3,30 +3,26 @@
 Written by ``tools/prepare_data.py shapes``: 4,000 training pictures, 500 to score, 64 x 64.
 """
 
+_base_ = "../pipelines.py"
 data_root = "data/shapes"
 metainfo = dict(
     classes=("background", "circle", "square", "triangle", "star"),
     palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]],
 )
-# The scope makes it the checked loader; the host's inferencer looks for this name.
-load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 load_label = dict(type="LoadCheckedLabel", num_classes=5)
 train_pipeline = [
-    load_image,
+    _base_.load_image,
     load_label,
     dict(type="RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
-            [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-            ],
+            _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
         ],
@@ -42,6 +38,8 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipeline)
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(
     batch_size=32,

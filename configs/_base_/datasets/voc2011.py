@@ -4,24 +4,17 @@ As published: one image at a time, at its own size, unaltered, drawn with replac
 folder ``dataset`` of its archive, with its labels as PNGs in ``SegmentationClass``.
 """
 
-# The scope makes it the checked loader; the host's inferencer looks for this name.
-load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
+_base_ = "../pipelines.py"
 load_label = dict(type="LoadCheckedLabel", num_classes=21)
-train_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
-test_pipeline = [load_image, load_label, dict(type="PackSegInputs")]
+train_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(
         type="TestTimeAug",
         transforms=[
-            [
-                dict(type="Resize", scale_factor=factor, keep_ratio=True)
-                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [
-                dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-                dict(type="RandomFlip", prob=1.0, direction="horizontal"),
-            ],
+            _base_.multi_scale,
+            _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
         ],
@@ -41,6 +34,13 @@ val = dict(
     data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
     ann_file="ImageSets/Segmentation/seg11valid.txt",
     pipeline=test_pipeline,
+)
+# What tools/test.py --split puts in place of seg11valid's settings. train and val are VOC's own
+# 1,112 and 1,111 images: 375 of val are among SBD's training images.
+splits = dict(
+    seg11valid=dict(ann_file="ImageSets/Segmentation/seg11valid.txt"),
+    train=dict(ann_file="ImageSets/Segmentation/train.txt"),
+    val=dict(ann_file="ImageSets/Segmentation/val.txt"),
 )
 
 train_dataloader = dict(

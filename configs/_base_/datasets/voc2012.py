@@ -1,0 +1,56 @@
+"""PASCAL VOC 2012: 1,464 training images, 1,449 to score, 1,456 without labels for its server."""
+
+_base_ = "../pipelines.py"
+data_root = "data/VOCdevkit/VOC2012"
+load_label = dict(type="LoadCheckedLabel", num_classes=21)
+train_pipeline = [_base_.load_image, load_label, *_base_.voc_augmentation]
+# Scored at the image's own size, as the VOC server does.
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
+tta_pipeline = [
+    _base_.load_image,
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            _base_.multi_scale,
+            _base_.as_is_and_mirrored,
+            [load_label],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
+
+train = dict(
+    type="PascalVOCDataset",
+    data_root=data_root,
+    data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
+    ann_file="ImageSets/Segmentation/train.txt",
+    pipeline=train_pipeline,
+)
+val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipeline)
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(
+    train=dict(ann_file="ImageSets/Segmentation/train.txt"),
+    val=dict(ann_file="ImageSets/Segmentation/val.txt"),
+    test=dict(
+        ann_file="ImageSets/Segmentation/test.txt",
+        data_prefix=dict(img_path="JPEGImages"),
+    ),
+)
+
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=train,
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=val,
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="ConfusionMatrixMetric")
+test_evaluator = val_evaluator

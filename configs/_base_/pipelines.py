@@ -1,0 +1,28 @@
+"""Steps that the pipelines of several data sets have in common.
+
+A file that has this one as its base takes them as ``_base_.NAME``.
+"""
+
+# The scope makes it the checked loader; the host's inferencer looks for this name.
+load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
+
+# After loading an image of VOC and its label. These images are 500 pixels long: half to twice the
+# size they are scored at.
+voc_augmentation = [
+    dict(type="RandomResize", scale=(500, 500), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+
+# What TestTimeAug tries of each image, in any combination. 1.0 and unmirrored is the image as the
+# test pipeline has it.
+multi_scale = [
+    dict(type="Resize", scale_factor=factor, keep_ratio=True)
+    for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+]
+as_is_and_mirrored = [
+    dict(type="RandomFlip", prob=0.0, direction="horizontal"),
+    dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+]

@@ -1,0 +1,33 @@
+"""FCN-8s on PASCAL-Context's 59 classes: background is void, neither trained nor scored.
+
+    python tools/train.py configs/fcn8s_vgg16_pascal-context59.py
+
+As fcn8s_vgg16_pascal-context.py in all else; not yet run here. Classes stand in the published
+order, without background.
+"""
+
+_base_ = "fcn8s_vgg16_pascal-context.py"
+model = dict(decode_head=dict(num_classes=59))
+load_label = dict(type="LoadCheckedLabel", num_classes=59)
+train_pipeline = [_base_.load_image, load_label, *_base_.voc_augmentation]
+test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
+tta_pipeline = [
+    _base_.load_image,
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            _base_.multi_scale,
+            _base_.as_is_and_mirrored,
+            [load_label],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
+# Reads the same files: 0, the background, becomes void, and the values above count from 0.
+without_background = dict(
+    type="PascalContextDataset59",
+    metainfo=dict(classes=_base_.metainfo.classes[1:], palette=_base_.metainfo.palette[1:]),
+)
+train_dataloader = dict(dataset=dict(without_background, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(without_background, pipeline=test_pipeline))
+test_dataloader = val_dataloader
