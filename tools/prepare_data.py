@@ -1,9 +1,13 @@
 """Put a data set under data/, where the configs look for it.
 
 python tools/prepare_data.py shapes
+python tools/prepare_data.py voc2012
+python tools/prepare_data.py sbd --archive ~/benchmark.tgz
+python tools/prepare_data.py voc2012 --check
 """
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +37,90 @@ def shapes(args: argparse.Namespace) -> str:
     )
 
 
+def published_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of all data sets")
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="archives that you have already; otherwise they are downloaded to ROOT/downloads",
+    )
+    parser.add_argument(
+        "--test", action="store_true", help="the test images as well, for a leaderboard"
+    )
+    parser.add_argument(
+        "--subset",
+        action="store_true",
+        help="a part of the data set is meant: do not ask for the published numbers and hashes",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="prepare nothing: look at every image and label that is there, and list all faults",
+    )
+
+
+def published(args: argparse.Namespace) -> str:
+    from fcn_plugin.data.prepare import Preparation, fetch, prepare
+
+    if args.check:
+        return check(args)
+    archives = args.archive or fetch(args.root, args.command, args.test, args.subset)
+    with progress_bar() as progress:
+        job = Preparation(args.root, args.command, args.subset, progress, note)
+        return "\n".join(prepare(job, archives))
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def check(args: argparse.Namespace) -> str:
+    from fcn_plugin.data.published import DATA_SETS
+    from fcn_plugin.data.tree_check import check
+    from fcn_plugin.errors import UserError
+
+    with progress_bar() as progress:
+        opened = partial(progress, "Looking at images and labels")
+        counts, faults = check(args.root, args.command, args.subset, opened)
+    for fault in faults:
+        note(fault)
+    folder = args.root / DATA_SETS[args.command].folder
+    if faults:
+        raise UserError(f"{folder}: faults, listed above: {len(faults):,}; mend or unpack again")
+    found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    return f"{folder}: {found} images, no faults"
+
+
 # name -> what it prepares, its options, the function that does it and returns the last line
 COMMANDS = {
     "shapes": ("drawn shapes in VOC's layout, no download", shapes_options, shapes),
+    "voc2012": (
+        "PASCAL VOC 2012: 1,464 train and 1,449 val images (2 GB); with sbd also trainaug, 10,582",
+        published_options,
+        published,
+    ),
+    "voc2011": (
+        "PASCAL VOC 2011: 1,112 train and 1,111 val images (1.7 GB); with sbd also seg11valid, 736",
+        published_options,
+        published,
+    ),
+    "sbd": (
+        "SBD, more labels for VOC: 8,498 train and 2,857 val images (1.4 GB)",
+        published_options,
+        published,
+    ),
+    "ade20k": (
+        "ADE20K scene parsing: 20,210 train and 2,000 val images (0.9 GB)",
+        published_options,
+        published,
+    ),
+    "camvid": (
+        "CamVid in SegNet's split: 367 train, 101 val, 233 test frames (0.2 GB)",
+        published_options,
+        published,
+    ),
 }
 
 

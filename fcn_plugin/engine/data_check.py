@@ -13,15 +13,19 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS, HOOKS
 
 from fcn_plugin.config import type_name
+from fcn_plugin.data.published import command_for
 from fcn_plugin.errors import UserError
 
-REMEDY = (
-    "put it there (README, 'Data'; tools/prepare_data.py writes shapes), or set data_root in the "
-    "config (on the command line LOADER.dataset.data_root=...) to where it is"
-)
+
+def _remedy(root: Path, missing: object = "") -> str:
+    """How to come by ``missing``, a path in the data set at ``root``, or by all of it."""
+    command = command_for(root, str(missing))
+    get_it = f"run {command}" if command else "put it there (README, 'Data')"
+    return f"{get_it}, or set data_root in the config to where it is"
 
 
 def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
@@ -64,27 +68,41 @@ def _check_classes(dataset: dict) -> None:
 def _check_paths(dataset: dict, loader: str) -> None:
     root = Path(dataset.get("data_root") or "")
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder ({loader}.dataset.data_root); {REMEDY}")
+        raise UserError(f"{root}: no such folder ({loader}.dataset.data_root); {_remedy(root)}")
     ann_file = dataset.get("ann_file")
-    if ann_file and not (root / ann_file).is_file():
-        raise UserError(f"{root / ann_file}: no such list ({loader}.dataset.ann_file); {REMEDY}")
-    if ann_file and not (root / ann_file).read_text().strip():
-        raise UserError(f"{root / ann_file}: the list is empty; {REMEDY}")
+    if ann_file:
+        found, at = root / ann_file, f"({loader}.dataset.ann_file); {_remedy(root, ann_file)}"
+        if not found.is_file():
+            raise UserError(f"{found}: no such list {at}")
+        if not found.read_text().strip():
+            raise UserError(f"{found}: the list is empty {at}")
     for key, folder in (dataset.get("data_prefix") or {}).items():
         if folder and not (root / folder).is_dir():
             raise UserError(
-                f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); {REMEDY}"
+                f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); "
+                f"{_remedy(root, folder)}"
             )
 
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Before a run: every image has its label, and the model scores the data set's classes."""
+    """Before a run: every image has its label, and the model scores the data set's classes.
+
+    Images that are both trained on and validated with are warned of.
+    """
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, runner.train_dataloader.dataset)
         if runner.val_loop is not None:
             self._check(runner, runner.val_dataloader.dataset)
+            both = _images(runner.train_dataloader.dataset) & _images(runner.val_dataloader.dataset)
+            if both:
+                runner.logger.warning(
+                    "%d images are both trained on and validated with, such as %s: the scores will "
+                    "be too good",
+                    len(both),
+                    min(both),
+                )
 
     def before_test(self, runner: Runner) -> None:
         self._check(runner, runner.test_dataloader.dataset)
@@ -107,6 +125,15 @@ def _parts(dataset: object) -> Iterator[BaseDataset]:
             yield from _parts(inner)
 
 
+def _images(dataset: object) -> set[str]:
+    """What tells the images of a data set from others: PASCAL's names, or else their paths."""
+    return {
+        Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
+        for part in _parts(dataset)
+        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
+    }
+
+
 def _check_num_classes(head: object, dataset: BaseDataset) -> None:
     scored, classes = getattr(head, "num_classes", None), dataset.metainfo.get("classes")
     if scored is not None and classes is not None and scored != len(classes):
@@ -123,7 +150,7 @@ def _check_files(dataset: BaseDataset) -> None:
         info = dataset.get_data_info(index)
         image, label = info["img_path"], info.get("seg_map_path")
         if not Path(image).is_file():
-            raise UserError(f"{image}: no such image; {REMEDY}")
+            raise UserError(f"{image}: no such image; {_remedy(Path(dataset.data_root or ''))}")
         if label and not Path(label).is_file():
             raise UserError(
                 f"{label}: no such label, though {image} is there; add the label or take the "

@@ -1,5 +1,6 @@
 """Mistakes in data sets, wrapped or not. tests/tools/test_mistakes.py has those a user sees."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,3 +103,35 @@ def test_classes_may_stand_in_a_file_and_types_be_classes(root):
 def test_data_that_is_elsewhere_is_not_looked_for(root):
     cfg = plain("nowhere", "val", backend_args=dict(backend="petrel"))
     check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
+
+
+def run_before_train(train: dict, val: dict) -> list[str]:
+    """The warnings."""
+    model = nn.Module()
+    model.decode_head = SimpleNamespace(num_classes=len(CLASSES))
+    said: list[str] = []
+    runner = SimpleNamespace(
+        model=model,
+        val_loop=object(),
+        train_dataloader=SimpleNamespace(dataset=DATASETS.build(train)),
+        val_dataloader=SimpleNamespace(dataset=DATASETS.build(val)),
+        logger=SimpleNamespace(warning=lambda text, *values: said.append(text % values)),
+    )
+    DataCheckHook().before_train(runner)
+    return said
+
+
+def test_images_that_are_trained_on_and_scored_are_warned_of(root):
+    assert run_before_train(plain(root, "train"), plain(root, "val")) == []
+    (said,) = run_before_train(wrapped(root), plain(root, "val"))
+    assert said.startswith("2 images are both trained on and validated with") and "val_0" in said
+
+
+def test_pascals_images_are_told_by_name(root, tmp_path):
+    """SBD and the years of VOC share images, each with a copy of its own."""
+    shutil.copytree(root, tmp_path / "other")
+    five = dict(classes=PascalVOCDataset.METAINFO["classes"][:5])
+    voc = dict(type="PascalVOCDataset", metainfo=five)
+    train, val = (plain(folder, "val") | voc for folder in (root, tmp_path / "other"))
+    (said,) = run_before_train(train, val)
+    assert said.startswith("2 images") and "val_00000" in said

@@ -1,0 +1,365 @@
+"""From the archives of a data set to the tree that the configs expect.
+
+Every step ends by renaming what it made: a tree, or a file of one, is whole or not there. So an
+interrupted preparation is started again with the same command, and what is finished is left alone.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fcn_plugin.data.archives import unpack
+from fcn_plugin.data.published import DATA_SETS, DataSet, Part, Split
+from fcn_plugin.data.sbd import convert_labels
+from fcn_plugin.data.splits import list_text, read_ids, seg11valid, trainaug
+from fcn_plugin.data.tree_check import is_there, leaks, names, survey
+from fcn_plugin.download import download, file_digests
+from fcn_plugin.errors import UserError
+from fcn_plugin.files import replacing
+
+Progress = Callable[[str, int, int], None]
+
+DOWNLOADS = "downloads"
+# Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
+MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
+
+
+class Preparation(NamedTuple):
+    """What is asked for."""
+
+    root: Path  # of all data sets
+    name: str
+    subset: bool  # a part of the set is enough: no published numbers and hashes
+    progress: Progress
+    note: Callable[[str], None]  # told what the user should know and cannot see
+
+    @property
+    def data_set(self) -> DataSet:
+        return DATA_SETS[self.name]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.data_set.folder
+
+
+# --- which archives ------------------------------------------------------------------------------
+
+
+def fetch(root: Path, name: str, test: bool = False, subset: bool = False) -> list[Path]:
+    """Download the archives of what is missing below ``root``, and say where they are.
+
+    Args:
+        test: The test images as well.
+    """
+    data_set = DATA_SETS[name]
+    folder, archives = root / data_set.folder, []
+    for part in data_set.parts:
+        if (part.optional and not test) or _has(folder, data_set, part, subset):
+            continue
+        if part.url is None:
+            raise UserError(f"{part.file}: cannot be downloaded without an account; {part.by_hand}")
+        archives.append(download(part.url, root / DOWNLOADS / part.file, part.digest))
+    return archives
+
+
+def _has(folder: Path, data_set: DataSet, part: Part, subset: bool) -> bool:
+    """Whether all that an archive brings is in place, or all that is made of it."""
+    if not folder.is_dir():
+        return False
+    made = [split for split in data_set.derived if not split.optional]
+    if made and _complete(folder, made, subset):
+        return True
+    needed = [s for s in part.splits if part.optional or not s.optional or is_there(folder, s)]
+    return _complete(folder, needed, subset)
+
+
+def _complete(folder: Path, splits: Iterable[Split], subset: bool) -> bool:
+    return not any(survey(folder, split, subset).faults for split in splits)
+
+
+def _identify(archive: Path, job: Preparation) -> Part | None:
+    """Which part an archive is, by its name or hash; None if only its content can tell."""
+    parts = job.data_set.parts
+    by_name = {part.file: part for part in parts}.get(
+        archive.name, parts[0] if len(parts) == 1 else None
+    )
+    if by_name and _has(job.folder, job.data_set, by_name, job.subset):
+        return by_name
+    known = [part for part in parts if part.digest]
+    if job.subset or not known:
+        return by_name
+    size = archive.stat().st_size
+    algorithms = {part.digest.algorithm for part in known if part.digest}
+    found = file_digests(
+        archive, algorithms, lambda read: job.progress(f"Checking {archive.name}", read, size)
+    )
+    for part in known:
+        if part.digest and found[part.digest.algorithm] == part.digest.digits:
+            return part
+    if by_name is None or by_name.digest:
+        hashes = ", ".join(f"{name} {digits}" for name, digits in found.items())
+        job.note(f"{archive}: not as published ({hashes}); going by its content")
+    return by_name
+
+
+# --- from an archive to a tree -------------------------------------------------------------------
+
+
+def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
+    """Unpack, verify and put in place; then make what follows from all that is there.
+
+    Args:
+        archives: Those that ``fetch`` got, or the user's own.
+
+    Returns:
+        Lines that say what there is now.
+
+    Raises:
+        UserError: an archive is damaged, hostile, incomplete or of another data set, or something
+            is missing; what was in place stays as it was.
+    """
+    for archive in archives:
+        if not archive.is_file():
+            raise UserError(f"{archive}: no such archive")
+    with _only_one_at_work(job.root):
+        for archive in archives:
+            part = _identify(archive, job)
+            if part is None or not _has(job.folder, job.data_set, part, job.subset):
+                _unpack(archive, job)
+        _refuse_incomplete(job)
+        for derivation in DERIVATIONS:
+            if job.name in derivation.needs:
+                _derive(derivation, job)
+        if faults := leaks(job.root, job.name):
+            raise UserError(f"{faults[0]}; the lists are not the published ones, unpack again")
+    return _summary(job)
+
+
+def _unpack(archive: Path, job: Preparation) -> None:
+    size = archive.stat().st_size
+    with _stage(job.folder) as stage:
+        if shutil.disk_usage(stage).free < size:
+            raise UserError(f"{stage.parent}: not enough room to unpack {archive.name}; make some")
+        unpack(
+            archive,
+            stage,
+            job.data_set.place,
+            max(MIN_LIMIT, MAX_GROWTH * size),
+            lambda done, total: job.progress(f"Unpacking {archive.name}", done, total),
+        )
+        _verify(archive, stage, job)
+        install(stage, job.folder)
+
+
+def _verify(archive: Path, stage: Path, job: Preparation) -> None:
+    """Refuse an archive that does not hold what it should, before anything is put in place."""
+    parts = [part for part in job.data_set.parts if any(is_there(stage, s) for s in part.splits)]
+    if not parts:
+        roots = " or ".join(f"{part.root}/" for part in job.data_set.parts)
+        raise UserError(
+            f"{archive}: nothing of {job.data_set.title} in it (a folder {roots} with its lists or "
+            "images); give the archive of this data set"
+        )
+    faults = [
+        fault
+        for part in parts
+        for split in part.splits
+        if not split.optional or is_there(stage, split)
+        for fault in survey(stage, split, job.subset).faults
+    ]
+    trees = {} if job.subset else {k: v for part in parts for k, v in part.git_trees.items()}
+    faults += [
+        f"{folder}: the files are not the published ones"
+        for folder, published in trees.items()
+        if (stage / folder).is_dir() and git_tree(stage / folder) != published
+    ]
+    if faults:
+        first = faults[0].replace(f"{stage}{os.sep}", "")
+        raise UserError(
+            f"{archive}: faults in it: {len(faults):,}, such as {first}; fetch it again, or give "
+            "--subset if it is meant to be only a part"
+        )
+
+
+def git_tree(folder: Path) -> str:
+    """The id that git gives to a folder of plain files: one hash of all names and contents."""
+    entries = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        content = path.read_bytes()
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        entries.append(b"100644 %s\0" % path.name.encode() + blob.digest())
+    tree = b"".join(entries)
+    return hashlib.sha1(b"tree %d\0" % len(tree) + tree, usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _stage(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` that is gone afterwards; a killed run's is removed first."""
+    target = target.resolve()
+    stage = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def install(stage: Path, target: Path) -> None:
+    """Move what is in ``stage`` to ``target``: one rename, or file by file into what is there.
+
+    The lists go last, so that what they name is there. A file of the same name and size stays.
+    """
+    if not target.exists():
+        target = target.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stage.rename(target)
+        return
+    for source in sorted(stage.iterdir(), key=lambda path: (path.name == "ImageSets", path.name)):
+        place = target / source.name
+        if source.is_dir():
+            install(source, place)
+        elif not place.is_file() or place.stat().st_size != source.stat().st_size:
+            os.replace(source, place)
+
+
+def _refuse_incomplete(job: Preparation) -> None:
+    for part in job.data_set.parts:
+        if not part.optional and not _has(job.folder, job.data_set, part, job.subset):
+            raise UserError(
+                f"{job.folder}: {part.name} is still missing or incomplete; run "
+                f"tools/prepare_data.py {job.name} [--archive {part.file}]"
+            )
+
+
+@contextmanager
+def _only_one_at_work(root: Path) -> Iterator[None]:
+    """Keep a second preparation out of ``root``, until this process ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root}: another preparation is at work there; wait for it") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+# --- what is made of the trees -------------------------------------------------------------------
+
+
+class Derivation(NamedTuple):
+    """Files of one data set that are made of several."""
+
+    title: str
+    data_set: str  # whose they are
+    needs: tuple[str, ...]
+    splits: tuple[str, ...]
+    make: Callable[[Preparation, Path], None]  # in the data set's folder
+
+
+def _make_sbd_labels(job: Preparation, folder: Path) -> None:
+    target = folder / "SegmentationClass"
+    with _stage(target) as stage:
+        convert_labels(
+            folder / "cls", stage, lambda done, total: job.progress("Converting SBD", done, total)
+        )
+        install(stage, target)
+
+
+def _make_seg11valid(job: Preparation, folder: Path) -> None:
+    lists = folder / "ImageSets/Segmentation"
+    ids = seg11valid(
+        read_ids(lists / "val.txt"), read_ids(job.root / DATA_SETS["sbd"].folder / "train.txt")
+    )
+    _write_list(lists / "seg11valid.txt", ids)
+
+
+def _make_trainaug(job: Preparation, folder: Path) -> None:
+    """The lists, and in one folder the labels of train, val and what SBD adds."""
+    lists, sbd = folder / "ImageSets/Segmentation", job.root / DATA_SETS["sbd"].folder
+    train, val = read_ids(lists / "train.txt"), read_ids(lists / "val.txt")
+    aug, both = trainaug(
+        train, val, [name for split in ("train", "val") for name in read_ids(sbd / f"{split}.txt")]
+    )
+    sources = [folder / "SegmentationClass" / f"{name}.png" for name in (*train, *val)]
+    sources += [sbd / "SegmentationClass" / f"{name}.png" for name in aug]
+    target = folder / "SegmentationClassAug"
+    with _stage(target) as stage:
+        for done, source in enumerate(sources, start=1):
+            shutil.copyfile(source, stage / source.name)
+            job.progress("Gathering labels for trainaug", done, len(sources))
+        install(stage, target)
+    _write_list(lists / "aug.txt", aug)
+    _write_list(lists / "trainaug.txt", both)
+
+
+def _write_list(path: Path, ids: Sequence[str]) -> None:
+    with replacing(path) as part:
+        part.write_text(list_text(ids))
+
+
+# In this order: each may need what the one before made.
+DERIVATIONS = (
+    Derivation("SBD's labels", "sbd", ("sbd",), ("train", "val"), _make_sbd_labels),
+    Derivation("seg11valid", "voc2011", ("voc2011", "sbd"), ("seg11valid",), _make_seg11valid),
+    Derivation("trainaug", "voc2012", ("voc2012", "sbd"), ("aug", "trainaug"), _make_trainaug),
+)
+
+
+def _derive(derivation: Derivation, job: Preparation) -> None:
+    """Make it unless it is there; without what it needs, say what to do for it."""
+    data_set = DATA_SETS[derivation.data_set]
+    folder = job.root / data_set.folder
+    for need in derivation.needs:
+        if not _is_ready(job, need, raw=need == derivation.data_set):
+            job.note(f"For {derivation.title} also run: tools/prepare_data.py {need}")
+            return
+    splits = [split for split in data_set.derived if split.name in derivation.splits]
+    if _complete(folder, splits, job.subset):
+        return
+    derivation.make(job, folder)
+    faults = [fault for split in splits for fault in survey(folder, split, job.subset).faults]
+    if faults:
+        raise UserError(
+            f"{derivation.title}: faults in it: {len(faults):,}, such as {faults[0]}; compare with "
+            f"tools/prepare_data.py {derivation.data_set} --check"
+        )
+
+
+def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
+    """Whether a data set is in place; ``raw``: without what is made of it."""
+    data_set = DATA_SETS[name]
+    folder = job.root / data_set.folder
+    made = [split for split in data_set.derived if not split.optional and not raw]
+    return _has(folder, data_set, data_set.parts[0], job.subset) and _complete(
+        folder, made, job.subset
+    )
+
+
+def _summary(job: Preparation) -> list[str]:
+    """One line for each data set that has been prepared or made more of."""
+    prepared = [job.name, *(d.data_set for d in DERIVATIONS if job.name in d.needs)]
+    lines = []
+    for name in dict.fromkeys(prepared):
+        folder = job.root / DATA_SETS[name].folder
+        counts = {
+            split.name: len(names(folder, split))
+            for split in DATA_SETS[name].splits()
+            if is_there(folder, split)
+        }
+        if counts:
+            found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+            lines.append(f"{folder}: {found} images")
+    return lines
