@@ -7,6 +7,7 @@ interrupted preparation is started again with the same command, and what is fini
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ Progress = Callable[[str, int, int], None]
 DOWNLOADS = "downloads"
 # Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
 MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
+# Seconds; the workers of a run that was killed hold its lock for a moment longer.
+LOCK_PATIENCE = 2.0
 
 
 class Preparation(NamedTuple):
@@ -247,10 +250,18 @@ def _only_one_at_work(root: Path) -> Iterator[None]:
         return
     folder = os.open(root, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{root}: another preparation is at work there; wait for it") from None
+        patience = LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience <= 0:
+                    raise UserError(
+                        f"{root}: another preparation is at work there; wait for it"
+                    ) from None
+                patience -= 0.1
+                time.sleep(0.1)
         yield
     finally:
         os.close(folder)

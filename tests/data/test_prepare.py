@@ -21,6 +21,7 @@ from data.archives_of_sets import (
     camvid,
     sbd,
     tar,
+    tgz,
     voc2011,
     voc2012,
     voc2012_test,
@@ -487,3 +488,26 @@ def test_killed_at_any_moment_it_ends_in_the_same_tree(archives, whole, tmp_path
             assert first not in found or promised <= set(found), (moment, first)
         assert _in_a_process(root, archives, None) == 0
         assert tree(root) == expected, moment
+
+
+def _convert_and_be_killed(root: Path, archive: Path) -> None:
+    def kill(step: str, done: int, total: int) -> None:
+        if step == "Converting SBD":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    prepare(Preparation(root, "sbd", True, kill, lambda _: None), [archive])
+
+
+def test_killed_while_workers_convert(tmp_path):
+    """They end as well, and with them the lock that they inherited."""
+    archive = tgz(tmp_path / "benchmark.tgz", sbd(more=60))
+    make(tmp_path / "whole", "sbd", [archive])
+    process = get_context("fork").Process(
+        target=_convert_and_be_killed, args=(tmp_path / "killed", archive)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed/sbd/SegmentationClass").exists()
+    make(tmp_path / "killed", "sbd", [archive])
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
