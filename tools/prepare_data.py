@@ -16,12 +16,22 @@ from common import progress_bar, run
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # a command runs.
 
+DEFAULT = "; default %(default)s"
+
 
 def shapes_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", type=Path, default=Path("data/shapes"), help="folder to make")
-    parser.add_argument("--train", type=int, default=4000, metavar="N", help="training images")
-    parser.add_argument("--val", type=int, default=500, metavar="N", help="validation images")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    parser.add_argument(
+        "--root", type=Path, default=Path("data/shapes"), help=f"folder to make{DEFAULT}"
+    )
+    parser.add_argument(
+        "--train", type=int, default=4000, metavar="N", help=f"training images{DEFAULT}"
+    )
+    parser.add_argument(
+        "--val", type=int, default=500, metavar="N", help=f"validation images{DEFAULT}"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help=f"another seed, other pictures{DEFAULT}"
+    )
 
 
 def shapes(args: argparse.Namespace) -> str:
@@ -37,18 +47,22 @@ def shapes(args: argparse.Namespace) -> str:
     )
 
 
-def published_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of all data sets")
+def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
+    """``test`` says which test images there are besides."""
     parser.add_argument(
+        "--root", type=Path, default=Path("data"), help=f"folder of all data sets{DEFAULT}"
+    )
+    source = parser.add_mutually_exclusive_group() if test else parser
+    source.add_argument(
         "--archive",
         type=Path,
         nargs="+",
         metavar="FILE",
         help="archives that you have already; otherwise they are downloaded to ROOT/downloads",
     )
-    parser.add_argument(
-        "--test", action="store_true", help="the test images as well, for a leaderboard"
-    )
+    parser.set_defaults(test=False)
+    if test:
+        source.add_argument("--test", action="store_true", help=test)
     parser.add_argument(
         "--subset",
         action="store_true",
@@ -98,7 +112,7 @@ COMMANDS = {
     "shapes": ("drawn shapes in VOC's layout, no download", shapes_options, shapes),
     "voc2012": (
         "PASCAL VOC 2012: 1,464 train and 1,449 val images (2 GB); with sbd also trainaug, 10,582",
-        published_options,
+        partial(published_options, test="say how to come by the 1,456 test images"),
         published,
     ),
     "voc2011": (
@@ -113,7 +127,7 @@ COMMANDS = {
     ),
     "ade20k": (
         "ADE20K scene parsing: 20,210 train and 2,000 val images (0.9 GB)",
-        published_options,
+        partial(published_options, test="download the 3,352 test images as well (0.2 GB)"),
         published,
     ),
     "camvid": (
@@ -127,7 +141,6 @@ COMMANDS = {
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
     for name, (summary, add_options, _) in COMMANDS.items():
@@ -135,7 +148,6 @@ def parse_args() -> argparse.Namespace:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=parser.formatter_class,
         )
         add_options(command)
     return parser.parse_args()
