@@ -15,9 +15,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +134,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from fcn_plugin.locking import only_one_at_work
+
     folder = args.work_dir or Path(f"work_dirs/{args.configs[-1].stem}-stages")
     stages = read_stages(args, folder)
     # As if by Ctrl-C: the stage is to end as well.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_one_at_work(folder) as lock:
+    with only_one_at_work(folder, LOCK_PATIENCE) as lock:
         train_stages(stages, folder, args, lock)
 
 
@@ -459,36 +459,6 @@ def _write_json(file: Path, content: dict) -> None:
 
     with replacing(file) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextmanager
-def only_one_at_work(folder: Path) -> Iterator[Sequence[int]]:
-    """Keep a second run out of ``folder``.
-
-    Gives the open files that the stages have to inherit: one that outlives this process, which
-    was killed, then keeps the lock.
-    """
-    from fcn_plugin.errors import UserError
-
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield ()
-        return
-    with (folder / "stages.lock").open("w") as file:
-        patience = LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if patience <= 0:
-                    raise UserError(
-                        f"{folder}: another run is still at work there; wait for it or end it"
-                    ) from None
-                patience -= 1
-                time.sleep(1)
-        yield (file.fileno(),)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ interrupted preparation is started again with the same command, and what is fini
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from fcn_plugin.data.tree_check import is_there, leaks, names, survey
 from fcn_plugin.download import download, file_digests
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
+from fcn_plugin.locking import only_one_at_work
 
 Progress = Callable[[str, int, int], None]
 
@@ -128,7 +128,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
     for archive in archives:
         if not archive.is_file():
             raise UserError(f"{archive}: no such archive")
-    with _only_one_at_work(job.root):
+    with only_one_at_work(job.root, LOCK_PATIENCE):
         for archive in archives:
             part = _identify(archive, job)
             if part is None or not _has(job.folder, job.data_set, part, job.subset):
@@ -237,34 +237,6 @@ def _refuse_incomplete(job: Preparation) -> None:
                 f"{job.folder}: {part.name} is still missing or incomplete; run "
                 f"tools/prepare_data.py {job.name} [--archive {part.file}]"
             )
-
-
-@contextmanager
-def _only_one_at_work(root: Path) -> Iterator[None]:
-    """Keep a second preparation out of ``root``, until this process ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        patience = LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if patience <= 0:
-                    raise UserError(
-                        f"{root}: another preparation is at work there; wait for it"
-                    ) from None
-                patience -= 0.1
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(folder)
 
 
 # --- what is made of the trees -------------------------------------------------------------------

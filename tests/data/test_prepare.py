@@ -40,6 +40,7 @@ from fcn_plugin.data.splits import read_ids
 from fcn_plugin.data.tree_check import check
 from fcn_plugin.download import Digest
 from fcn_plugin.errors import UserError
+from fcn_plugin.locking import LOCK
 
 SETS = ("voc2011", "voc2012", "sbd")
 VOC2012, VOC2011 = "VOCdevkit/VOC2012", "VOCdevkit/VOC2011"
@@ -58,12 +59,13 @@ def make(root: Path, name: str, files: list[Path], subset: bool = True) -> list[
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file and folder with a hash of its content."""
+    """Every file and folder with a hash of its content, but for the lock."""
     return {
         str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest()
         if path.is_file()
         else "folder"
         for path in folder.rglob("*")
+        if path.name != LOCK
     }
 
 
@@ -108,7 +110,7 @@ def test_trainaugs_labels_are_vocs_own_where_there_are_some(whole):
 
 
 def test_nothing_else_is_left(whole):
-    assert {path.name for path in whole.iterdir()} == {"VOCdevkit", "sbd"}
+    assert {path.name for path in whole.iterdir()} == {LOCK, "VOCdevkit", "sbd"}
     assert not [name for name in tree(whole) if name.rpartition("/")[2].startswith(".")]
     assert {path.name for path in (whole / "sbd").iterdir()} == {
         "SegmentationClass",
@@ -149,7 +151,8 @@ def test_a_finished_step_costs_nothing(archives, whole, tmp_path, monkeypatch):
     root = shutil.copytree(whole, tmp_path / "data")
 
     def state() -> dict[Path, tuple[int, int]]:
-        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.rglob("*")}
+        files = (root / name for name in tree(root))
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
     before = state()
     for name in ("unpack", "convert_labels", "download"):
@@ -236,7 +239,7 @@ def test_an_incomplete_archive_leaves_nothing(case, tmp_path):
     with pytest.raises(UserError, match=message) as refused:
         make(tmp_path / "data", name, [archive])
     assert str(archive) in str(refused.value) and ".partial" not in str(refused.value)
-    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+    assert set(tree(tmp_path / "data").values()) <= {"folder"}
 
 
 def test_published_numbers_are_asked_for(archives, tmp_path):
@@ -277,12 +280,13 @@ def test_no_room(archives, tmp_path, monkeypatch):
         make(tmp_path, "sbd", archives["sbd"])
 
 
-def test_a_second_preparation_waits_outside(archives, tmp_path):
+def test_a_second_preparation_waits_outside(archives, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 0)
     seen: list[str] = []
 
     def meanwhile(step: str, done: int, total: int) -> None:
         if not seen:
-            with pytest.raises(UserError, match="another preparation is at work there"):
+            with pytest.raises(UserError, match="another run is still at work there"):
                 make(tmp_path, "voc2012", archives["voc2012"])
             seen.append(step)
 

@@ -110,4 +110,4 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith(f"error: {path}: ") and "escaped" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"evil.tar"}
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"evil.tar", ".lock"}

@@ -408,26 +408,6 @@ def test_checkpoints_of_another_run_are_refused(stages, stage, tmp_path):
         record(stages, tmp_path, one)
 
 
-def test_two_runs_in_one_folder_are_refused(stages, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "LOCK_PATIENCE", 0)
-    with (
-        stages.only_one_at_work(tmp_path),
-        pytest.raises(UserError, match="another run is still at work there"),
-        stages.only_one_at_work(tmp_path),
-    ):
-        pass
-    with stages.only_one_at_work(tmp_path) as lock:
-        orphan = subprocess.Popen(["sleep", "60"], pass_fds=lock)
-    try:
-        with pytest.raises(UserError, match="another run"), stages.only_one_at_work(tmp_path):
-            pass
-    finally:
-        orphan.kill()
-        orphan.wait()
-    with stages.only_one_at_work(tmp_path):
-        pass
-
-
 # --- a stage that fails -----------------------------------------------------------------------
 
 
