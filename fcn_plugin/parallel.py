@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -42,7 +43,19 @@ def on_all_cores(
     if jobs <= 1:
         return map(function, items)
     pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
-    return _results(pool, pool.map(function, items, chunksize=chunk))
+    with _forkable_opencv():
+        return _results(pool, pool.map(function, items, chunksize=chunk))
+
+
+@contextmanager
+def _forkable_opencv() -> Iterator[None]:
+    """Without OpenCV's threads: a forked process would wait for its copies of them for ever."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _results(pool: ProcessPoolExecutor, results: Iterator[Result]) -> Iterator[Result]:
@@ -68,7 +81,6 @@ def available_cores() -> int:
 def _begin_work() -> None:
     # A terminal interrupts the workers, too; it is the parent that ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # the cores are taken by the other workers
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -95,3 +95,30 @@ def _is_alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+OPENCV = """
+import cv2, numpy as np
+from fcn_plugin.parallel import on_all_cores
+
+BIG = np.zeros((2000, 2000, 3), np.uint8)
+
+def work(_):
+    return cv2.cvtColor(BIG, cv2.COLOR_RGB2BGR).shape, cv2.getNumThreads()
+
+if __name__ == "__main__":
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(BIG, (9, 9), 2)  # starts OpenCV's threads
+    assert {shape for shape, _ in on_all_cores(work, range(8), chunk=1, jobs=2)} == {BIG.shape}
+    assert cv2.getNumThreads() == 2
+"""
+
+
+def test_workers_may_use_opencv_after_their_parent_did(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(OPENCV)
+    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY))
+    done = subprocess.run(
+        [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
