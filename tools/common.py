@@ -9,12 +9,15 @@ import argparse
 import os
 import re
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+
+LINE_PAUSE = 10  # seconds
 
 # What is read from a config beside the parameters of mmengine's Runner.
 OTHER_KEYS = {
@@ -112,16 +115,34 @@ def _places(node: object, path: str, key: str) -> list[str]:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (step, done, total) that draws a bar on stderr if that is a terminal."""
+    """A function of (step, done, total) that draws a bar on stderr if that is a terminal.
+
+    Elsewhere, as in the log of a batch job, it writes a line every ten seconds.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    if not console.is_terminal:
+        yield _in_lines()
+        return
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda step, done, total: progress.update(
             task, description=step, completed=done, total=total
         )
+
+
+def _in_lines() -> Callable[[str, int, int], None]:
+    told = time.monotonic()
+
+    def progress(step: str, done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > LINE_PAUSE:
+            told = time.monotonic()
+            print(f"{step}: {100 * done // max(total, 1)} %", file=sys.stderr, flush=True)
+
+    return progress
 
 
 def run(main: Callable[[], None]) -> None:

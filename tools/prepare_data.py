@@ -80,10 +80,10 @@ def published(args: argparse.Namespace) -> str:
 
     if args.check:
         return check(args)
-    archives = args.archive or fetch(args.root, args.command, args.test, args.subset)
+    job = Preparation(args.root, args.command, args.subset, note=note)
+    archives = args.archive or fetch(job, args.test)
     with progress_bar() as progress:
-        job = Preparation(args.root, args.command, args.subset, progress, note)
-        return "\n".join(prepare(job, archives))
+        return "\n".join(prepare(job._replace(progress=progress), archives))
 
 
 def note(text: str) -> None:
@@ -102,7 +102,10 @@ def check(args: argparse.Namespace) -> str:
         note(fault)
     folder = args.root / DATA_SETS[args.command].folder
     if faults:
-        raise UserError(f"{folder}: faults, listed above: {len(faults):,}; mend or unpack again")
+        raise UserError(
+            f"{folder}: faults, listed above: {len(faults):,}; mend them or unpack again, or give "
+            "--subset if only a part of the data set is meant"
+        )
     found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     return f"{folder}: {found} images, no faults"
 

@@ -75,12 +75,6 @@ def main() -> None:
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     scores = runner.test()
-    if args.submission and is_rehearsal(cfg.test_dataloader.dataset):
-        runner.logger.warning(
-            "%s is a rehearsal only: these are not the images of the test list, and the server "
-            "would refuse them",
-            args.submission,
-        )
     results = [
         "  ".join(f"{name} {score:.2f}" for name, score in scores.items()),
         args.out and f"predictions are in {args.out}",
@@ -114,6 +108,8 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
 
     evaluators = cfg.test_evaluator
     evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    if args.out and Path(args.out).is_file():
+        raise UserError(f"{args.out}: is a file; give --out a folder")
     if not has_labels(cfg.test_dataloader.dataset):
         if not (args.submission or args.out):
             raise UserError(
@@ -129,20 +125,28 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
         for writer in writers:
             writer["output_dir"] = args.out
     if args.submission:
+        refuse_submission(cfg.test_dataloader.dataset, args)
         evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))
     cfg.test_evaluator = evaluators
+
+
+def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
+    """What the metric would refuse after the model is built; a wrapper is left to it."""
+    from mmseg.registry import DATASETS
+
+    from fcn_plugin.config import type_name
+    from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
+
+    kind = DATASETS.get(type_name(dataset))
+    classes = (dataset.get("metainfo") or getattr(kind, "METAINFO", {})).get("classes")
+    if isinstance(classes, list | tuple):
+        choose_comp(leaderboard_of(classes), Path(args.submission), args.comp)
 
 
 def has_labels(dataset: dict) -> bool:
     """By its config; a wrapper is taken to have some."""
     prefix = dataset.get("data_prefix")
     return prefix is None or prefix.get("seg_map_path") is not None
-
-
-def is_rehearsal(dataset: dict) -> bool:
-    """Whether these are other images than a server's, by the config."""
-    ann_file = dataset.get("ann_file")
-    return has_labels(dataset) or bool(ann_file and Path(ann_file).name != "test.txt")
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -9,14 +9,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.data.archives import unpack
-from fcn_plugin.data.published import DATA_SETS, DataSet, Part, Split
+from fcn_plugin.data.published import DATA_SETS, VOC_LISTS, DataSet, Part, Split
 from fcn_plugin.data.sbd import convert_labels
 from fcn_plugin.data.splits import list_text, read_ids, seg11valid, trainaug
-from fcn_plugin.data.tree_check import is_there, leaks, names, survey
+from fcn_plugin.data.tree_check import is_there, leaks, names, some, survey
 from fcn_plugin.download import download, file_digests
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
@@ -24,6 +25,7 @@ from fcn_plugin.locking import only_one_at_work
 
 Progress = Callable[[str, int, int], None]
 
+DEFAULT_ROOT = Path("data")
 DOWNLOADS = "downloads"
 # Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
 MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
@@ -37,8 +39,8 @@ class Preparation(NamedTuple):
     root: Path  # of all data sets
     name: str
     subset: bool  # a part of the set is enough: no published numbers and hashes
-    progress: Progress
     note: Callable[[str], None]  # told what the user should know and cannot see
+    progress: Progress = lambda step, done, total: None
 
     @property
     def data_set(self) -> DataSet:
@@ -48,25 +50,41 @@ class Preparation(NamedTuple):
     def folder(self) -> Path:
         return self.root / self.data_set.folder
 
+    @property
+    def at_root(self) -> str:
+        """The option for the root, for a command to run next."""
+        return "" if self.root == DEFAULT_ROOT else f" --root {self.root}"
+
 
 # --- which archives ------------------------------------------------------------------------------
 
 
-def fetch(root: Path, name: str, test: bool = False, subset: bool = False) -> list[Path]:
-    """Download the archives of what is missing below ``root``, and say where they are.
+def fetch(job: Preparation, test: bool = False) -> list[Path]:
+    """Download the archives of what is missing, and say where they are.
 
     Args:
         test: The test images as well.
     """
-    data_set = DATA_SETS[name]
-    folder, archives = root / data_set.folder, []
-    for part in data_set.parts:
-        if (part.optional and not test) or _has(folder, data_set, part, subset):
+    archives = []
+    for part in job.data_set.parts:
+        if (part.optional and not test) or _has(job.folder, job.data_set, part, job.subset):
             continue
         if part.url is None:
             raise UserError(f"{part.file}: cannot be downloaded without an account; {part.by_hand}")
-        archives.append(download(part.url, root / DOWNLOADS / part.file, part.digest))
+        _note_faults(part, job)
+        archives.append(download(part.url, job.root / DOWNLOADS / part.file, part.digest))
     return archives
+
+
+def _note_faults(part: Part, job: Preparation) -> None:
+    """Why an archive is needed although there is something."""
+    there = [split for split in part.splits if is_there(job.folder, split)]
+    faults = [fault for split in there for fault in survey(job.folder, split, job.subset).faults]
+    if faults:
+        job.note(
+            f"{job.folder}: faults in {part.name}: {len(faults):,}, such as {faults[0]}; "
+            f"{part.file} is needed again (--check lists them, --subset takes a part as whole)"
+        )
 
 
 def _has(folder: Path, data_set: DataSet, part: Part, subset: bool) -> bool:
@@ -119,7 +137,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
         archives: Those that ``fetch`` got, or the user's own.
 
     Returns:
-        Lines that say what there is now.
+        Lines that say what there could be and what there is now.
 
     Raises:
         UserError: an archive is damaged, hostile, incomplete or of another data set, or something
@@ -127,19 +145,20 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
     """
     for archive in archives:
         if not archive.is_file():
-            raise UserError(f"{archive}: no such archive")
+            reason = "is a folder; give a file" if archive.is_dir() else "no such archive"
+            raise UserError(f"{archive}: {reason}")
+    if job.root.exists() and not job.root.is_dir():
+        raise UserError(f"{job.root}: is a file; give --root the folder of the data sets")
     with only_one_at_work(job.root, LOCK_PATIENCE):
+        _clear_stages(job)
         for archive in archives:
             part = _identify(archive, job)
             if part is None or not _has(job.folder, job.data_set, part, job.subset):
                 _unpack(archive, job)
         _refuse_incomplete(job)
-        for derivation in DERIVATIONS:
-            if job.name in derivation.needs:
-                _derive(derivation, job)
-        if faults := leaks(job.root, job.name):
-            raise UserError(f"{faults[0]}; the lists are not the published ones, unpack again")
-    return _summary(job)
+        hints = [_derive(d, job) for d in DERIVATIONS if job.name in d.needs]
+        _refuse_faults(job)
+    return [*filter(None, hints), *_summary(job)]
 
 
 def _unpack(archive: Path, job: Preparation) -> None:
@@ -155,14 +174,19 @@ def _unpack(archive: Path, job: Preparation) -> None:
             lambda done, total: job.progress(f"Unpacking {archive.name}", done, total),
         )
         _verify(archive, stage, job)
-        install(stage, job.folder)
+        replaced = install(stage, job.folder)
+    if replaced:
+        job.note(
+            f"{job.folder}: files replaced by those of {archive.name}, of another size: "
+            f"{some([str(path.relative_to(job.folder)) for path in replaced])}"
+        )
 
 
 def _verify(archive: Path, stage: Path, job: Preparation) -> None:
     """Refuse an archive that does not hold what it should, before anything is put in place."""
     parts = [part for part in job.data_set.parts if any(is_there(stage, s) for s in part.splits)]
     if not parts:
-        roots = " or ".join(f"{part.root}/" for part in job.data_set.parts)
+        roots = " or ".join(dict.fromkeys(f"{part.root}/" for part in job.data_set.parts))
         raise UserError(
             f"{archive}: nothing of {job.data_set.title} in it (a folder {roots} with its lists or "
             "images); give the archive of this data set"
@@ -201,10 +225,8 @@ def git_tree(folder: Path) -> str:
 
 @contextmanager
 def _stage(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target`` that is gone afterwards; a killed run's is removed first."""
-    target = target.resolve()
-    stage = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(stage, ignore_errors=True)
+    """A new folder beside ``target`` that is gone afterwards."""
+    stage = _stage_of(target)
     stage.mkdir(parents=True)
     try:
         yield stage
@@ -212,22 +234,46 @@ def _stage(target: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def install(stage: Path, target: Path) -> None:
+def _stage_of(target: Path) -> Path:
+    target = target.resolve()
+    return target.with_name(f".{target.name}.partial")
+
+
+def _clear_stages(job: Preparation) -> None:
+    """Remove what a killed run may have left."""
+    targets = [job.folder]
+    for derivation in DERIVATIONS:
+        if job.name in derivation.needs and derivation.labels:
+            targets.append(job.root / DATA_SETS[derivation.data_set].folder / derivation.labels)
+    for target in targets:
+        shutil.rmtree(_stage_of(target), ignore_errors=True)
+
+
+def install(stage: Path, target: Path, replace: bool = True) -> list[Path]:
     """Move what is in ``stage`` to ``target``: one rename, or file by file into what is there.
 
-    The lists go last, so that what they name is there. A file of the same name and size stays.
+    The lists go last, so that what they name is there. Of files that are there already, those of
+    another size are replaced, or none.
+
+    Returns:
+        The files that were replaced.
     """
     if not target.exists():
         target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         stage.rename(target)
-        return
+        return []
+    replaced = []
     for source in sorted(stage.iterdir(), key=lambda path: (path.name == "ImageSets", path.name)):
         place = target / source.name
         if source.is_dir():
-            install(source, place)
-        elif not place.is_file() or place.stat().st_size != source.stat().st_size:
+            replaced += install(source, place, replace)
+        elif not place.exists():
+            source.rename(place)
+        elif replace and place.stat().st_size != source.stat().st_size:
             os.replace(source, place)
+            replaced.append(place)
+    return replaced
 
 
 def _refuse_incomplete(job: Preparation) -> None:
@@ -235,8 +281,25 @@ def _refuse_incomplete(job: Preparation) -> None:
         if not part.optional and not _has(job.folder, job.data_set, part, job.subset):
             raise UserError(
                 f"{job.folder}: {part.name} is still missing or incomplete; run "
-                f"tools/prepare_data.py {job.name} [--archive {part.file}]"
+                f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
             )
+
+
+def _refuse_faults(job: Preparation) -> None:
+    """What nobody asked for in this run can be wrong as well."""
+    there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
+    faults = [
+        fault
+        for split in there
+        if split.label_suffix == ".png"
+        for fault in survey(job.folder, split, job.subset).faults
+    ]
+    faults += leaks(job.root, job.name)
+    if faults:
+        raise UserError(
+            f"{job.folder}: faults in it: {len(faults):,}, such as {faults[0]}; move away what is "
+            f"wrong and run this again (--check lists all)"
+        )
 
 
 # --- what is made of the trees -------------------------------------------------------------------
@@ -249,33 +312,28 @@ class Derivation(NamedTuple):
     data_set: str  # whose they are
     needs: tuple[str, ...]
     splits: tuple[str, ...]
+    labels: str | None  # folder, in the data set's, of the labels that are made
     make: Callable[[Preparation, Path], None]  # in the data set's folder
 
 
 def _make_sbd_labels(job: Preparation, folder: Path) -> None:
     target = folder / "SegmentationClass"
     with _stage(target) as stage:
-        convert_labels(
-            folder / "cls", stage, lambda done, total: job.progress("Converting SBD", done, total)
-        )
-        install(stage, target)
+        convert_labels(folder / "cls", stage, partial(job.progress, "Converting SBD"))
+        install(stage, target, replace=False)
 
 
 def _make_seg11valid(job: Preparation, folder: Path) -> None:
-    lists = folder / "ImageSets/Segmentation"
-    ids = seg11valid(
-        read_ids(lists / "val.txt"), read_ids(job.root / DATA_SETS["sbd"].folder / "train.txt")
-    )
-    _write_list(lists / "seg11valid.txt", ids)
+    sbd = job.root / DATA_SETS["sbd"].folder
+    ids = seg11valid(read_ids(folder / VOC_LISTS / "val.txt"), read_ids(sbd / "train.txt"))
+    _write_list(folder / VOC_LISTS / "seg11valid.txt", ids)
 
 
 def _make_trainaug(job: Preparation, folder: Path) -> None:
     """The lists, and in one folder the labels of train, val and what SBD adds."""
-    lists, sbd = folder / "ImageSets/Segmentation", job.root / DATA_SETS["sbd"].folder
+    lists, sbd = folder / VOC_LISTS, job.root / DATA_SETS["sbd"].folder
     train, val = read_ids(lists / "train.txt"), read_ids(lists / "val.txt")
-    aug, both = trainaug(
-        train, val, [name for split in ("train", "val") for name in read_ids(sbd / f"{split}.txt")]
-    )
+    aug, both = trainaug(train, val, read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt"))
     sources = [folder / "SegmentationClass" / f"{name}.png" for name in (*train, *val)]
     sources += [sbd / "SegmentationClass" / f"{name}.png" for name in aug]
     target = folder / "SegmentationClassAug"
@@ -283,42 +341,62 @@ def _make_trainaug(job: Preparation, folder: Path) -> None:
         for done, source in enumerate(sources, start=1):
             shutil.copyfile(source, stage / source.name)
             job.progress("Gathering labels for trainaug", done, len(sources))
-        install(stage, target)
+        install(stage, target, replace=False)
     _write_list(lists / "aug.txt", aug)
     _write_list(lists / "trainaug.txt", both)
 
 
 def _write_list(path: Path, ids: Sequence[str]) -> None:
+    """A list that is there already, of the same names in whatever order, stays."""
+    if path.exists():
+        found = read_ids(path)
+        if set(found) != set(ids):
+            raise UserError(
+                f"{path}: {len(found):,} names, not the {len(ids):,} that follow from the other "
+                "lists; move it away and run this again"
+            )
+        return
     with replacing(path) as part:
         part.write_text(list_text(ids))
 
 
 # In this order: each may need what the one before made.
 DERIVATIONS = (
-    Derivation("SBD's labels", "sbd", ("sbd",), ("train", "val"), _make_sbd_labels),
-    Derivation("seg11valid", "voc2011", ("voc2011", "sbd"), ("seg11valid",), _make_seg11valid),
-    Derivation("trainaug", "voc2012", ("voc2012", "sbd"), ("aug", "trainaug"), _make_trainaug),
+    Derivation(
+        "SBD's labels", "sbd", ("sbd",), ("train", "val"), "SegmentationClass", _make_sbd_labels
+    ),
+    Derivation(
+        "seg11valid", "voc2011", ("voc2011", "sbd"), ("seg11valid",), None, _make_seg11valid
+    ),
+    Derivation(
+        "trainaug",
+        "voc2012",
+        ("voc2012", "sbd"),
+        ("aug", "trainaug"),
+        "SegmentationClassAug",
+        _make_trainaug,
+    ),
 )
 
 
-def _derive(derivation: Derivation, job: Preparation) -> None:
-    """Make it unless it is there; without what it needs, say what to do for it."""
+def _derive(derivation: Derivation, job: Preparation) -> str | None:
+    """Make it unless it is there; without what it needs, what to do for it."""
     data_set = DATA_SETS[derivation.data_set]
     folder = job.root / data_set.folder
     for need in derivation.needs:
         if not _is_ready(job, need, raw=need == derivation.data_set):
-            job.note(f"For {derivation.title} also run: tools/prepare_data.py {need}")
-            return
+            return f"For {derivation.title} also run: tools/prepare_data.py {need}{job.at_root}"
     splits = [split for split in data_set.derived if split.name in derivation.splits]
     if _complete(folder, splits, job.subset):
-        return
+        return None
     derivation.make(job, folder)
     faults = [fault for split in splits for fault in survey(folder, split, job.subset).faults]
     if faults:
         raise UserError(
-            f"{derivation.title}: faults in it: {len(faults):,}, such as {faults[0]}; compare with "
-            f"tools/prepare_data.py {derivation.data_set} --check"
+            f"{derivation.title}: faults in it: {len(faults):,}, such as {faults[0]}; mend what "
+            f"tools/prepare_data.py {derivation.data_set} --check lists"
         )
+    return None
 
 
 def _is_ready(job: Preparation, name: str, raw: bool) -> bool:

@@ -230,6 +230,11 @@ APART = (
 )
 
 
+def published_count(name: str, split: str) -> int:
+    """The number of images of a split, such as ``voc2012`` and ``test``."""
+    return next(s.count for s in DATA_SETS[name].splits() if s.name == split)
+
+
 def command_for(folder: Path, missing: str = "") -> str | None:
     """What to run for ``missing``, a path in a data set's ``folder``; None for a folder of others.
 

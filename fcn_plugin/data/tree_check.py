@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fcn_plugin.data import sbd
 from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel
 from fcn_plugin.data.published import APART, DATA_SETS, DataSet, Split
 from fcn_plugin.data.splits import list_text, read_ids
@@ -93,7 +94,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
 def _wrong_list(where: Path, split: Split, ids: list[str], subset: bool) -> Iterable[str]:
     repeated = [name for name, times in Counter(ids).items() if times > 1]
     if repeated:
-        yield f"{where}: {_some(repeated)} more than once"
+        yield f"{where}: {some(repeated)} more than once"
     if not ids:
         yield f"{where}: no images"
     elif not subset and len(ids) != split.count:
@@ -110,22 +111,27 @@ def leaks(root: Path, name: str) -> list[str]:
     for scored, trained in APART:
         if name not in (scored.split("/")[0], trained.split("/")[0]):
             continue
-        both = sorted(set(_ids(root, scored)) & set(_ids(root, trained)))
+        (where, those), (other, these) = _named(root, scored), _named(root, trained)
+        both = sorted(set(those) & set(these))
         if both:
-            faults.append(f"{scored} and {trained} share {len(both):,} images: {_some(both)}")
+            faults.append(
+                f"{where}: {len(both):,} of its images are trained on by {other}: {some(both)}"
+            )
     return faults
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first few names in words."""
     more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-def _ids(root: Path, place: str) -> list[str]:
-    """The names of a split such as ``voc2012/val``; none if it is not there."""
+def _named(root: Path, place: str) -> tuple[Path, list[str]]:
+    """The list or folder of a split such as ``voc2012/val``, and the names in it, if any."""
     name, split_name = place.split("/")
     split = next(split for split in DATA_SETS[name].splits() if split.name == split_name)
-    return names(root / DATA_SETS[name].folder, split)
+    folder = root / DATA_SETS[name].folder
+    return folder / (split.ids or split.images), names(folder, split)
 
 
 def check(
@@ -160,8 +166,7 @@ def check(
         found = survey(folder, split, subset)
         counts[split.name] = len(found.ids)
         faults += found.faults
-        # Labels that are no pictures are the raw material of some that are.
-        for image, label in found.files if split.label_suffix == ".png" else ():
+        for image, label in found.files:
             labels.setdefault(image, {}).update({} if label is None else {label: None})
     files = [(image, tuple(of_it)) for image, of_it in labels.items()]
     return counts, faults + leaks(root, name) + _open_all(files, data_set, progress)
@@ -196,7 +201,10 @@ def _open(data_set: DataSet, files: Labelled) -> list[str]:
             "seg_fields": [],
         }
         try:
-            LoadCheckedLabel(data_set.num_classes).transform(sample)
+            if label.endswith(".mat"):
+                sbd.read_label(Path(label))
+            else:
+                LoadCheckedLabel(data_set.num_classes).transform(sample)
         except UserError as error:
             faults.append(str(error))
     return faults

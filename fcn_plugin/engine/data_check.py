@@ -35,6 +35,7 @@ def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
     """
     for loader in loaders:
         for dataset in _dataset_configs(cfg.get(loader, {})):
+            _refuse_wrapped(dataset, loader)
             _check_classes(dataset)
             if not dataset.get("backend_args"):  # else it is not on this machine's disk
                 _check_paths(dataset, loader)
@@ -50,6 +51,17 @@ def _dataset_configs(node: object) -> Iterator[dict]:
     elif isinstance(node, list | tuple):
         for child in node:
             yield from _dataset_configs(child)
+
+
+def _refuse_wrapped(dataset: dict, loader: str) -> None:
+    """A list or root given to a wrapper, which has none, and meant for what it wraps."""
+    inner = "datasets.0" if "datasets" in dataset else "dataset" if "dataset" in dataset else None
+    for key in ("data_root", "ann_file", "data_prefix"):
+        if inner and key in dataset:
+            raise UserError(
+                f"{loader}.dataset.{key}: this {type_name(dataset)} wraps others; set "
+                f"{loader}.dataset.{inner}.{key}"
+            )
 
 
 def _check_classes(dataset: dict) -> None:

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fcn_plugin.data.drawing import voc_palette
+from fcn_plugin.data.published import published_count
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import replacing
@@ -84,6 +85,7 @@ class Leaderboard:
 
     Attributes:
         dataset: the host's type of its data set.
+        images: how many the server's test list has.
         first: the number of the first class in a PNG; the others follow.
         palette: RGB in 0-255 from number 0 on, of indexed PNGs; None for grey ones.
         member: path of a PNG in the archive.
@@ -95,6 +97,7 @@ class Leaderboard:
 
     name: str
     dataset: type
+    images: int
     first: int
     palette: Sequence[Sequence[int]] | None
     member: str
@@ -113,6 +116,7 @@ LEADERBOARDS = (
     Leaderboard(
         name="VOC",
         dataset=PascalVOCDataset,
+        images=published_count("voc2012", "test"),
         first=0,
         palette=voc_palette(),
         member="results/{year}/Segmentation/comp{comp}_test_cls/{name}.png",
@@ -125,6 +129,7 @@ LEADERBOARDS = (
     Leaderboard(
         name="MIT",
         dataset=ADE20KDataset,
+        images=published_count("ade20k", "test"),
         first=1,
         palette=None,
         member="{name}.png",
@@ -387,7 +392,14 @@ class SubmissionMetric(BaseMetric):
                 line = write_submission(self.file, self.board, self.comp, predictions)
         finally:
             shutil.rmtree(self.spool, ignore_errors=True)
-        MMLogger.get_current_instance().info("%s", line)
+        logger = MMLogger.get_current_instance()
+        logger.info("%s", line)
+        if size != self.board.images:
+            logger.warning(
+                "%s is a rehearsal only: the server wants the %s images of its test list, and "
+                "these are %s",
+                *(self.file, f"{self.board.images:,}", f"{size:,}"),
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """None."""

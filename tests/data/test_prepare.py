@@ -36,7 +36,7 @@ from fcn_plugin.data.drawing import voc_palette
 from fcn_plugin.data.prepare import Preparation, fetch, git_tree, prepare
 from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.data.sbd import read_label
-from fcn_plugin.data.splits import read_ids
+from fcn_plugin.data.splits import list_text, read_ids
 from fcn_plugin.data.tree_check import check
 from fcn_plugin.download import Digest
 from fcn_plugin.errors import UserError
@@ -54,8 +54,12 @@ def archives(tmp_path_factory) -> dict[str, list[Path]]:
 def make(root: Path, name: str, files: list[Path], subset: bool = True) -> list[str]:
     """Prepare a data set; its last lines and what was noted on the way."""
     notes: list[str] = []
-    job = Preparation(root, name, subset, lambda step, done, total: None, notes.append)
-    return [*prepare(job, files), *notes]
+    return [*prepare(Preparation(root, name, subset, notes.append), files), *notes]
+
+
+def get(root: Path, name: str, test: bool = False) -> list[Path]:
+    """Fetch what is missing."""
+    return fetch(Preparation(root, name, True, lambda _: None), test)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -131,9 +135,11 @@ def test_any_order_makes_the_same_tree(order, archives, whole, tmp_path):
 
 def test_what_is_still_to_be_run_is_said(archives, tmp_path):
     said = make(tmp_path, "sbd", archives["sbd"])
-    assert said[0] == f"{tmp_path}/sbd: train 3, val 2 images"
-    assert "For seg11valid also run: tools/prepare_data.py voc2011" in said
-    assert "For trainaug also run: tools/prepare_data.py voc2012" in said
+    assert said == [
+        f"For seg11valid also run: tools/prepare_data.py voc2011 --root {tmp_path}",
+        f"For trainaug also run: tools/prepare_data.py voc2012 --root {tmp_path}",
+        f"{tmp_path}/sbd: train 3, val 2 images",
+    ]
     said = make(tmp_path, "voc2011", archives["voc2011"])
     assert said == [f"{tmp_path}/{VOC2011}: train 1, val 3, seg11valid 2 images"]
 
@@ -159,7 +165,7 @@ def test_a_finished_step_costs_nothing(archives, whole, tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("done again"))
     for name in SETS:
         make(root, name, archives[name])
-        assert fetch(root, name, test=name == "voc2012", subset=True) == []
+        assert get(root, name, test=name == "voc2012") == []
     assert state() == before
 
 
@@ -192,11 +198,55 @@ def test_what_was_half_unpacked_by_hand_is_completed(archives, whole, tmp_path):
     cut = folder / "JPEGImages/t0.jpg"
     cut.write_bytes(cut.read_bytes()[:100])
     (folder / "my_notes.txt").write_text("mine")
-    make(root, "voc2012", archives["voc2012"])
+    said = make(root, "voc2012", archives["voc2012"])
+    assert any(
+        "files replaced by those of" in line and "JPEGImages/t0.jpg" in line for line in said
+    )
     (folder / "my_notes.txt").unlink()
     made = {name for name in tree(whole / VOC2012) if "Aug" in name or "aug" in name}
     expected = {k: v for k, v in tree(whole / VOC2012).items() if k not in made}
     assert tree(folder) == expected
+
+
+def test_labels_and_lists_of_ones_own_are_not_replaced(archives, whole, tmp_path):
+    """Such as a SegmentationClassAug from elsewhere: what is missing is added."""
+    make(tmp_path, "voc2012", archives["voc2012"])
+    folder, lists = tmp_path / VOC2012, tmp_path / VOC2012 / "ImageSets/Segmentation"
+    (folder / "SegmentationClassAug").mkdir()
+    own = folder / "SegmentationClassAug/s0.png"
+    Image.fromarray(np.full((3, 3), 7, np.uint8)).save(own)
+    before = own.read_bytes()
+    (lists / "trainaug.txt").write_text(list_text(reversed(TRAINAUG)))
+    make(tmp_path, "sbd", archives["sbd"])
+    assert own.read_bytes() == before
+    assert read_ids(lists / "trainaug.txt") == TRAINAUG[::-1]
+    assert len(list(own.parent.iterdir())) == len(TRAINAUG) + 2
+
+    (lists / "trainaug.txt").write_text(list_text(TRAINAUG[1:]))
+    (lists / "aug.txt").unlink()
+    with pytest.raises(UserError, match=r"trainaug.txt: 5 names, not the 6 .*move it away"):
+        make(tmp_path, "sbd", archives["sbd"])
+    assert read_ids(lists / "trainaug.txt") == TRAINAUG[1:]
+
+
+def test_what_a_run_did_not_make_is_looked_at_too(archives, tmp_path):
+    """Numbers that only --subset accepts, from an earlier run with it."""
+    make(tmp_path, "ade20k", archives["ade20k"])
+    folder = tmp_path / "ade/ADEChallengeData2016"
+    (folder / "images/testing/ADE_test_00000001.jpg").rename(tmp_path / "a.jpg")
+    (folder / "images/testing/ADE_test_00000002.jpg").rename(tmp_path / "b.jpg")
+    with pytest.raises(UserError, match=r"images/testing: no images; move away what is wrong"):
+        make(tmp_path, "ade20k", [])
+
+
+def test_why_an_archive_is_needed_again(served, archives, tmp_path):
+    make(tmp_path, "sbd", archives["sbd"])
+    (tmp_path / "sbd/img/t1.jpg").unlink()
+    notes: list[str] = []
+    fetch(Preparation(tmp_path, "sbd", True, notes.append))
+    assert len(notes) == 1
+    assert "sbd: faults in images and .mat labels: 1, such as" in notes[0]
+    assert "img/t1.jpg: no such image" in notes[0] and "benchmark.tgz is needed again" in notes[0]
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -253,7 +303,9 @@ def test_a_scored_image_that_is_trained_on_is_an_error(archives, tmp_path):
     make(tmp_path, "voc2012", archives["voc2012"])
     lists = tmp_path / VOC2012 / "ImageSets/Segmentation"
     (lists / "train.txt").write_text("t0\nv0\n")
-    with pytest.raises(UserError, match="voc2012/val and voc2012/train share 1 images: v0"):
+    with pytest.raises(
+        UserError, match=r"val.txt: 1 of its images are trained on by .*train.txt: v0"
+    ):
         make(tmp_path, "voc2012", archives["voc2012"])
 
 
@@ -265,12 +317,17 @@ def test_only_the_test_images(archives, tmp_path):
 def test_no_such_archive(tmp_path):
     with pytest.raises(UserError, match=r"a.tar: no such archive"):
         make(tmp_path, "voc2012", [tmp_path / "a.tar"])
+    with pytest.raises(UserError, match="is a folder; give a file"):
+        make(tmp_path, "voc2012", [tmp_path])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file; give --root the folder"):
+        make(tmp_path / "file", "voc2012", [])
 
 
 def test_what_needs_an_account_says_so(archives, tmp_path):
     make(tmp_path, "voc2012", archives["voc2012"][:1])
     with pytest.raises(UserError, match=r"VOC2012test.tar: cannot be downloaded.*--archive"):
-        fetch(tmp_path, "voc2012", test=True, subset=True)
+        get(tmp_path, "voc2012", test=True)
 
 
 def test_no_room(archives, tmp_path, monkeypatch):
@@ -290,7 +347,7 @@ def test_a_second_preparation_waits_outside(archives, tmp_path, monkeypatch):
                 make(tmp_path, "voc2012", archives["voc2012"])
             seen.append(step)
 
-    job = Preparation(tmp_path, "sbd", True, meanwhile, lambda note: None)
+    job = Preparation(tmp_path, "sbd", True, lambda _: None, meanwhile)
     prepare(job, archives["sbd"])
     assert seen
 
@@ -351,7 +408,7 @@ def served(archives, monkeypatch):
 
 def test_downloads_are_verified_and_kept(served, whole, tmp_path):
     for name in SETS:
-        make(tmp_path, name, fetch(tmp_path, name, subset=True))
+        make(tmp_path, name, get(tmp_path, name))
     downloads = {path.name for path in (tmp_path / "downloads").iterdir()}
     assert downloads == {served[name].parts[0].file for name in SETS}
     shutil.rmtree(tmp_path / "downloads")
@@ -364,8 +421,8 @@ def test_downloads_are_verified_and_kept(served, whole, tmp_path):
 
 
 def test_the_test_images_are_fetched_when_asked_for(served, tmp_path):
-    assert len(fetch(tmp_path, "ade20k", subset=True)) == 1
-    make(tmp_path, "ade20k", fetch(tmp_path, "ade20k", test=True, subset=True))
+    assert len(get(tmp_path, "ade20k")) == 1
+    make(tmp_path, "ade20k", get(tmp_path, "ade20k", test=True))
     assert len(list((tmp_path / "ade/ADEChallengeData2016/images/testing").iterdir())) == 2
 
 
@@ -389,7 +446,7 @@ def test_a_download_with_another_hash_is_refused(served, tmp_path, monkeypatch):
     part = replace(data_set.parts[0], digest=Digest("md5", "0" * 32))
     monkeypatch.setitem(DATA_SETS, "sbd", replace(data_set, parts=(part,)))
     with pytest.raises(UserError, match=r"benchmark\.tgz: what arrived has md5"):
-        fetch(tmp_path, "sbd", subset=True)
+        get(tmp_path, "sbd")
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
@@ -499,7 +556,7 @@ def _convert_and_be_killed(root: Path, archive: Path) -> None:
         if step == "Converting SBD":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    prepare(Preparation(root, "sbd", True, kill, lambda _: None), [archive])
+    prepare(Preparation(root, "sbd", True, lambda _: None, kill), [archive])
 
 
 def test_killed_while_workers_convert(tmp_path):

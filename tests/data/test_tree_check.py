@@ -18,7 +18,7 @@ def root(tmp_path) -> Path:
     """VOC 2012 with trainaug, VOC 2011 with seg11valid, SBD, ADE20K."""
     archives = write_archives(tmp_path / "archives")
     for name in ("voc2012", "voc2011", "sbd", "ade20k"):
-        job = Preparation(tmp_path / "data", name, True, lambda *_: None, lambda _: None)
+        job = Preparation(tmp_path / "data", name, True, lambda _: None)
         prepare(job, archives[name])
     return tmp_path / "data"
 
@@ -63,8 +63,8 @@ def test_all_faults_at_once(root):
         ("q1.jpg", "the file is empty"),
         ("trainaug.txt", "s0 more than once"),
         ("aug.txt", "no images"),
-        ("voc2012/val and voc2012/trainaug share 1 images", "v1"),
-        ("voc2011/seg11valid and voc2012/trainaug share 1 images", "v1"),
+        ("VOC2012/ImageSets/Segmentation/val.txt: 1 of its images are trained on", "v1"),
+        ("seg11valid.txt: 1 of its images are trained on", "v1"),
     ]
     for where, what in expected:
         assert [fault for fault in faults if where in fault and what in fault], (where, what)
@@ -107,3 +107,9 @@ def test_folders_that_are_not_there(root, tmp_path):
     (root / "ade/ADEChallengeData2016/images/validation").rename(root / "elsewhere")
     _, faults = check(root, "ade20k", subset=True)
     assert len(faults) == 1 and "images/validation: no such folder" in faults[0]
+
+
+def test_the_raw_labels_of_sbd(root):
+    (root / "sbd/cls/t1.mat").write_bytes(b"")
+    _, faults = check(root, "sbd", subset=True)
+    assert len(faults) == 1 and "cls/t1.mat: no label of SBD" in faults[0]

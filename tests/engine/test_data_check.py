@@ -135,3 +135,9 @@ def test_pascals_images_are_told_by_name(root, tmp_path):
     train, val = (plain(folder, "val") | voc for folder in (root, tmp_path / "other"))
     (said,) = run_before_train(train, val)
     assert said.startswith("2 images") and "val_00000" in said
+
+
+def test_a_list_given_to_a_wrapper(root):
+    cfg = Config(dict(train_dataloader=dict(dataset=wrapped(root) | dict(ann_file="list.txt"))))
+    with pytest.raises(UserError, match=r"this RepeatDataset wraps others; set train_dataloader\."):
+        check_datasets(cfg, ("train_dataloader",))

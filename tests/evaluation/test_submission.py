@@ -10,12 +10,14 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine import dist
+from mmengine.logging import MMLogger
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 from mmseg.registry import METRICS
 from PIL import Image
@@ -480,3 +482,20 @@ def test_killed_at_any_moment(tmp_path, name, classes):
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["images", name]
         assert killed_in["ended"] < 60
     assert all(killed_in.values()), killed_in
+
+
+def test_only_the_whole_test_list_is_no_rehearsal(tmp_path, caplog):
+    """A list that was cut short would cost an upload."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        for images in (4, 5):
+            made = metric(tmp_path / "a.tgz")
+            made.board = replace(made.board, images=5)
+            given = samples(tmp_path, 21, images)
+            made.process({}, given)
+            made.evaluate(images)
+            assert ("rehearsal" in caplog.text) == (images == 4)
+            caplog.clear()
+    finally:
+        logger.removeHandler(caplog.handler)

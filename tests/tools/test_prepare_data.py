@@ -76,8 +76,12 @@ def test_what_is_published_is_asked_for_unless_a_part_is_meant(tmp_path):
 
     done = tool("prepare_data.py", "sbd", "--archive", "mine.tgz", "--subset", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "data/sbd: train 3, val 2 images\n"
-    assert len(done.stderr.splitlines()) == 2  # what else to run, for seg11valid and trainaug
+    assert done.stdout.splitlines() == [
+        "For seg11valid also run: tools/prepare_data.py voc2011",
+        "For trainaug also run: tools/prepare_data.py voc2012",
+        "data/sbd: train 3, val 2 images",
+    ]
+    assert done.stderr == ""
 
 
 def test_check_lists_all_faults_and_fails(tmp_path):

@@ -188,7 +188,8 @@ def test_voc(project, runs):
     assert "voc.tgz: 5 predictions, comp6 of VOC2012, read back and valid" in run.stdout
     last = run.stdout.splitlines()[-1]
     assert last.endswith("Done: predictions are in voc-out; submission is voc.tgz")
-    assert "rehearsal" not in run.stdout
+    rehearsal = "the server wants the 1,456 images of its test list, and these are 5"
+    assert f"voc.tgz is a rehearsal only: {rehearsal}" in run.stdout
     assert len(list((project / "voc-pictures").iterdir())) == 5
     assert not list(project.glob(".*.spool")) and not list(project.glob("*.part"))
 
