@@ -19,8 +19,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="voc: labels from 0, background counted, truth 255 not counted, classes that "
-        "neither occur nor are predicted left out of the means; for PASCAL-Context with --num-classes 60, "
-        "for CamVid with --num-classes 11 --ignore 11. "
+        "neither occur nor are predicted left out of the means; for PASCAL-Context with "
+        "--num-classes 60, for CamVid with --num-classes 11 --ignore 11. "
         "mit (ADE20K): labels from 1, truth 0 not counted, means over all classes, absent ones as "
         "0.",
     )
