@@ -1,6 +1,7 @@
 """The two lists that are made of others', and what is published of the data sets."""
 
 import doctest
+import hashlib
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -48,6 +49,27 @@ def test_the_published_numbers_add_up():
     assert counts["sbd/train"] + counts["sbd/val"] == 11_355
     for pair in APART:
         assert set(pair) <= set(counts)
+
+
+# As the publishers state them, written down a second time.
+FACTS = {
+    "voc2012": ("train 1464 val 1449 test 1456 aug 9118 trainaug 10582", "6cd6e144"),
+    "voc2011": ("train 1112 val 1111 seg11valid 736", "6c3384ef"),
+    "sbd": ("train 8498 val 2857 train 8498 val 2857", "82b4d87c"),
+    "ade20k": ("train 20210 val 2000 test 3352", "219e1696 e0574789"),
+    "camvid": ("train 367 val 101 test 233", ""),
+}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_published_facts(name):
+    counts, digests = FACTS[name]
+    data_set = DATA_SETS[name]
+    assert " ".join(f"{split.name} {split.count}" for split in data_set.splits()) == counts
+    found = [part.digest for part in data_set.parts if part.digest]
+    assert " ".join(digest.digits[:8] for digest in found) == digests
+    for digest in found:
+        assert len(digest.digits) == 2 * hashlib.new(digest.algorithm).digest_size
 
 
 @pytest.mark.parametrize(
