@@ -117,7 +117,8 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int | None], None]) ->
         total = done + int(length) if length else None
         progress(done, total)  # so that what was there does not count into the speed
         with part.open("ab" if resumed else "wb") as file:
-            while chunk := answer.read(CHUNK):
+            # Whatever has arrived, not a whole chunk: what was read and not written is lost.
+            while chunk := answer.read1(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)

@@ -1,10 +1,12 @@
 """Keep a second run out of a folder."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from fcn_plugin.errors import UserError
 
@@ -32,8 +34,7 @@ def only_one_at_work(folder: Path, patience: float) -> Iterator[Sequence[int]]:
         return
     import fcntl
 
-    # Not the folder itself: over NFS only what is open for writing can be locked.
-    with (folder / LOCK).open("w") as file:
+    with _opened(folder / LOCK) as file:
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -45,7 +46,19 @@ def only_one_at_work(folder: Path, patience: float) -> Iterator[Sequence[int]]:
                         f"{folder}: another run is still at work there; wait for it or end it"
                     ) from None
                 time.sleep(PAUSE)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                break  # a file system without locks
         yield (file.fileno(),)
+
+
+def _opened(file: Path) -> IO[str]:
+    # Not the folder itself: over NFS only what is open for writing can be locked.
+    try:
+        return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+    except PermissionError:  # made by another user of a shared folder
+        return file.open()
 
 
 def _can_lock(folder: Path) -> bool:

@@ -28,8 +28,8 @@ def on_all_cores(
 ) -> Iterator[Result]:
     """``map(function, items)`` by several processes, in the order of ``items``.
 
-    They begin at once, so that a thread which is started later, such as a progress bar's, is not
-    forked. An error, an interrupt or the end of the iteration drops what has not begun yet.
+    They begin at once, also if the results are asked for later. An error, an interrupt or the end
+    of the iteration drops what has not begun yet.
 
     Args:
         function: Of a module, so that it can be sent to a process; so can items and results.
@@ -43,8 +43,13 @@ def on_all_cores(
     if jobs <= 1:
         return map(function, items)
     pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
-    with _forkable_opencv():
-        return _results(pool, pool.map(function, items, chunksize=chunk))
+    try:
+        with _forkable_opencv():
+            results = pool.map(function, items, chunksize=chunk)
+    except BaseException:  # an interrupt while the work is handed out
+        pool.shutdown(cancel_futures=True)
+        raise
+    return _results(pool, results)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Work by several processes: in order, all errors passed on, nobody left behind."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from tools.running import REPOSITORY
@@ -51,6 +53,25 @@ def test_who_stops_listening_is_not_kept_waiting():
     next(results)
     results.close()
     assert time.monotonic() - began < 10  # all would take twenty
+
+
+def test_an_interrupt_while_work_is_handed_out(monkeypatch):
+    """Otherwise all that was handed out would be done first."""
+    handed_out = []
+    submit = ProcessPoolExecutor.submit
+
+    def interrupted(*arguments, **named):
+        handed_out.append(1)
+        if len(handed_out) == 500:
+            raise KeyboardInterrupt
+        return submit(*arguments, **named)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        on_all_cores(time.sleep, [0.05] * 1000, chunk=1, jobs=2)
+    assert time.monotonic() - began < 8  # 500 would take twelve
+    assert multiprocessing.active_children() == []
 
 
 def test_at_least_one_core():

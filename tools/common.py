@@ -6,6 +6,7 @@ Nothing heavy is imported at the top, so that --help and a mistyped option answe
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-LINE_PAUSE = 10  # seconds
+LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
 
 # What is read from a config beside the parameters of mmengine's Runner.
 OTHER_KEYS = {
@@ -126,11 +127,19 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     if not console.is_terminal:
         yield _in_lines()
         return
-    with Progress(console=console, transient=True) as progress:
+    # Without rich's thread: work that is begun meanwhile may be forked.
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("", total=None)
-        yield lambda step, done, total: progress.update(
-            task, description=step, completed=done, total=total
-        )
+        drawn = 0.0
+
+        def draw(step: str, done: int, total: int) -> None:
+            nonlocal drawn
+            progress.update(task, description=step, completed=done, total=total)
+            if time.monotonic() - drawn > DRAW_PAUSE:
+                drawn = time.monotonic()
+                progress.refresh()
+
+        yield draw
 
 
 def _in_lines() -> Callable[[str, int, int], None]:
@@ -152,6 +161,9 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -178,6 +190,9 @@ def explain(error: Exception) -> str | None:
         return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
         return text
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "what was to be written"
+        return f"{where}: the disk is full; make room and run it again"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, FileNotFoundError):

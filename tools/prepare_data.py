@@ -76,14 +76,18 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
 
 
 def published(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.prepare import Preparation, fetch, prepare
+    from fcn_plugin.data.prepare import Preparation, fetch, only_one_preparation, prepare
+    from fcn_plugin.errors import UserError
 
+    if args.check and args.archive:
+        raise UserError("--check looks at what is there and unpacks nothing; leave --archive out")
     if args.check:
         return check(args)
     job = Preparation(args.root, args.command, args.subset, note=note)
-    archives = args.archive or fetch(job, args.test)
-    with progress_bar() as progress:
-        return "\n".join(prepare(job._replace(progress=progress), archives))
+    with only_one_preparation(args.root):
+        archives = args.archive or fetch(job, args.test)
+        with progress_bar() as progress:
+            return "\n".join(prepare(job._replace(progress=progress), archives))
 
 
 def note(text: str) -> None:
@@ -103,8 +107,8 @@ def check(args: argparse.Namespace) -> str:
     folder = args.root / DATA_SETS[args.command].folder
     if faults:
         raise UserError(
-            f"{folder}: faults, listed above: {len(faults):,}; mend them or unpack again, or give "
-            "--subset if only a part of the data set is meant"
+            f"{folder}: faults, listed above: {len(faults):,}; delete what is damaged and run this "
+            "without --check, or give --subset if only a part of the data set is meant"
         )
     found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     return f"{folder}: {found} images, no faults"

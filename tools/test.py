@@ -7,6 +7,7 @@ python tools/test.py CONFIG CHECKPOINT --split test --submission results.tgz
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def main() -> None:
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
+    from fcn_plugin.evaluation.submission import spool_of
 
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
     if args.split:
@@ -74,7 +76,11 @@ def main() -> None:
     check_datasets(cfg, ("test_dataloader",))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
-    scores = runner.test()
+    try:
+        scores = runner.test()
+    finally:
+        if args.submission:  # of a run that failed
+            shutil.rmtree(spool_of(Path(args.submission)), ignore_errors=True)
     results = [
         "  ".join(f"{name} {score:.2f}" for name, score in scores.items()),
         args.out and f"predictions are in {args.out}",

@@ -114,7 +114,7 @@ def unpack(
     """
     total = archive.stat().st_size
     written = 0
-    with archive.open("rb") as file, _room(target):
+    with archive.open("rb") as file, room(target):
         tick = _ticker(progress, file, total)
         tree = _Tree(target)
         for number, member in enumerate(_members(archive, file, total, max_bytes), start=1):
@@ -205,7 +205,8 @@ class _Tree:
 
 
 @contextmanager
-def _room(target: Path) -> Iterator[None]:
+def room(target: Path) -> Iterator[None]:
+    """Turn a full disk into one line."""
     try:
         yield
     except OSError as error:
@@ -230,7 +231,8 @@ def _reading(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{archive}: damaged archive, {reason}; download it again") from error
+        remedy = "delete it and download it again"
+        raise UserError(f"{archive}: damaged archive, {reason}; {remedy}") from error
 
 
 def _content(archive: Path, member: _Member) -> Iterator[bytes]:

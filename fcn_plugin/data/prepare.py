@@ -4,6 +4,7 @@ Every step ends by renaming what it made: a tree, or a file of one, is whole or 
 interrupted preparation is started again with the same command, and what is finished is left alone.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fcn_plugin.data.archives import unpack
+from fcn_plugin.data.archives import room, unpack
 from fcn_plugin.data.published import DATA_SETS, VOC_LISTS, DataSet, Part, Split
 from fcn_plugin.data.sbd import convert_labels
 from fcn_plugin.data.splits import list_text, read_ids, seg11valid, trainaug
@@ -56,6 +57,15 @@ class Preparation(NamedTuple):
         return "" if self.root == DEFAULT_ROOT else f" --root {self.root}"
 
 
+@contextmanager
+def only_one_preparation(root: Path) -> Iterator[None]:
+    """Keep a second run out of ``root``, which is made."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; give --root the folder of the data sets")
+    with only_one_at_work(root, LOCK_PATIENCE):
+        yield
+
+
 # --- which archives ------------------------------------------------------------------------------
 
 
@@ -65,14 +75,20 @@ def fetch(job: Preparation, test: bool = False) -> list[Path]:
     Args:
         test: The test images as well.
     """
-    archives = []
-    for part in job.data_set.parts:
-        if (part.optional and not test) or _has(job.folder, job.data_set, part, job.subset):
-            continue
+    was_killed = _stage_of(job.folder).exists()
+    missing = [
+        part
+        for part in job.data_set.parts
+        if (test or not part.optional)
+        and (was_killed or not _has(job.folder, job.data_set, part, job.subset))
+    ]
+    for part in missing:
         if part.url is None:
             raise UserError(f"{part.file}: cannot be downloaded without an account; {part.by_hand}")
+    archives = []
+    for part in missing:
         _note_faults(part, job)
-        archives.append(download(part.url, job.root / DOWNLOADS / part.file, part.digest))
+        archives.append(download(str(part.url), job.root / DOWNLOADS / part.file, part.digest))
     return archives
 
 
@@ -133,6 +149,8 @@ def _identify(archive: Path, job: Preparation) -> Part | None:
 def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
     """Unpack, verify and put in place; then make what follows from all that is there.
 
+    To be called within ``only_one_preparation``, as ``fetch``.
+
     Args:
         archives: Those that ``fetch`` got, or the user's own.
 
@@ -147,17 +165,16 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
         if not archive.is_file():
             reason = "is a folder; give a file" if archive.is_dir() else "no such archive"
             raise UserError(f"{archive}: {reason}")
-    if job.root.exists() and not job.root.is_dir():
-        raise UserError(f"{job.root}: is a file; give --root the folder of the data sets")
-    with only_one_at_work(job.root, LOCK_PATIENCE):
-        _clear_stages(job)
-        for archive in archives:
-            part = _identify(archive, job)
-            if part is None or not _has(job.folder, job.data_set, part, job.subset):
-                _unpack(archive, job)
-        _refuse_incomplete(job)
-        hints = [_derive(d, job) for d in DERIVATIONS if job.name in d.needs]
-        _refuse_faults(job)
+    was_killed = _clear_stages(job)
+    for archive in archives:
+        part = _identify(archive, job)
+        if part is None or was_killed or not _has(job.folder, job.data_set, part, job.subset):
+            _unpack(archive, job)
+        else:
+            job.note(f"{archive}: not unpacked, {job.folder} has {part.name} already")
+    _refuse_incomplete(job)
+    hints = [_derive(d, job) for d in DERIVATIONS if job.name in d.needs]
+    _refuse_faults(job)
     return [*filter(None, hints), *_summary(job)]
 
 
@@ -229,7 +246,8 @@ def _stage(target: Path) -> Iterator[Path]:
     stage = _stage_of(target)
     stage.mkdir(parents=True)
     try:
-        yield stage
+        with room(stage):
+            yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -239,14 +257,20 @@ def _stage_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _clear_stages(job: Preparation) -> None:
-    """Remove what a killed run may have left."""
+def _clear_stages(job: Preparation) -> bool:
+    """Remove what a killed run may have left; whether it may have been moving an archive's files.
+
+    Some of them may then be where they belong and some, that no list asks for, lost with the stage.
+    """
+    was_killed = _stage_of(job.folder).exists()
     targets = [job.folder]
     for derivation in DERIVATIONS:
         if job.name in derivation.needs and derivation.labels:
-            targets.append(job.root / DATA_SETS[derivation.data_set].folder / derivation.labels)
+            folder = job.root / DATA_SETS[derivation.data_set].folder
+            targets.append(folder / derivation.labels.folder)
     for target in targets:
         shutil.rmtree(_stage_of(target), ignore_errors=True)
+    return was_killed
 
 
 def install(stage: Path, target: Path, replace: bool = True) -> list[Path]:
@@ -258,22 +282,33 @@ def install(stage: Path, target: Path, replace: bool = True) -> list[Path]:
     Returns:
         The files that were replaced.
     """
-    if not target.exists():
-        target = target.resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stage.rename(target)
+    if not target.exists() and _moved(stage, target.resolve()):
         return []
     replaced = []
     for source in sorted(stage.iterdir(), key=lambda path: (path.name == "ImageSets", path.name)):
         place = target / source.name
+        differs = place.exists() and place.stat().st_size != source.stat().st_size
         if source.is_dir():
             replaced += install(source, place, replace)
-        elif not place.exists():
-            source.rename(place)
-        elif replace and place.stat().st_size != source.stat().st_size:
-            os.replace(source, place)
-            replaced.append(place)
+        elif not place.exists() or (replace and differs):
+            if not _moved(source, place):
+                with replacing(place) as part:
+                    shutil.copyfile(source, part)
+            if differs:
+                replaced.append(place)
     return replaced
+
+
+def _moved(source: Path, place: Path) -> bool:
+    """Rename, if both are on one disk."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 def _refuse_incomplete(job: Preparation) -> None:
@@ -305,6 +340,14 @@ def _refuse_faults(job: Preparation) -> None:
 # --- what is made of the trees -------------------------------------------------------------------
 
 
+class Labels(NamedTuple):
+    """PNGs that are made of other files, each of one with its name."""
+
+    folder: str  # in the data set's
+    sources: Callable[[Path], list[Path]]  # of the common root
+    make: Callable[[Preparation, Path, list[Path]], None]  # in a folder, of some sources
+
+
 class Derivation(NamedTuple):
     """Files of one data set that are made of several."""
 
@@ -312,84 +355,96 @@ class Derivation(NamedTuple):
     data_set: str  # whose they are
     needs: tuple[str, ...]
     splits: tuple[str, ...]
-    labels: str | None  # folder, in the data set's, of the labels that are made
-    make: Callable[[Preparation, Path], None]  # in the data set's folder
+    lists: Callable[[Path], dict[str, list[str]]]  # their names, of the common root
+    labels: Labels | None = None
 
 
-def _make_sbd_labels(job: Preparation, folder: Path) -> None:
-    target = folder / "SegmentationClass"
-    with _stage(target) as stage:
-        convert_labels(folder / "cls", stage, partial(job.progress, "Converting SBD"))
-        install(stage, target, replace=False)
+def _sbd_sources(root: Path) -> list[Path]:
+    return sorted((root / DATA_SETS["sbd"].folder / "cls").glob("*.mat"))
 
 
-def _make_seg11valid(job: Preparation, folder: Path) -> None:
-    sbd = job.root / DATA_SETS["sbd"].folder
-    ids = seg11valid(read_ids(folder / VOC_LISTS / "val.txt"), read_ids(sbd / "train.txt"))
-    _write_list(folder / VOC_LISTS / "seg11valid.txt", ids)
+def _convert(job: Preparation, target: Path, sources: list[Path]) -> None:
+    convert_labels(sources, target, partial(job.progress, "Converting SBD"))
 
 
-def _make_trainaug(job: Preparation, folder: Path) -> None:
-    """The lists, and in one folder the labels of train, val and what SBD adds."""
-    lists, sbd = folder / VOC_LISTS, job.root / DATA_SETS["sbd"].folder
-    train, val = read_ids(lists / "train.txt"), read_ids(lists / "val.txt")
-    aug, both = trainaug(train, val, read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt"))
-    sources = [folder / "SegmentationClass" / f"{name}.png" for name in (*train, *val)]
-    sources += [sbd / "SegmentationClass" / f"{name}.png" for name in aug]
-    target = folder / "SegmentationClassAug"
-    with _stage(target) as stage:
-        for done, source in enumerate(sources, start=1):
-            shutil.copyfile(source, stage / source.name)
-            job.progress("Gathering labels for trainaug", done, len(sources))
-        install(stage, target, replace=False)
-    _write_list(lists / "aug.txt", aug)
-    _write_list(lists / "trainaug.txt", both)
+def _seg11valid_list(root: Path) -> dict[str, list[str]]:
+    val = _ids(root, "voc2011", "val")
+    return {"seg11valid": seg11valid(val, _ids(root, "sbd", "train"))}
 
 
-def _write_list(path: Path, ids: Sequence[str]) -> None:
-    """A list that is there already, of the same names in whatever order, stays."""
-    if path.exists():
-        found = read_ids(path)
-        if set(found) != set(ids):
-            raise UserError(
-                f"{path}: {len(found):,} names, not the {len(ids):,} that follow from the other "
-                "lists; move it away and run this again"
-            )
-        return
-    with replacing(path) as part:
-        part.write_text(list_text(ids))
+def _trainaug_lists(root: Path) -> dict[str, list[str]]:
+    sbd = _ids(root, "sbd", "train") + _ids(root, "sbd", "val")
+    aug, both = trainaug(_ids(root, "voc2012", "train"), _ids(root, "voc2012", "val"), sbd)
+    return {"aug": aug, "trainaug": both}
+
+
+def _trainaug_sources(root: Path) -> list[Path]:
+    """VOC's own labels of train and val, and SBD's of what it adds."""
+    own = _ids(root, "voc2012", "train") + _ids(root, "voc2012", "val")
+    origins = {"voc2012": own, "sbd": _trainaug_lists(root)["aug"]}
+    return [
+        root / DATA_SETS[name].folder / "SegmentationClass" / f"{image}.png"
+        for name, images in origins.items()
+        for image in images
+    ]
+
+
+def _gather(job: Preparation, target: Path, sources: list[Path]) -> None:
+    for done, source in enumerate(sources, start=1):
+        shutil.copyfile(source, target / source.name)
+        job.progress("Gathering labels for trainaug", done, len(sources))
+
+
+def _ids(root: Path, name: str, split: str) -> list[str]:
+    folder = root / DATA_SETS[name].folder
+    return read_ids(folder / (f"{split}.txt" if name == "sbd" else f"{VOC_LISTS}/{split}.txt"))
 
 
 # In this order: each may need what the one before made.
 DERIVATIONS = (
     Derivation(
-        "SBD's labels", "sbd", ("sbd",), ("train", "val"), "SegmentationClass", _make_sbd_labels
+        title="SBD's labels",
+        data_set="sbd",
+        needs=("sbd",),
+        splits=("train", "val"),
+        lists=lambda root: {},
+        labels=Labels("SegmentationClass", _sbd_sources, _convert),
     ),
     Derivation(
-        "seg11valid", "voc2011", ("voc2011", "sbd"), ("seg11valid",), None, _make_seg11valid
+        title="seg11valid",
+        data_set="voc2011",
+        needs=("voc2011", "sbd"),
+        splits=("seg11valid",),
+        lists=_seg11valid_list,
     ),
     Derivation(
-        "trainaug",
-        "voc2012",
-        ("voc2012", "sbd"),
-        ("aug", "trainaug"),
-        "SegmentationClassAug",
-        _make_trainaug,
+        title="trainaug",
+        data_set="voc2012",
+        needs=("voc2012", "sbd"),
+        splits=("aug", "trainaug"),
+        lists=_trainaug_lists,
+        labels=Labels("SegmentationClassAug", _trainaug_sources, _gather),
     ),
 )
 
 
 def _derive(derivation: Derivation, job: Preparation) -> str | None:
-    """Make it unless it is there; without what it needs, what to do for it."""
+    """Make what of it is missing; without what it needs, say what to do for it."""
     data_set = DATA_SETS[derivation.data_set]
     folder = job.root / data_set.folder
     for need in derivation.needs:
         if not _is_ready(job, need, raw=need == derivation.data_set):
             return f"For {derivation.title} also run: tools/prepare_data.py {need}{job.at_root}"
+    lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
+    for path, ids in lists.items():
+        _refuse_other_list(path, ids)
+    if derivation.labels:
+        _make_labels(derivation.labels, folder, job)
+    for path, ids in lists.items():  # last, so that what they name is there
+        if not path.exists():
+            with replacing(path) as part:
+                part.write_text(list_text(ids))
     splits = [split for split in data_set.derived if split.name in derivation.splits]
-    if _complete(folder, splits, job.subset):
-        return None
-    derivation.make(job, folder)
     faults = [fault for split in splits for fault in survey(folder, split, job.subset).faults]
     if faults:
         raise UserError(
@@ -397,6 +452,26 @@ def _derive(derivation: Derivation, job: Preparation) -> str | None:
             f"tools/prepare_data.py {derivation.data_set} --check lists"
         )
     return None
+
+
+def _make_labels(labels: Labels, folder: Path, job: Preparation) -> None:
+    """Those that are missing."""
+    target = folder / labels.folder
+    there = {path.stem for path in target.glob("*.png")}
+    sources = [source for source in labels.sources(job.root) if source.stem not in there]
+    if sources:
+        with _stage(target) as stage:
+            labels.make(job, stage, sources)
+            install(stage, target, replace=False)
+
+
+def _refuse_other_list(path: Path, ids: Sequence[str]) -> None:
+    """A list that is there already, of the same names in whatever order, stays."""
+    if path.exists() and set(found := read_ids(path)) != set(ids):
+        raise UserError(
+            f"{path}: has {len(found):,} names, not the {len(ids):,} that follow from the other "
+            "lists; move it away and run this again"
+        )
 
 
 def _is_ready(job: Preparation, name: str, raw: bool) -> bool:

@@ -244,8 +244,11 @@ def command_for(folder: Path, missing: str = "") -> str | None:
     for name, data_set in DATA_SETS.items():
         steps = Path(data_set.folder).parts
         if folder.parts[-len(steps) :] == steps:
-            plain = {path for part in data_set.parts for path in _paths(part.splits)}
+            plain = {p for part in data_set.parts if not part.optional for p in _paths(part.splits)}
             made = missing in set(_paths(data_set.derived)) - plain
+            optional = {p for part in data_set.parts if part.optional for p in _paths(part.splits)}
+            if missing in optional - plain:
+                return f"tools/prepare_data.py {name} --test"
             needed = dict.fromkeys([name, "sbd"] if made else [name])
             return " and ".join(f"tools/prepare_data.py {name}" for name in needed)
     return "tools/prepare_data.py shapes" if folder.name == "shapes" else None

@@ -1,6 +1,6 @@
 """SBD's labels, from MATLAB structures to palette PNGs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,22 +42,15 @@ def _damaged(path: Path, reason: object) -> UserError:
 
 
 def convert_labels(
-    source: Path, target: Path, progress: Callable[[int, int], None] | None = None
-) -> int:
-    """Write every ``source/NAME.mat`` as ``target/NAME.png`` with VOC's palette, on all cores.
+    labels: Sequence[Path], target: Path, progress: Callable[[int, int], None]
+) -> None:
+    """Write each of ``labels``, NAME.mat, as ``target/NAME.png`` with VOC's palette, on all cores.
 
     Args:
         progress: Called with (labels written, labels in all).
-
-    Returns:
-        How many there are.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    labels = sorted(source.glob("*.mat"))
     for done, _ in enumerate(on_all_cores(partial(_convert, target), labels), start=1):
-        if progress is not None:
-            progress(done, len(labels))
-    return len(labels)
+        progress(done, len(labels))
 
 
 def _convert(target: Path, source: Path) -> None:

@@ -10,7 +10,9 @@ def read_ids(path: Path) -> list[str]:
     """The names in a list, one a line; blank lines are left out."""
     if not path.is_file():
         raise UserError(f"{path}: no such list; unpack the data set again")
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    # Without a byte order mark; bytes that are no text end up in a name that no file has.
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def list_text(ids: Iterable[str]) -> str:

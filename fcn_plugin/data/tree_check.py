@@ -163,6 +163,8 @@ def check(
     for split in data_set.splits():
         if split.optional and not is_there(folder, split):
             continue
+        if split.label_suffix != ".png" and not (folder / str(split.labels)).is_dir():
+            continue  # raw labels are not needed any more
         found = survey(folder, split, subset)
         counts[split.name] = len(found.ids)
         faults += found.faults

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcn_plugin.data.loading import read_label
+from fcn_plugin.data.splits import read_ids
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.protocols import LABELS, Protocol
 from fcn_plugin.parallel import on_all_cores
@@ -83,9 +84,7 @@ def _pngs(folder: Path, option: str) -> dict[str, Path]:
 def _read_ids(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"{file}: no such list; give --list a file with one id a line")
-    # Bytes that are no text then end up in an id that no file has.
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    ids = [line.strip() for line in lines if line.strip()]
+    ids = read_ids(file)
     if not ids:
         raise UserError(f"{file}: the list is empty; write one id a line")
     name, times = Counter(ids).most_common(1)[0]

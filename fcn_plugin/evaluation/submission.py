@@ -345,7 +345,7 @@ class SubmissionMetric(BaseMetric):
         self.board = leaderboard_of(classes)
         self.comp = choose_comp(self.board, self.file, self.comp)
         self.numbers = class_numbers(self.board, classes)
-        self.spool = self.file.with_name(f".{self.file.name}.spool")
+        self.spool = spool_of(self.file)
         _on_first_process(self._make_spool)
 
     def _make_spool(self) -> None:
@@ -404,6 +404,11 @@ class SubmissionMetric(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """None."""
         return {}
+
+
+def spool_of(file: Path) -> Path:
+    """The folder where the predictions wait for the last one."""
+    return file.with_name(f".{file.name}.spool")
 
 
 def _on_first_process(work: Callable[[], object]) -> None:

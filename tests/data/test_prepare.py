@@ -1,5 +1,6 @@
 """From archives to trees, by whatever order, from whatever interruption, and what is refused."""
 
+import errno
 import hashlib
 import os
 import random
@@ -33,7 +34,7 @@ from scipy.io import loadmat, savemat
 
 from fcn_plugin.data import prepare as module
 from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.prepare import Preparation, fetch, git_tree, prepare
+from fcn_plugin.data.prepare import Preparation, fetch, git_tree, only_one_preparation, prepare
 from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.data.sbd import read_label
 from fcn_plugin.data.splits import list_text, read_ids
@@ -54,7 +55,8 @@ def archives(tmp_path_factory) -> dict[str, list[Path]]:
 def make(root: Path, name: str, files: list[Path], subset: bool = True) -> list[str]:
     """Prepare a data set; its last lines and what was noted on the way."""
     notes: list[str] = []
-    return [*prepare(Preparation(root, name, subset, notes.append), files), *notes]
+    with only_one_preparation(root):
+        return [*prepare(Preparation(root, name, subset, notes.append), files), *notes]
 
 
 def get(root: Path, name: str, test: bool = False) -> list[Path]:
@@ -224,9 +226,81 @@ def test_labels_and_lists_of_ones_own_are_not_replaced(archives, whole, tmp_path
 
     (lists / "trainaug.txt").write_text(list_text(TRAINAUG[1:]))
     (lists / "aug.txt").unlink()
-    with pytest.raises(UserError, match=r"trainaug.txt: 5 names, not the 6 .*move it away"):
+    with pytest.raises(UserError, match=r"trainaug.txt: has 5 names, not the 6 .*move it away"):
         make(tmp_path, "sbd", archives["sbd"])
     assert read_ids(lists / "trainaug.txt") == TRAINAUG[1:]
+
+
+def test_lists_that_no_longer_follow_are_an_error(archives, tmp_path):
+    """As when a small SBD was exchanged for the whole."""
+    for name in SETS:
+        make(tmp_path, name, archives[name])
+    (tmp_path / "sbd/train.txt").write_text("s0\n")
+    with pytest.raises(UserError, match=r"seg11valid.txt: has 2 names, not the 3 that follow"):
+        make(tmp_path, "voc2011", [])
+    with pytest.raises(UserError, match=r"aug.txt: has 3 names, not the 2 that follow"):
+        make(tmp_path, "voc2012", [])
+
+
+def test_labels_that_were_lost_are_made_again(archives, whole, tmp_path):
+    root = shutil.copytree(whole, tmp_path / "data")
+    (root / VOC2012 / "SegmentationClassAug/t0.png").unlink()
+    (root / "sbd/SegmentationClass/s1.png").unlink()
+    make(root, "sbd", [])
+    assert tree(root) == tree(whole)
+
+
+def test_an_archive_that_is_not_needed_is_named(archives, tmp_path):
+    make(tmp_path, "sbd", archives["sbd"])
+    said = make(tmp_path, "sbd", archives["sbd"])
+    assert any("benchmark.tgz: not unpacked" in line and "already" in line for line in said)
+
+
+def test_files_that_were_being_moved_when_it_was_killed_are_not_lost(archives, whole, tmp_path):
+    """Even those that no list asks for."""
+    make(tmp_path, "ade20k", archives["ade20k"])
+    expected = tree(tmp_path)
+    folder = tmp_path / "ade/ADEChallengeData2016"
+    (folder / "sceneCategories.txt").unlink()
+    (folder.parent / ".ADEChallengeData2016.partial").mkdir()
+    make(tmp_path, "ade20k", archives["ade20k"])
+    assert tree(tmp_path) == expected
+
+
+def test_a_folder_of_the_set_on_another_disk(archives, whole, tmp_path, monkeypatch):
+    """Where nothing can be renamed to; Path.replace stands for the disk's answer."""
+    make(tmp_path, "voc2012", archives["voc2012"])
+    expected = tree(tmp_path)
+    (tmp_path / VOC2012 / "JPEGImages/t0.jpg").unlink()
+    shutil.rmtree(tmp_path / VOC2012 / "SegmentationClass")
+    rename = Path.replace
+
+    def refuse(source: Path, target: Path) -> Path:
+        if ".partial" in str(source) and target.name in ("t0.jpg", "SegmentationClass"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    make(tmp_path, "voc2012", archives["voc2012"])
+    assert tree(tmp_path) == expected
+
+
+def test_a_bomb_is_stopped_by_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MIN_LIMIT", 1 << 20)
+    files = sbd() | {"benchmark_RELEASE/dataset/img/big.jpg": bytes(30 << 20)}
+    with pytest.raises(UserError, match=r"big.jpg. of 31457280 bytes is more"):
+        make(tmp_path / "data", "sbd", [tgz(tmp_path / "bomb.tgz", files)])
+    assert set(tree(tmp_path / "data").values()) <= {"folder"}
+
+
+def test_a_full_disk_while_labels_are_made(archives, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "convert_labels", fail)
+    with pytest.raises(UserError, match=r"SegmentationClass.partial: the disk is full; make room"):
+        make(tmp_path, "sbd", archives["sbd"])
+    assert not (tmp_path / "sbd/SegmentationClass").exists()
 
 
 def test_what_a_run_did_not_make_is_looked_at_too(archives, tmp_path):
@@ -347,8 +421,8 @@ def test_a_second_preparation_waits_outside(archives, tmp_path, monkeypatch):
                 make(tmp_path, "voc2012", archives["voc2012"])
             seen.append(step)
 
-    job = Preparation(tmp_path, "sbd", True, lambda _: None, meanwhile)
-    prepare(job, archives["sbd"])
+    with only_one_preparation(tmp_path):
+        prepare(Preparation(tmp_path, "sbd", True, lambda _: None, meanwhile), archives["sbd"])
     assert seen
 
 
@@ -556,7 +630,8 @@ def _convert_and_be_killed(root: Path, archive: Path) -> None:
         if step == "Converting SBD":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    prepare(Preparation(root, "sbd", True, lambda _: None, kill), [archive])
+    with only_one_preparation(root):
+        prepare(Preparation(root, "sbd", True, lambda _: None, kill), [archive])
 
 
 def test_killed_while_workers_convert(tmp_path):

@@ -33,8 +33,10 @@ def test_lists_are_read_as_they_are_written(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(list_text(["a", "b"]))
     assert path.read_bytes() == b"a\nb\n"
-    path.write_text("a \n\nb")
+    path.write_bytes(b"\xef\xbb\xbfa \r\n\nb")
     assert read_ids(path) == ["a", "b"]
+    path.write_bytes(b"a\n\xff\xfe")
+    assert read_ids(path)[0] == "a" and len(read_ids(path)) == 2
     with pytest.raises(UserError, match=r"other.txt: no such list"):
         read_ids(tmp_path / "other.txt")
 
@@ -102,6 +104,8 @@ def test_where_the_members_of_archives_go(name, member, place):
         ("data/VOCdevkit/VOC2011", "SegmentationClass", ["voc2011"]),
         ("data/VOCdevkit/VOC2011", "ImageSets/Segmentation/seg11valid.txt", ["voc2011", "sbd"]),
         ("data/VOCdevkit/VOC2012", "SegmentationClassAug", ["voc2012", "sbd"]),
+        ("data/VOCdevkit/VOC2012", "ImageSets/Segmentation/test.txt", ["voc2012 --test"]),
+        ("data/ade/ADEChallengeData2016", "images/testing", ["ade20k --test"]),
         ("data/sbd", "SegmentationClass", ["sbd"]),
         ("data/shapes", "", ["shapes"]),
         ("data/VOCdevkit/VOC2010", "", None),

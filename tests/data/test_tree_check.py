@@ -1,5 +1,6 @@
 """All that is wrong with a tree is listed, each fault by the file that has it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,16 @@ def test_the_raw_labels_of_sbd(root):
     (root / "sbd/cls/t1.mat").write_bytes(b"")
     _, faults = check(root, "sbd", subset=True)
     assert len(faults) == 1 and "cls/t1.mat: no label of SBD" in faults[0]
+    # Once the PNGs are made, the raw labels may be gone.
+    shutil.rmtree(root / "sbd/cls")
+    assert check(root, "sbd", subset=True)[1] == []
+
+
+def test_every_label_of_an_image(root):
+    """VOC's own and SBD's."""
+    relabel(root / "VOCdevkit/VOC2012/SegmentationClassAug/s0.png", 33)
+    relabel(root / "VOCdevkit/VOC2012/SegmentationClass/v0.png", 44)
+    _, faults = check(root, "voc2012", subset=True)
+    assert len(faults) == 2
+    assert "SegmentationClass/v0.png: label values 44" in faults[0]
+    assert "SegmentationClassAug/s0.png: label values 33" in faults[1]

@@ -66,8 +66,8 @@ def runs(data, tmp_path_factory) -> dict:
         return dict(zip(FLAGSHIPS, pool.map(train, FLAGSHIPS), strict=True))
 
 
-@pytest.mark.parametrize("name", PREPARED)
-def test_what_was_prepared_has_no_faults(name, data):
+def test_what_was_prepared_has_no_faults(data):
+    name = "voc2012"
     done = tool("prepare_data.py", name, "--check", "--subset", folder=data.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout == PREPARED[name] + ", no faults\n"

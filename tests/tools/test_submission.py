@@ -40,6 +40,9 @@ LOADERS = "\n".join(
 VOC_SPLITS = dict(
     blind=dict(ann_file="ImageSets/Segmentation/test.txt", data_prefix=dict(img_path="JPEGImages")),
     known=dict(ann_file="ImageSets/Segmentation/val.txt"),
+    broken=dict(
+        ann_file="ImageSets/Segmentation/broken.txt", data_prefix=dict(img_path="JPEGImages")
+    ),
 )
 ADE_SPLITS = dict(blind=dict(data_root="data/ade", data_prefix=dict(img_path="release/testing")))
 
@@ -70,6 +73,8 @@ def voc(folder: Path) -> None:
     (root / "ImageSets/Segmentation").mkdir(parents=True)
     for split in ("test", "val"):
         (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(SIZES) + "\n")
+    (root / "ImageSets/Segmentation/broken.txt").write_text("one\nbroken\n")
+    (root / "JPEGImages/broken.jpg").touch()
 
 
 def ade20k(folder: Path) -> None:
@@ -134,6 +139,11 @@ RUNS: dict[str, tuple] = {
         *("--submission", "known.tar.gz", "--out", "known-out"),
     ),
     "only predictions": ("test.py", "voc.py", "lasts", *BLIND, "--out", "only-out"),
+    "broken image": (
+        *("test.py", "voc.py", "voc.pth", "--split", "broken"),
+        "--submission",
+        "b.tgz",
+    ),
     "no leaderboard": ("test.py", "tiny.py", "voc.pth", "--submission", "shapes.tgz"),
     "the host's": (str(Path(mmseg.__file__).parent / ".mim/tools/test.py"), "host.py", "voc.pth"),
 }
@@ -204,6 +214,12 @@ def test_two_processes_fail_together(runs):
     assert run.returncode != 0
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert errors and all("two.tgz was not written" in line for line in errors)
+
+
+def test_a_run_that_fails_leaves_nothing(project, runs):
+    assert runs["broken image"].returncode == 1
+    assert "broken.jpg: damaged image" in runs["broken image"].stderr
+    assert not list(project.glob("*b.tgz*")) and not list(project.glob(".*b.tgz*"))
 
 
 def test_ade20k(project, runs):
