@@ -76,7 +76,8 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
 
 
 def published(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.prepare import Preparation, fetch, only_one_preparation, prepare
+    from fcn_plugin.data.job import Preparation
+    from fcn_plugin.data.prepare import fetch, only_one_preparation, prepare
     from fcn_plugin.errors import UserError
 
     if args.check and args.archive:

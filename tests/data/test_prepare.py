@@ -32,9 +32,11 @@ from data.archives_of_sets import (
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from fcn_plugin.data import derive
 from fcn_plugin.data import prepare as module
 from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.prepare import Preparation, fetch, git_tree, only_one_preparation, prepare
+from fcn_plugin.data.job import Preparation
+from fcn_plugin.data.prepare import fetch, git_tree, only_one_preparation, prepare
 from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.data.sbd import read_label
 from fcn_plugin.data.splits import list_text, read_ids
@@ -163,8 +165,8 @@ def test_a_finished_step_costs_nothing(archives, whole, tmp_path, monkeypatch):
         return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
     before = state()
-    for name in ("unpack", "convert_labels", "download"):
-        monkeypatch.setattr(module, name, lambda *_: pytest.fail("done again"))
+    for place, name in ((module, "unpack"), (derive, "convert_labels"), (module, "download")):
+        monkeypatch.setattr(place, name, lambda *_: pytest.fail("done again"))
     for name in SETS:
         make(root, name, archives[name])
         assert get(root, name, test=name == "voc2012") == []
@@ -297,7 +299,7 @@ def test_a_full_disk_while_labels_are_made(archives, tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "convert_labels", fail)
+    monkeypatch.setattr(derive, "convert_labels", fail)
     with pytest.raises(UserError, match=r"SegmentationClass.partial: the disk is full; make room"):
         make(tmp_path, "sbd", archives["sbd"])
     assert not (tmp_path / "sbd/SegmentationClass").exists()

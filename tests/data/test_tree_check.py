@@ -8,7 +8,8 @@ import pytest
 from data.archives_of_sets import jpeg, write_archives
 from PIL import Image
 
-from fcn_plugin.data.prepare import Preparation, prepare
+from fcn_plugin.data.job import Preparation
+from fcn_plugin.data.prepare import prepare
 from fcn_plugin.data.tree_check import check
 
 LISTS = "ImageSets/Segmentation"

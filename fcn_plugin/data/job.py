@@ -1,0 +1,50 @@
+"""What is asked for when a data set is prepared, and what of it is there."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fcn_plugin.data.published import DATA_SETS, DataSet, Part, Split
+from fcn_plugin.data.tree_check import is_there, survey
+
+Progress = Callable[[str, int, int], None]
+
+DEFAULT_ROOT = Path("data")
+
+
+class Preparation(NamedTuple):
+    """What is asked for."""
+
+    root: Path  # of all data sets
+    name: str
+    subset: bool  # a part of the set is enough: no published numbers and hashes
+    note: Callable[[str], None]  # told what the user should know and cannot see
+    progress: Progress = lambda step, done, total: None
+
+    @property
+    def data_set(self) -> DataSet:
+        return DATA_SETS[self.name]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.data_set.folder
+
+    @property
+    def at_root(self) -> str:
+        """The option for the root, for a command to run next."""
+        return "" if self.root == DEFAULT_ROOT else f" --root {self.root}"
+
+
+def has(folder: Path, data_set: DataSet, part: Part, subset: bool) -> bool:
+    """Whether all that an archive brings is in place, or all that is made of it."""
+    if not folder.is_dir():
+        return False
+    made = [split for split in data_set.derived if not split.optional]
+    if made and complete(folder, made, subset):
+        return True
+    needed = [s for s in part.splits if part.optional or not s.optional or is_there(folder, s)]
+    return complete(folder, needed, subset)
+
+
+def complete(folder: Path, splits: Iterable[Split], subset: bool) -> bool:
+    return not any(survey(folder, split, subset).faults for split in splits)
