@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fcn_plugin.data.job import Preparation, complete, has
+from fcn_plugin.data.job import Preparation
 from fcn_plugin.data.published import DATA_SETS, VOC_LISTS
 from fcn_plugin.data.sbd import convert_labels
 from fcn_plugin.data.splits import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.data.staging import install, staged
-from fcn_plugin.data.tree_check import survey
+from fcn_plugin.data.tree_check import faults_of, names
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
 
@@ -25,12 +25,11 @@ class Labels(NamedTuple):
 
 
 class Derivation(NamedTuple):
-    """Files of one data set that are made of several."""
+    """All that a data set has of derived splits, made of one or several data sets."""
 
     title: str
     data_set: str  # whose they are
     needs: tuple[str, ...]
-    splits: tuple[str, ...]
     lists: Callable[[Path], dict[str, list[str]]]  # their names, of the common root
     labels: Labels | None = None
 
@@ -72,8 +71,7 @@ def _gather(job: Preparation, target: Path, sources: list[Path]) -> None:
 
 
 def _ids(root: Path, name: str, split: str) -> list[str]:
-    folder = root / DATA_SETS[name].folder
-    return read_ids(folder / (f"{split}.txt" if name == "sbd" else f"{VOC_LISTS}/{split}.txt"))
+    return names(root / DATA_SETS[name].folder, DATA_SETS[name].split(split))
 
 
 # In this order: each may need what the one before made.
@@ -82,7 +80,6 @@ DERIVATIONS = (
         title="SBD's labels",
         data_set="sbd",
         needs=("sbd",),
-        splits=("train", "val"),
         lists=lambda root: {},
         labels=Labels("SegmentationClass", _sbd_sources, _convert),
     ),
@@ -90,14 +87,12 @@ DERIVATIONS = (
         title="seg11valid",
         data_set="voc2011",
         needs=("voc2011", "sbd"),
-        splits=("seg11valid",),
         lists=_seg11valid_list,
     ),
     Derivation(
         title="trainaug",
         data_set="voc2012",
         needs=("voc2012", "sbd"),
-        splits=("aug", "trainaug"),
         lists=_trainaug_lists,
         labels=Labels("SegmentationClassAug", _trainaug_sources, _gather),
     ),
@@ -120,9 +115,7 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
         if not path.exists():
             with replacing(path) as part:
                 part.write_text(list_text(ids))
-    splits = [split for split in data_set.derived if split.name in derivation.splits]
-    faults = [fault for split in splits for fault in survey(folder, split, job.subset).faults]
-    if faults:
+    if faults := faults_of(folder, data_set.derived, job.subset):
         raise UserError(
             f"{derivation.title}: faults in it: {len(faults):,}, such as {faults[0]}; mend what "
             f"tools/prepare_data.py {derivation.data_set} --check lists"
@@ -152,9 +145,6 @@ def _refuse_other_list(path: Path, ids: Sequence[str]) -> None:
 
 def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
     """Whether a data set is in place; ``raw``: without what is made of it."""
-    data_set = DATA_SETS[name]
-    folder = job.root / data_set.folder
-    made = [split for split in data_set.derived if not split.optional and not raw]
-    return has(folder, data_set, data_set.parts[0], job.subset) and complete(
-        folder, made, job.subset
-    )
+    other = job._replace(name=name)
+    made = [split for split in other.data_set.derived if not split.optional and not raw]
+    return other.has(other.data_set.parts[0]) and not other.faults(made)

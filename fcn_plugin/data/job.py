@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.data.published import DATA_SETS, DataSet, Part, Split
-from fcn_plugin.data.tree_check import is_there, survey
+from fcn_plugin.data.tree_check import faults_of, is_there
 
 Progress = Callable[[str, int, int], None]
 
@@ -34,17 +34,20 @@ class Preparation(NamedTuple):
         """The option for the root, for a command to run next."""
         return "" if self.root == DEFAULT_ROOT else f" --root {self.root}"
 
+    def has(self, part: Part) -> bool:
+        """Whether all that an archive brings is in place, or all that is made of it."""
+        if not self.folder.is_dir():
+            return False
+        made = [split for split in self.data_set.derived if not split.optional]
+        if made and not self.faults(made):
+            return True
+        needed = [
+            split
+            for split in part.splits
+            if part.optional or not split.optional or is_there(self.folder, split)
+        ]
+        return not self.faults(needed)
 
-def has(folder: Path, data_set: DataSet, part: Part, subset: bool) -> bool:
-    """Whether all that an archive brings is in place, or all that is made of it."""
-    if not folder.is_dir():
-        return False
-    made = [split for split in data_set.derived if not split.optional]
-    if made and complete(folder, made, subset):
-        return True
-    needed = [s for s in part.splits if part.optional or not s.optional or is_there(folder, s)]
-    return complete(folder, needed, subset)
-
-
-def complete(folder: Path, splits: Iterable[Split], subset: bool) -> bool:
-    return not any(survey(folder, split, subset).faults for split in splits)
+    def faults(self, splits: Iterable[Split]) -> list[str]:
+        """What is wrong with some of the data set's splits."""
+        return faults_of(self.folder, splits, self.subset)

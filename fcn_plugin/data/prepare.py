@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fcn_plugin.data.archives import unpack
 from fcn_plugin.data.derive import DERIVATIONS, derive
-from fcn_plugin.data.job import Preparation, has
+from fcn_plugin.data.job import Preparation
 from fcn_plugin.data.published import DATA_SETS, Part
 from fcn_plugin.data.staging import install, stage_of, staged
-from fcn_plugin.data.tree_check import is_there, leaks, names, some, survey
+from fcn_plugin.data.tree_check import faults_of, is_there, leaks, names, some
 from fcn_plugin.download import download, file_digests
 from fcn_plugin.errors import UserError
 from fcn_plugin.locking import only_one_at_work
@@ -50,8 +50,7 @@ def fetch(job: Preparation, test: bool = False) -> list[Path]:
     missing = [
         part
         for part in job.data_set.parts
-        if (test or not part.optional)
-        and (was_killed or not has(job.folder, job.data_set, part, job.subset))
+        if (test or not part.optional) and (was_killed or not job.has(part))
     ]
     for part in missing:
         if part.url is None:
@@ -65,8 +64,7 @@ def fetch(job: Preparation, test: bool = False) -> list[Path]:
 
 def _note_faults(part: Part, job: Preparation) -> None:
     """Why an archive is needed although there is something."""
-    there = [split for split in part.splits if is_there(job.folder, split)]
-    faults = [fault for split in there for fault in survey(job.folder, split, job.subset).faults]
+    faults = job.faults(split for split in part.splits if is_there(job.folder, split))
     if faults:
         job.note(
             f"{job.folder}: faults in {part.name}: {len(faults):,}, such as {faults[0]}; "
@@ -80,7 +78,7 @@ def _identify(archive: Path, job: Preparation) -> Part | None:
     by_name = {part.file: part for part in parts}.get(
         archive.name, parts[0] if len(parts) == 1 else None
     )
-    if by_name and has(job.folder, job.data_set, by_name, job.subset):
+    if by_name and job.has(by_name):
         return by_name
     known = [part for part in parts if part.digest]
     if job.subset or not known:
@@ -124,7 +122,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
     was_killed = _clear_stages(job)
     for archive in archives:
         part = _identify(archive, job)
-        if part is None or was_killed or not has(job.folder, job.data_set, part, job.subset):
+        if part is None or was_killed or not job.has(part):
             _unpack(archive, job)
         else:
             job.note(f"{archive}: not unpacked, {job.folder} has {part.name} already")
@@ -180,13 +178,13 @@ def _verify(archive: Path, stage: Path, job: Preparation) -> None:
             f"{archive}: nothing of {job.data_set.title} in it (a folder {roots} with its lists or "
             "images); give the archive of this data set"
         )
-    faults = [
-        fault
+    splits = [
+        split
         for part in parts
         for split in part.splits
         if not split.optional or is_there(stage, split)
-        for fault in survey(stage, split, job.subset).faults
     ]
+    faults = faults_of(stage, splits, job.subset)
     trees = {} if job.subset else {k: v for part in parts for k, v in part.git_trees.items()}
     faults += [
         f"{folder}: the files are not the published ones"
@@ -214,7 +212,7 @@ def git_tree(folder: Path) -> str:
 
 def _refuse_incomplete(job: Preparation) -> None:
     for part in job.data_set.parts:
-        if not part.optional and not has(job.folder, job.data_set, part, job.subset):
+        if not part.optional and not job.has(part):
             raise UserError(
                 f"{job.folder}: {part.name} is still missing or incomplete; run "
                 f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
@@ -224,12 +222,7 @@ def _refuse_incomplete(job: Preparation) -> None:
 def _refuse_faults(job: Preparation) -> None:
     """What nobody asked for in this run can be wrong as well."""
     there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
-    faults = [
-        fault
-        for split in there
-        if split.label_suffix == ".png"
-        for fault in survey(job.folder, split, job.subset).faults
-    ]
+    faults = job.faults(split for split in there if split.label_suffix == ".png")
     faults += leaks(job.root, job.name)
     if faults:
         raise UserError(

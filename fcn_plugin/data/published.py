@@ -67,6 +67,10 @@ class DataSet:
                 return PurePosixPath(part.into, *inner)
         return None
 
+    def split(self, name: str) -> Split:
+        """The first split of that name."""
+        return next(split for split in self.splits() if split.name == name)
+
     def splits(self) -> Iterator[Split]:
         """All splits, those of the parts first."""
         for part in self.parts:
@@ -228,11 +232,6 @@ APART = (
     ("camvid/test", "camvid/train"),
     ("camvid/test", "camvid/val"),
 )
-
-
-def published_count(name: str, split: str) -> int:
-    """The number of images of a split, such as ``voc2012`` and ``test``."""
-    return next(s.count for s in DATA_SETS[name].splits() if s.name == split)
 
 
 def command_for(folder: Path, missing: str = "") -> str | None:

@@ -68,6 +68,11 @@ def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
     return Survey(ids, files, faults)
 
 
+def faults_of(folder: Path, splits: Iterable[Split], subset: bool) -> list[str]:
+    """What the surveys of some splits find wrong."""
+    return [fault for split in splits for fault in survey(folder, split, subset).faults]
+
+
 def names(folder: Path, split: Split) -> list[str]:
     """The names of a split's images without suffix; none if its list or folder is not there."""
     if not is_there(folder, split):
@@ -129,7 +134,7 @@ def some(names: list[str]) -> str:
 def _named(root: Path, place: str) -> tuple[Path, list[str]]:
     """The list or folder of a split such as ``voc2012/val``, and the names in it, if any."""
     name, split_name = place.split("/")
-    split = next(split for split in DATA_SETS[name].splits() if split.name == split_name)
+    split = DATA_SETS[name].split(split_name)
     folder = root / DATA_SETS[name].folder
     return folder / (split.ids or split.images), names(folder, split)
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.published import published_count
+from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import replacing
@@ -116,7 +116,7 @@ LEADERBOARDS = (
     Leaderboard(
         name="VOC",
         dataset=PascalVOCDataset,
-        images=published_count("voc2012", "test"),
+        images=DATA_SETS["voc2012"].split("test").count,
         first=0,
         palette=voc_palette(),
         member="results/{year}/Segmentation/comp{comp}_test_cls/{name}.png",
@@ -129,7 +129,7 @@ LEADERBOARDS = (
     Leaderboard(
         name="MIT",
         dataset=ADE20KDataset,
-        images=published_count("ade20k", "test"),
+        images=DATA_SETS["ade20k"].split("test").count,
         first=1,
         palette=None,
         member="{name}.png",
