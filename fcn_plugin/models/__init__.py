@@ -2,6 +2,7 @@
 
 from fcn_plugin.models.alexnet import ConvolutionalizedAlexNet
 from fcn_plugin.models.googlenet import ConvolutionalizedGoogLeNet
+from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 from fcn_plugin.models.vgg import ConvolutionalizedVGG
 
@@ -9,5 +10,6 @@ __all__ = [
     "ConvolutionalizedAlexNet",
     "ConvolutionalizedGoogLeNet",
     "ConvolutionalizedVGG",
+    "FCNSegmentor",
     "SkipFusionHead",
 ]

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap
+from fcn_plugin.models.blockwise_loss import CoarseScores, applies, blockwise_losses
 from fcn_plugin.models.features import Features
-from fcn_plugin.models.upsample import UPSAMPLINGS, Deconv, Placement, Upsampling
+from fcn_plugin.models.upsample import UPSAMPLINGS, Bilinear, Deconv, Placement, Upsampling
 
 
 @MODELS.register_module()
@@ -48,6 +49,8 @@ class SkipFusionHead(BaseDecodeHead):
             element-wise).
         loss_decode, ignore_index, sampler, out_channels, threshold: as the host's heads;
             the default loss is cross entropy, averaged over valid pixels.
+        blockwise: where the upsampling is fixed and the loss is one cross entropy, compute it
+            without scores of the image's size (``blockwise_loss``); False never does.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
     """
 
@@ -66,6 +69,7 @@ class SkipFusionHead(BaseDecodeHead):
         sampler: dict | None = None,
         out_channels: int | None = None,
         threshold: float | None = None,
+        blockwise: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
         in_channels = _as_tuple(in_channels)
@@ -104,6 +108,7 @@ class SkipFusionHead(BaseDecodeHead):
         del self.conv_seg
         self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
         self.upsample = upsample
+        self.blockwise = blockwise
         self.factors = _factors(strides, len(in_channels))
         self.upscore = nn.ModuleList(
             UPSAMPLINGS[upsample](self.out_channels, factor, kernel)
@@ -121,6 +126,15 @@ class SkipFusionHead(BaseDecodeHead):
         ``size`` is the (H, W) of the image; default: as the backbone tells it. A backbone that
         does not gives scores of the finest level's size.
         """
+        if size is None and not isinstance(inputs, Features):
+            return self.fuse(inputs)[0]
+        return self.upscore[0](*self.coarse(inputs, size))
+
+    def coarse(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> CoarseScores:
+        """Fused scores on the finest level's grid, and where the image's pixels lie there.
+
+        ``size`` is the (H, W) of the image; a backbone that tells it needs none.
+        """
         scores, grid, zero_border = self.fuse(inputs)
         if isinstance(inputs, Features):
             if size is not None and tuple(size) != tuple(inputs.image_size):
@@ -129,10 +143,18 @@ class SkipFusionHead(BaseDecodeHead):
                     f"{tuple(inputs.image_size)}; labels must be transformed with their images"
                 )
             size = inputs.image_size
-        if size is None:
-            return scores
+        assert size is not None
         rows, cols = self._place(0, scores, size, grid and grid.within(AxisMap()))
-        return self.upscore[0](scores, rows, cols, zero_border)
+        return CoarseScores(scores, rows, cols, zero_border)
+
+    @property
+    def upsamples_by_matrices(self) -> bool:
+        """Whether what ``forward`` returns is what ``coarse`` does, bilinearly interpolated."""
+        return (
+            self.blockwise
+            and type(self.upscore[0]) is Bilinear
+            and type(self).forward is SkipFusionHead.forward
+        )
 
     def fuse(self, inputs: Sequence[Tensor]) -> tuple[Tensor, AxisMap | None, bool]:
         """Sum all levels' scores on the finest grid.
@@ -159,19 +181,36 @@ class SkipFusionHead(BaseDecodeHead):
     ) -> dict[str, Tensor]:
         """The host's losses on scores of exactly the labels' size."""
         size = batch_data_samples[0].gt_sem_seg.shape
-        return self.loss_by_feat(self(inputs, size), batch_data_samples)
+        if not (
+            self.upsamples_by_matrices
+            and self.out_channels > 1
+            and applies(self.loss_decode, self.sampler)
+        ):
+            return self.loss_by_feat(self(inputs, size), batch_data_samples)
+        return blockwise_losses(
+            self.coarse(inputs, size),
+            self._stack_batch_gt(batch_data_samples).squeeze(1),
+            self.loss_decode,
+            self.sampler,
+            self.ignore_index,
+        )
 
     def predict(
         self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict
     ) -> Tensor:
         """Scores N x C x H x W of exactly the image that the backbone was given."""
+        return self(inputs, self.image_size(inputs, batch_img_metas))
+
+    @staticmethod
+    def image_size(inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> tuple[int, int]:
+        """(H, W) of the image that the backbone was given."""
         if isinstance(inputs, Features):
-            return self(inputs)
+            return inputs.image_size
         # As the host does: a sliding window puts its own size under img_shape, a torch.Size.
         meta = batch_img_metas[0]
         window = isinstance(meta["img_shape"], torch.Size)
         size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
-        return self(inputs, tuple(size[:2]))
+        return size[0], size[1]
 
     def _levels(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The chosen levels, or a UserError where they are not as in_channels says."""

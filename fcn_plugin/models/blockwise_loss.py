@@ -1,0 +1,243 @@
+"""Cross entropy and pixel accuracy of upsampled scores, block by block.
+
+Plainly, a loss over 150 classes and 512 x 512 pixels takes 157 MB an image for the upsampled
+scores, and as much again for their logarithms, their gradient and their ranking. Here a block of
+fine scores is made, judged, turned into its gradient and carried back to the coarse grid while it
+is in the cache; the backward pass only scales what the forward pass has found.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import e, log, log2
+from typing import Any, NamedTuple
+
+import torch
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.structures.sampler import OHEMPixelSampler
+from torch import Tensor, nn
+
+from fcn_plugin.models.coarse import Block, blocks, class_rows, placed_axis
+from fcn_plugin.models.upsample import Placement
+
+EPS = torch.finfo(torch.float32).eps  # the host's, against division by zero
+
+
+class CoarseScores(NamedTuple):
+    """Scores N x C x h x w and the place of an image's pixels among them.
+
+    ``zero_border`` says whether zeros lie beyond them; otherwise their border continues.
+    """
+
+    scores: Tensor
+    rows: Placement
+    cols: Placement
+    zero_border: bool
+
+
+def applies(loss: nn.Module, sampler: object) -> bool:
+    """Whether ``blockwise_losses`` knows this loss and this sampler of pixels."""
+    return (
+        type(loss) is CrossEntropyLoss
+        and not (loss.use_sigmoid or loss.use_mask)
+        and loss.reduction in ("mean", "sum")
+        and (sampler is None or type(sampler) is OHEMPixelSampler)
+    )
+
+
+def blockwise_losses(
+    coarse: CoarseScores,
+    labels: Tensor,
+    loss: CrossEntropyLoss,
+    sampler: OHEMPixelSampler | None,
+    ignore_index: int,
+) -> dict[str, Tensor]:
+    """What the host's head makes of the upsampled scores: its loss by name, and ``acc_seg``.
+
+    Labels are N x H x W. Where several classes share a pixel's highest score, the host counts one
+    of them as predicted, whichever; here each counts in part.
+    """
+    scores = coarse.scores
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()  # as autocast does for the host's cross entropy
+    valid = labels != ignore_index
+    class_weight = None if loss.class_weight is None else scores.new_tensor(loss.class_weight)
+    pixel_weight = None
+    if sampler is not None:
+        each = torch.ops.fcn_plugin.cross_entropy_map(
+            scores.detach(), labels, *_numbers(coarse), ignore_index
+        )
+        pixel_weight = hard_pixels(each, labels, valid, class_weight, sampler)
+    total, correct, _ = torch.ops.fcn_plugin.cross_entropy_sum(
+        scores,
+        labels,
+        class_weight,
+        pixel_weight,
+        *_numbers(coarse),
+        ignore_index,
+        scores.requires_grad and torch.is_grad_enabled(),
+    )
+    counted = valid.sum().to(total)
+    if loss.reduction == "mean":
+        weights = counted if loss.avg_non_ignore else labels.numel()
+        if class_weight is not None:
+            # Of each pixel's class. Ignored labels beyond the classes, with which the host
+            # cannot deal, weigh nothing.
+            weigh = torch.cat([class_weight, class_weight.new_zeros(1)])
+            each = weigh[labels.clamp(max=len(class_weight))]
+            weights = (each * valid if loss.avg_non_ignore else each).sum()
+        total = total / (weights + EPS)
+    return {
+        loss.loss_name: loss.loss_weight * total,
+        "acc_seg": 100 * (correct.detach() + EPS) / (counted + EPS),
+    }
+
+
+def hard_pixels(
+    each: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    class_weight: Tensor | None,
+    sampler: OHEMPixelSampler,
+) -> Tensor:
+    """1 for the pixels that ``OHEMPixelSampler`` keeps, else 0; N x H x W.
+
+    ``each`` is the cross entropy of each pixel, without weights: -log of its label's probability.
+    """
+    most = sampler.min_kept * len(labels)
+    if sampler.thresh is not None:
+        probability = (-each).exp()
+        judged = probability[valid].sort().values
+        if not len(judged):
+            return torch.zeros_like(each)
+        threshold = judged[min(most, len(judged) - 1)].clamp(min=sampler.thresh)
+        return ((probability < threshold) & valid).to(each.dtype)
+    if class_weight is not None:
+        each = each * class_weight[labels.where(valid, 0)]
+    kept = torch.zeros_like(each[valid])
+    kept[each[valid].sort(descending=True).indices[:most]] = 1
+    return torch.zeros_like(each).masked_scatter_(valid, kept)
+
+
+def _numbers(coarse: CoarseScores) -> tuple[list[float], list[float], bool]:
+    """The places as an operator of torch takes them."""
+    return list(map(float, coarse.rows)), list(map(float, coarse.cols)), coarse.zero_border
+
+
+def _judged(
+    scores: Tensor,
+    labels: Tensor,
+    rows: Sequence[float],
+    cols: Sequence[float],
+    zero_border: bool,
+    ignore_index: int,
+) -> Iterator[tuple[Block, Tensor, Tensor, Tensor, Tensor]]:
+    """For each block of scores N x h x C x w, given in bits (times log2 e):
+
+    the block, its labels (0 if ignored) and which of them count, both P x 1 x B; its label's
+    score less the highest, P x 1 x B, and 2 to the power of all of them, P x C x B.
+    """
+    axes = [
+        placed_axis(Placement(scale, offset, int(start), int(length)), size, zero_border, scores)
+        for (scale, offset, start, length), size in zip(
+            (rows, cols), (scores.shape[1], scores.shape[3]), strict=True
+        )
+    ]
+    for block in blocks(len(scores), scores.shape[2], *axes, scores.device.type):
+        label = block.of(labels)[:, None]
+        valid = label != ignore_index
+        label = label.where(valid, 0)
+        fine = block.upsample(scores)
+        fine -= fine.amax(1, keepdim=True)
+        yield block, label, valid, fine.gather(1, label), fine.exp2_()
+
+
+def _in_bits(scores: Tensor) -> Tensor:
+    """Powers of 2 are several times faster than powers of e on CPUs."""
+    return class_rows(scores * log2(e))
+
+
+@torch.library.custom_op("fcn_plugin::cross_entropy_map", mutates_args=())
+def _cross_entropy_map(
+    scores: Tensor,
+    labels: Tensor,
+    rows: Sequence[float],
+    cols: Sequence[float],
+    zero_border: bool,
+    ignore_index: int,
+) -> Tensor:
+    """Cross entropy of each pixel, N x H x W, 0 where ignored; without gradient."""
+    each = torch.zeros(labels.shape, dtype=scores.dtype, device=scores.device)
+    with torch.autocast(scores.device.type, enabled=False):
+        bits = _in_bits(scores)
+        for block, _, valid, own, powers in _judged(
+            bits, labels, rows, cols, zero_border, ignore_index
+        ):
+            block.put((powers.sum(1, keepdim=True).log() - own * log(2)) * valid, each)
+    return each
+
+
+@_cross_entropy_map.register_fake
+def _(scores: Tensor, labels: Tensor, *_: Any) -> Tensor:
+    return torch.empty(labels.shape, dtype=scores.dtype, device=scores.device)
+
+
+@torch.library.custom_op("fcn_plugin::cross_entropy_sum", mutates_args=())
+def _cross_entropy_sum(
+    scores: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    pixel_weight: Tensor | None,
+    rows: Sequence[float],
+    cols: Sequence[float],
+    zero_border: bool,
+    ignore_index: int,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted sum of the pixels' cross entropy, number of correct pixels, gradient of the sum."""
+    total, correct = (torch.zeros((), dtype=torch.float64, device=scores.device) for _ in range(2))
+    with torch.autocast(scores.device.type, enabled=False):
+        bits = _in_bits(scores)
+        gradient = torch.zeros_like(bits) if with_gradient else bits.new_empty(0)
+        for block, label, valid, own, powers in _judged(
+            bits, labels, rows, cols, zero_border, ignore_index
+        ):
+            weight = valid.to(bits.dtype)
+            # A power of exactly 1 is a highest score.
+            correct += ((own == 0) * weight / powers.floor().sum(1, keepdim=True)).sum()
+            if class_weight is not None:
+                weight *= class_weight[label]
+            if pixel_weight is not None:
+                weight *= block.of(pixel_weight)[:, None]
+            power = powers.sum(1, keepdim=True)
+            total += ((power.log() - own * log(2)) * weight).sum()
+            if with_gradient:
+                # Of a pixel's cross entropy: the probabilities, less 1 at its label.
+                powers *= weight / power
+                powers.scatter_add_(1, label, -weight)
+                block.add_gradient(powers, gradient)
+    if with_gradient:
+        gradient = gradient.permute(0, 2, 1, 3).contiguous()
+    return total.to(scores.dtype), correct.to(scores.dtype), gradient
+
+
+@_cross_entropy_sum.register_fake
+def _(scores: Tensor, labels: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    with_gradient = others[-1]
+    gradient = scores.new_empty(scores.shape if with_gradient else (0,))
+    return scores.new_empty(()), scores.new_empty(()), gradient
+
+
+def _keep(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.arguments = len(inputs)
+    ctx.save_for_backward(output[-1])
+
+
+def _scale(ctx: Any, total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise NotImplementedError(
+            "the blockwise loss has no second derivatives; set blockwise=False in the decode head"
+        )
+    (gradient,) = ctx.saved_tensors
+    return total * gradient, *[None] * (ctx.arguments - 1)
+
+
+_cross_entropy_sum.register_autograd(_scale, setup_context=_keep)

@@ -1,0 +1,239 @@
+"""Labels straight from coarse scores are those of the host's two resizes and arg-max."""
+
+import pickle
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.evaluator import Evaluator
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import SegTTAModel
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fcn_plugin.models import FCNSegmentor, SkipFusionHead, coarse
+from fcn_plugin.models.coarse import labels, placed_axis, upsample
+from fcn_plugin.models.upsample import Placement
+
+CLASSES = 5
+METAS = {
+    "as it is": dict(ori_shape=(45, 70)),
+    "smaller before": dict(ori_shape=(31, 48)),
+    "larger before": dict(ori_shape=(101, 155)),
+    "padded": dict(ori_shape=(60, 90), img_padding_size=(0, 6, 3, 0)),
+    "padded, other name": dict(ori_shape=(45, 60), padding_size=[4, 6, 0, 0]),
+    "mirrored": dict(ori_shape=(45, 70), flip=True, flip_direction="horizontal"),
+    "upside down": dict(ori_shape=(60, 50), flip=True, flip_direction="vertical"),
+    "all at once": dict(
+        ori_shape=(99, 51), flip=True, flip_direction="horizontal", img_padding_size=(0, 5, 0, 7)
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Several blocks on either axis, even of small images."""
+    monkeypatch.setattr(coarse, "ELEMENTS", 24 * 16 * CLASSES)
+    monkeypatch.setattr(coarse, "WIDTH", 24)
+
+
+def segmentor(kind="FCNSegmentor", padding="same", test_cfg=None, **head):
+    model = MODELS.build(
+        dict(
+            type=kind,
+            data_preprocessor=dict(type="SegDataPreProcessor"),
+            backbone=dict(
+                type="ConvolutionalizedVGG",
+                depth=11,
+                padding=padding,
+                base_channels=4,
+                fc_channels=8,
+            ),
+            decode_head=dict(
+                type="SkipFusionHead",
+                in_channels=(16, 32, 8),
+                in_index=(0, 1, 2),
+                num_classes=CLASSES,
+            )
+            | head,
+            test_cfg=ConfigDict(test_cfg or dict(mode="whole")),
+        )
+    )
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        gain = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.1
+        torch.nn.init.normal_(parameter, std=gain, generator=generator)
+    return model.double().eval()
+
+
+def samples(meta: dict, number: int = 2) -> list[SegDataSample]:
+    shapes = dict(img_shape=(45, 70), pad_shape=(45, 70))
+    return [SegDataSample(metainfo=shapes | meta | dict(img_path="a.jpg")) for _ in range(number)]
+
+
+@torch.no_grad()
+def predicted(model, meta: dict, images=None) -> list[SegDataSample]:
+    if images is None:
+        generator = torch.Generator().manual_seed(4)
+        images = torch.randn(2, 3, 45, 70, dtype=torch.float64, generator=generator)
+    return model.predict(images, samples(meta, len(images)))
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("meta", METAS.values(), ids=METAS)
+def test_labels_and_scores_are_the_hosts(meta, padding):
+    for made, expected in zip(
+        predicted(segmentor(padding=padding), meta),
+        predicted(segmentor("EncoderDecoder", padding=padding), meta),
+        strict=True,
+    ):
+        exact = expected.seg_logits.data
+        assert len(expected.pred_sem_seg.data.unique()) > 1
+        torch.testing.assert_close(made.seg_logits.data, exact, rtol=0, atol=1e-10)
+        assert made.seg_logits.shape == expected.seg_logits.shape
+        assert made.pred_sem_seg.data.dtype == expected.pred_sem_seg.data.dtype
+        # But where two classes are as good as equal.
+        first, second = exact.topk(2, dim=0).values
+        clear = (first - second > 1e-10)[None]
+        assert clear.double().mean() > 0.999
+        assert torch.equal(made.pred_sem_seg.data[clear], expected.pred_sem_seg.data[clear])
+
+
+def test_a_missing_mirroring_is_noticed():
+    """The comparison above can fail."""
+    mirrored = predicted(segmentor(), METAS["mirrored"])
+    plain = predicted(segmentor(), METAS["as it is"])
+    agree = mirrored[0].pred_sem_seg.data == plain[0].pred_sem_seg.data
+    assert agree.double().mean() < 0.99
+
+
+def test_equal_scores_give_the_first_class():
+    place = Placement(8, 3.5, 0, 40)
+    scores = torch.zeros(1, CLASSES, 5, 5)
+    scores[:, 0] = -1
+    axis = placed_axis(place, 5, False, scores)
+    assert torch.equal(labels(scores, axis, axis), torch.ones(1, 40, 40, dtype=torch.long))
+    assert torch.equal(labels(scores, axis, axis), upsample(scores, axis, axis).argmax(1))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 300])
+def test_labels_are_the_arg_max(channels):
+    scores = torch.randn(3, channels, 7, 9, dtype=torch.float64)
+    rows, cols = (placed_axis(Placement(6.5, 2.7, 1, 43), n, True, scores) for n in (7, 9))
+    assert torch.equal(labels(scores, rows, cols), upsample(scores, rows, cols).argmax(1))
+
+
+class Largest(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("kind", ["FCNSegmentor", "EncoderDecoder"])
+def test_no_scores_of_the_images_size(kind):
+    """Not even where a metric is handed everything; reading them computes them."""
+    model = segmentor(kind)
+    model.backbone.forward = lambda images: [
+        torch.randn(len(images), c, 6, 9, dtype=torch.float64) for c in (16, 32, 8)
+    ]
+    full = CLASSES * 200 * 300
+    with Largest() as largest:
+        found = predicted(model, dict(ori_shape=(200, 300)))
+        handed = [sample.to_dict() for sample in found]
+        assert (largest.elements < full) == (kind == "FCNSegmentor")
+        scores = handed[0]["seg_logits"]["data"]
+    assert scores.shape == (CLASSES, 200, 300) and largest.elements >= full
+    with pytest.raises(KeyError):
+        handed[0]["seg_logits"]["date"]
+
+
+def test_scores_on_demand_are_pixel_data():
+    (found, _), (expected, _) = (
+        predicted(segmentor(kind), METAS["larger before"])
+        for kind in ("FCNSegmentor", "EncoderDecoder")
+    )
+    exact = expected.seg_logits.data
+    lazy = found.seg_logits
+    assert isinstance(lazy, PixelData) and "data" in lazy and lazy.keys() == ["data"]
+    for copied in (
+        lazy.cpu(),
+        lazy.detach(),
+        lazy.to("cpu"),
+        lazy.clone(),
+        pickle.loads(pickle.dumps(lazy)),
+        found.cpu().seg_logits,
+    ):
+        torch.testing.assert_close(copied.data, exact, rtol=0, atol=1e-10)
+        assert copied.shape == (101, 155)
+    assert lazy.numpy().data.shape == (CLASSES, 101, 155)
+    torch.testing.assert_close(lazy[3:5, 7:9].data, exact[:, 3:5, 7:9], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(upsample="deconv"),
+        dict(upsample="nearest"),
+        dict(blockwise=False),
+        dict(out_channels=1, num_classes=2, threshold=0.3),
+        dict(test_cfg=dict(mode="slide", crop_size=(32, 32), stride=(20, 20))),
+    ],
+    ids=["deconv", "nearest", "plain", "one channel", "sliding"],
+)
+def test_what_it_cannot_do_goes_the_hosts_way(settings):
+    for made, expected in zip(
+        predicted(segmentor(**settings), METAS["larger before"]),
+        predicted(segmentor("EncoderDecoder", **settings), METAS["larger before"]),
+        strict=True,
+    ):
+        assert type(made.seg_logits) is PixelData
+        assert torch.equal(made.seg_logits.data, expected.seg_logits.data)
+        assert torch.equal(made.pred_sem_seg.data, expected.pred_sem_seg.data)
+
+
+def test_other_heads_and_images_without_samples_go_the_hosts_way():
+    other = dict(type="FCNHead", in_index=2, in_channels=8, channels=8, num_convs=1, norm_cfg=None)
+    model = FCNSegmentor(
+        backbone=dict(type="ConvolutionalizedVGG", depth=11, base_channels=4, fc_channels=8),
+        decode_head=other | dict(num_classes=CLASSES, in_channels=8),
+        test_cfg=ConfigDict(mode="whole"),
+    ).eval()
+    assert not isinstance(model.decode_head, SkipFusionHead)
+    found = predicted(model, METAS["as it is"], torch.randn(1, 3, 45, 70))
+    assert type(found[0].seg_logits) is PixelData
+    with torch.no_grad():
+        (found,) = segmentor().predict(torch.randn(1, 3, 45, 70, dtype=torch.float64))
+    assert found.seg_logits.data.shape == (CLASSES, 45, 70)
+
+
+def test_augmented_testing_gets_its_scores():
+    images = torch.randn(1, 3, 45, 70, dtype=torch.float64)
+    merged = []
+    for kind in ("FCNSegmentor", "EncoderDecoder"):
+        model = SegTTAModel(module=segmentor(kind))
+        views = [
+            predicted(model.module, METAS["as it is"], images),
+            predicted(model.module, METAS["mirrored"], images.flip(-1)),
+        ]
+        (sample,) = model.merge_preds([list(view) for view in zip(*views, strict=True)])
+        merged.append(sample.pred_sem_seg.data)
+    assert (merged[0] == merged[1]).double().mean() > 0.999
+
+
+def test_metrics_see_the_same():
+    scores = []
+    truth = torch.randint(0, CLASSES, (1, 101, 155))
+    for kind in ("FCNSegmentor", "EncoderDecoder"):
+        evaluator = Evaluator(dict(type="ConfusionMatrixMetric", _scope_="mmseg"))
+        evaluator.dataset_meta = dict(classes=list("abcde"))
+        found = predicted(segmentor(kind), METAS["larger before"])
+        for sample in found:
+            sample.gt_sem_seg = PixelData(data=truth)
+        evaluator.process(found)
+        scores.append(evaluator.evaluate(len(found)))
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
