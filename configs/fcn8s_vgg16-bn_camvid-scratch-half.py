@@ -9,10 +9,10 @@ train_pipeline = [
     _base_.load_image,
     _base_.load_label,
     dict(type="RandomResize", scale=(240, 180), ratio_range=(0.75, 1.75), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(180, 240), cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
+    dict(type="FastRandomCrop", crop_size=(180, 240), cat_max_ratio=0.75),
+    dict(type="FastRandomFlip", prob=0.5),
+    dict(type="FastPhotoMetricDistortion"),
+    dict(type="FastPackSegInputs"),
 ]
 test_pipeline = [
     _base_.load_image,

@@ -10,10 +10,10 @@ load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 # size they are scored at.
 voc_augmentation = [
     dict(type="RandomResize", scale=(500, 500), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
+    dict(type="FastRandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type="FastRandomFlip", prob=0.5),
+    dict(type="FastPhotoMetricDistortion"),
+    dict(type="FastPackSegInputs"),
 ]
 
 # What TestTimeAug tries of each image, in any combination. 1.0 and unmirrored is the image as the

@@ -12,6 +12,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
+from fcn_plugin.data import loading
 from fcn_plugin.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -127,6 +128,55 @@ def test_a_truncated_jpeg_is_refused(tmp_path, kept, progressive):
         load_image(path)
 
 
+@pytest.mark.parametrize("name", ["rgb.jpg", "grey.jpg", "turned.jpg", "progressive.jpg"])
+def test_a_whole_jpeg_is_decoded_by_opencv(tmp_path, monkeypatch, name):
+    picture, options = pictures().get(name, (Image.fromarray(RAMP), dict(progressive=True)))
+    picture.save(tmp_path / name, **options)
+    with monkeypatch.context() as context:
+        context.setattr(Image.Image, "load", None)  # Pillow only reads the header
+        context.setattr("PIL.ImageFile.ImageFile.load", None)
+        quick = load_image(tmp_path / name)["img"]
+    monkeypatch.setattr(loading, "_whole_jpeg", lambda image, content: None)
+    np.testing.assert_allclose(quick, load_image(tmp_path / name)["img"].astype(int), atol=2)
+
+
+@pytest.mark.parametrize("tail", [b"\0\0", b"\n", b"\xff"])
+def test_a_jpeg_with_more_after_its_end(tmp_path, tail):
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg")
+    expected = load_image(tmp_path / "a.jpg")["img"]
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(tail)
+    np.testing.assert_allclose(load_image(tmp_path / "a.jpg")["img"], expected.astype(int), atol=2)
+
+
+def test_a_jpeg_that_is_start_and_end_alone(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xd9")
+    with pytest.raises(UserError, match=r"a.jpg: damaged image, .*; copy, download"):
+        load_image(tmp_path / "a.jpg")
+
+
+def test_opencv_is_given_neither_half_jpegs_nor_printers_colours(tmp_path, monkeypatch):
+    """It would make up the missing half (before OpenCV 5), and mixes CMYK in its own way."""
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    monkeypatch.setattr(loading.cv2, "imdecode", lambda *_: grey)
+    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.jpg")
+    assert load_image(tmp_path / "cut.jpg")["img"] is grey
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"cut.jpg: damaged image, .*truncated"):
+        load_image(tmp_path / "cut.jpg")
+    Image.fromarray(noise).convert("CMYK").save(tmp_path / "printed.jpg")
+    assert load_image(tmp_path / "printed.jpg")["img"] is not grey
+
+
+def test_a_jpeg_that_opencv_cannot_decode_is_left_to_pillow(tmp_path, monkeypatch):
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg")
+    expected = load_image(tmp_path / "a.jpg")["img"]
+    monkeypatch.setattr(loading.cv2, "imdecode", lambda *_: None)
+    np.testing.assert_allclose(load_image(tmp_path / "a.jpg")["img"], expected.astype(int), atol=2)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"", "the file is empty"), (b"<html>404</html>", "no image format is recognised in it")],
@@ -209,6 +259,25 @@ def test_values_that_are_no_class_are_counted(tmp_path):
         r"only 0-6, 255 can be; correct the file or num_classes",
     ):
         load_label(tmp_path / "a.png", num_classes=7)
+
+
+@pytest.mark.parametrize("num_classes", [1, 21, 253, 254, 255])
+@pytest.mark.parametrize("reduce_zero_label", [False, True])
+def test_each_value_alone_is_a_class_or_is_refused(tmp_path, num_classes, reduce_zero_label):
+    """So that the quick test of a whole label lets none slip through."""
+    ends = {0, num_classes - 1, num_classes, num_classes + 1, num_classes + 2, 253, 254, 255}
+    for value in sorted(ends & set(range(256))):
+        stands_for = value
+        if reduce_zero_label:
+            stands_for = 255 if value in (0, 255) else value - 1
+        Image.fromarray(np.array([[value, 255]], dtype=np.uint8)).save(tmp_path / "a.png")
+        options = dict(num_classes=num_classes, reduce_zero_label=reduce_zero_label)
+        if stands_for < num_classes or stands_for == 255:
+            label = load_label(tmp_path / "a.png", **options)["gt_seg_map"]
+            assert label.tolist() == [[stands_for, 255]]
+        else:
+            with pytest.raises(UserError, match=rf"label values {value} \(1 px\)"):
+                load_label(tmp_path / "a.png", **options)
 
 
 def test_values_are_reported_as_they_stand_in_the_file(tmp_path):

@@ -13,8 +13,8 @@ load_label = dict(type="LoadCheckedLabel", num_classes=5)
 train_pipeline = [
     _base_.load_image,
     load_label,
-    dict(type="RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
-    dict(type="PackSegInputs"),
+    dict(type="FastRandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    dict(type="FastPackSegInputs"),
 ]
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [

@@ -1,7 +1,7 @@
 """FCN-8s on VGG16 with torchvision's ImageNet weights, without the reference's padding."""
 
 model = dict(
-    type="EncoderDecoder",
+    type="FCNSegmentor",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         # What the ImageNet weights were trained on.

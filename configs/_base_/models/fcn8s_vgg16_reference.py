@@ -1,7 +1,7 @@
 """FCN-8s on VGG16 as published (Caffe voc-fcn8s/net.py): padding, input, loss, ImageNet weights."""
 
 model = dict(
-    type="EncoderDecoder",
+    type="FCNSegmentor",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         # BGR, 0-255, the mean subtracted; every image at its own size.
