@@ -16,6 +16,10 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
 
+# Images whose labels are checked at once: to look at a count is to wait for any device but the CPU.
+CHECKED_TOGETHER = {"cpu": 1}
+CHECKED_TOGETHER_ELSEWHERE = 64
+
 
 @METRICS.register_module()
 class ConfusionMatrixMetric(BaseMetric):
@@ -23,7 +27,9 @@ class ConfusionMatrixMetric(BaseMetric):
 
     Keys ``aAcc``, ``mAcc``, ``mIoU``, ``fwIoU``. One int64 matrix per process is counted and the
     matrices are summed once, so that any number of processes gives the same scores. Samples that
-    a distributed sampler repeats to give every process as many count once.
+    a distributed sampler repeats to give every process as many count once. The counts stay on
+    the predictions' device. Labels outside the classes are refused: on the CPU image by image,
+    elsewhere every 64 images, so that the device need not be waited for after each.
 
     Args:
         absent: what a class without any pixel does to the means: 'skip' (VOC, FCN), or 'zero'
@@ -61,12 +67,18 @@ class ConfusionMatrixMetric(BaseMetric):
     def _forget(self) -> None:
         self._counted: Tensor | None = None
         self._last: Tensor | None = None
+        self._unchecked: list[tuple[str, Tensor]] = []
         self._samples = 0
         self._saved: dict[str, str] = {}
         self.results.clear()
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, 1 x H x W integers."""
+        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, 1 x H x W integers.
+
+        Raises:
+            UserError: a sample has no label, one of another size than the prediction, or labels
+                outside the classes; these perhaps some samples later, or by ``evaluate``.
+        """
         for sample in data_samples:
             name = sample.get("img_path", "an image without img_path")
             if self.output_dir is not None:
@@ -82,15 +94,21 @@ class ConfusionMatrixMetric(BaseMetric):
                     "to write the predictions of images without labels"
                 )
             prediction = sample["pred_sem_seg"]["data"].squeeze(0)
-            truth = sample["gt_sem_seg"]["data"].squeeze(0).to(prediction.device)
+            truth = sample["gt_sem_seg"]["data"].squeeze(0)
             if truth.shape != prediction.shape:
                 raise UserError(
                     f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
                     "load the label after the resizing steps of the test pipeline"
                 )
+            # The other way, to the CPU, they would be read before they are there.
+            truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
             classes = len(self.dataset_meta["classes"])
             matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
-            self._refuse_illegal(matrix, name, classes)
+            outside = torch.stack((matrix[classes].sum(), matrix[:, classes].sum()))
+            self._unchecked.append((name, outside))
+            together = CHECKED_TOGETHER.get(matrix.device.type, CHECKED_TOGETHER_ELSEWHERE)
+            if len(self._unchecked) >= together:
+                self._refuse_illegal()
             self._counted = matrix if self._counted is None else self._counted + matrix
             self._last = matrix  # the one that a sampler may have repeated
 
@@ -108,22 +126,35 @@ class ConfusionMatrixMetric(BaseMetric):
             )
         save_labels(labels, folder / f"{stem}.png", palette)
 
-    @staticmethod
-    def _refuse_illegal(matrix: Tensor, name: str, classes: int) -> None:
-        truth, prediction = int(matrix[classes].sum()), int(matrix[:, classes].sum())
-        if truth:
-            raise UserError(
-                f"{name}: {truth} pixels of its label are neither one of the {classes} classes nor "
-                "ignored; check the label file and the data set's classes"
-            )
-        if prediction:
-            raise UserError(
-                f"{name}: {prediction} pixels are predicted outside the {classes} classes of the "
-                "data set; set the decode head's num_classes to the data set's"
-            )
+    def _refuse_illegal(self) -> None:
+        """Check the images that have not been, in one transfer from the device."""
+        if not self._unchecked:
+            return
+        names, outside = zip(*self._unchecked, strict=True)
+        self._unchecked = []
+        classes = len(self.dataset_meta["classes"])
+        for name, (truth, prediction) in zip(names, torch.stack(outside).tolist(), strict=True):
+            if truth or prediction:
+                self._forget()  # all that was counted with it: a next evaluation starts anew
+            if truth:
+                raise UserError(
+                    f"{name}: {truth} pixels of its label are neither one of the {classes} classes "
+                    "nor ignored; check the label file and the data set's classes"
+                )
+            if prediction:
+                raise UserError(
+                    f"{name}: {prediction} pixels are predicted outside the {classes} classes of "
+                    "the data set; set the decode head's num_classes to the data set's"
+                )
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Scores over the data set of ``size`` samples, the same on every process; then anew."""
+        """Scores over the data set of ``size`` samples, the same on every process; then anew.
+
+        Raises:
+            UserError: labels outside the classes, or samples dealt out so that one cannot tell
+                which are repeated.
+        """
+        self._refuse_illegal()
         if self.format_only:
             self._forget()
             return {}

@@ -6,6 +6,7 @@ from mmseg.registry import METRICS
 from PIL import Image
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation import metric as module
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 CLASSES = ("a", "b", "c")
@@ -121,6 +122,96 @@ def test_another_way_of_dealing_is_refused(monkeypatch):
 def test_what_cannot_be_scored(wrong, message):
     with pytest.raises(UserError, match=message):
         metric().process({}, [wrong])
+
+
+# --- what is not looked at before it has to be ----------------------------------------------------
+
+
+def test_a_device_is_not_waited_for():
+    """Tensors of the meta device have no values: whoever asks for one, or for a size that depends
+    on values, fails."""
+    made = metric()
+    given = random_samples(module.CHECKED_TOGETHER_ELSEWHERE - 1)
+    for one in given:
+        one["pred_sem_seg"]["data"] = one["pred_sem_seg"]["data"].to("meta")
+    made.process({}, given)
+    assert made._counted.device.type == "meta"
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        made.process({}, given[:1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_is_not_waited_for_and_counts_the_same():
+    given = random_samples(5)
+    expected = metric()
+    expected.process({}, given)
+    made = metric()
+    on_device = [
+        {k: dict(data=v["data"].cuda()) if isinstance(v, dict) else v for k, v in one.items()}
+        for one in given
+    ]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made.process({}, on_device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert made.evaluate(5) == expected.evaluate(5)
+
+
+def bad(good: list[dict], places: dict[int, str]) -> list[dict]:
+    """With a label (``"truth"``) or a prediction of class 7 at some places."""
+    keys = dict(truth="gt_sem_seg", prediction="pred_sem_seg")
+    for place, which in places.items():
+        good[place][keys[which]]["data"][0, 0, :2] = 7
+    return good
+
+
+@pytest.mark.parametrize(
+    ("places", "seen_after", "message"),
+    [
+        ({2: "truth"}, 3, "2.jpg: 2 pixels of its label are neither one of the 3 classes"),
+        ({2: "prediction"}, 3, "2.jpg: 2 pixels are predicted outside the 3 classes"),
+        ({1: "prediction", 2: "truth"}, 3, "1.jpg: 2 pixels are predicted"),
+        ({1: "prediction", 0: "truth"}, 3, "0.jpg: 2 pixels of its label"),
+        ({3: "truth"}, 6, "3.jpg: 2 pixels of its label"),
+        ({6: "prediction"}, None, "6.jpg: 2 pixels are predicted"),
+    ],
+    ids=["truth", "prediction", "two", "first", "later", "last"],
+)
+def test_images_that_wait_to_be_checked(monkeypatch, places, seen_after, message):
+    """The CPU in the place of a device: three images are checked at once, the rest in the end."""
+    monkeypatch.setitem(module.CHECKED_TOGETHER, "cpu", 3)
+    made = metric()
+    given = bad(random_samples(7), places)
+    for one in given[: seen_after - 1 if seen_after else None]:
+        made.process({}, [one])
+    with pytest.raises(UserError, match=message):
+        made.process({}, [given[seen_after - 1]]) if seen_after else made.evaluate(7)
+
+    made.process({}, random_samples(7))
+    fresh = metric()
+    fresh.process({}, random_samples(7))
+    assert made.evaluate(7) == fresh.evaluate(7)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5, 64])
+def test_when_images_are_checked_changes_no_score(monkeypatch, together):
+    expected = metric()
+    expected.process({}, random_samples(5))
+    monkeypatch.setitem(module.CHECKED_TOGETHER, "cpu", together)
+    made = metric()
+    for start in (0, 2, 4):
+        made.process({}, random_samples(5)[start : start + 2])
+    assert made.evaluate(5) == expected.evaluate(5)
+
+
+def test_an_image_is_refused_on_the_cpu_before_the_next_one():
+    given = bad(random_samples(2), {0: "truth", 1: "truth"})
+    with pytest.raises(UserError, match=r"0\.jpg"):
+        metric().process({}, given[:1])
+
+
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_predictions_are_written_as_label_pngs(tmp_path):

@@ -51,6 +51,64 @@ def test_random_labels_against_a_plain_count():
     )
 
 
+def plain_count(truth, prediction, classes: int, ignore: int) -> np.ndarray:
+    """One pixel after the other, with Python's unbounded integers."""
+    matrix = np.zeros((classes + 1, classes + 1), np.int64)
+    for t, p in zip(truth.flatten().tolist(), prediction.flatten().tolist(), strict=True):
+        if t != ignore:
+            matrix[t if 0 <= t < classes else -1, p if 0 <= p < classes else -1] += 1
+    return matrix
+
+
+DTYPES = [torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64]
+
+
+def any_labels(generator, dtype: torch.dtype, classes: int, shape: tuple) -> torch.Tensor:
+    """Most within the classes, as far as the dtype goes; the others up to the dtype's ends."""
+    limits = torch.iinfo(dtype)
+    within = generator.integers(0, min(classes, limits.max) + 1, shape)
+    ends = [limits.min, limits.min + 1, -1, classes, 255, 256, limits.max - 1, limits.max]
+    outside = generator.choice([end for end in ends if limits.min <= end <= limits.max], shape)
+    labels = np.where(generator.random(shape) < 0.8, within, outside)
+    return torch.from_numpy(labels).to(dtype)
+
+
+@pytest.mark.parametrize("ignore", [255, 0, 2, -1, 1000])
+@pytest.mark.parametrize("classes", [1, 3, 150, 255, 300])
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
+def test_any_labels_against_a_plain_count(dtype, classes, ignore):
+    generator = np.random.default_rng(classes)
+    for other in DTYPES:
+        truth = any_labels(generator, dtype, classes, (9, 11))
+        prediction = any_labels(generator, other, classes, (9, 11))
+        before = truth.clone(), prediction.clone()
+        matrix = confusion_matrix(truth, prediction, classes, ignore)
+        assert matrix.dtype == torch.int64
+        np.testing.assert_array_equal(matrix, plain_count(truth, prediction, classes, ignore))
+        assert torch.equal(truth, before[0]) and torch.equal(prediction, before[1])
+
+
+def test_labels_that_are_not_contiguous():
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (2, 12, 14)))
+    truth, prediction = labels[0].T, labels[1].reshape(14, 12)
+    for given in (
+        (truth, prediction),
+        (truth[::2, 1:], prediction[::2, 1:]),
+        (truth, torch.tensor(3).expand(truth.shape)),
+    ):
+        expected = plain_count(*given, 5, 2)
+        np.testing.assert_array_equal(confusion_matrix(*given, 5, 2), expected)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 7), ()], ids=str)
+def test_no_pixels_and_a_single_one(shape):
+    labels = torch.zeros(shape, dtype=torch.uint8)
+    expected = np.zeros((4, 4), np.int64)
+    expected[0, 0] = labels.numel()
+    np.testing.assert_array_equal(confusion_matrix(labels, labels, 3, 255), expected)
+    np.testing.assert_array_equal(confusion_matrix(labels, labels, 3, 0), np.zeros((4, 4)))
+
+
 def test_absent_classes():
     """Class 1 neither occurs nor is predicted, class 2 is predicted only: it scores 0."""
     matrix = np.array([[8, 0, 2], [0, 0, 0], [0, 0, 0]], dtype=np.int64)
