@@ -135,14 +135,15 @@ def _judged(
     the block, its labels (0 if ignored) and which of them count, both P x 1 x B; its label's
     score less the highest, P x 1 x B, and 2 to the power of all of them, P x C x B.
     """
-    axes = [
+    down, across = (
         placed_axis(Placement(scale, offset, int(start), int(length)), size, zero_border, scores)
-        for (scale, offset, start, length), size in zip(
-            (rows, cols), (scores.shape[1], scores.shape[3]), strict=True
+        for (scale, offset, start, length), size in (
+            (rows, scores.shape[1]),
+            (cols, scores.shape[3]),
         )
-    ]
-    for block in blocks(len(scores), scores.shape[2], *axes, scores.device.type):
-        label = block.of(labels)[:, None]
+    )
+    for block in blocks(len(scores), scores.shape[2], down, across, scores.device.type):
+        label = block.of(labels, ignore_index)
         valid = label != ignore_index
         label = label.where(valid, 0)
         fine = block.upsample(scores)
@@ -206,7 +207,7 @@ def _cross_entropy_sum(
             if class_weight is not None:
                 weight *= class_weight[label]
             if pixel_weight is not None:
-                weight *= block.of(pixel_weight)[:, None]
+                weight *= block.of(pixel_weight, 0)
             power = powers.sum(1, keepdim=True)
             total += ((power.log() - own * log(2)) * weight).sum()
             if with_gradient:

@@ -12,14 +12,15 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fcn_plugin.models.upsample import Placement, interpolation_matrix
 
 # Fine scores, over all classes, at work at once: on a CPU as many as its caches hold, elsewhere
 # enough to fill a GPU. Blocks are narrow, since each fine pixel is multiplied with all coarse
-# columns of its block.
+# columns of its block, and whole vectors wide, without which reductions take several times as long.
 ELEMENTS, ELEMENTS_ON_GPU = 2**19, 2**24
-WIDTH = 128
+WIDTH, VECTOR = 128, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,15 @@ class Axis:
     def __len__(self) -> int:
         return len(self.spans)
 
-    def part(self, fine: slice) -> tuple[slice, Tensor]:
-        """The coarse pixels that some fine pixels need, and their weights."""
+    def part(self, fine: slice, multiple: int = 1) -> tuple[slice, Tensor]:
+        """The coarse pixels that some fine pixels need, and their weights.
+
+        Fine pixels without weights follow, up to a ``multiple``.
+        """
         firsts, beyonds = zip(*self.spans[fine], strict=True)
         needed = slice(min(firsts), max(beyonds))
-        return needed, self.matrix[fine, needed]
+        weights = self.matrix[fine, needed]
+        return needed, functional.pad(weights, (0, 0, 0, -len(weights) % multiple))
 
 
 def placed_axis(place: Placement, size: int, zero_border: bool, like: Tensor) -> Axis:
@@ -106,7 +111,10 @@ def _axis(
 
 @dataclass(frozen=True)
 class Block:
-    """Fine pixels of some images, and what of the coarse scores they need."""
+    """Fine pixels of some images, and what of the coarse scores they need.
+
+    ``across`` has rows for more columns than the block's, which are not looked at.
+    """
 
     images: slice
     rows: slice
@@ -132,39 +140,37 @@ class Block:
         window = coarse[self.images, self.coarse_rows, :, self.coarse_cols]
         window += torch.matmul(self.down.t(), tall).view(window.shape)
 
-    def of(self, fine: Tensor) -> Tensor:
-        """The block of a map N x H x W: (images rows) x cols."""
-        return fine[self.images, self.rows, self.cols].reshape(-1, self.across.shape[0])
+    def of(self, fine: Tensor, beyond: int) -> Tensor:
+        """The block of a map N x H x W: (images rows) x 1 x cols, then ``beyond``."""
+        own = fine[self.images, self.rows, self.cols].flatten(0, 1)[:, None]
+        return functional.pad(own, (0, len(self.across) - own.shape[-1]), value=beyond)
 
     def put(self, values: Tensor, fine: Tensor) -> None:
         """Write what ``of`` would return."""
         place = fine[self.images, self.rows, self.cols]
-        place.copy_(values.view(place.shape))
+        place.copy_(values[..., : place.shape[-1]].reshape(place.shape))
 
 
 def blocks(images: int, channels: int, rows: Axis, cols: Axis, device: str) -> Iterator[Block]:
     """Blocks that cover the fine grid of N images."""
     pixels = max((ELEMENTS if device == "cpu" else ELEMENTS_ON_GPU) // channels, 1)
-    wide = min(WIDTH, len(cols))
-    high = min(max(pixels // wide, 1), len(rows))
+    high = min(max(pixels // min(WIDTH, len(cols)), 1), len(rows))
     many = max(pixels // (len(rows) * len(cols)), 1)
     for row_part in parts(len(rows), high):
         coarse_rows, down = rows.part(row_part)
-        for col_part in parts(len(cols), wide):
-            coarse_cols, across = cols.part(col_part)
+        for col_part in parts(len(cols), WIDTH):
+            coarse_cols, across = cols.part(col_part, VECTOR)
             for some in parts(images, many):
                 yield Block(some, row_part, col_part, coarse_rows, coarse_cols, down, across)
 
 
 def parts(length: int, most: int) -> list[slice]:
-    """Cut ``length`` into equal parts, give or take one, of at most ``most``.
+    """Cut ``length`` into parts of ``most`` and what remains.
 
     >>> parts(10, 4)
-    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
     """
-    number = -(-length // most)
-    ends = [length * i // number for i in range(number + 1)]
-    return [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(start, min(start + most, length)) for start in range(0, length, most)]
 
 
 def class_rows(scores: Tensor) -> Tensor:
@@ -189,8 +195,7 @@ def labels(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
     weights = torch.arange(last, -1, -1, dtype=scores.dtype, device=scores.device)[:, None]
     for block in blocks(images, channels, rows, cols, scores.device.type):
         fine = block.upsample(scores)
-        fine -= fine.amax(1, keepdim=True)
-        fine = fine.sign_().add_(1).mul_(weights)
+        fine = fine.eq_(fine.amax(1, keepdim=True)).mul_(weights)
         block.put(last - fine.amax(1), found)
     return found
 

@@ -34,17 +34,7 @@ class FCNSegmentor(EncoderDecoder):
         metas = [sample.metainfo for sample in data_samples]
         features = self.extract_feat(inputs)
         size = self.decode_head.image_size(features, metas)
-        coarse = self.decode_head.coarse(features, size)
-        for number, (sample, meta) in enumerate(zip(data_samples, metas, strict=True)):
-            scores = coarse.scores[number : number + 1]
-            axes = original_axes(coarse, meta)
-            sample.set_data(
-                dict(
-                    seg_logits=ScoresOnDemand.of(scores, *axes),
-                    pred_sem_seg=PixelData(data=labels(scores, *axes)),
-                )
-            )
-        return data_samples
+        return add_predictions(self.decode_head.coarse(features, size), data_samples)
 
     def _predicts_labels_only(self) -> bool:
         head = self.decode_head
@@ -54,6 +44,19 @@ class FCNSegmentor(EncoderDecoder):
             and head.upsamples_by_matrices
             and head.out_channels > 1
         )
+
+
+def add_predictions(coarse: CoarseScores, data_samples: list[SegDataSample]) -> list[SegDataSample]:
+    """What the host's ``postprocess_result`` adds to each image's sample, from coarse scores."""
+    for scores, sample in zip(coarse.scores.split(1), data_samples, strict=True):
+        axes = original_axes(coarse, sample.metainfo)
+        sample.set_data(
+            dict(
+                seg_logits=ScoresOnDemand.of(scores, *axes),
+                pred_sem_seg=PixelData(data=labels(scores, *axes)),
+            )
+        )
+    return data_samples
 
 
 def original_axes(coarse: CoarseScores, meta: dict) -> tuple[Axis, Axis]:
