@@ -54,11 +54,11 @@ def _positive(text: str) -> int:
 def main() -> None:
     args = parse_args()
     import torch
+
     from benchmarks.choosing import all_figures, choose
     from benchmarks.framework import Setting, measure
     from benchmarks.machine import describe, matrix_rates
     from benchmarks.table import Table, to_json
-
     from fcn_plugin.errors import UserError
 
     figures = choose(all_figures(), args.names)

@@ -17,10 +17,10 @@ from torch.nn import functional
 from fcn_plugin.models.upsample import Placement, interpolation_matrix
 
 # Fine scores, over all classes, at work at once: on a CPU as many as its caches hold, elsewhere
-# enough to fill a GPU. Blocks are narrow, since each fine pixel is multiplied with all coarse
-# columns of its block, and whole vectors wide, without which reductions take several times as long.
+# enough to fill a GPU. Blocks are low, since each fine pixel is multiplied with all coarse rows of
+# its block, and whole vectors wide, without which reductions take several times as long.
 ELEMENTS, ELEMENTS_ON_GPU = 2**19, 2**24
-WIDTH, VECTOR = 128, 32
+HEIGHT, VECTOR = 16, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +128,15 @@ class Block:
         """Coarse scores N x h x C x w to the block's fine ones, (images rows) x C x cols."""
         window = scores[self.images, self.coarse_rows, :, self.coarse_cols]
         n, h, channels, w = window.shape
-        tall = torch.matmul(self.down, window.reshape(n, h, channels * w))
-        fine = torch.mm(tall.view(-1, w), self.across.t())
-        return fine.view(-1, channels, fine.shape[-1])
+        wide = torch.mm(window.reshape(-1, w), self.across.t())
+        fine = torch.matmul(self.down, wide.view(n, h, -1))
+        return fine.view(-1, channels, len(self.across))
 
     def add_gradient(self, fine: Tensor, coarse: Tensor) -> None:
         """Add the block's gradient to that of the coarse scores; ``upsample`` transposed."""
-        channels = fine.shape[1]
-        tall = torch.mm(fine.view(-1, fine.shape[-1]), self.across)
-        tall = tall.view(-1, self.down.shape[0], channels * self.across.shape[1])
         window = coarse[self.images, self.coarse_rows, :, self.coarse_cols]
-        window += torch.matmul(self.down.t(), tall).view(window.shape)
+        wide = torch.matmul(self.down.t(), fine.view(len(window), len(self.down), -1))
+        window += torch.mm(wide.view(-1, len(self.across)), self.across).view(window.shape)
 
     def of(self, fine: Tensor, beyond: int) -> Tensor:
         """The block of a map N x H x W: (images rows) x 1 x cols, then ``beyond``."""
@@ -154,11 +152,11 @@ class Block:
 def blocks(images: int, channels: int, rows: Axis, cols: Axis, device: str) -> Iterator[Block]:
     """Blocks that cover the fine grid of N images."""
     pixels = max((ELEMENTS if device == "cpu" else ELEMENTS_ON_GPU) // channels, 1)
-    high = min(max(pixels // min(WIDTH, len(cols)), 1), len(rows))
+    wide = max(pixels // min(HEIGHT, len(rows)) // VECTOR, 1) * VECTOR
     many = max(pixels // (len(rows) * len(cols)), 1)
-    for row_part in parts(len(rows), high):
+    for row_part in parts(len(rows), HEIGHT):
         coarse_rows, down = rows.part(row_part)
-        for col_part in parts(len(cols), WIDTH):
+        for col_part in parts(len(cols), wide):
             coarse_cols, across = cols.part(col_part, VECTOR)
             for some in parts(images, many):
                 yield Block(some, row_part, col_part, coarse_rows, coarse_cols, down, across)

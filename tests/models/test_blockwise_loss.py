@@ -35,7 +35,7 @@ SIZES = [(1, 1), (33, 200), (97, 131)]
 def _small_blocks(monkeypatch):
     """Several blocks on either axis, even of small images."""
     monkeypatch.setattr(coarse, "ELEMENTS", 40 * 16 * CLASSES)
-    monkeypatch.setattr(coarse, "WIDTH", 40)
+    monkeypatch.setattr(coarse, "HEIGHT", 16)
 
 
 def head(blockwise: bool, loss=None, **settings) -> SkipFusionHead:

@@ -35,7 +35,7 @@ METAS = {
 def _small_blocks(monkeypatch):
     """Several blocks on either axis, even of small images."""
     monkeypatch.setattr(coarse, "ELEMENTS", 24 * 16 * CLASSES)
-    monkeypatch.setattr(coarse, "WIDTH", 24)
+    monkeypatch.setattr(coarse, "HEIGHT", 16)
 
 
 def segmentor(kind="FCNSegmentor", padding="same", test_cfg=None, **head):
@@ -77,6 +77,9 @@ def predicted(model, meta: dict, images=None) -> list[SegDataSample]:
     if images is None:
         generator = torch.Generator().manual_seed(4)
         images = torch.randn(2, 3, 45, 70, dtype=torch.float64, generator=generator)
+        # Several classes: a colour that changes from corner to corner.
+        images[:, 0] += 9 * torch.linspace(-1, 1, 45)[:, None]
+        images[:, 1] += 9 * torch.linspace(-1, 1, 70)
     return model.predict(images, samples(meta, len(images)))
 
 

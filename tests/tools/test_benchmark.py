@@ -18,6 +18,7 @@ from fcn_plugin.errors import UserError
 sys.path.append(str(TOOLS))  # not first: tools/test.py is not the standard library's test
 
 import benchmark
+
 from benchmarks import machine, network, start, table
 from benchmarks.framework import (
     MIB,

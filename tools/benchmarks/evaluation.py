@@ -7,19 +7,18 @@ import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.structures import PixelData
+from mmseg.datasets import PascalVOCDataset
+from mmseg.evaluation import IoUMetric
+from mmseg.models import EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from benchmarks.framework import Figure, Setting, Sides
-from fcn_plugin.evaluation.metric import ConfusionMatrixMetric  # it makes the host importable
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.models.blockwise_loss import CoarseScores
 from fcn_plugin.models.segmentor import add_predictions
 from fcn_plugin.models.upsample import Placement
-
-from mmseg.datasets import PascalVOCDataset  # isort: skip
-from mmseg.evaluation import IoUMetric  # isort: skip
-from mmseg.models import EncoderDecoder  # isort: skip
-from mmseg.models.utils import resize  # isort: skip
-from mmseg.structures import SegDataSample  # isort: skip
 
 CLASSES = len(PascalVOCDataset.METAINFO["classes"])
 SIZES = ((375, 500), (500, 375), (333, 500))  # rows, columns; VOC's commonest

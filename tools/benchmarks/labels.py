@@ -3,10 +3,10 @@
 from functools import partial
 
 import torch
-from benchmarks.framework import Figure, Setting, Sides
 from mmseg.models.utils import resize
 from torch import Tensor
 
+from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.models.blockwise_loss import CoarseScores
 from fcn_plugin.models.coarse import labels
 from fcn_plugin.models.segmentor import original_axes

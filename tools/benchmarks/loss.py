@@ -3,11 +3,11 @@
 from functools import partial
 
 import torch
-from benchmarks.framework import Figure, Setting, Sides
 from mmseg.models.losses import CrossEntropyLoss, accuracy
 from mmseg.models.utils import resize
 from torch import Tensor
 
+from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.models.blockwise_loss import CoarseScores, blockwise_losses
 from fcn_plugin.models.upsample import Placement
 

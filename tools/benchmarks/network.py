@@ -15,6 +15,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
@@ -22,7 +24,6 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-import fcn_plugin  # noqa: F401  (makes the host importable)
 from benchmarks.framework import (
     MIB,
     Figure,
@@ -36,9 +37,6 @@ from benchmarks.framework import (
     quartiles,
     synchronize,
 )
-
-from mmseg.registry import MODELS  # isort: skip
-from mmseg.structures import SegDataSample  # isort: skip
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.models.features import Features
 
@@ -402,7 +400,6 @@ FIGURES = [
         "network",
         "our FCN-8s, the padded image computed plainly, 375 x 500",
         padding_plain,
-        operations_bar=0.85,
         repeats=3,
     ),
     Figure(
