@@ -23,10 +23,10 @@ from functools import reduce
 
 @dataclass(frozen=True)
 class AxisMap:
-    """x_in = scale * x + offset along one axis, in exact fractions."""
+    """x_in = scale * x + offset along one axis, in exact fractions, or in floats of them."""
 
-    scale: Fraction = Fraction(1)
-    offset: Fraction = Fraction(0)
+    scale: Fraction | float = Fraction(1)
+    offset: Fraction | float = Fraction(0)
 
     def then(self, later: "AxisMap") -> "AxisMap":
         """The map of two layers in a row, from ``later``'s output to this layer's input."""
@@ -39,6 +39,10 @@ class AxisMap:
     def shifted(self, start: int) -> "AxisMap":
         """The same grid with its first ``start`` pixels cut away."""
         return AxisMap(self.scale, self.offset + self.scale * start)
+
+    def in_floats(self) -> "AxisMap":
+        """The same for code that torch.compile looks into, which knows no fractions."""
+        return AxisMap(float(self.scale), float(self.offset))
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def crop_offset(of: AxisMap, to: AxisMap) -> int:
     lie whole pixels apart.
     """
     step = of.within(to)
-    if step.scale != 1 or step.offset.denominator != 1:
+    if step.scale != 1 or step.offset != int(step.offset):
         raise ValueError(f"no whole-pixel crop takes {to} to {of}")
     return int(step.offset)
 
@@ -123,9 +127,9 @@ def upsampling(step: AxisMap) -> Layer:
     (AlexNet, 63/32); the kernel's outermost weight would be zero otherwise.
     """
     factor = step.scale
-    if factor.denominator != 1 or step.offset.denominator > 2:
+    if factor != int(factor) or 2 * step.offset != int(2 * step.offset):
         raise ValueError(f"no transposed convolution carries a grid onto another at {step}")
-    on_a_pixel = step.offset.denominator == 1
+    on_a_pixel = step.offset == int(step.offset)
     return Layer(2 * int(factor) - on_a_pixel, int(factor), transposed=True)
 
 

@@ -42,9 +42,12 @@ VARIANTS = {
 KERNELS = (11, 5, 3, 3, 3)
 # Which convolutions make a stage; each ends in a pooling named after the last.
 STAGES = ((1,), (2,), (3, 4, 5))
-# padding: (of conv1, of fc6). 'same' keeps each level at ceil(size / stride); fc6's window is
-# even there, so that torch pads it by 2 and 3.
-PADDINGS: dict[str, tuple[int, int | str]] = {"reference": (100, 0), "same": (5, "same")}
+# padding: (around the image, of conv1, of fc6). 'same' keeps each level at ceil(size / stride);
+# fc6's window is even there, so that torch pads it by 2 and 3.
+PADDINGS: dict[str, tuple[int, int, int | str]] = {
+    "reference": (100, 0, 0),
+    "same": (0, 5, "same"),
+}
 
 
 @MODELS.register_module()
@@ -90,7 +93,7 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         check_choice(self, "variant", variant, list(VARIANTS))
         check_choice(self, "padding", padding, list(PADDINGS))
         widths, groups, lrn = VARIANTS[variant]
-        pad_first, pad_fc6 = PADDINGS[padding]
+        border, pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
         for number, convs in enumerate(STAGES):
@@ -114,4 +117,6 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
             stage.add_module(f"pool{convs[-1]}", pool(3, padding))
             stages.append(stage)
         fc = fully_connected(channels, fc_channels, 6, pad_fc6, dropout_ratio)
-        super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)
+        super().__init__(
+            [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
+        )

@@ -19,8 +19,8 @@ from fcn_plugin.models.upsample import Placement, interpolation_matrix
 # Fine scores, over all classes, at work at once: on a CPU as many as its caches hold, elsewhere
 # enough to fill a GPU. Blocks are low, since each fine pixel is multiplied with all coarse rows of
 # its block, and whole vectors wide, without which reductions take several times as long.
-ELEMENTS, ELEMENTS_ON_GPU = 2**19, 2**24
-HEIGHT, VECTOR = 16, 32
+ELEMENTS, ELEMENTS_ON_GPU = 2**20, 2**24
+HEIGHT, VECTOR = 32, 32
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,9 +55,9 @@ VARIANTS = {
     # torchvision's, which differs in these three.
     "torchvision": Variant(dict(type="BN", eps=1e-3), wide=3, pool4=2),
 }
-# Of the first convolution. FCN-GoogLeNet was never released; 100 is what the released networks
-# pad, and it leaves every level an output at any size.
-PADDINGS = {"reference": 100, "same": 3}
+# padding: (around the image, of the first convolution). FCN-GoogLeNet was never released; 100 is
+# what the released networks pad, and it leaves every level an output at any size.
+PADDINGS = {"reference": (100, 0), "same": (0, 3)}
 
 
 class Inception(nn.Module):
@@ -141,10 +141,11 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
             )
         kind = VARIANTS[variant]
         norm, lrn = kind.norm_cfg, kind.norm_cfg is None
+        border, pad_first = PADDINGS[padding]
         wide = base_channels
 
         conv1 = nn.Sequential()
-        add_conv(conv1, "7x7_s2", in_channels, wide, 7, 2, PADDINGS[padding], 1, not norm, norm)
+        add_conv(conv1, "7x7_s2", in_channels, wide, 7, 2, pad_first, 1, not norm, norm)
         conv2 = nn.Sequential()
         add_conv(conv2, "3x3_reduce", wide, wide, 1, bias=not norm, norm_cfg=norm)
         add_conv(conv2, "3x3", wide, 3 * wide, 3, padding=1, bias=not norm, norm_cfg=norm)
@@ -168,7 +169,7 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         stages[2].add_module("pool3", pool(3, padding))
         stages[3].add_module("pool4", pool(kind.pool4, padding))
         stages[4].add_module("drop_5b", nn.Dropout(dropout_ratio))
-        super().__init__(stages, out_indices, padding, frozen_stages, with_cp, init_cfg)
+        super().__init__(stages, out_indices, padding, border, frozen_stages, with_cp, init_cfg)
 
 
 def _stage(**layers: nn.Module) -> nn.Sequential:

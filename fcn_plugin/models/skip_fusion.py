@@ -26,6 +26,8 @@ from fcn_plugin.models.blockwise_loss import CoarseScores, applies, blockwise_lo
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.upsample import UPSAMPLINGS, Bilinear, Deconv, Placement, Upsampling
 
+IMAGE = AxisMap().in_floats()
+
 
 @MODELS.register_module()
 class SkipFusionHead(BaseDecodeHead):
@@ -144,7 +146,7 @@ class SkipFusionHead(BaseDecodeHead):
                 )
             size = inputs.image_size
         assert size is not None
-        rows, cols = self._place(0, scores, size, grid and grid.within(AxisMap()))
+        rows, cols = self._place(0, scores, size, grid and grid.within(IMAGE))
         return CoarseScores(scores, rows, cols, zero_border)
 
     @property

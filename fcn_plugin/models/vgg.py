@@ -25,9 +25,10 @@ from fcn_plugin.weights.nets import VGG_CONVS
 
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
-# padding: (of conv1_1, of fc6). The reference pads the image so much that any size leaves fc6
-# at least one output; 'same' keeps each level at ceil(size / stride).
-PADDINGS = {"reference": (100, 0), "same": (1, 3)}
+# padding: (around the image, of conv1_1, of fc6). The reference, where 100 is conv1_1's padding,
+# pads the image so much that any size leaves fc6 at least one output; 'same' keeps each level at
+# ceil(size / stride).
+PADDINGS = {"reference": (100, 0, 0), "same": (0, 1, 3)}
 
 
 @MODELS.register_module()
@@ -73,7 +74,7 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
     ) -> None:
         check_choice(self, "depth", depth, list(VGG_CONVS))
         check_choice(self, "padding", padding, list(PADDINGS))
-        pad_first, pad_fc6 = PADDINGS[padding]
+        border, pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
         for number, (convs, width) in enumerate(
@@ -89,4 +90,6 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
             stage.add_module(f"pool{number}", pool(2, padding))
             stages.append(stage)
         fc = fully_connected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
-        super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)
+        super().__init__(
+            [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
+        )

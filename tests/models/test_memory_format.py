@@ -1,0 +1,74 @@
+"""Weights lie in memory as the images do, which changes nothing but the time."""
+
+import copy
+
+import pytest
+import torch
+from networks import pictures
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from fcn_plugin.models import (
+    ConvolutionalizedAlexNet,
+    ConvolutionalizedGoogLeNet,
+    ConvolutionalizedVGG,
+)
+
+BUILDS = {
+    "vgg16": lambda **settings: ConvolutionalizedVGG(
+        16, base_channels=4, fc_channels=8, **settings
+    ),
+    "alexnet": lambda **settings: ConvolutionalizedAlexNet(
+        base_channels=4, fc_channels=8, **settings
+    ),
+    "googlenet": lambda **settings: ConvolutionalizedGoogLeNet(base_channels=8, **settings),
+}
+
+
+def channels_last(tensor):
+    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("net", BUILDS)
+def test_wherever_the_weights_come_from(net):
+    backbone = BUILDS[net]()
+    backbone.init_weights()
+    assert all(map(channels_last, backbone.parameters()))
+    stored = {name: value.contiguous() for name, value in backbone.state_dict().items()}
+    backbone.load_state_dict(stored)
+    assert all(map(channels_last, copy.deepcopy(backbone).double().parameters()))
+    sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1, momentum=0.9)
+    optimizer.step()
+    assert all(channels_last(parameter.grad) for parameter in backbone.parameters())
+    assert all(channels_last(s["momentum_buffer"]) for s in optimizer.state.values())
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("net", BUILDS)
+def test_same_levels_and_gradients(net, padding):
+    backbone = BUILDS[net](padding=padding).double().eval()
+    backbone.init_weights()
+    image, found = pictures(2, (65, 97)), []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        backbone.to(memory_format=layout).zero_grad()
+        levels = backbone(image)
+        sum(level.square().mean() for level in levels).backward()
+        found.append([*levels, *(parameter.grad.clone() for parameter in backbone.parameters())])
+    for ours, others in zip(*found, strict=True):
+        assert (ours - others).abs().max() <= 1e-12 * others.abs().max()
+
+
+def test_no_weight_is_copied():
+    """Other weights are, once a forward pass, before a convolution can take them."""
+    backbone = BUILDS["vgg16"]().eval()
+    weights = [list(m.weight.shape) for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+    image, copies = pictures(1, (64, 64), torch.float32), []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        backbone.to(memory_format=layout)
+        with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as run:
+            backbone(image)
+        inputs = [e.input_shapes[0] for e in run.events() if e.name == "aten::copy_"]
+        copies.append(sum(shape in weights for shape in inputs))
+    assert copies[0] == 0
+    assert copies[1] >= len(weights) - 1  # all but that of fc7, whose kernel is 1 x 1
