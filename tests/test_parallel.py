@@ -78,12 +78,12 @@ def test_at_least_one_core():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
-SCRIPT = """
+SCRIPT = r"""
 import os, sys, time
 from fcn_plugin.parallel import on_all_cores
 
 def work(_):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())  # in one piece, between those of the others
     time.sleep(0.2)
 
 if __name__ == "__main__":
