@@ -67,10 +67,10 @@ def _damage_named(path: str | Path, kind: str, content: bytes) -> Iterator[None]
 def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
     """A grey or colour JPEG as BGR, upright, by OpenCV, which is quicker than Pillow.
 
-    None for all else, and for a JPEG without the marker of its end: OpenCV before 5 would make up
-    what is missing.
+    None for all else, for a JPEG without the marker of its end: OpenCV before 5 would make up
+    what is missing; and for one whose orientation may stand in XMP, where OpenCV does not look.
     """
-    if image.mode not in ("L", "RGB") or not content.startswith(JPEG_START):
+    if image.mode not in ("L", "RGB") or "xmp" in image.info or content[:2] != JPEG_START:
         return None
     if not content.endswith(JPEG_END):
         return None

@@ -30,6 +30,7 @@ MAX_COUNT = 1 << 24
 VALUES = np.arange(256, dtype=np.uint8)
 HUE, SATURATION = 0, 1
 HUES = 180  # OpenCV's degrees of hue in 8 bits are double ones
+MAX_CHANNELS = 4  # enough of OpenCV's 512
 MIRRORED = dict(horizontal=1, vertical=0, diagonal=-1)  # OpenCV's names of the directions
 
 
@@ -101,14 +102,15 @@ class FastRandomFlip(RandomFlip):
         if results["flip"]:
             for key in ("img", "gt_seg_map"):
                 view = results.get(key)
-                if view is not None and view.dtype == np.uint8:
+                if view is not None and view.dtype == np.uint8 and view[0, 0].size <= MAX_CHANNELS:
                     results[key] = _mirrored(view, results["flip_direction"])
         return results
 
 
 def _mirrored(view: np.ndarray, direction: str) -> np.ndarray:
     """A contiguous copy of what NumPy mirrored: its mirror image, which is ordered, mirrored."""
-    return cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction])
+    # OpenCV drops a third dimension of 1.
+    return cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction]).reshape(view.shape)
 
 
 @TRANSFORMS.register_module()

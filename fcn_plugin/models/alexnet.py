@@ -18,9 +18,9 @@ from torch import nn
 from fcn_plugin.models.classifier import (
     CaffeLRN,
     ConvolutionalizedClassifier,
+    FullyConnected,
     add_conv,
     check_choice,
-    fully_connected,
     pool,
 )
 
@@ -116,7 +116,7 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
                 channels = wide
             stage.add_module(f"pool{convs[-1]}", pool(3, padding))
             stages.append(stage)
-        fc = fully_connected(channels, fc_channels, 6, pad_fc6, dropout_ratio)
+        fc = FullyConnected(channels, fc_channels, 6, pad_fc6, dropout_ratio)
         super().__init__(
             [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
         )

@@ -8,29 +8,18 @@ is in the cache; the backward pass only scales what the forward pass has found.
 
 from collections.abc import Iterator, Sequence
 from math import e, log, log2
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.structures.sampler import OHEMPixelSampler
 from torch import Tensor, nn
 
-from fcn_plugin.models.coarse import Block, blocks, class_rows, placed_axis
-from fcn_plugin.models.upsample import Placement
+from fcn_plugin.errors import UserError
+from fcn_plugin.models.coarse import Block, CoarseScores, axis, blocks, class_rows, in_single
+from fcn_plugin.models.upsample import Placement, finest
 
 EPS = torch.finfo(torch.float32).eps  # the host's, against division by zero
-
-
-class CoarseScores(NamedTuple):
-    """Scores N x C x h x w and the place of an image's pixels among them.
-
-    ``zero_border`` says whether zeros lie beyond them; otherwise their border continues.
-    """
-
-    scores: Tensor
-    rows: Placement
-    cols: Placement
-    zero_border: bool
 
 
 def applies(loss: nn.Module, sampler: object) -> bool:
@@ -55,11 +44,14 @@ def blockwise_losses(
     Labels are N x H x W. Where several classes share a pixel's highest score, the host counts one
     of them as predicted, whichever; here each counts in part.
     """
-    scores = coarse.scores
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()  # as autocast does for the host's cross entropy
+    scores = in_single(coarse.scores)  # as autocast does for the host's cross entropy
     valid = labels != ignore_index
     class_weight = None if loss.class_weight is None else scores.new_tensor(loss.class_weight)
+    if class_weight is not None and len(class_weight) != scores.shape[1]:
+        raise UserError(
+            f"CrossEntropyLoss: class_weight has {len(class_weight)} weights for "
+            f"{scores.shape[1]} classes; give one for each"
+        )
     pixel_weight = None
     if sampler is not None:
         each = torch.ops.fcn_plugin.cross_entropy_map(
@@ -136,14 +128,20 @@ def _judged(
     score less the highest, P x 1 x B, and 2 to the power of all of them, P x C x B.
     """
     down, across = (
-        placed_axis(Placement(scale, offset, int(start), int(length)), size, zero_border, scores)
+        axis(
+            Placement(scale, offset, int(start), int(length)),
+            size,
+            zero_border,
+            scores.dtype,
+            scores.device,
+        )
         for (scale, offset, start, length), size in (
             (rows, scores.shape[1]),
             (cols, scores.shape[3]),
         )
     )
-    for block in blocks(len(scores), scores.shape[2], down, across, scores.device.type):
-        label = block.of(labels, ignore_index)
+    for block in blocks(len(scores), scores.shape[2], down, across):
+        label = block.cut(labels, ignore_index)
         valid = label != ignore_index
         label = label.where(valid, 0)
         fine = block.upsample(scores)
@@ -194,7 +192,9 @@ def _cross_entropy_sum(
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the pixels' cross entropy, number of correct pixels, gradient of the sum."""
-    total, correct = (torch.zeros((), dtype=torch.float64, device=scores.device) for _ in range(2))
+    total, correct = (
+        torch.zeros((), dtype=finest(scores.device), device=scores.device) for _ in range(2)
+    )
     with torch.autocast(scores.device.type, enabled=False):
         bits = _in_bits(scores)
         gradient = torch.zeros_like(bits) if with_gradient else bits.new_empty(0)
@@ -207,7 +207,7 @@ def _cross_entropy_sum(
             if class_weight is not None:
                 weight *= class_weight[label]
             if pixel_weight is not None:
-                weight *= block.of(pixel_weight, 0)
+                weight *= block.cut(pixel_weight, 0)
             power = powers.sum(1, keepdim=True)
             total += ((power.log() - own * log(2)) * weight).sum()
             if with_gradient:

@@ -143,20 +143,25 @@ def _refilled(x: Tensor, dim: int, old: Sequence[Run], new: Sequence[Run]) -> Te
     return torch.cat(parts, dim)
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether anybody is to see what goes into ``module`` or comes out."""
+    return any(getattr(module, hooks) for hooks in HOOKS)
+
+
 def thinnable(module: nn.Module) -> bool:
     """Whether rows left out of a run change no other row, and nobody would see them gone.
 
     They would where positions are averaged or drawn at random: normalisation by the batch or by
     the image, dropout; of an unknown layer it has to be assumed. A hook is to see whole maps.
     """
-    if any(getattr(module, hooks) for hooks in HOOKS):
+    if is_hooked(module):
         return False
-    if isinstance(module, nn.Conv2d):
+    if type(module) is nn.Conv2d:
         return module.padding_mode == "zeros"
     if isinstance(module, _BatchNorm):
         return not module.training and module.running_mean is not None
     if isinstance(module, _DropoutNd):
         return not module.training or module.p == 0
-    if isinstance(module, nn.Sequential) or hasattr(module, "window"):
+    if type(module) is nn.Sequential or hasattr(module, "window"):
         return all(thinnable(child) for child in module.children())
     return isinstance(module, nn.MaxPool2d | nn.ReLU | nn.LocalResponseNorm)

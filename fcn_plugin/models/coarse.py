@@ -9,6 +9,7 @@ as many at stride 8, never exist at once.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,18 @@ ELEMENTS, ELEMENTS_ON_GPU = 2**20, 2**24
 HEIGHT, VECTOR = 32, 32
 
 
+class CoarseScores(NamedTuple):
+    """Scores N x C x h x w and the place of an image's pixels among them.
+
+    ``zero_border`` says whether zeros lie beyond them; otherwise their border continues.
+    """
+
+    scores: Tensor
+    rows: Placement
+    cols: Placement
+    zero_border: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Axis:
     """One axis of an upsampling.
@@ -34,16 +47,6 @@ class Axis:
 
     matrix: Tensor
     spans: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, matrix: Tensor, like: Tensor) -> "Axis":
-        """From a matrix on the CPU, where looking at its values waits for no GPU."""
-        weighs, size = (matrix != 0).int(), matrix.shape[1]
-        first, beyond = weighs.argmax(1), size - weighs.flip(1).argmax(1)
-        # A fine pixel beyond zero borders needs none, and gets one of weight 0.
-        beyond = torch.where(weighs.any(1), beyond, 1)
-        spans = tuple(zip(first.tolist(), beyond.tolist(), strict=True))
-        return cls(matrix.to(like.device, like.dtype), spans)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -59,54 +62,42 @@ class Axis:
         return needed, functional.pad(weights, (0, 0, 0, -len(weights) % multiple))
 
 
-def placed_axis(place: Placement, size: int, zero_border: bool, like: Tensor) -> Axis:
-    """To the fine pixels of ``place`` from ``size`` coarse ones."""
-    return original_axis(place, size, place.length, (0, 0), False, zero_border, like)
-
-
-def original_axis(
+# A few are kept, since crops are of one size; on a GPU nothing then waits for the matrix.
+@lru_cache(maxsize=32)
+def axis(
     place: Placement,
     size: int,
-    length: int,
-    padding: tuple[int, int],
-    mirrored: bool,
     zero_border: bool,
-    like: Tensor,
-) -> Axis:
-    """To ``length`` pixels of the original image from ``size`` coarse ones.
-
-    The fine pixels of ``place`` lose their ``padding`` at both ends, are turned around if
-    ``mirrored``, and bilinearly resized.
-    """
-    dtype = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
-    return _axis(place, size, length, padding, mirrored, zero_border, like.device, dtype)
-
-
-# Kept, since images are of few sizes; on a GPU nothing then waits for the matrix.
-@lru_cache(maxsize=256)
-def _axis(
-    place: Placement,
-    size: int,
-    length: int,
-    padding: tuple[int, int],
-    mirrored: bool,
-    zero_border: bool,
-    device: torch.device,
     dtype: torch.dtype,
+    device: torch.device,
+    length: int | None = None,
+    padding: tuple[int, int] = (0, 0),
+    mirrored: bool = False,
 ) -> Axis:
+    """To the fine pixels of ``place`` from ``size`` coarse ones, and on to the original image.
+
+    The fine pixels lose their ``padding`` at both ends, are turned around if ``mirrored``, and
+    bilinearly resized to ``length``; default: as many as there are.
+    """
+    # On the CPU, where looking at values waits for no GPU.
     exact = torch.empty(0, dtype=torch.float64, device="cpu")
     matrix = interpolation_matrix(place, size, exact, zero_border)
     matrix = matrix[padding[0] : place.length - padding[1]]
     if mirrored:
         matrix = matrix.flip(0)
-    if length != len(matrix):
+    if length is not None and length != len(matrix):
         # Each pixel of the original lies between two of these.
         scale = length / len(matrix)
         at = Placement(scale, (scale - 1) / 2, 0, length).coarse(exact).clamp(0, len(matrix) - 1)
         before = at.floor().long()
         after = (before + 1).clamp(max=len(matrix) - 1)
         matrix = torch.lerp(matrix[before], matrix[after], (at - before)[:, None])
-    return Axis.of(matrix, torch.empty(0, dtype=dtype, device=device))
+    weighs = (matrix != 0).int()
+    first, beyond = weighs.argmax(1), size - weighs.flip(1).argmax(1)
+    # A fine pixel beyond zero borders needs none, and gets one of weight 0.
+    beyond = torch.where(weighs.any(1), beyond, 1)
+    spans = tuple(zip(first.tolist(), beyond.tolist(), strict=True))
+    return Axis(matrix.to(device, dtype), spans)
 
 
 @dataclass(frozen=True)
@@ -138,28 +129,29 @@ class Block:
         wide = torch.matmul(self.down.t(), fine.view(len(window), len(self.down), -1))
         window += torch.mm(wide.view(-1, len(self.across)), self.across).view(window.shape)
 
-    def of(self, fine: Tensor, beyond: int) -> Tensor:
+    def cut(self, fine: Tensor, beyond: int) -> Tensor:
         """The block of a map N x H x W: (images rows) x 1 x cols, then ``beyond``."""
         own = fine[self.images, self.rows, self.cols].flatten(0, 1)[:, None]
         return functional.pad(own, (0, len(self.across) - own.shape[-1]), value=beyond)
 
     def put(self, values: Tensor, fine: Tensor) -> None:
-        """Write what ``of`` would return."""
+        """Write what ``cut`` would return."""
         place = fine[self.images, self.rows, self.cols]
         place.copy_(values[..., : place.shape[-1]].reshape(place.shape))
 
 
-def blocks(images: int, channels: int, rows: Axis, cols: Axis, device: str) -> Iterator[Block]:
+def blocks(images: int, channels: int, rows: Axis, cols: Axis) -> Iterator[Block]:
     """Blocks that cover the fine grid of N images."""
-    pixels = max((ELEMENTS if device == "cpu" else ELEMENTS_ON_GPU) // channels, 1)
+    on_gpu = rows.matrix.device.type != "cpu"
+    pixels = max((ELEMENTS_ON_GPU if on_gpu else ELEMENTS) // channels, 1)
     wide = max(pixels // min(HEIGHT, len(rows)) // VECTOR, 1) * VECTOR
     many = max(pixels // (len(rows) * len(cols)), 1)
-    for row_part in parts(len(rows), HEIGHT):
-        coarse_rows, down = rows.part(row_part)
-        for col_part in parts(len(cols), wide):
-            coarse_cols, across = cols.part(col_part, VECTOR)
+    across = [(part, *cols.part(part, VECTOR)) for part in parts(len(cols), wide)]
+    for down in parts(len(rows), HEIGHT):
+        coarse_rows, row_weights = rows.part(down)
+        for part, coarse_cols, col_weights in across:
             for some in parts(images, many):
-                yield Block(some, row_part, col_part, coarse_rows, coarse_cols, down, across)
+                yield Block(some, down, part, coarse_rows, coarse_cols, row_weights, col_weights)
 
 
 def parts(length: int, most: int) -> list[slice]:
@@ -171,10 +163,13 @@ def parts(length: int, most: int) -> list[slice]:
     return [slice(start, min(start + most, length)) for start in range(0, length, most)]
 
 
+def in_single(scores: Tensor) -> Tensor:
+    """Scores in single precision at least."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
 def class_rows(scores: Tensor) -> Tensor:
-    """N x C x h x w to the layout that blocks take, N x h x C x w, in single precision at least."""
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
+    """N x C x h x w to the layout that blocks take, N x h x C x w."""
     return scores.permute(0, 2, 1, 3).contiguous()
 
 
@@ -182,23 +177,25 @@ def class_rows(scores: Tensor) -> Tensor:
 def labels(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
     """The class of the highest score at each fine pixel.
 
-    Scores N x C x h x w; returns N x H x W, int64. Equal scores give the first class.
+    Scores N x C x h x w; returns N x H x W, int64. Equal scores give the first class; where a
+    score is not a number, any.
     """
     images, channels = scores.shape[:2]
-    scores = class_rows(scores)
-    found = torch.empty(images, len(rows), len(cols), dtype=torch.long, device=scores.device)
-    # Several times faster than an arg-max on CPUs: the highest score becomes 1, all others 0, and
-    # of those at 1 the first class weighs most.
-    last = channels - 1
-    weights = torch.arange(last, -1, -1, dtype=scores.dtype, device=scores.device)[:, None]
-    for block in blocks(images, channels, rows, cols, scores.device.type):
-        fine = block.upsample(scores)
-        fine = fine.eq_(fine.amax(1, keepdim=True)).mul_(weights)
-        block.put(last - fine.amax(1), found)
+    with torch.autocast(scores.device.type, enabled=False):
+        scores = class_rows(in_single(scores))
+        found = torch.empty(images, len(rows), len(cols), dtype=torch.long, device=scores.device)
+        # Several times faster than an arg-max on CPUs: the highest score becomes 1, all others 0,
+        # and of those at 1 the first class weighs most.
+        last = channels - 1
+        weights = torch.arange(last, -1, -1, dtype=scores.dtype, device=scores.device)[:, None]
+        for block in blocks(images, channels, rows, cols):
+            fine = block.upsample(scores)
+            fine = fine.eq_(fine.amax(1, keepdim=True)).mul_(weights)
+            block.put(last - fine.amax(1), found)
     return found
 
 
 def upsample(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
     """All fine scores: N x C x h x w to N x C x H x W, in single precision at least."""
-    scores = scores.to(rows.matrix.dtype)
-    return torch.matmul(torch.matmul(rows.matrix, scores), cols.matrix.t())
+    with torch.autocast(scores.device.type, enabled=False):
+        return torch.matmul(torch.matmul(rows.matrix, in_single(scores)), cols.matrix.t())

@@ -1,16 +1,20 @@
 """The host's segmentor, predicting labels without scores of the image's size."""
 
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import torch
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from fcn_plugin.models.blockwise_loss import CoarseScores
-from fcn_plugin.models.coarse import Axis, labels, original_axis, upsample
+from fcn_plugin.models.coarse import Axis, CoarseScores, axis, in_single, labels, upsample
 from fcn_plugin.models.skip_fusion import SkipFusionHead
+
+# What is not called on the way from coarse scores to labels; a subclass's own must be.
+PASSED = ("encode_decode", "inference", "whole_inference", "postprocess_result")
 
 
 @MODELS.register_module()
@@ -20,8 +24,8 @@ class FCNSegmentor(EncoderDecoder):
     The host upsamples all scores to the network's input and again to the original image and ranks
     them there. Here labels come from the head's coarse scores in one step, block by block, with
     both resizings composed. ``seg_logits`` remain to be had, e.g. for test-time augmentation, and
-    are computed when they are read. Sliding windows, learned upsampling, other heads and a single
-    output channel take the host's way.
+    are computed when they are read. Sliding windows, learned upsampling, other heads, a single
+    output channel, predictions with gradients and tracing take the host's way.
     """
 
     def predict(
@@ -29,27 +33,29 @@ class FCNSegmentor(EncoderDecoder):
     ) -> list[SegDataSample]:
         """Images N x 3 x H x W to samples with ``pred_sem_seg`` (1 x H x W, int64) and
         ``seg_logits`` (C x H x W), H and W of the original image."""
-        if data_samples is None or not self._predicts_labels_only():
+        if data_samples is None or not self._goes_by_coarse_scores():
             return super().predict(inputs, data_samples)
-        metas = [sample.metainfo for sample in data_samples]
         features = self.extract_feat(inputs)
+        metas = [sample.metainfo for sample in data_samples]
         size = self.decode_head.image_size(features, metas)
         return add_predictions(self.decode_head.coarse(features, size), data_samples)
 
-    def _predicts_labels_only(self) -> bool:
-        head = self.decode_head
+    def _goes_by_coarse_scores(self) -> bool:
         return (
             self.test_cfg.get("mode", "whole") == "whole"
-            and isinstance(head, SkipFusionHead)
-            and head.upsamples_by_matrices
-            and head.out_channels > 1
+            and isinstance(self.decode_head, SkipFusionHead)
+            and self.decode_head.upsamples_by_matrices
+            and not self.align_corners
+            and all(getattr(type(self), name) is getattr(EncoderDecoder, name) for name in PASSED)
+            and not torch.is_grad_enabled()
+            and not torch.jit.is_tracing()
         )
 
 
 def add_predictions(coarse: CoarseScores, data_samples: list[SegDataSample]) -> list[SegDataSample]:
     """What the host's ``postprocess_result`` adds to each image's sample, from coarse scores."""
-    for scores, sample in zip(coarse.scores.split(1), data_samples, strict=True):
-        axes = original_axes(coarse, sample.metainfo)
+    for scores, sample in zip(in_single(coarse.scores).split(1), data_samples, strict=True):
+        axes = original_axes(coarse._replace(scores=scores), sample.metainfo)
         sample.set_data(
             dict(
                 seg_logits=ScoresOnDemand.of(scores, *axes),
@@ -64,18 +70,18 @@ def original_axes(coarse: CoarseScores, meta: dict) -> tuple[Axis, Axis]:
 
     Padding is cut off, mirroring undone, and the rest resized.
     """
-    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", (0,) * 4))
     mirrored = meta.get("flip_direction") if meta.get("flip") else None
-    (high, wide), (h, w) = meta["ori_shape"][:2], coarse.scores.shape[-2:]
-    where = coarse.zero_border, coarse.scores
+    (high, wide), scores = meta["ori_shape"][:2], coarse.scores
+    (h, w), how = scores.shape[-2:], (coarse.zero_border, scores.dtype, scores.device)
     return (
-        original_axis(coarse.rows, h, high, (top, bottom), mirrored == "vertical", *where),
-        original_axis(coarse.cols, w, wide, (left, right), mirrored == "horizontal", *where),
+        axis(coarse.rows, h, *how, high, (top, bottom), mirrored in ("vertical", "diagonal")),
+        axis(coarse.cols, w, *how, wide, (left, right), mirrored in ("horizontal", "diagonal")),
     )
 
 
 class ScoresOnDemand(PixelData):
-    """``seg_logits`` that are computed whenever ``data`` is read: C x H x W."""
+    """``seg_logits`` whose ``data``, C x H x W, is computed when it is first read."""
 
     _coarse: tuple[Tensor, Axis, Axis] | None = None
 
@@ -84,21 +90,17 @@ class ScoresOnDemand(PixelData):
         """From coarse scores 1 x C x h x w."""
         made = cls()
         # Past PixelData, which takes arrays of its own size only.
-        object.__setattr__(made, "_coarse", (scores.detach(), rows, cols))
+        object.__setattr__(made, "_coarse", (scores, rows, cols))
         made._data_fields.add("data")
         return made
 
-    @property
-    def data(self) -> Tensor:
-        if self._coarse is None:
-            return self._data
-        return upsample(*self._coarse)[0]
-
-    @data.setter
-    def data(self, value: Tensor) -> None:
-        # What .cpu(), .numpy() and the like put into the copy that they make.
-        object.__setattr__(self, "_data", value)
+    def __getattr__(self, name: str) -> Any:
+        if name != "data" or self._coarse is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        data = upsample(*self._coarse)[0]
+        object.__setattr__(self, "data", data)
         object.__setattr__(self, "_coarse", None)
+        return data
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -110,17 +112,34 @@ class ScoresOnDemand(PixelData):
 
     def to_dict(self) -> dict[str, Any]:
         """For metrics: as of any ``PixelData``, and still on demand."""
-        return _OnDemand(self)
+        return _OnDemand(self)  # type: ignore[return-value]
 
 
-class _OnDemand(dict):
-    """A dictionary whose entry ``data`` is read from a ``PixelData`` when it is asked for."""
+# To the type checker every dict is a MutableMapping already; here all its methods are to be those
+# that follow from the five below.
+class _OnDemand(MutableMapping, dict):  # type: ignore[misc, metaclass]
+    """A dictionary of the fields of a ``PixelData``, which are read when they are asked for."""
 
     def __init__(self, source: PixelData) -> None:
-        super().__init__(source.metainfo_items())
+        super().__init__()
         self.source = source
 
-    def __missing__(self, key: str) -> Any:
-        if key != "data":
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.source.all_keys():
             raise KeyError(key)
-        return self.source.data
+        return getattr(self.source, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self.source, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        delattr(self.source, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.source.all_keys())
+
+    def __len__(self) -> int:
+        return len(self.source.all_keys())
+
+    def copy(self) -> dict[str, Any]:
+        return {key: self[key] for key in self}

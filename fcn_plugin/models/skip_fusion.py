@@ -22,11 +22,15 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap
-from fcn_plugin.models.blockwise_loss import CoarseScores, applies, blockwise_losses
+from fcn_plugin.models.blockwise_loss import applies, blockwise_losses
+from fcn_plugin.models.border import is_hooked
+from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.upsample import UPSAMPLINGS, Bilinear, Deconv, Placement, Upsampling
 
 IMAGE = AxisMap().in_floats()
+# What is not called where scores are not upsampled as a whole; a subclass's own must be.
+PASSED = ("forward", "loss_by_feat", "predict", "predict_by_feat")
 
 
 @MODELS.register_module()
@@ -51,8 +55,9 @@ class SkipFusionHead(BaseDecodeHead):
             element-wise).
         loss_decode, ignore_index, sampler, out_channels, threshold: as the host's heads;
             the default loss is cross entropy, averaged over valid pixels.
-        blockwise: where the upsampling is fixed and the loss is one cross entropy, compute it
-            without scores of the image's size (``blockwise_loss``); False never does.
+        blockwise: compute loss and labels without scores of the image's size, where the
+            upsampling is bilinear and the loss is one cross entropy (``blockwise_loss``,
+            ``FCNSegmentor``); the same numbers. False never does.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
     """
 
@@ -154,8 +159,10 @@ class SkipFusionHead(BaseDecodeHead):
         """Whether what ``forward`` returns is what ``coarse`` does, bilinearly interpolated."""
         return (
             self.blockwise
+            and self.out_channels > 1
             and type(self.upscore[0]) is Bilinear
-            and type(self).forward is SkipFusionHead.forward
+            and all(getattr(type(self), name) is getattr(SkipFusionHead, name) for name in PASSED)
+            and not (is_hooked(self) or is_hooked(self.upscore[0]))
         )
 
     def fuse(self, inputs: Sequence[Tensor]) -> tuple[Tensor, AxisMap | None, bool]:
@@ -183,19 +190,12 @@ class SkipFusionHead(BaseDecodeHead):
     ) -> dict[str, Tensor]:
         """The host's losses on scores of exactly the labels' size."""
         size = batch_data_samples[0].gt_sem_seg.shape
-        if not (
-            self.upsamples_by_matrices
-            and self.out_channels > 1
-            and applies(self.loss_decode, self.sampler)
-        ):
-            return self.loss_by_feat(self(inputs, size), batch_data_samples)
-        return blockwise_losses(
-            self.coarse(inputs, size),
-            self._stack_batch_gt(batch_data_samples).squeeze(1),
-            self.loss_decode,
-            self.sampler,
-            self.ignore_index,
-        )
+        if self.upsamples_by_matrices and applies(self.loss_decode, self.sampler):
+            labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
+            return blockwise_losses(
+                self.coarse(inputs, size), labels, self.loss_decode, self.sampler, self.ignore_index
+            )
+        return self.loss_by_feat(self(inputs, size), batch_data_samples)
 
     def predict(
         self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict

@@ -29,15 +29,19 @@ class Placement(NamedTuple):
 
     def coarse(self, like: Tensor) -> Tensor:
         """Where these pixels lie in the coarse grid: ``length`` values in double precision."""
-        # Apple's GPUs have single precision only.
-        dtype = torch.float32 if like.device.type == "mps" else torch.float64
-        fine = torch.arange(self.length, dtype=dtype, device=like.device) + self.start
+        fine = torch.arange(self.length, dtype=finest(like.device), device=like.device)
+        fine += self.start
         return (fine - self.offset) / self.scale
 
     @property
     def pixels(self) -> slice:
         """These pixels on the finer grid."""
         return slice(self.start, self.start + self.length)
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """The finest precision of a device; Apple's GPUs have single precision only."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Upsampling(nn.Module):

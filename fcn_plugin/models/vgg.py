@@ -16,9 +16,9 @@ from torch import nn
 
 from fcn_plugin.models.classifier import (
     ConvolutionalizedClassifier,
+    FullyConnected,
     add_conv,
     check_choice,
-    fully_connected,
     pool,
 )
 from fcn_plugin.weights.nets import VGG_CONVS
@@ -89,7 +89,7 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
                 channels = wide
             stage.add_module(f"pool{number}", pool(2, padding))
             stages.append(stage)
-        fc = fully_connected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
+        fc = FullyConnected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
         super().__init__(
             [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
         )

@@ -10,8 +10,10 @@ from mmseg.structures import SegDataSample
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead, coarse
-from fcn_plugin.models.blockwise_loss import CoarseScores, blockwise_losses
+from fcn_plugin.models.blockwise_loss import blockwise_losses
+from fcn_plugin.models.coarse import Block, CoarseScores
 from fcn_plugin.models.upsample import Placement
 
 CLASSES = 5
@@ -202,14 +204,24 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def test_no_scores_of_the_images_size():
+def test_no_scores_of_the_images_size(monkeypatch):
+    """Neither outside the operators nor, where the dispatch mode does not look, inside."""
     size = (256, 256)
     levels, samples = levels_of("same", size), labelled(size)
-    full = 2 * CLASSES * 256 * 256
+    full, made = 2 * CLASSES * 256 * 256, []
+
+    def upsample(block, scores):
+        made.append(whole(block, scores))
+        return made[-1]
+
+    whole = Block.upsample
+    monkeypatch.setattr(Block, "upsample", upsample)
     for blockwise in (True, False):
         with Largest() as largest:
             judged(head(blockwise), levels, samples)
         assert (largest.elements < full) == blockwise
+    sizes = [fine.numel() for fine in made]
+    assert sum(sizes) == full and max(sizes) <= coarse.ELEMENTS
 
 
 @pytest.mark.parametrize(
@@ -238,17 +250,38 @@ def test_what_it_cannot_do_takes_the_plain_path(settings):
         torch.testing.assert_close(made.loss(levels, samples, {})[key], value, rtol=0, atol=0)
 
 
-def test_an_override_of_forward_is_not_passed_by():
-    class Sharpened(SkipFusionHead):
-        def forward(self, *inputs):
-            return 3 * super().forward(*inputs)
+class Sharpened(SkipFusionHead):
+    def forward(self, *inputs):
+        return 3 * super().forward(*inputs)
 
-    made = head(True)
-    sharpened = head(True)
-    sharpened.__class__ = Sharpened
+
+class Tripled(SkipFusionHead):
+    def loss_by_feat(self, scores, samples):
+        return {key: 3 * value for key, value in super().loss_by_feat(scores, samples).items()}
+
+
+@pytest.mark.parametrize("kind", [Sharpened, Tripled])
+def test_what_a_subclass_changes_is_not_passed_by(kind):
+    made, changed = head(True), head(True)
+    changed.__class__ = kind
     levels, samples = levels_of("same", (20, 30)), labelled((20, 30))
-    plain, changed = (h.loss(levels, samples, {})["loss_ce"] for h in (made, sharpened))
-    assert abs(float(plain - changed)) > 1e-3
+    losses = [h.loss(levels, samples, {})["loss_ce"] for h in (made, changed)]
+    assert abs(float(losses[0] - losses[1])) > 1e-3
+
+
+def test_hooks_see_the_scores():
+    made, seen = head(True), []
+    made.register_forward_hook(lambda module, inputs, scores: seen.append(scores.shape))
+    made.upscore[0].register_forward_hook(lambda module, inputs, scores: seen.append(scores.shape))
+    made.loss(levels_of("same", (20, 30)), labelled((20, 30)), {})
+    assert seen == [(2, CLASSES, 20, 30)] * 2
+
+
+@pytest.mark.parametrize("number", [CLASSES - 1, CLASSES + 1])
+def test_class_weights_must_be_one_for_each_class(number):
+    made = head(True, dict(avg_non_ignore=True, class_weight=[1.0] * number))
+    with pytest.raises(UserError, match=f"{number} weights for {CLASSES} classes"):
+        made.loss(levels_of("same", (20, 30)), labelled((20, 30)), {})
 
 
 def test_mixed_precision_judges_in_single():

@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import DumpResults, Evaluator
+from mmengine.fileio import load
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
@@ -13,7 +14,7 @@ from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcn_plugin.models import FCNSegmentor, SkipFusionHead, coarse
-from fcn_plugin.models.coarse import labels, placed_axis, upsample
+from fcn_plugin.models.coarse import axis, labels, upsample
 from fcn_plugin.models.upsample import Placement
 
 CLASSES = 5
@@ -25,6 +26,7 @@ METAS = {
     "padded, other name": dict(ori_shape=(45, 60), padding_size=[4, 6, 0, 0]),
     "mirrored": dict(ori_shape=(45, 70), flip=True, flip_direction="horizontal"),
     "upside down": dict(ori_shape=(60, 50), flip=True, flip_direction="vertical"),
+    "not mirrored": dict(ori_shape=(45, 70), flip=False, flip_direction="horizontal"),
     "all at once": dict(
         ori_shape=(99, 51), flip=True, flip_direction="horizontal", img_padding_size=(0, 5, 0, 7)
     ),
@@ -103,6 +105,29 @@ def test_labels_and_scores_are_the_hosts(meta, padding):
         assert torch.equal(made.pred_sem_seg.data[clear], expected.pred_sem_seg.data[clear])
 
 
+def test_turned_around():
+    """What the host cannot undo: mirrored both ways."""
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64, generator=generator)
+    meta = dict(ori_shape=(64, 96), flip=True, flip_direction="diagonal")
+    (turned,) = predicted(segmentor(), meta, image)
+    (plain,) = predicted(segmentor(), dict(ori_shape=(64, 96)), image)
+    torch.testing.assert_close(turned.seg_logits.data, plain.seg_logits.data.flip(-1, -2))
+    assert torch.equal(turned.pred_sem_seg.data, plain.pred_sem_seg.data.flip(-1, -2))
+
+
+def test_mixed_precision_ranks_in_single():
+    """Class numbers beyond 256 are none of bfloat16's."""
+    place = Placement(8, 3.5, 0, 40)
+    scores = torch.randn(1, 300, 5, 5)
+    side = axis(place, 5, False, scores.dtype, scores.device)
+    exact = upsample(scores, side, side)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert upsample(scores, side, side).dtype == torch.float32
+        assert torch.equal(labels(scores, side, side), exact.argmax(1))
+        assert (labels(scores.bfloat16(), side, side) == exact.argmax(1)).float().mean() > 0.9
+
+
 def test_a_missing_mirroring_is_noticed():
     """The comparison above can fail."""
     mirrored = predicted(segmentor(), METAS["mirrored"])
@@ -115,15 +140,16 @@ def test_equal_scores_give_the_first_class():
     place = Placement(8, 3.5, 0, 40)
     scores = torch.zeros(1, CLASSES, 5, 5)
     scores[:, 0] = -1
-    axis = placed_axis(place, 5, False, scores)
-    assert torch.equal(labels(scores, axis, axis), torch.ones(1, 40, 40, dtype=torch.long))
-    assert torch.equal(labels(scores, axis, axis), upsample(scores, axis, axis).argmax(1))
+    side = axis(place, 5, False, scores.dtype, scores.device)
+    assert torch.equal(labels(scores, side, side), torch.ones(1, 40, 40, dtype=torch.long))
+    assert torch.equal(labels(scores, side, side), upsample(scores, side, side).argmax(1))
 
 
 @pytest.mark.parametrize("channels", [2, 3, 300])
 def test_labels_are_the_arg_max(channels):
     scores = torch.randn(3, channels, 7, 9, dtype=torch.float64)
-    rows, cols = (placed_axis(Placement(6.5, 2.7, 1, 43), n, True, scores) for n in (7, 9))
+    place = Placement(6.5, 2.7, 1, 43)
+    rows, cols = (axis(place, n, True, scores.dtype, scores.device) for n in (7, 9))
     assert torch.equal(labels(scores, rows, cols), upsample(scores, rows, cols).argmax(1))
 
 
@@ -175,6 +201,30 @@ def test_scores_on_demand_are_pixel_data():
         assert copied.shape == (101, 155)
     assert lazy.numpy().data.shape == (CLASSES, 101, 155)
     torch.testing.assert_close(lazy[3:5, 7:9].data, exact[:, 3:5, 7:9], rtol=0, atol=1e-10)
+    with pytest.raises(AttributeError, match="date"):
+        _ = lazy.date
+    found, _ = predicted(segmentor(), METAS["larger before"])
+    found.seg_logits.data[0] += 5  # what is written into them stays
+    torch.testing.assert_close(found.seg_logits.data[0], exact[0] + 5, rtol=0, atol=1e-10)
+
+
+def test_metrics_are_handed_a_dictionary():
+    handed = predicted(segmentor(), METAS["larger before"])[0].to_dict()["seg_logits"]
+    assert isinstance(handed, dict) and "data" in handed and len(handed) == 1
+    assert list(handed) == list(handed.keys()) == list(dict(handed)) == list({**handed}) == ["data"]
+    for scores in (handed.get("data"), *handed.values(), handed.copy()["data"], {**handed}["data"]):
+        assert scores.shape == (CLASSES, 101, 155)
+    assert handed.get("date") is None
+    with pytest.raises(KeyError):
+        handed["date"]
+
+
+def test_dumped_results_hold_the_scores(tmp_path):
+    evaluator = Evaluator(DumpResults(str(tmp_path / "results.pkl")))
+    evaluator.process(predicted(segmentor(), METAS["larger before"]))
+    evaluator.evaluate(2)
+    found = load(tmp_path / "results.pkl")
+    assert [sample["seg_logits"]["data"].shape for sample in found] == [(CLASSES, 101, 155)] * 2
 
 
 @pytest.mark.parametrize(
@@ -212,6 +262,31 @@ def test_other_heads_and_images_without_samples_go_the_hosts_way():
     with torch.no_grad():
         (found,) = segmentor().predict(torch.randn(1, 3, 45, 70, dtype=torch.float64))
     assert found.seg_logits.data.shape == (CLASSES, 45, 70)
+
+
+class Own(FCNSegmentor):
+    def postprocess_result(self, scores, samples=None):
+        return super().postprocess_result(-scores, samples)
+
+
+class OwnHead(SkipFusionHead):
+    def predict(self, *inputs):
+        return -super().predict(*inputs)
+
+
+@pytest.mark.parametrize("part, kind", [("segmentor", Own), ("head", OwnHead)])
+def test_what_a_subclass_changes_is_not_passed_by(part, kind):
+    model = segmentor()
+    (model if part == "segmentor" else model.decode_head).__class__ = kind
+    (changed, _), (plain, _) = (predicted(m, METAS["as it is"]) for m in (model, segmentor()))
+    torch.testing.assert_close(changed.seg_logits.data, -plain.seg_logits.data)
+
+
+def test_gradients_reach_the_image():
+    image = torch.randn(1, 3, 45, 70, dtype=torch.float64, requires_grad=True)
+    (found,) = segmentor().predict(image, samples(METAS["larger before"], 1))
+    found.seg_logits.data.sum().backward()
+    assert image.grad.abs().max() > 0
 
 
 def test_augmented_testing_gets_its_scores():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-from fcn_plugin.models.blockwise_loss import CoarseScores
+from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.segmentor import add_predictions
 from fcn_plugin.models.upsample import Placement
 

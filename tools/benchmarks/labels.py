@@ -7,8 +7,7 @@ from mmseg.models.utils import resize
 from torch import Tensor
 
 from benchmarks.framework import Figure, Setting, Sides
-from fcn_plugin.models.blockwise_loss import CoarseScores
-from fcn_plugin.models.coarse import labels
+from fcn_plugin.models.coarse import CoarseScores, labels
 from fcn_plugin.models.segmentor import original_axes
 from fcn_plugin.models.upsample import Placement
 
