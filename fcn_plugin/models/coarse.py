@@ -192,6 +192,7 @@ def labels(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
             fine = block.upsample(scores)
             fine = fine.eq_(fine.amax(1, keepdim=True)).mul_(weights)
             block.put(last - fine.amax(1), found)
+            del fine  # or two blocks exist at a time
     return found
 
 

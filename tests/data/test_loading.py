@@ -108,6 +108,14 @@ def test_channels_are_blue_green_red(tmp_path):
     assert red > 200 and max(blue, green) < 60
 
 
+def test_the_turn_of_xmp_shows(tmp_path):
+    """Pillow looks there too, OpenCV does not."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", xmp=xmp)
+    results = load_image(tmp_path / "turned.jpg")
+    assert results["img"].shape == (30, 20, 3)
+
+
 def test_the_turn_of_exif_shows(tmp_path):
     image, options = pictures()["turned.jpg"]
     image.save(tmp_path / "turned.jpg", **options)

@@ -197,6 +197,15 @@ def test_flip(settings, size, dtype):
     assert all(found["img"].flags.c_contiguous for found in results)
 
 
+@pytest.mark.parametrize("channels", [1, 4, 600])
+def test_flip_of_any_number_of_channels(channels):
+    def make(seed):
+        values = np.random.RandomState(seed).randint(0, 256, (5, 8, channels))
+        return dict(img=values.astype(np.uint8))
+
+    compare("RandomFlip", range(3), make, prob=1.0)
+
+
 def test_flip_without_a_label():
     def make(seed):
         return dict(img=sample(seed, (5, 8))["img"])

@@ -129,15 +129,11 @@ FIGURES = [
         group="pipeline",
         against="mmseg's transforms, one core",
         setup=partial(pipeline, config="voc2012.py", picture=voc_picture, reduce_zero_label=False),
-        time_bar=0.5,
-        bars_on=("cpu",),
     ),
     Figure(
         name="input pipeline ADE20K",
         group="pipeline",
         against="mmseg's transforms, one core",
         setup=partial(pipeline, config="ade20k.py", picture=ade_picture, reduce_zero_label=True),
-        time_bar=0.5,
-        bars_on=("cpu",),
     ),
 ]
