@@ -3,6 +3,13 @@
     python tools/train.py configs/fcn8s_vgg16_ade20k.py
 
 MIT reports 29.39 mean IoU and 71.32 pixel accuracy for its FCN-8s; not yet run here.
+
+For speed or memory, as the device has it (README, "Speed and memory"):
+
+    --amp
+    --cfg-options compile=True
+    --cfg-options model.backbone.with_cp=True
+    --cfg-options train_dataloader.batch_size=32
 """
 
 _base_ = [

@@ -4,6 +4,13 @@
     tools/dist_train.sh configs/fcn8s_vgg16_voc.py 4 --cfg-options train_dataloader.batch_size=4
 
 Others report 68.5 mean IU on VOC 2012 val for this network trained this way; not yet run here.
+
+For speed or memory, as the device has it (README, "Speed and memory"):
+
+    --amp
+    --cfg-options compile=True
+    --cfg-options model.backbone.with_cp=True
+    --cfg-options train_dataloader.batch_size=32
 """
 
 _base_ = [

@@ -85,6 +85,28 @@ def test_mixed_precision(project):
     assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
 
 
+def test_options_for_speed_and_memory_change_no_loss(project):
+    """Compiled (without a compiler: aot_eager) and with activations recomputed."""
+    steps = ["randomness.seed=3", "train_cfg.max_iters=2", "default_hooks.logger.interval=1"]
+    losses = {}
+    for name, options in {
+        "plain": [],
+        "compiled": ["compile.backend=aot_eager"],
+        "recomputed": ["model.backbone.with_cp=True"],
+        "whole": ["model.decode_head.blockwise=False"],
+    }.items():
+        options = ["--work-dir", name, "--cfg-options", *steps, *options]
+        run = tool("train.py", "tiny.py", *options, folder=project)
+        assert run.returncode == 0, run.stderr
+        assert ('Model has been "compiled"' in run.stdout) == (name == "compiled")
+        log = next((project / name).glob("*/vis_data/scalars.json"))
+        entries = map(json.loads, log.read_text().splitlines())
+        losses[name] = [entry["loss"] for entry in entries if "loss" in entry]
+    assert len(losses["plain"]) == 2
+    for name, found in losses.items():
+        assert found == pytest.approx(losses["plain"], rel=1e-5), name
+
+
 def test_two_processes(project):
     """A training step and an evaluation by two gloo processes; the scores are those of one."""
     options = [
