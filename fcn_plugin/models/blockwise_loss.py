@@ -154,7 +154,13 @@ def _in_bits(scores: Tensor) -> Tensor:
     return class_rows(scores * log2(e))
 
 
-@torch.library.custom_op("fcn_plugin::cross_entropy_map", mutates_args=())
+# The schemas are spelt out, since what torch makes of annotations differs between its versions.
+@torch.library.custom_op(
+    "fcn_plugin::cross_entropy_map",
+    mutates_args=(),
+    schema="(Tensor scores, Tensor labels, float[] rows, float[] cols, bool zero_border, "
+    "int ignore_index) -> Tensor",
+)
 def _cross_entropy_map(
     scores: Tensor,
     labels: Tensor,
@@ -179,7 +185,13 @@ def _(scores: Tensor, labels: Tensor, *_: Any) -> Tensor:
     return torch.empty(labels.shape, dtype=scores.dtype, device=scores.device)
 
 
-@torch.library.custom_op("fcn_plugin::cross_entropy_sum", mutates_args=())
+@torch.library.custom_op(
+    "fcn_plugin::cross_entropy_sum",
+    mutates_args=(),
+    schema="(Tensor scores, Tensor labels, Tensor? class_weight, Tensor? pixel_weight, "
+    "float[] rows, float[] cols, bool zero_border, int ignore_index, bool with_gradient) "
+    "-> (Tensor, Tensor, Tensor)",
+)
 def _cross_entropy_sum(
     scores: Tensor,
     labels: Tensor,

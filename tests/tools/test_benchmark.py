@@ -19,7 +19,7 @@ sys.path.append(str(TOOLS))  # not first: tools/test.py is not the standard libr
 
 import benchmark
 
-from benchmarks import machine, network, start, table
+from benchmarks import machine, start, table
 from benchmarks.framework import (
     MIB,
     Figure,
@@ -32,6 +32,7 @@ from benchmarks.framework import (
     peak_memory,
     quartiles,
 )
+from benchmarks.kinds import time_by_kind
 
 CPU = torch.device("cpu")
 SETTING = Setting(CPU)
@@ -343,9 +344,9 @@ def test_rate_of_matrix_products_is_that_of_its_size(small_products):
 
 def test_time_by_kind_tells_convolution_from_the_rest():
     conv, x = torch.nn.Conv2d(32, 32, 5), torch.randn(1, 32, 64, 64)
-    kinds = network.time_by_kind(lambda: conv(x).sum().backward(), CPU)
+    kinds = time_by_kind(lambda: conv(x).sum().backward(), CPU)
     assert next(iter(kinds)) == "convolution"
     assert kinds["convolution"] > 0.5 * sum(kinds.values())
-    without = network.time_by_kind(lambda: torch.relu(x).clone(), CPU)
+    without = time_by_kind(lambda: torch.relu(x).clone(), CPU)
     assert without["relu"] > 0 and without["copies"] > 0
     assert without["convolution"] == 0
