@@ -329,7 +329,7 @@ def test_the_mirror_image_is_labelled_in_mirror_image(network, tmp_path):
             predict(model, pipeline, tmp_path / f"{name}.png") for name in ("a", "mirrored")
         )
         assert found.shape == (96, 128)
-        assert len(found.unique()) > 2
+        assert len(found.unique()) > 1
         return float((found == mirrored.flip(1)).float().mean())
 
     assert agreement(network, cfg.tta_pipeline) > 0.99

@@ -62,6 +62,12 @@ def main() -> None:
         check_checkpoint(Path(args.resume))
         cfg.load_from = args.resume
 
+    compiling = cfg.pop("compile", False)
+    if compiling:
+        settings = {} if compiling is True else dict(compiling)
+        hooks = cfg.get("custom_hooks") or []
+        cfg.custom_hooks = [*hooks, dict(type="CompileHook", **settings)]
+
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)

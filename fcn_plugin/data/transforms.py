@@ -9,6 +9,7 @@ and gives the same arrays; a seed means the same training run with either. What 
 - Images stay contiguous. NumPy copies a mirrored view some thirty times slower than OpenCV mirrors.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,16 @@ class FastRandomCrop(RandomCrop):
     Changes ``img`` [H, W, C], every label of ``seg_fields`` [H, W] and ``img_shape``. Arguments are
     the host's. The crops are copies, so that the whole image is not kept for them.
     """
+
+    def __init__(
+        self, crop_size: int | Sequence[int], cat_max_ratio: float = 1.0, ignore_index: int = 255
+    ) -> None:
+        sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UserError(
+                f"FastRandomCrop: crop_size {crop_size!r}, must be (height, width) in pixels"
+            )
+        super().__init__(sides, cat_max_ratio, ignore_index)
 
     # The host lists the methods to be shared among several images here, and without a list of this
     # class's own would add to RandomCrop's.

@@ -1,5 +1,6 @@
 """What the host's runner lacks."""
 
+from fcn_plugin.engine.compiling import CompileHook
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
 from fcn_plugin.engine.data_check import DataCheckHook
 from fcn_plugin.engine.input_check import InputCheckHook
@@ -9,6 +10,7 @@ from fcn_plugin.engine.sampling import ReplacementSampler
 
 __all__ = [
     "BFloat16OptimWrapper",
+    "CompileHook",
     "DataCheckHook",
     "InputCheckHook",
     "PicturesHook",

@@ -14,6 +14,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from fcn_plugin.data import transforms
+from fcn_plugin.data.transforms import FastRandomCrop
 from fcn_plugin.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -204,6 +205,19 @@ def test_flip_of_any_number_of_channels(channels):
         return dict(img=values.astype(np.uint8))
 
     compare("RandomFlip", range(3), make, prob=1.0)
+
+
+@pytest.mark.parametrize(
+    "crop_size", [(64.0, 64.0), (64,), (64, 64, 3), (-1, 64), 0, "64"], ids=str
+)
+def test_a_window_that_is_none(crop_size):
+    with pytest.raises(UserError, match="must be \\(height, width\\)"):
+        FastRandomCrop(crop_size)
+
+
+def test_a_window_as_the_command_line_gives_it():
+    assert FastRandomCrop([48, 64]).crop_size == (48, 64)
+    assert FastRandomCrop(48).crop_size == (48, 48)
 
 
 def test_flip_without_a_label():

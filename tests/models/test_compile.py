@@ -1,6 +1,8 @@
 """torch.compile takes the whole network and its loss as one graph."""
 
 import copy
+import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+
+from fcn_plugin.engine import CompileHook
 
 SIZE = (64, 96)
 
@@ -61,6 +65,26 @@ def test_one_graph_with_the_same_loss_and_gradients(padding):
         torch.testing.assert_close(compiled.found[key], value, rtol=1e-5, atol=1e-6)
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_other_images_of_the_size_take_the_same_graph():
+    """By their names and mirroring they are other samples, which is no reason to compile anew."""
+    model, seen = segmentor("same"), []
+    model.forward_plain = model.forward
+    CompileHook(backend="aot_eager", fullgraph=True).before_train(
+        SimpleNamespace(model=model, logger=logging.getLogger("test"))
+    )
+    torch._dynamo.reset()  # of what other tests compiled
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for name in "abc":
+            images, samples = batch()
+            for sample in samples:
+                sample.set_metainfo(dict(img_path=f"{name}.jpg", flip=name == "b"))
+            seen.append(float(model(images, samples, mode="loss")["decode.loss_ce"]))
+            plain = float(model.forward_plain(images, samples, mode="loss")["decode.loss_ce"])
+            assert seen[-1] == pytest.approx(plain, rel=1e-5)
+    assert len(set(seen)) == 3
+    assert model.eval()(*batch(), mode="predict")[0].pred_sem_seg.shape == SIZE
 
 
 def test_predictions_are_the_same():

@@ -13,6 +13,7 @@ from fcn_plugin.models import (
     ConvolutionalizedGoogLeNet,
     ConvolutionalizedVGG,
 )
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier, WideConv
 
 BUILDS = {
     "vgg16": lambda **settings: ConvolutionalizedVGG(
@@ -47,6 +48,21 @@ def test_wherever_the_weights_come_from(net):
         assert as_images(name, optimizer.state[parameter]["momentum_buffer"])
 
 
+@pytest.mark.parametrize("net", BUILDS)
+def test_a_seed_gives_the_weights_that_it_gives_plainly(net, monkeypatch):
+    def built():
+        torch.manual_seed(5)
+        backbone = BUILDS[net]()
+        backbone.init_weights()
+        return list(backbone.parameters())
+
+    ours = built()
+    monkeypatch.setattr(ConvolutionalizedClassifier, "_lay_out", lambda *_, **__: None)
+    plain = built()
+    assert all(map(torch.equal, ours, plain))
+    assert [weight.stride() for weight in ours] != [weight.stride() for weight in plain]
+
+
 @pytest.mark.parametrize("padding", ["same", "reference"])
 @pytest.mark.parametrize("net", BUILDS)
 def test_same_levels_and_gradients(net, padding):
@@ -76,3 +92,30 @@ def test_no_weight_is_copied():
         copies.append(sum(shape in weights for shape in inputs))
     assert copies[0] == 0
     assert copies[1] >= len(weights) - 2  # all but those of fc6 and fc7
+
+
+@pytest.mark.parametrize("kernel, padding", [(7, 3), (6, "same")])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 9), (12, 12)], ids=str)
+def test_windows_larger_than_the_map(size, kernel, padding):
+    wide = WideConv(3, 4, kernel, padding=padding).double()
+    plain = nn.Conv2d(3, 4, kernel, padding=padding).double()
+    plain.load_state_dict(wide.state_dict())
+    image, found = torch.randn(2, 3, *size, dtype=torch.float64), []
+    for conv in (wide, plain):
+        x = image.clone().requires_grad_()
+        y = conv(x)
+        y.square().sum().backward()
+        found.append([y, x.grad, conv.weight.grad, conv.bias.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_in_bfloat16_are_numbers():
+    """torch leaves those of weights that no pixel meets uninitialised; whatever lay there shows."""
+    for _ in range(8):
+        junk = [torch.full((256 * 128 * 49 * n,), torch.nan) for n in (1, 2, 3)]
+        del junk
+        wide = WideConv(128, 256, 7, padding=3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            wide(torch.randn(8, 128, 2, 2)).float().square().mean().backward()
+        assert wide.weight.grad.isfinite().all()

@@ -190,7 +190,7 @@ class TestMemory:
         call()  # what it leaves free must not hide what the next takes
         # On a machine busy with other work one in some hundreds is off.
         peak = median(peak_memory(call, CPU) for _ in range(3))
-        assert peak == pytest.approx(expected * mib * MIB, rel=0.05, abs=1.5 * MIB)
+        assert peak == pytest.approx(expected * mib * MIB, rel=0.05, abs=3 * MIB)
 
     def test_what_was_there_does_not_count(self):
         there = np.ones(64 * MIB, np.uint8)
