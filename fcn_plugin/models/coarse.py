@@ -9,6 +9,7 @@ as many at stride 8, never exist at once.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -104,7 +105,9 @@ def axis(
 class Block:
     """Fine pixels of some images, and what of the coarse scores they need.
 
-    ``across`` has rows for more columns than the block's, which are not looked at.
+    ``across`` has rows for more columns than the block's, which are not looked at. ``room`` is
+    where the fine scores go, of this block and of the next: to ask for memory anew each time can
+    cost as much as what is computed in it.
     """
 
     images: slice
@@ -114,13 +117,16 @@ class Block:
     coarse_cols: slice
     down: Tensor
     across: Tensor
+    room: Tensor
 
     def upsample(self, scores: Tensor) -> Tensor:
         """Coarse scores N x h x C x w to the block's fine ones, (images rows) x C x cols."""
         window = scores[self.images, self.coarse_rows, :, self.coarse_cols]
         n, h, channels, w = window.shape
         wide = torch.mm(window.reshape(-1, w), self.across.t())
-        fine = torch.matmul(self.down, wide.view(n, h, -1))
+        shape = n, len(self.down), channels * len(self.across)
+        fine = self.room[: prod(shape)].view(shape)
+        torch.matmul(self.down, wide.view(n, h, -1), out=fine)
         return fine.view(-1, channels, len(self.across))
 
     def add_gradient(self, fine: Tensor, coarse: Tensor) -> None:
@@ -147,11 +153,16 @@ def blocks(images: int, channels: int, rows: Axis, cols: Axis) -> Iterator[Block
     wide = max(pixels // min(HEIGHT, len(rows)) // VECTOR, 1) * VECTOR
     many = max(pixels // (len(rows) * len(cols)), 1)
     across = [(part, *cols.part(part, VECTOR)) for part in parts(len(cols), wide)]
+    widest = max(len(weights) for _, _, weights in across)
+    most = min(many, images) * min(HEIGHT, len(rows)) * channels * widest
+    room = torch.empty(most, dtype=rows.matrix.dtype, device=rows.matrix.device)
     for down in parts(len(rows), HEIGHT):
         coarse_rows, row_weights = rows.part(down)
         for part, coarse_cols, col_weights in across:
             for some in parts(images, many):
-                yield Block(some, down, part, coarse_rows, coarse_cols, row_weights, col_weights)
+                yield Block(
+                    some, down, part, coarse_rows, coarse_cols, row_weights, col_weights, room
+                )
 
 
 def parts(length: int, most: int) -> list[slice]:
@@ -192,7 +203,6 @@ def labels(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
             fine = block.upsample(scores)
             fine = fine.eq_(fine.amax(1, keepdim=True)).mul_(weights)
             block.put(last - fine.amax(1), found)
-            del fine  # or two blocks exist at a time
     return found
 
 
