@@ -27,9 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from fcn_plugin.geometry import Layer
-
-# Where torch.nn.Module keeps who is to see what goes in or comes out.
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+from fcn_plugin.models.bypass import is_hooked
 
 
 class Run(NamedTuple):
@@ -141,11 +139,6 @@ def _refilled(x: Tensor, dim: int, old: Sequence[Run], new: Sequence[Run]) -> Te
         one = parts[2 * i + 1].narrow(dim, 0, 1)
         parts[2 * i + 1] = one.expand(*x.shape[:dim], count, *x.shape[dim + 1 :])
     return torch.cat(parts, dim)
-
-
-def is_hooked(module: nn.Module) -> bool:
-    """Whether anybody is to see what goes into ``module`` or comes out."""
-    return any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def thinnable(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from fcn_plugin.models.bypass import has_own
 from fcn_plugin.models.coarse import Axis, CoarseScores, axis, in_single, labels, upsample
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 
@@ -46,7 +47,7 @@ class FCNSegmentor(EncoderDecoder):
             and isinstance(self.decode_head, SkipFusionHead)
             and self.decode_head.upsamples_by_matrices
             and not self.align_corners
-            and all(getattr(type(self), name) is getattr(EncoderDecoder, name) for name in PASSED)
+            and not has_own(self, EncoderDecoder, PASSED)
             and not torch.is_grad_enabled()
             and not torch.jit.is_tracing()
         )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap
 from fcn_plugin.models.blockwise_loss import applies, blockwise_losses
-from fcn_plugin.models.border import is_hooked
+from fcn_plugin.models.bypass import has_own, is_hooked
 from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.upsample import UPSAMPLINGS, Bilinear, Deconv, Placement, Upsampling
@@ -161,7 +161,7 @@ class SkipFusionHead(BaseDecodeHead):
             self.blockwise
             and self.out_channels > 1
             and type(self.upscore[0]) is Bilinear
-            and all(getattr(type(self), name) is getattr(SkipFusionHead, name) for name in PASSED)
+            and not has_own(self, SkipFusionHead, PASSED)
             and not (is_hooked(self) or is_hooked(self.upscore[0]))
         )
 
