@@ -24,7 +24,7 @@ model = dict(
     decode_head=dict(in_channels=(128, 256, 512), num_classes=11),
 )
 max_iters = 20_000
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=1000)
+train_cfg = dict(type="ExactTrainLoop", max_iters=max_iters, val_interval=1000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=1e-2))
@@ -35,7 +35,7 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=1000, max_keep_ckpts=1, save_best="mIoU"
+        type="SnapshotHook", by_epoch=False, interval=1000, max_keep_ckpts=1, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
     visualization=dict(type="SegVisualizationHook"),

@@ -17,6 +17,7 @@ compat.prepare()
 # The host can be imported only from here on, hence E402.
 import fcn_plugin.data.camvid  # noqa: E402  # only registration
 import fcn_plugin.data.loading  # noqa: E402  # only registration
+import fcn_plugin.data.places  # noqa: E402  # only registration
 import fcn_plugin.data.transforms  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration

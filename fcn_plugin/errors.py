@@ -7,3 +7,7 @@ class UserError(ValueError):
     The message is one line: it names the file or setting and ends with the remedy.
     The tools print it without a traceback; from Python it is a ``ValueError``.
     """
+
+
+class DamagedFile(UserError):
+    """A file whose content cannot be read; training can be told to go on without it."""

@@ -1,6 +1,8 @@
 """Train a config: tools/train.py configs/fcn8s_vgg16_shapes.py"""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from common import add_run_options, load_config, run, unknown_type
@@ -35,8 +37,8 @@ def main() -> None:
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
     from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.loading import check_checkpoint
 
     wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if args.amp and wrapper != "AmpOptimWrapper":
@@ -51,16 +53,18 @@ def main() -> None:
     optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
         raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
-    cfg.resume = args.resume is not None
-    if args.resume == "auto":
-        # The runner would resume from load_from instead, which only starts a run.
-        if Path(cfg.work_dir, "last_checkpoint").is_file():
-            cfg.load_from = None
-        else:
-            cfg.resume = False
-    elif args.resume is not None:
-        check_checkpoint(Path(args.resume))
-        cfg.load_from = args.resume
+    # A process that torchrun starts again, because one was lost, goes on.
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    resume = args.resume or ("auto" if restarted else None)
+    if resume == "auto":
+        checkpoint = last_whole_checkpoint(Path(cfg.work_dir), warn)
+    else:
+        checkpoint = resume and Path(resume)
+        if checkpoint:
+            check_resumable(checkpoint)
+    cfg.resume = checkpoint is not None
+    if checkpoint:
+        cfg.load_from = str(checkpoint)
 
     compiling = cfg.pop("compile", False)
     if compiling:
@@ -71,10 +75,14 @@ def main() -> None:
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
-    if args.resume == "auto" and not cfg.resume:
+    if resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
+
+
+def warn(fault: str) -> None:
+    print(f"warning: {fault}", file=sys.stderr)
 
 
 if __name__ == "__main__":

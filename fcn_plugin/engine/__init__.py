@@ -7,13 +7,17 @@ from fcn_plugin.engine.input_check import InputCheckHook
 from fcn_plugin.engine.pictures import PicturesHook
 from fcn_plugin.engine.resuming import ScoreResumedHook
 from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.snapshots import SnapshotHook
+from fcn_plugin.engine.train_loop import ExactTrainLoop
 
 __all__ = [
     "BFloat16OptimWrapper",
     "CompileHook",
     "DataCheckHook",
+    "ExactTrainLoop",
     "InputCheckHook",
     "PicturesHook",
     "ReplacementSampler",
     "ScoreResumedHook",
+    "SnapshotHook",
 ]

@@ -5,7 +5,7 @@ On a 500 x 375 image the rate of 1e-10 is 1.9e-5 in terms of a mean loss, 1.9e-3
 For one process: with several, each takes an image of its own and the losses are averaged.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=100_000, val_interval=4_000)
+train_cfg = dict(type="ExactTrainLoop", max_iters=100_000, val_interval=4_000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -19,7 +19,7 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=100, log_metric_by_epoch=False),
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
+        type="SnapshotHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),

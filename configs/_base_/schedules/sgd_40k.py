@@ -5,7 +5,7 @@ The learning rate is the paper's 1e-10 on summed losses and momentum 0.99, carri
 times 16 for the batch, less a third for safety at the larger crops.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=40_000, val_interval=4_000)
+train_cfg = dict(type="ExactTrainLoop", max_iters=40_000, val_interval=4_000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -23,7 +23,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
+        type="SnapshotHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     score_resumed=dict(type="ScoreResumedHook"),

@@ -1,0 +1,136 @@
+"""Checkpoints that are whole whenever a run ends."""
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from fcn_plugin.files import replacing
+
+WHOLE_FILES = "fcn_plugin.whole_files"  # among the host's file backends
+ONLY = "only"  # stands for the score by which the best checkpoint is told, where there is one
+
+
+@register_backend(WHOLE_FILES)
+class WholeFilesBackend(LocalBackend):
+    """The local disk; a file is written whole, and is on the disk, or it stays as it was."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write ``obj`` to ``filepath``."""
+        with replacing(Path(filepath)) as part, part.open("wb") as file:
+            file.write(obj)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@HOOKS.register_module()
+class SnapshotHook(CheckpointHook):
+    """The host's ``CheckpointHook``; a kill, a crash or a full disk leaves the last one whole.
+
+    Each file is written beside its place and moved there, and outdated ones are deleted last: for
+    a moment there is one more than ``max_keep_ckpts``. Arguments are the host's.
+    """
+
+    # The host's, whose types it leaves open.
+    backend_args: dict | None
+    keep_ckpt_ids: deque[int]
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._best_before: dict[str, str | None] = {}  # while a new best one is written
+        remote = "://" in str(self.out_dir or "")
+        if self.backend_args is None and self.file_client_args is None and not remote:
+            self.backend_args = dict(backend=WHOLE_FILES)
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        # The host forgets it when resumed, and then does not write down what is best now.
+        self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
+        steps = (runner.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+        if not self.by_epoch and self.interval > 0 and self.interval % steps:
+            runner.logger.warning(
+                "A run that is resumed from a checkpoint loses the gradients since the last step "
+                "of the optimizer, which comes every %d iterations: set "
+                "default_hooks.checkpoint.interval to a multiple, not %d",
+                steps,
+                self.interval,
+            )
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # Before the host writes down what is best now: what is not mentioned is never deleted.
+        self._delete_previous_best(runner)
+        outdated = self._now_outdated(runner, step)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if not is_main_process():
+            return
+        with replacing(Path(runner.work_dir, "last_checkpoint")) as part:
+            part.write_text(str(self.last_ckpt))
+        for old in outdated:
+            self._delete(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+
+    def _now_outdated(self, runner: Runner, step: int) -> list[int]:
+        """The checkpoints to delete once that of ``step`` is written.
+
+        It names them, too, so that a run that is resumed from it deletes them at the latest.
+        """
+        if self.max_keep_ckpts <= 0:
+            return []
+        steps = [*(old for old in self.keep_ckpt_ids if old != step), step]
+        runner.message_hub.update_info("keep_ckpt_ids", steps)
+        self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+        return steps[: -self.max_keep_ckpts]
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        # The host deletes the best one so far before it writes the new; so it is not told of it.
+        self._best_before = self._swap_best(None)
+        super()._save_best_checkpoint(runner, metrics)
+        self._delete_previous_best(runner)
+        after = self._swap_best(None)
+        self._swap_best({key: path or self._best_before.get(key) for key, path in after.items()})
+        self._best_before = {}
+
+    def _delete_previous_best(self, runner: Runner) -> None:
+        now = self._swap_best(None)
+        self._swap_best(now)
+        for key, old in self._best_before.items():
+            if old and now[key] and now[key] != old and is_main_process() and self._delete(old):
+                runner.logger.info("The previous best checkpoint %s is removed", old)
+
+    def _swap_best(self, new: dict[str, Any] | None) -> dict[str, Any]:
+        """Put ``new`` in the place of the best checkpoints so far, by their scores."""
+        if not self.save_best:
+            return {}
+        if len(self.key_indicators) == 1:  # for it the host has another attribute
+            old = {ONLY: self.best_ckpt_path}
+            self.best_ckpt_path = (new or {}).get(ONLY)
+        else:
+            old = self.best_ckpt_path_dict
+            self.best_ckpt_path_dict = new or dict.fromkeys(old)
+        return old
+
+    def _delete(self, path: str) -> bool:
+        """Whether there was something to delete."""
+        if found := self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        return found

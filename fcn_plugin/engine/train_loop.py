@@ -1,0 +1,201 @@
+"""Training that an interruption does not change."""
+
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.dist import all_gather, broadcast, get_world_size
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmseg.registry import LOOPS
+from torch.nn import Module
+
+from fcn_plugin.data.places import SKIPPED, STEPS, begin_random_numbers
+from fcn_plugin.errors import UserError
+
+PLACE, UNREADABLE = "place", "unreadable"  # what a checkpoint keeps of them in its message hub
+
+
+class Progress(NamedTuple):
+    """How far a run has come in the order of its images, and what it is made of."""
+
+    images_seen: int  # by all processes
+    processes: int
+    batch_size: int  # of each process
+    dataset_size: int
+
+    @property
+    def batch(self) -> int:
+        """Images of one step, of all processes."""
+        return self.processes * self.batch_size
+
+
+@LOOPS.register_module()
+class ExactTrainLoop(IterBasedTrainLoop):
+    """The host's ``IterBasedTrainLoop``; killed and resumed, it ends with the same weights.
+
+    Bit for bit on a CPU: the images, what is drawn at random for each, and what the network draws
+    in each iteration follow from the seed (``data.places``). A resumed run begins to read where
+    the checkpoint was written; the host reads everything before it again.
+
+    The number of processes, the batch size and the number of workers may change meanwhile. With as
+    many images in all processes' batches together, they are the same images.
+
+    Args:
+        runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As the host's;
+            ``dataloader`` must be a config.
+        unreadable: "error", or "skip" to put another image in the place of one whose file is
+            damaged, or whose label's file is; each is named in the log.
+        max_unreadable: So many different images may be skipped by a process, then it is an error.
+
+    Raises:
+        UserError: on resuming, the processes found checkpoints of different iterations; while
+            training, a damaged file.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict,
+        *args: Any,
+        unreadable: str = "error",
+        max_unreadable: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        if unreadable not in ("error", "skip"):
+            raise UserError(f"train_cfg.unreadable={unreadable!r}; set it to 'error' or 'skip'")
+        if not isinstance(dataloader, dict):
+            raise UserError(
+                "ExactTrainLoop: train_dataloader must be a config; give one, or take "
+                "train_cfg.type='IterBasedTrainLoop'"
+            )
+        self.max_unreadable = max_unreadable if unreadable == "skip" else None
+        self._config, self._seed = dataloader, _common(runner.seed)
+        super().__init__(
+            runner, placed(dataloader, self._seed, self.max_unreadable), *args, **kwargs
+        )
+
+    def run(self) -> Module:
+        """Train from the iteration reached on."""
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        with closing(self._batches()) as batches:  # or the workers outlive an error
+            while self._iter < self._max_iters and not self.stop_training:
+                self.runner.model.train()
+                batch = next(batches)
+                begin_random_numbers(STEPS, self._seed, self._iter, self.runner.rank)
+                self.run_iter(batch)
+                self._decide_current_val_interval()
+                if self._is_to_validate():
+                    self.runner.val_loop.run()
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def _is_to_validate(self) -> bool:
+        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        return self.runner.val_loop is not None and self._iter >= self.val_begin and due
+
+    def _batches(self) -> Generator[Any]:
+        """From the first that has not been trained on, each noted as the place of a checkpoint."""
+        _refuse_differing(self._iter)
+        if self._seed != (seed := _common(self.runner.seed)):  # a checkpoint brings its own
+            self._seed = seed
+            self.dataloader = self.runner.build_dataloader(
+                placed(self._config, seed, self.max_unreadable), seed
+            )
+        places = self.dataloader.batch_sampler
+        now = Progress(0, get_world_size(), places.batch_size, len(self.dataloader.dataset))
+        seen = self._seen_before(now)
+        places.begin = seen // now.batch
+        for batch in self.dataloader:
+            seen += now.batch
+            self.runner.message_hub.update_info(PLACE, now._replace(images_seen=seen)._asdict())
+            self._note_unreadable(batch)
+            yield batch
+
+    def _seen_before(self, now: Progress) -> int:
+        """How many images the run that is resumed has seen; says what has changed since."""
+        if self._iter == 0:
+            return 0
+        stored = self.runner.message_hub.runtime_info.get(PLACE)
+        if not stored:
+            self.runner.logger.warning(
+                "The checkpoint does not tell how many images were seen: %d batches of %d are "
+                "taken for granted",
+                self._iter,
+                now.batch,
+            )
+            return self._iter * now.batch
+        before = Progress(**stored)
+        for change in changes(before, now):
+            self.runner.logger.warning(f"Resumed with {change}")
+        self.runner.logger.info("Goes on after %d images, none of them read again", before[0])
+        return before.images_seen
+
+    def _note_unreadable(self, batch: Any) -> None:
+        """Take from ``batch`` which images were skipped for it; too many are an error."""
+        if self.max_unreadable is None:
+            return
+        known = self.runner.message_hub.runtime_info.setdefault(UNREADABLE, [])
+        for fault in "\n".join(batch.pop(SKIPPED)).split("\n"):
+            if fault and fault not in known:
+                known.append(fault)
+                # Formatted here: the host shows a warning of the same template only once.
+                self.runner.logger.warning(
+                    f"Skipped, {len(known)} of at most {self.max_unreadable}: {fault}"
+                )
+                if len(known) > self.max_unreadable:
+                    raise UserError(
+                        f"{len(known)} images cannot be read, train_cfg.max_unreadable allows "
+                        f"{self.max_unreadable}; the last: {fault}"
+                    )
+
+
+def placed(dataloader: dict, seed: int, max_skipped: int | None = None) -> dict:
+    """The config of a data loader that gives the same batches, from any one on, in any run."""
+    loader = dict(dataloader)
+    batches = dict(type="PlacedBatches", _scope_="mmseg", batches=loader.pop("batch_sampler", None))
+    batches["drop_last"] = loader.pop("drop_last", False)
+    dataset = dict(type="PlacedDataset", _scope_="mmseg", dataset=loader["dataset"], seed=seed)
+    return dict(loader, dataset=dict(dataset, max_skipped=max_skipped), batch_sampler=batches)
+
+
+def changes(before: Progress, now: Progress) -> list[str]:
+    """What is not as it was, in words, with what follows from it."""
+    found = []
+    for what, old, new in (
+        ("processes", before.processes, now.processes),
+        ("images in a process's batch", before.batch_size, now.batch_size),
+    ):
+        if old != new:
+            found.append(f"{new} {what} instead of {old}")
+    if found and before.batch == now.batch:
+        found[-1] += f": the same images in each step, {now.batch}, shared out otherwise"
+    elif found:
+        found[-1] += (
+            f": a step takes {now.batch} images instead of {before.batch}, learning rate and "
+            "iterations stay as configured"
+        )
+    if before.dataset_size != now.dataset_size:
+        found.append(
+            f"a data set of {now.dataset_size} images instead of {before.dataset_size}: the order "
+            "of the images is another"
+        )
+    return found
+
+
+def _common(seed: int) -> int:
+    """The seed of the first process."""
+    common = torch.tensor(seed)
+    broadcast(common)
+    return int(common)
+
+
+def _refuse_differing(iteration: int) -> None:
+    found = sorted({int(other) for other in all_gather(torch.tensor(iteration))})
+    if len(found) > 1:
+        raise UserError(
+            f"the processes begin at different iterations, {found}; give them all the same work "
+            "dir, on a disk that they share"
+        )

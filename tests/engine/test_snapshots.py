@@ -1,0 +1,212 @@
+"""Checkpoints survive a kill at any moment, a full disk and damage."""
+
+import copy
+import errno
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine.runs import result, runner, same
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
+from fcn_plugin.errors import UserError
+
+
+class Killed(BaseException):
+    """Stands in for a signal; nothing catches it."""
+
+
+class Moments:
+    """Counts what happens to the disk, and ends the run at the one wanted."""
+
+    def __init__(self, end: int | None = None) -> None:
+        self.end, self.passed = end, 0
+
+    def __call__(self) -> None:
+        if self.passed == self.end:
+            raise Killed
+        self.passed += 1
+
+
+# Before and after each of these the run may be killed.
+DISK = ("replace", "remove", "unlink", "fsync")
+
+
+@contextmanager
+def counted(moment: Moments, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def wrapped(function: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            moment()
+            done = function(*args, **kwargs)
+            moment()
+            return done
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in DISK:
+            patch.setattr(os, name, wrapped(getattr(os, name)))
+        yield
+
+
+class EachStep(Hook):
+    def __init__(self, moment: Moments) -> None:
+        self.moment = moment
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self.moment()
+
+    def before_val(self, runner) -> None:
+        self.moment()
+
+
+def train(folder: Path, moment: Moments, monkeypatch, resume: bool, **settings) -> dict:
+    run = runner(folder, iterations=6, resume=resume, **settings)
+    run.register_hook(EachStep(moment))
+    with counted(moment, monkeypatch):
+        run.train()
+    return copy.deepcopy(result(run))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix == ".pth"}
+
+
+def test_killed_at_every_moment(tmp_path, monkeypatch):
+    """Resumed as tools/train.py does, the run ends with the same weights and the same files."""
+    moments = Moments()
+    whole = train(tmp_path / "whole", moments, monkeypatch, resume=False)
+    assert moments.passed > 40
+    for end in range(moments.passed):
+        folder = tmp_path / str(end)
+        with pytest.raises(Killed):
+            train(folder, Moments(end), monkeypatch, resume=False)
+        last = last_whole_checkpoint(folder, pytest.fail)
+        settings = dict(load_from=str(last)) if last else {}
+        again = train(folder, Moments(), monkeypatch, resume=last is not None, **settings)
+        assert same(again, whole), f"killed at moment {end} of {moments.passed}"
+        assert files(folder) == files(tmp_path / "whole"), f"killed at moment {end}"
+
+
+def test_the_host_alone_loses_its_only_checkpoint(tmp_path, monkeypatch):
+    """It deletes before it writes, which makes the test above one that can fail."""
+    settings = dict(checkpoint=dict(type="CheckpointHook"))
+    moments = Moments()
+    train(tmp_path / "whole", moments, monkeypatch, resume=False, **copy.deepcopy(settings))
+    for end in range(moments.passed):
+        with pytest.raises(Killed):
+            train(tmp_path / str(end), Moments(end), monkeypatch, False, **copy.deepcopy(settings))
+        begun = (tmp_path / str(end) / "last_checkpoint").is_file()
+        if begun and not list((tmp_path / str(end)).glob("iter_*.pth")):
+            return
+    pytest.fail("it never did")
+
+
+def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
+    run = runner(tmp_path, iterations=6)
+    written = []
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        run.train()
+    assert [path.name for path in tmp_path.glob("*.pth*")] == ["iter_2.pth"]
+    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    runner(folder, checkpoint=dict(max_keep_ckpts=3)).train()
+    assert {"iter_4.pth", "iter_6.pth", "iter_8.pth"} <= files(folder)
+    return folder
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    if how == "flipped":  # within a tensor, where PyTorch itself does not look
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            tensors = [archive.read(name) for name in archive.namelist() if "/data/" in name]
+        at = content.index(max(tensors, key=lambda tensor: len(set(tensor))))
+        return content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :]
+    return dict(cut=content[: len(content) // 2], empty=b"", zeros=bytes(len(content)))[how]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "zeros"])
+def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
+    for name in ("iter_4.pth", "iter_6.pth", "iter_8.pth", "last_checkpoint"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    last, words = tmp_path / "iter_8.pth", []
+    (tmp_path / "last_checkpoint").write_text(str(last))
+    assert last_whole_checkpoint(tmp_path, words.append) == last
+    last.write_bytes(damaged(last.read_bytes(), how))
+    assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert len(words) == 1 and "passed over" in words[0] and str(last) in words[0]
+    for name in ("iter_4.pth", "iter_6.pth"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="none of its 3 checkpoints is whole"):
+        last_whole_checkpoint(tmp_path, words.append)
+
+
+def test_a_work_dir_may_be_moved_and_its_record_lost(finished, tmp_path):
+    for name in ("iter_4.pth", "iter_6.pth", "last_checkpoint"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / "last_checkpoint").write_text("elsewhere/iter_4.pth")
+    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
+    for content in (b"", b"\xff\x00\n"):
+        (tmp_path / "last_checkpoint").write_bytes(content)
+        words: list[str] = []
+        assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert last_whole_checkpoint(tmp_path / "none", pytest.fail) is None
+
+
+def test_the_best_one_cannot_be_resumed_from(finished):
+    (best,) = finished.glob("best_*.pth")
+    with pytest.raises(UserError, match="holds no optimizer, so that a run cannot go on from it"):
+        check_resumable(best)
+
+
+def test_several_best_ones(tmp_path):
+    """One for each score; each replaces its own."""
+    settings = dict(checkpoint=dict(save_best=["mIoU", "other"], rule=["greater", "less"]))
+
+    class Two(Hook):
+        priority = "VERY_HIGH"
+
+        def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+            metrics["other"] = float(-runner.iter)
+
+    for resume in (False, True):
+        run = runner(
+            tmp_path, iterations=9 if resume else 6, resume=resume, **copy.deepcopy(settings)
+        )
+        run.register_hook(Two())
+        run.train()
+    assert [path.name for path in sorted(tmp_path.glob("best_other*"))] == ["best_other_iter_9.pth"]
+    assert len(list(tmp_path.glob("best_mIoU*"))) == 1
+
+
+def test_gradients_between_two_steps_are_told_of(tmp_path):
+    """They are in no checkpoint."""
+    for interval, word in ((2, False), (3, True)):
+        run = runner(
+            tmp_path / str(interval),
+            iterations=1,
+            checkpoint=dict(interval=interval),
+            cfg=Config(dict(optim_wrapper=dict(accumulative_counts=2))),
+            log_level="INFO",
+        )
+        run.train()
+        log = next(Path(run.work_dir).rglob(f"{run.timestamp}.log")).read_text()
+        assert ("loses the gradients since the last step" in log) == word

@@ -1,0 +1,186 @@
+"""A run that is stopped and resumed ends as one that never stopped."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from engine.runs import Noise, result, runner, same
+from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
+
+from fcn_plugin.engine.train_loop import Progress, changes
+from fcn_plugin.errors import DamagedFile, UserError
+
+NO_SCORES = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopHook(Hook):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if batch_idx == self.at:
+            raise Stop
+
+
+def log_of(run) -> str:
+    return next(Path(run.work_dir).rglob(f"{run.timestamp}.log")).read_text()
+
+
+def trained(*args, **settings) -> dict:
+    run = runner(*args, **settings)
+    run.train()
+    return copy.deepcopy(result(run))
+
+
+def stopped(folder: Path, at: int, **settings) -> None:
+    """A run of eight iterations that ends before the one at ``at`` is done."""
+    run = runner(folder, **settings)
+    run.register_hook(StopHook(at))
+    with pytest.raises(Stop):
+        run.train()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict:
+    return trained(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_seed_gives_the_same_run_again(undisturbed, tmp_path):
+    assert same(trained(tmp_path), undisturbed)
+    other = trained(tmp_path / "other", randomness=dict(seed=2))
+    assert not same(other["model"], undisturbed["model"])
+
+
+@pytest.mark.parametrize("at", range(2, 8))
+def test_stopped_and_resumed(undisturbed, tmp_path, at):
+    stopped(tmp_path, at)
+    assert same(trained(tmp_path, resume=True), undisturbed)
+
+
+def test_the_hosts_loop_would_end_with_others(tmp_path):
+    """Which makes the comparison above one that can fail."""
+    host = dict(train_cfg=dict(type="IterBasedTrainLoop"))
+    runs = []
+    for name, at in (("whole", None), ("halves", 5)):
+        if at:
+            stopped(tmp_path / name, at, **copy.deepcopy(host))
+        run = runner(tmp_path / name, resume=at is not None, **copy.deepcopy(host))
+        run.train()
+        runs.append(run.model.state_dict())
+    assert not same(*runs)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_nothing(undisturbed, tmp_path, workers):
+    loader = dict(num_workers=workers)
+    stopped(tmp_path, 5, loader=loader)
+    assert same(trained(tmp_path, resume=True, loader=loader), undisturbed)
+
+
+def test_what_was_seen_is_not_read_again(tmp_path):
+    whole, rest = Noise(), Noise()
+    trained(tmp_path / "whole", dataset=whole, **NO_SCORES)
+    stopped(tmp_path, 5)
+    trained(tmp_path, resume=True, dataset=rest, **NO_SCORES)
+    assert len(whole.reads) == 16
+    assert rest.reads == whole.reads[8:]
+
+
+def test_a_checkpoint_brings_its_seed(undisturbed, tmp_path):
+    """A run without a seed in its config draws one, and goes on with it."""
+    stopped(tmp_path, 5)
+    assert same(trained(tmp_path, resume=True, randomness=dict(seed=None)), undisturbed)
+
+
+def test_another_batch_goes_on_at_the_same_image(tmp_path):
+    """Four steps of two were seen; four of four follow."""
+    rest, order = Noise(), Noise()
+    stopped(tmp_path, 5)
+    run = runner(
+        tmp_path,
+        resume=True,
+        dataset=rest,
+        loader=dict(batch_size=4),
+        log_level="INFO",
+        **NO_SCORES,
+    )
+    run.train()
+    log = log_of(run)
+    assert "4 images in a process's batch instead of 2: a step takes 4 images instead of 2" in log
+    assert "Goes on after 8 images" in log
+    trained(tmp_path / "order", iterations=12, dataset=order, **NO_SCORES)
+    assert rest.reads == order.reads[8:]
+
+
+def test_a_checkpoint_of_the_hosts_loop(tmp_path):
+    """It tells the iteration only."""
+    stopped(tmp_path, 5, train_cfg=dict(type="IterBasedTrainLoop"))
+    run = runner(tmp_path, resume=True, log_level="INFO")
+    run.train()
+    log = log_of(run)
+    assert "4 batches of 2 are taken for granted" in log
+    assert run.message_hub.get_info("place")["images_seen"] == 16
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ((2, 4, 9), (2, 4, 9), []),
+        ((2, 4, 9), (1, 8, 9), ["the same images in each step, 8, shared out otherwise"]),
+        ((2, 4, 9), (1, 4, 9), ["1 processes instead of 2: a step takes 4 images instead of 8"]),
+        ((2, 4, 9), (2, 4, 7), ["a data set of 7 images instead of 9"]),
+    ],
+    ids=["nothing", "shared-out", "fewer", "data"],
+)
+def test_changes_in_words(old, new, words):
+    text = "; ".join(changes(Progress(0, *old), Progress(0, *new)))
+    assert all(part in text for part in words)
+    assert bool(text) == bool(words)
+
+
+class Spoilt(Noise):
+    def __getitem__(self, index: int) -> dict:
+        if index in (3, 4):
+            raise DamagedFile(f"{int(index)}.jpg: damaged image; copy it again")
+        return super().__getitem__(index)
+
+
+def test_a_damaged_image_is_an_error(tmp_path):
+    with pytest.raises(DamagedFile, match="jpg: damaged"):
+        runner(tmp_path, dataset=Spoilt(), **NO_SCORES).train()
+
+
+def test_damaged_images_are_skipped_and_counted(tmp_path):
+    skip = dict(unreadable="skip", max_unreadable=2)
+    run = runner(tmp_path, dataset=Spoilt(), train_cfg=skip, log_level="INFO", **NO_SCORES)
+    run.train()
+    assert len(run.message_hub.get_info("unreadable")) == 2
+    log = log_of(run)
+    assert "Skipped, 2 of at most 2: " in log and "Skipped, 3" not in log
+    whole = copy.deepcopy(result(run))
+    # And by a run that is resumed they are still known, and the same ones take their places.
+    stopped(tmp_path / "part", 5, dataset=Spoilt(), train_cfg=dict(skip), **NO_SCORES)
+    again = runner(
+        tmp_path / "part", resume=True, dataset=Spoilt(), train_cfg=dict(skip), **NO_SCORES
+    )
+    again.train()
+    assert same(result(again), whole)
+    assert len(again.message_hub.get_info("unreadable")) == 2
+
+
+def test_too_many_damaged_images_are_an_error(tmp_path):
+    skip = dict(unreadable="skip", max_unreadable=1)
+    with pytest.raises(UserError, match="2 images cannot be read, train_cfg"):
+        runner(tmp_path, dataset=Spoilt(), train_cfg=skip, **NO_SCORES).train()
+
+
+def test_what_it_cannot_do_is_refused(tmp_path):
+    with pytest.raises(UserError, match="set it to 'error' or 'skip'"):
+        runner(tmp_path, train_cfg=dict(unreadable="ignore")).train()
+    with pytest.raises(UserError, match="must be a config"):
+        runner(tmp_path, train_dataloader=DataLoader(Noise())).train()
