@@ -75,7 +75,9 @@ class Layer:
             return (size - 1) * self.stride + reach - 2 * self.padding
         room = size + 2 * self.padding - reach
         if self.ceil:
-            return -(-room // self.stride) + 1
+            outputs = -(-room // self.stride) + 1
+            # A last window that would begin beyond the input is left out (torch, Caffe).
+            return outputs - ((outputs - 1) * self.stride >= size + self.padding)
         return room // self.stride + 1
 
 

@@ -23,6 +23,6 @@ multi_scale = [
     for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 ]
 as_is_and_mirrored = [
-    dict(type="RandomFlip", prob=0.0, direction="horizontal"),
-    dict(type="RandomFlip", prob=1.0, direction="horizontal"),
+    dict(type="FastRandomFlip", prob=0.0, direction="horizontal"),
+    dict(type="FastRandomFlip", prob=1.0, direction="horizontal"),
 ]

@@ -18,9 +18,9 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 
 IGNORED = 255
@@ -31,8 +31,11 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Pillow's modes of one channel: indices in a label, grey in an image.
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
-# Pillow stretches grey PNGs of two and four bits to 0..255; the indices are these fractions of it.
+# Pillow stretches grey of two and four bits to 0..255; the indices are these fractions of it.
 STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
+# Other formats lose indices (JPEG), number them anew (GIF) or stretch them (PGM).
+LABEL_FORMATS = ("PNG", "TIFF", "BMP")
+LOSSY_TIFFS = ("jpeg", "webp")
 
 
 def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
@@ -43,7 +46,7 @@ def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
         remedy = "add the file, or take its name out of the data set's list"
         raise UserError(f"{path}: no such {kind}; {remedy}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
+        raise DamagedFile(f"{path}: cannot be read ({error.strerror}); make it readable") from error
 
 
 @contextmanager
@@ -59,9 +62,23 @@ def _damage_named(path: str | Path, kind: str, content: bytes) -> Iterator[None]
         elif isinstance(error, Image.UnidentifiedImageError):
             reason = "no image format is recognised in it"
         else:
-            reason = str(error)
+            reason = " ".join(str(error).split())  # OpenCV's go over several lines
         remedy = "copy, download or unpack it again"
-        raise UserError(f"{path}: damaged {kind}, {reason}; {remedy}") from error
+        raise DamagedFile(f"{path}: damaged {kind}, {reason}; {remedy}") from error
+
+
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    """A picture whose pixels are still to be decoded; of a PNG all checksums are right.
+
+    Pillow does not look at those of the pixels when it decodes them.
+    """
+    image = Image.open(io.BytesIO(content))
+    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+        raise Image.UnidentifiedImageError
+    if image.format == "PNG":
+        image.verify()
+        image = Image.open(io.BytesIO(content))  # the one that is verified cannot be used further
+    return image
 
 
 def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
@@ -103,7 +120,7 @@ class LoadCheckedImage(LoadImageFromFile):
         path = results["img_path"]
         content = _content(path, "image", self.backend_args)
         with _damage_named(path, "image", content):
-            image = Image.open(io.BytesIO(content))
+            image = _opened(content)
             img = _whole_jpeg(image, content)
             if img is None:
                 image.load()
@@ -116,6 +133,8 @@ class LoadCheckedImage(LoadImageFromFile):
 
 def _as_bgr(image: Image.Image, path: str) -> np.ndarray:
     """A picture of any mode as BGR [H, W, 3] uint8, upright."""
+    if image.mode == "I" and image.format == "TIFF":
+        raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
     image = ImageOps.exif_transpose(image)
     if image.mode in WIDE_MODES:
         image = _narrowed(image, path)
@@ -212,20 +231,40 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         backend_args: Where files are read from, as for the host's loaders.
 
     Raises:
-        UserError: the file is missing, truncated or in colour.
+        UserError: the file is missing, truncated, in colour, or of a kind that does not keep
+            indices as they are.
     """
     content = _content(path, "label", backend_args)
     with _damage_named(path, "label", content):
-        image = Image.open(io.BytesIO(content))
-        raw_mode = str(image.tile[0][3]) if image.tile else image.mode
+        image = _opened(content)
+        raw_mode = _raw_mode(image)
         image.load()
     if image.mode not in INDEX_MODES:
         remedy = "save the class indices as one channel (grey or palette)"
         raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")
+    if not _keeps_indices(image, raw_mode):
+        kind = f"{image.format} (raw mode {raw_mode})"
+        remedy = "save the class indices as PNG"
+        raise UserError(f"{path}: label in {kind}, which may change class indices; {remedy}")
     stored = np.asarray(image)
     if stored.dtype == bool:
         return stored.astype(np.uint8)
     return stored // STRETCHED[raw_mode] if raw_mode in STRETCHED else stored
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Pillow's name for the pixels as the file has them, before it has decoded them."""
+    if not image.tile:
+        return image.mode
+    raw_mode = image.tile[0][3]
+    return str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode)
+
+
+def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
+    """Whether the pixels are those that were saved; grey TIFFs may have 0 for white ("L;I")."""
+    if image.format not in LABEL_FORMATS or image.info.get("compression") in LOSSY_TIFFS:
+        return False
+    return raw_mode in STRETCHED or not raw_mode.startswith(("1;", "L;"))
 
 
 @cache

@@ -203,6 +203,8 @@ def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str 
         image = Image.open(io.BytesIO(content), formats=["PNG"])
         stored = str(image.tile[0][3])  # Pillow's mode with the number of bits, if not eight
         image.load()
+    except Image.UnidentifiedImageError:
+        return "a damaged PNG (it does not begin as one)"
     # What a decoder raises on arbitrary bytes is not documented.
     except Exception as error:
         return f"a damaged PNG ({error})"
@@ -243,7 +245,7 @@ def archive_faults(
     faults += [f"{name}: missing" for name in sizes if name not in seen]
     faults += [f"{name}: there {count} times" for name, count in seen.items() if count > 1]
     faults += [f"{name}: not the prediction of an image" for name in seen if name not in sizes]
-    return faults
+    return [" ".join(fault.split()) for fault in faults]  # names may hold ends of lines
 
 
 def write_submission(

@@ -1,0 +1,167 @@
+"""Any Caffe model comes back to the bit; any other bytes are refused, in little time and memory."""
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from property.amounts import share
+from property.damage import damaged, one_line_naming
+from weights.caffe_files import CLASSES, write_caffemodel
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
+
+SLOW = 2.0  # seconds for a file of some kilobytes
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+versions = st.sampled_from(["V1", "V2"])
+blobs = npst.array_shapes(min_dims=0, max_dims=4, max_side=4).flatmap(
+    lambda shape: npst.arrays(np.float32, shape, elements=st.floats(width=32))
+)
+nets = st.dictionaries(names, st.lists(blobs, min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@given(nets, versions, st.booleans(), st.booleans(), st.booleans())
+def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, double):
+    path = put(tmp_path / "a.caffemodel", b"")
+    write_caffemodel(path, net, version, packed, legacy, ["relu"], double)
+    assert looks_like_caffemodel(path)
+    layers = list(read_caffemodel(path))
+    assert [layer.name for layer in layers] == list(net)
+    for layer in layers:
+        for found, stored in zip(layer.blobs, net[layer.name], strict=True):
+            leading = (1,) * (4 - stored.ndim) if legacy else ()
+            assert found.dtype == torch.float32 and found.shape == leading + stored.shape
+            # Not by bytes: a NaN that was a double on the way may have lost its lowest bits.
+            np.testing.assert_array_equal(found.numpy().reshape(stored.shape), stored)
+
+
+# --- messages of any fields ----------------------------------------------------------------------
+
+dims = st.integers(-1, 5) | st.sampled_from([2**31 - 1, 2**40, 2**63 - 1])
+numbers = st.lists(st.floats(width=32), max_size=40)
+
+
+@st.composite
+def blob_messages(draw, kind: str):
+    """Any shape beside any numbers, as a program with a mistake would write them."""
+    made = CLASSES[kind]()
+    if draw(st.booleans()):
+        for name in draw(st.sets(st.sampled_from(["num", "channels", "height", "width"]))):
+            setattr(made, name, draw(st.integers(-1, 5) | st.just(2**31 - 1)))
+    if draw(st.booleans()):
+        made.shape.dim.extend(draw(st.lists(dims, max_size=10)))
+        made.shape.SetInParent()
+    made.data.extend(draw(numbers))
+    made.diff.extend(draw(numbers))
+    if draw(st.integers(0, 3)) == 0:
+        made.double_data.extend(draw(st.lists(st.floats(), max_size=40)))
+    return made
+
+
+@st.composite
+def net_messages(draw) -> tuple[bytes, list[tuple[str, list]]]:
+    """A file, and its layers as the library that wrote it has them."""
+    kind = draw(st.sampled_from(["PackedBlob", "UnpackedBlob"]))
+    net = CLASSES[f"Net{kind}"](name=draw(names), input_dim=[1, 3])
+    version = draw(versions)
+    layers = net.layers if version == "V1" else net.layer
+    for _ in range(draw(st.integers(0, 4))):
+        made = layers.add(name=draw(names), bottom=[draw(names)])
+        for blob in draw(st.lists(blob_messages(kind), max_size=3)):
+            made.blobs.add().CopyFrom(blob)
+    return net.SerializeToString(), [(layer.name, list(layer.blobs)) for layer in layers]
+
+
+def stated(blob) -> list[int] | None:
+    """The shape that a blob states, by the rules of Caffe; None where it is none."""
+    legacy = ["num", "channels", "height", "width"]
+    if any(blob.HasField(name) for name in legacy):
+        shape = [getattr(blob, name) for name in legacy]
+    elif blob.HasField("shape"):
+        shape = list(blob.shape.dim)
+    else:
+        return None
+    return shape if len(shape) <= 8 and all(side > 0 for side in shape) else None
+
+
+def sound(blob) -> list[float] | None:
+    """Its numbers if shape and numbers agree, else None."""
+    shape, values = stated(blob), list(blob.double_data) or list(blob.data)
+    if shape is None or int(np.prod(np.array(shape, object), initial=1)) != len(values):
+        return None
+    return values
+
+
+@share(3)
+@given(net_messages())
+def test_any_message_is_read_as_its_writer_has_it_or_refused(tmp_path, made):
+    content, layers = made
+    path = put(tmp_path / "a.caffemodel", content)
+    weighty = [(name, blobs) for name, blobs in layers if blobs]
+    expected = [[sound(blob) for blob in blobs] for _, blobs in weighty]
+    long = any(len(name.encode()) > 256 for name, _ in layers)
+    if not weighty or long or any(values is None for blobs in expected for values in blobs):
+        with pytest.raises(UserError) as error:
+            list(read_caffemodel(path))
+        assert one_line_naming(error.value, path)
+        return
+    found = list(read_caffemodel(path))
+    assert [layer.name for layer in found] == [name for name, _ in weighty]
+    for layer, blobs in zip(found, expected, strict=True):
+        for tensor, values in zip(layer.blobs, blobs, strict=True):
+            with np.errstate(over="ignore"):
+                np.testing.assert_array_equal(tensor.flatten(), np.float32(values))
+
+
+# --- bytes of any kind ---------------------------------------------------------------------------
+
+
+def check(path: Path, content: bytes) -> None:
+    """Read or refused, within a few times the file's size and at once."""
+    put(path, content)
+    begun = time.perf_counter()
+    tracemalloc.start()
+    try:
+        looks_like_caffemodel(path)
+        for layer in read_caffemodel(path):
+            for blob in layer.blobs:
+                assert blob.dtype == torch.float32 and 4 * blob.numel() <= len(content)
+    except UserError as error:
+        assert one_line_naming(error, path), str(error)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1e6 + 20 * len(content)
+    assert time.perf_counter() - begun < SLOW
+
+
+@share(3)
+@given(damaged(net_messages().map(lambda made: made[0])))
+def test_damaged_messages(tmp_path, content):
+    check(tmp_path / "a.caffemodel", content)
+
+
+wire = st.lists(
+    st.binary(max_size=12)
+    | st.sampled_from([b"\x12", b"\xa2\x06", b"\x3a", b"\x2a", b"\x32", b"\x0a", b"\x80" * 9])
+    | st.integers(0, 2**64).map(lambda n: n.to_bytes(9, "little")),
+    max_size=30,
+).map(b"".join)
+
+
+@share(3)
+@given(wire)
+def test_any_bytes(tmp_path, content):
+    check(tmp_path / "a.caffemodel", content)

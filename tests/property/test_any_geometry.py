@@ -1,0 +1,191 @@
+"""Any stack of layers: sizes, places and receptive fields against torch's own layers.
+
+Brute force: one number of each output is differentiated by all inputs; the inputs with a gradient
+are what it sees.
+"""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from property.amounts import share
+from property.pyramids import pyramids
+from torch import nn
+from torch.nn import functional
+
+from fcn_plugin.geometry import (
+    AxisMap,
+    Layer,
+    compose,
+    crop_offset,
+    fusion_crops,
+    receptive_field,
+    stack_size,
+    upsampling,
+)
+
+MAX_SIZE = 400
+
+
+@st.composite
+def layers(draw, transposed: st.SearchStrategy[bool]) -> Layer:
+    kernel, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    reach = dilation * (kernel - 1) + 1
+    return Layer(
+        kernel,
+        stride=draw(st.integers(1, 4)),
+        padding=draw(st.integers(0, reach // 2)),
+        dilation=dilation,
+        transposed=draw(transposed),
+    )
+
+
+plain_stacks = st.lists(layers(st.just(False)), min_size=1, max_size=5)
+stacks = st.lists(layers(st.booleans()), min_size=1, max_size=4)
+
+
+def torchs(layer: Layer) -> nn.Module:
+    """A convolution of ones, so that no output loses an input by chance."""
+    kind = nn.ConvTranspose1d if layer.transposed else nn.Conv1d
+    window = dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+    made = kind(1, 1, layer.kernel, **window, bias=False).double()
+    nn.init.ones_(made.weight)
+    return made
+
+
+def run(stack: list[Layer], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """An input of ``size`` pixels and torch's output for it; only for sizes that torch takes."""
+    signal = torch.ones(1, 1, size, dtype=torch.float64, requires_grad=True)
+    x = signal
+    for layer in stack:
+        assume(0 < layer.size(x.shape[-1]) <= MAX_SIZE)
+        x = torchs(layer)(x)
+    return signal, x
+
+
+def seen(stack: list[Layer], size: int, output: int) -> torch.Tensor:
+    """The input pixels that one output depends on."""
+    signal, x = run(stack, size)
+    (gradient,) = torch.autograd.grad(x[0, 0, output], signal)
+    return gradient[0, 0].nonzero().flatten()
+
+
+@given(stacks, st.integers(1, 60))
+def test_sizes_are_torchs(stack, size):
+    assert run(stack, size)[1].shape[-1] == stack_size(stack, size)
+
+
+@share(2)
+@given(
+    kernel=st.integers(1, 6),
+    stride=st.integers(1, 5),
+    padding=st.integers(0, 3),
+    ceil=st.booleans(),
+    size=st.integers(1, 60),
+)
+def test_sizes_of_poolings_are_torchs(kernel, stride, padding, ceil, size):
+    """With a last window that would begin beyond the input, too, which torch and Caffe drop."""
+    assume(2 * padding <= kernel and size + 2 * padding >= kernel)
+    pooled = functional.max_pool1d(torch.zeros(1, 1, size), kernel, stride, padding, 1, ceil)
+    assert Layer(kernel, stride, padding, ceil=ceil).size(size) == pooled.shape[-1]
+
+
+@given(plain_stacks, st.data())
+def test_the_receptive_field_and_its_centre(stack, data):
+    """An output that sees no padding sees just so many pixels, and the map tells their middle."""
+    field, place = receptive_field(stack), compose(stack)
+    size = min(2 * field + 40, MAX_SIZE)
+    outputs = stack_size(stack, size)
+    assume(outputs > 0)
+    output = data.draw(st.integers(0, outputs - 1), label="output")
+    centre = place.scale * output + place.offset
+    ends = centre - Fraction(field - 1, 2), centre + Fraction(field - 1, 2)
+    pixels = seen(stack, size, output).tolist()
+    if ends[0] >= 0 and ends[1] < size:
+        assert (pixels[0], pixels[-1]) == ends
+    else:  # part of the field is padding
+        assert all(ends[0] <= pixel <= ends[1] for pixel in pixels)
+
+
+@given(stacks, st.integers(20, 60), st.data())
+def test_maps_of_up_and_down_point_to_the_middle(stack, size, data):
+    """Also of transposed convolutions, where not every output sees as many pixels: none of them
+    is further from the map's point than half the windows' widths."""
+    signal, x = run(stack, size)
+    output = data.draw(st.integers(0, x.shape[-1] - 1), label="output")
+    place = compose(stack)
+    centre = place.scale * output + place.offset
+    (gradient,) = torch.autograd.grad(x[0, 0, output], signal)
+    pixels = gradient[0, 0].nonzero().flatten().tolist()
+    reach = sum(widths(stack))
+    assert all(abs(pixel - centre) <= reach for pixel in pixels)
+
+
+def widths(stack: list[Layer]) -> list[Fraction]:
+    """Of each layer's window half its width, in pixels of the input."""
+    made, scale = [], Fraction(1)
+    for layer in stack:
+        half = Fraction(layer.dilation * (layer.kernel - 1), 2)
+        step = layer.map.scale
+        made.append(half * scale * (step if layer.transposed else 1))
+        scale *= step
+    return made
+
+
+@given(plain_stacks)
+def test_the_map_of_a_linear_ramp(stack):
+    """A filter that takes the mean of its window shows a ramp at the point the map says."""
+    size = min(2 * receptive_field(stack) + 40, MAX_SIZE)
+    x = torch.arange(size, dtype=torch.float64)[None, None]
+    valid = torch.ones_like(x)
+    for layer in stack:
+        assume(layer.size(x.shape[-1]) > 0)
+        x, valid = (torchs(layer)(part) / layer.kernel for part in (x, valid))
+    place = compose(stack)
+    outputs = torch.arange(x.shape[-1], dtype=torch.float64)
+    expected = outputs * float(place.scale) + float(place.offset)
+    inside = (valid[0, 0] - 1).abs() < 1e-9  # no padding in the window
+    torch.testing.assert_close(x[0, 0][inside], expected[inside], rtol=0, atol=1e-6)
+
+
+@given(stacks, stacks, stacks)
+def test_maps_compose_in_any_grouping_and_can_be_undone(a, b, c):
+    first, second, third = compose(a), compose(b), compose(c)
+    assert first.then(second).then(third) == first.then(second.then(third)) == compose(a + b + c)
+    assert first.then(second).within(first) == second
+    assert first.within(first) == AxisMap()
+
+
+@given(stacks, st.integers(0, 50), st.integers(0, 50))
+def test_a_crop_is_found_again(stack, start, more):
+    place = compose(stack)
+    assert crop_offset(place.shifted(start), place) == start
+    assert crop_offset(place.shifted(start), place.shifted(start + more)) == -more
+
+
+@given(st.one_of(pyramids(padded=True), pyramids(padded=False)))
+def test_crops_put_the_grids_onto_each_other(levels):
+    """Walked by hand: a canvas, cut as told, begins where a pixel of the finer grid lies."""
+    grid = compose(levels[-1])
+    finer = [*[compose(level) for level in levels[-2::-1]], AxisMap()]
+    for crop, target in zip(fusion_crops(levels), finer, strict=True):
+        grid = grid.then(upsampling(grid.within(target)).map)
+        assert grid.scale == target.scale
+        if target == AxisMap():  # it is the canvas that is cut
+            assert grid.offset + crop == 0
+        else:
+            assert grid.offset == target.offset + target.scale * crop
+
+
+def test_the_brute_force_notices_a_wrong_map():
+    """The control: half a pixel beside the true place is found."""
+    stack = [Layer(3, padding=1), Layer(2, 2), Layer(3)]
+    place, field = compose(stack), receptive_field(stack)
+    pixels = seen(stack, 60, 10).tolist()
+    middle = Fraction(pixels[0] + pixels[-1], 2)
+    assert middle == place.scale * 10 + place.offset
+    assert len(range(pixels[0], pixels[-1] + 1)) == field
+    with pytest.raises(AssertionError):
+        assert middle == place.scale * 10 + place.offset + Fraction(1, 2)

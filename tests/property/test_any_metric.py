@@ -1,0 +1,202 @@
+"""Confusion counts and scores against the plainest code: pixel by pixel, and in fractions."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from mmengine import dist
+from property.amounts import share
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.folders import pair_counts
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
+
+DTYPES = st.sampled_from([np.uint8, np.int8, np.int16, np.int32, np.int64])
+shapes = npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6)
+
+
+@st.composite
+def labellings(draw) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Truth and prediction of one shape, of any integers, mostly classes; classes and ignored."""
+    classes, shape = draw(st.integers(1, 20), label="classes"), draw(shapes)
+    ignored = draw(st.sampled_from([255, 0, 1, -1, 19, -128, 2**40]), label="ignored")
+    pair = []
+    for dtype in (draw(DTYPES), draw(DTYPES)):
+        info = np.iinfo(dtype)
+        some = st.integers(0, min(classes, info.max))
+        special = [x for x in (255, ignored, info.min, info.max) if info.min <= x <= info.max]
+        elements = some | st.sampled_from(special) | npst.from_dtype(np.dtype(dtype))
+        pair.append(draw(npst.arrays(dtype, shape, elements=elements)))
+    return *pair, classes, ignored
+
+
+def counted_by_hand(truth, prediction, classes: int, ignored: int) -> list[list[int]]:
+    counts = [[0] * (classes + 1) for _ in range(classes + 1)]
+    for true, said in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+        if true != ignored:
+            row, column = (x if 0 <= x < classes else classes for x in (true, said))
+            counts[row][column] += 1
+    return counts
+
+
+@share(3)
+@given(labellings())
+def test_counts_are_those_by_hand(given_labels):
+    truth, prediction, classes, ignored = given_labels
+    found = confusion_matrix(torch.tensor(truth), torch.tensor(prediction), classes, ignored)
+    assert found.dtype == torch.int64
+    assert found.tolist() == counted_by_hand(truth, prediction, classes, ignored)
+
+
+@given(shapes.flatmap(lambda shape: st.tuples(*[npst.arrays(np.uint8, shape)] * 2)))
+def test_counts_of_files_are_those_by_hand(pair):
+    expected = counted_by_hand(*pair, 256, -1)
+    assert pair_counts(*pair).tolist() == [row[:256] for row in expected[:256]]
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+# Many zeros, so that classes are absent; very large numbers, as of a whole data set.
+cells = st.just(0) | st.integers(0, 9) | st.integers(0, 10**12)
+matrices = st.tuples(st.integers(1, 6), st.integers(0, 2)).flatmap(
+    lambda sides: npst.arrays(np.int64, (sides[0], sides[0] + sides[1]), elements=cells)
+)
+
+
+def scored_by_hand(matrix: np.ndarray, absent: str) -> list[float]:
+    """The four scores in exact fractions; NaN where there is nothing to judge by."""
+    rows = matrix.tolist()
+    total, hits, weighted = sum(map(sum, rows)), 0, Fraction(0)
+    accuracies, unions = [], []
+    for label, row in enumerate(rows):
+        hit, true, said = row[label], sum(row), sum(other[label] for other in rows)
+        union = true + said - hit
+        accuracies.append(Fraction(hit, true) if true else None)
+        unions.append(Fraction(hit, union) if union else None)
+        hits += hit
+        weighted += Fraction(true * hit, union) if union else 0
+
+    def mean(values: list[Fraction | None]) -> float:
+        if absent == "zero":
+            values = [value or Fraction(0) for value in values]
+        present = [value for value in values if value is not None]
+        return float(sum(present) / len(present)) if present else float("nan")
+
+    of_all = [float(x / total) if total else float("nan") for x in (Fraction(hits), weighted)]
+    return [of_all[0], mean(accuracies), mean(unions), of_all[1]]
+
+
+@share(3)
+@given(matrices, st.sampled_from(ABSENT))
+def test_scores_are_those_by_hand(matrix, absent):
+    found = scores(matrix, absent)
+    given_scores = [
+        *(found.pixel_accuracy, found.mean_accuracy),
+        *(found.mean_iu, found.frequency_weighted_iu),
+    ]
+    assert given_scores == pytest.approx(scored_by_hand(matrix, absent), rel=1e-12, nan_ok=True)
+
+
+@given(matrices, st.randoms(use_true_random=False))
+def test_the_order_of_the_classes_is_of_no_account(matrix, chance):
+    classes = len(matrix)
+    order = chance.sample(range(classes), classes)
+    moved = matrix[np.ix_(order, [*order, *range(classes, matrix.shape[1])])]
+    one, other = scores(matrix), scores(moved)
+    assert other.mean_iu == pytest.approx(one.mean_iu, rel=1e-12, nan_ok=True)
+    assert other.class_iu.tolist() == pytest.approx(one.class_iu[order].tolist(), nan_ok=True)
+
+
+@given(matrices, st.integers(0, 3))
+def test_a_class_that_is_nowhere_changes_no_mean_but_mits(matrix, more):
+    classes = len(matrix)
+    square = matrix[:, :classes]
+    padded = np.zeros((classes + more,) * 2, np.int64)
+    padded[:classes, :classes] = square
+    assert scores(padded).mean_iu == pytest.approx(scores(square).mean_iu, nan_ok=True)
+    if square.any():
+        expected = scores(square, "zero").mean_iu * classes / (classes + more)
+        assert scores(padded, "zero").mean_iu == pytest.approx(expected)
+
+
+# --- the metric, on any number of processes ------------------------------------------------------
+
+CLASSES = 4
+label = st.integers(0, CLASSES - 1) | st.just(255)
+
+
+@st.composite
+def image(draw) -> dict:
+    """A sample with its truth and its prediction, as a data loader and a segmentor leave them."""
+    shape = draw(npst.array_shapes(min_dims=2, max_dims=2, max_side=4))
+    truth = draw(npst.arrays(np.int64, shape, elements=label))
+    said = draw(npst.arrays(np.int64, shape, elements=st.integers(0, CLASSES - 1)))
+    return dict(
+        gt_sem_seg=dict(data=torch.from_numpy(truth)[None]),
+        pred_sem_seg=dict(data=torch.from_numpy(said)[None]),
+    )
+
+
+def metric() -> ConfusionMatrixMetric:
+    made = ConfusionMatrixMetric()
+    made.dataset_meta = dict(classes=tuple("abcd"))
+    return made
+
+
+def scored(images: list[dict], world: int, cuts: list[int]) -> dict[str, float]:
+    """By ``world`` processes, dealt out as MMEngine's sampler does, in batches cut anywhere."""
+    rounds = -(-len(images) // world)
+    dealt = [images[i % len(images)] for i in range(rounds * world)]
+    ranks, parts = [metric() for _ in range(world)], []
+    for rank, made in enumerate(ranks):
+        own = dealt[rank::world]
+        edges = [0, *sorted(cut % (len(own) + 1) for cut in cuts), len(own)]
+        for start, end in pairwise(edges):
+            made.process({}, own[start:end])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "get_world_size", lambda: world)
+        patch.setattr(dist, "all_gather", lambda number: [number] * world)
+        patch.setattr(dist, "all_reduce", lambda matrix: parts.append(matrix.clone()))
+        for rank, made in enumerate(ranks):
+            patch.setattr(dist, "get_rank", lambda rank=rank: rank)
+            made.evaluate(len(images))
+    return metric().compute_metrics([sum(parts)[:-1, :-1].numpy()])
+
+
+@share(0.5)
+@given(
+    st.lists(image(), min_size=1, max_size=7),
+    st.integers(1, 4),
+    st.lists(st.integers(0, 7), max_size=2),
+    st.randoms(use_true_random=False),
+)
+def test_any_number_of_processes_batches_and_orders_score_the_same(images, world, cuts, chance):
+    alone = metric()
+    alone.process({}, images)
+    shuffled = chance.sample(images, len(images))
+    found = scored(shuffled, world, cuts)
+    assert found == pytest.approx(alone.evaluate(len(images)), rel=0, abs=0, nan_ok=True)
+
+
+@given(labellings())
+def test_labels_outside_the_classes_are_refused_and_nothing_else(given_labels):
+    truth, prediction, classes, ignored = given_labels
+    made = ConfusionMatrixMetric(ignore_index=ignored)
+    made.dataset_meta = dict(classes=tuple(map(str, range(classes))))
+    fine = confusion_matrix(torch.tensor(truth), torch.tensor(prediction), classes, ignored)
+    sample = dict(
+        gt_sem_seg=dict(data=torch.tensor(truth)[None]),
+        pred_sem_seg=dict(data=torch.tensor(prediction)[None]),
+        img_path="a.jpg",
+    )
+    if fine[classes].any() or fine[:, classes].any():
+        with pytest.raises(UserError, match=r"^a\.jpg: \d+ pixels"):
+            made.process({}, [sample])
+    else:
+        made.process({}, [sample])
