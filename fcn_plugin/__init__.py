@@ -22,4 +22,5 @@ import fcn_plugin.data.transforms  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
 import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
-import fcn_plugin.models  # noqa: E402, F401  # only registration
+import fcn_plugin.models  # noqa: E402  # only registration
+import fcn_plugin.weights.safe_loading  # noqa: E402, F401  # only registration

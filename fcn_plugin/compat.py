@@ -233,28 +233,33 @@ def _allow_checkpoints() -> None:
     """
     if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
         warnings.warn(
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: torch.load executes whatever code a "
-            "checkpoint holds; unset it, fcn_plugin does not need it",
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: torch.load executes whatever code a file "
+            "holds, but for the checkpoints that fcn_plugin reads; unset it, nothing here needs it",
             stacklevel=2,
         )
 
-    import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
 
-    # numpy 2 moved its private functions, and files of both ages name them. Asking objects for
-    # them needs no private name and works with either numpy.
-    private: dict[str, Any] = {
-        "_reconstruct": np.empty(0).__reduce__()[0],
-        "scalar": np.int64().__reduce__()[0],
-    }
-    moved: list[tuple[Callable[..., Any], str]] = [
+    from fcn_plugin.weights.stored_arrays import (
+        StoredArray,
+        StoredDtype,
+        no_bytes,
+        stored_array,
+        stored_number,
+    )
+
+    # numpy 2 moved its private functions, and files of both ages name them.
+    moved = [
         (function, f"numpy.{core}.multiarray.{name}")
         for core in ("core", "_core")
-        for name, function in private.items()
+        for name, function in (("_reconstruct", stored_array), ("scalar", stored_number))
     ]
-    codes = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
-    dtypes = {type(np.dtype(code)) for code in codes}
+    arrays: list[tuple[Callable[..., Any], str]] = [
+        (StoredArray, "numpy.ndarray"),
+        (StoredDtype, "numpy.dtype"),
+        (no_bytes, "builtins.bytes"),
+    ]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *moved, (_statistic, "builtins.getattr")]
+        [HistoryBuffer, *arrays, *moved, (_statistic, "builtins.getattr")]
     )

@@ -12,10 +12,13 @@ def parse_args() -> argparse.Namespace:
         description="Convert published weights into a checkpoint of MMSegmentation.",
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
         "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
-        "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints.",
+        "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "
+        "PyTorch's files may be safetensors.",
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
-    parser.add_argument("target", type=Path, help="checkpoint to write, e.g. fcn8s.pth")
+    parser.add_argument(
+        "target", type=Path, help="checkpoint to write, e.g. fcn8s.pth or .safetensors"
+    )
     parser.add_argument(
         "--net",
         choices=("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"),

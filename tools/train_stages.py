@@ -347,15 +347,16 @@ def newest_snapshot(folder: Path) -> Snapshot | None:
 
 def read_snapshot(file: Path) -> Snapshot | None:
     """What a checkpoint says of itself; None for one that is damaged, which is said."""
-    import torch
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.weights.reading import read_tensors, verify
 
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        verify(file)
+        content = read_tensors(file, mmap=True)
         iteration = content["meta"]["iter"]
         info = content["message_hub"]["runtime_info"]
-    # What torch.load raises on arbitrary bytes is not documented.
-    except Exception:
-        say(f"{file}: damaged, passed over")
+    except (UserError, KeyError, TypeError) as fault:
+        say(f"{file}: damaged, passed over ({fault})")
         return None
     named = re.fullmatch(r"best_(.+)_iter_\d+", file.stem)
     if named is None:

@@ -45,14 +45,18 @@ class InputCheckHook(Hook):
         meta = checkpoint.get("meta")
         self.meta = meta if isinstance(meta, dict) else {}
         state = checkpoint.get("state_dict", checkpoint)
-        self.shapes = {name.removeprefix("module."): value.shape for name, value in state.items()}
+        self.shapes = {
+            name.removeprefix("module."): value.shape
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
 
     def before_test(self, runner: Runner) -> None:
         model = _segmentor(runner)
         faults = self._faults(model, runner.test_dataloader.dataset)
         for fault in [*faults, self._lacking(model)]:
             if fault:
-                config = self.meta.get("config")
+                config = self.meta.get("made_for")
                 raise UserError(f"{fault}; the checkpoint is for {config}" if config else fault)
 
     def before_train(self, runner: Runner) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmseg.registry import MODELS
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
@@ -26,6 +27,7 @@ from fcn_plugin.weights.nets import (
     caffe_name,
 )
 from fcn_plugin.weights.opening import Progress, Weights, open_weights
+from fcn_plugin.weights.safetensors_files import SUFFIX, write_safetensors
 from fcn_plugin.weights.sources import FEATURES_ONLY
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
@@ -66,7 +68,8 @@ def convert(
 
     Args:
         source: any file that ``opening.open_weights`` knows, our own checkpoints included.
-        target: replaced at the very end, untouched if anything goes wrong.
+        target: replaced at the very end, untouched if anything goes wrong; in safetensors' format
+            if its name ends with ".safetensors", else in PyTorch's.
         net: one of ``NETS``; default the source's own, FCN-32s for a Caffe classifier (the first
             stage of the published chain) and FCN-8s for others.
         dataset: a data set of the host, e.g. 'CamVidDataset', whose classes are to be scored.
@@ -280,7 +283,7 @@ class Conversion:
         if self.weights.padding is not None:
             meta["padding"] = self.weights.padding
         if self.config is not None:
-            meta["config"] = self.config
+            meta["made_for"] = self.config
         return dict(meta=meta, state_dict=self.state_dict)
 
     @property
@@ -372,14 +375,15 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
     """Put the checkpoint in place whole or not at all."""
+    save = write_safetensors if target.suffix == SUFFIX else torch.save
     size = sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
     try:
         with replacing(target) as part:
             progress("writing", 0, size)
-            torch.save(checkpoint, part)
+            save(checkpoint, part)
         progress("writing", size, size)
-    # PyTorch's own writer raises RuntimeError on a full disk.
-    except (OSError, RuntimeError) as error:
+    # PyTorch's own writer raises RuntimeError on a full disk, safetensors' SafetensorError.
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{target}: cannot be written ({reason}); it takes {size / 1e6:.0f} MB, choose "

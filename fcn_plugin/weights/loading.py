@@ -1,7 +1,5 @@
 """Honest loading: every tensor of a file is used or dropped by name, nothing passes unseen."""
 
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel
+from fcn_plugin.weights.reading import read_tensors, verify
 
 
 @dataclass
@@ -30,20 +29,11 @@ class Report:
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """The content of a PyTorch file, which is never executed as a pickle.
+    """The content of a PyTorch or safetensors file, which is never executed as a pickle.
 
     Its tensors lie in the file itself until they are used, where its format allows.
     """
-    try:
-        content = _load(path)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not a PyTorch file, or one that holds more than tensors and is not opened; "
-            "download it again, or save its state_dict alone"
-        ) from error
-    # What torch.load raises on arbitrary bytes is not documented.
-    except Exception as error:
-        raise UserError(f"{path}: damaged or truncated; download it again") from error
+    content = read_tensors(path, mmap=True)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
     return content
@@ -64,24 +54,19 @@ def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Refuse what is no checkpoint before anything is built; its tensors are not read."""
+    """Refuse what is no checkpoint before anything is built, or has become damaged.
+
+    The whole file is read once, for the checksums of its tensors.
+
+    Raises:
+        UserError: it is missing, hostile, damaged, truncated or of another kind.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
     if looks_like_caffemodel(path):
         raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
-    try:
-        _load(path)
-    # What torch.load raises on arbitrary bytes is not documented.
-    except Exception as error:
-        raise UserError(
-            f"{path}: not a PyTorch checkpoint, damaged, or one that holds code; give a file that "
-            "tools/train.py wrote"
-        ) from error
-
-
-def _load(path: Path) -> Any:
-    """Runs no code; the tensors stay in the file until they are used, where its format allows."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    state_dict(read_torch_file(path), path)
+    verify(path)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.layouts import Layout, features_only, recognise
 from fcn_plugin.weights.loading import read_torch_file, state_dict
 from fcn_plugin.weights.nets import NETS, net_name
+from fcn_plugin.weights.safetensors_files import START_BYTES, looks_like_safetensors
 from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
 
 # (what is being done, how much of it is done, how much there is)
@@ -21,9 +22,9 @@ Progress = Callable[[str, int, int], None]
 BLOBS = ("weight", "bias")  # of a Caffe layer, in their order
 TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # of its zip archives, and of the pickles before them
 EXPECTED = (
-    "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch file "
-    "of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16 or of pytorch-fcn, or a "
-    "checkpoint of fcn_plugin; download it again if it should be one"
+    "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
+    "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16 or of "
+    "pytorch-fcn, or a checkpoint of fcn_plugin; download it again if it should be one"
 )
 # By the number of classes of a Caffe segmentor, where it is not VOC's. Of NYUDv2's 40 classes there
 # are networks for several inputs, which look alike.
@@ -83,17 +84,17 @@ def open_weights(
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(START_BYTES)
     if not start:
         raise UserError(f"{path}: is empty; download it again")
-    if start.startswith(TORCH_MAGIC):
+    if start.startswith(TORCH_MAGIC) or looks_like_safetensors(start):
         content = read_torch_file(path)
         tensors, hashes = state_dict(content, path), {"md5", "sha256"}
     elif looks_like_caffemodel(path):
         content, hashes = None, {"sha1"}
         tensors = _caffe_tensors(path, lambda done, total: progress("reading", done, total))
     else:
-        raise UserError(f"{path}: begins with {start!r}; {EXPECTED}")
+        raise UserError(f"{path}: begins with {start[:8]!r}; {EXPECTED}")
     weights = recognise_tensors(path, tensors)
     if identify:
         size = path.stat().st_size

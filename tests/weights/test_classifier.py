@@ -187,7 +187,7 @@ def test_files_that_are_refused(tmp_path, capsys):
         str(tmp_path / "none.pth"): "no such file",
         str(tmp_path / "half.pth"): "half.pth: damaged or truncated",
         str(tmp_path / "text.pth"): "text.pth: begins with b'<html>40'; expected a caffemodel",
-        str(tmp_path / "evil.pth"): "evil.pth: not a PyTorch file",
+        str(tmp_path / "evil.pth"): "evil.pth: not a PyTorch checkpoint",
         saved(torch.zeros(3), tmp_path / "tensor.pth"): "holds no state_dict",
         saved(dict(conv=torch.zeros(1)), tmp_path / "foreign.pth"): "holds 1 tensors .conv, ...",
         saved(published(norm=True).state_dict(), tmp_path / "bn.pth"): "check depth or variant",

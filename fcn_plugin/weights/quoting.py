@@ -1,0 +1,10 @@
+"""What a file says, fit for a message."""
+
+LENGTH = 100  # characters
+
+
+def quoted(said: str | Exception) -> str:
+    """The first line of a name or an error, without what a terminal would obey."""
+    text = str(said).strip() or type(said).__name__
+    line = text.splitlines()[0][:LENGTH]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
