@@ -5,7 +5,9 @@ default_scope = "mmseg"
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
+    # A process that does not answer for so many seconds ends the run of several. Far longer than
+    # the others wait while one writes a checkpoint.
+    dist_cfg=dict(backend="nccl", timeout=600),
 )
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
@@ -13,5 +15,9 @@ log_processor = dict(by_epoch=False)
 log_level = "INFO"
 load_from = None
 resume = False
-custom_hooks = [dict(type="DataCheckHook"), dict(type="InputCheckHook")]
+custom_hooks = [
+    dict(type="DataCheckHook"),
+    dict(type="InputCheckHook"),
+    dict(type="BadNumbersHook"),
+]
 tta_model = dict(type="SegTTAModel")

@@ -1,0 +1,312 @@
+"""A loss or gradient that is not finite: no step is made with it, and its origin is named.
+
+Without this a single nan passes into every weight, and the run goes on to its end with nothing
+left to be learned. Here the optimizer looks at its gradients before it uses them, and the batch
+goes through the network a second time, watched layer by layer.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
+from fcn_plugin.engine.cpu import BFloat16OptimWrapper
+from fcn_plugin.errors import UserError
+from fcn_plugin.models.classifier import check_choice
+
+LOWER = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
+# By what of a layer is not finite; elsewhere it is LOWER.
+REMEDIES = {
+    "image": "look at the image and at model.data_preprocessor",
+    "weight": "lower optim_wrapper.optimizer.lr or start from other weights (load_from)",
+    "statistic": "start from other weights (load_from)",
+}
+NAMED = 3  # images in a message
+# Each halves the scale. In a row they make any gradient small enough, but one that is not finite.
+MOST_OVERFLOWS = 100
+
+
+@HOOKS.register_module()
+class BadNumbersHook(Hook):
+    """Stops a run, or skips a step, whose loss or gradient is not finite.
+
+    The message names the iteration, as the log counts them, the images and the first layer
+    concerned. The state before the step is left in ``bad_numbers_iter_N.pth`` of the work dir, of
+    the first such step only; a run that is resumed from it meets the same batch again.
+
+    A skipped step leaves weights, the optimizer's state and BatchNorm's statistics as they were.
+    Of a loss that is not finite though its gradient is, the step is made nevertheless: nobody
+    knows the loss at that moment. It counts as skipped. What a ``GradScaler`` leaves out, as
+    float16 overflows from time to time, is no fault as long as the loss is finite and it does not
+    go on for ever.
+
+    Args:
+        action: 'stop' or 'skip'.
+        max_skipped: with 'skip' one more stops the run.
+    """
+
+    # After RuntimeInfoHook (VERY_HIGH), so that the checkpoint has the loss in its log; before all
+    # that goes on from a step, such as averaged weights, schedules and checkpoints.
+    priority = "HIGH"
+
+    def __init__(self, action: str = "stop", max_skipped: int = 10) -> None:
+        check_choice(self, "action", action, ["stop", "skip"])
+        self.action = action
+        self.max_skipped = max_skipped
+        self.handles: list[Any] = []
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        self.skipped = 0
+        self.overflows = 0  # in a row
+        self.kept = ""  # what is said of the checkpoint
+        self.infos: dict[str, Any] = {}  # of the message hub, before the batch was read
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known of the step in hand, nor of the batches that go into it."""
+        self.buffers: dict[str, Tensor] = {}
+        self.batch: Batch | None = None
+        self.images: list[str] = []
+        self.faulty: list[Tensor] = []  # parameters
+        self.stepped = False
+
+    def before_train(self, runner: Runner) -> None:
+        self._release()  # what an earlier run left when it failed
+        self._begin_run()
+        self.infos = dict(runner.message_hub.runtime_info)
+        self.handles = [
+            _inner(runner).data_preprocessor.register_forward_hook(self._note),
+            *(
+                wrapper.optimizer.register_step_pre_hook(self._judge)
+                for wrapper in _wrappers(runner)
+            ),
+        ]
+
+    def after_train(self, runner: Runner) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self.handles:
+            self.handles.pop().remove()
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any | None = None
+    ) -> None:
+        self.buffers = {name: b.detach().clone() for name, b in _inner(runner).named_buffers()}
+
+    # The graph of a compiled step shall not hold these two.
+    @torch.compiler.disable
+    def _note(self, preprocessor: nn.Module, args: tuple, output: Any) -> None:
+        if preprocessor.training:
+            self.batch = Batch.of(output)
+
+    @torch.compiler.disable
+    def _judge(self, optimizer: Optimizer, *_: Any) -> None:
+        """Let ``optimizer`` use its gradients if they are finite, else hide them from it."""
+        # Of a scaler that leaves overflows to an optimizer, as to those that are fused. Gradients
+        # are still scaled then.
+        if (overflows := getattr(optimizer, "found_inf", None)) is not None:
+            self.stepped |= not overflows
+            return
+        parameters = _parameters(optimizer)
+        faulty = without_finite_gradient(parameters)
+        self.faulty += faulty
+        self.stepped |= not faulty
+        if faulty:
+            _forget_gradients(parameters)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        losses = _losses(outputs or {})
+        own = _images(data_batch)
+        self.images += own
+        self.overflows = 0 if self.stepped else self.overflows + _overflown(runner)
+        lasting = self.overflows > MOST_OVERFLOWS
+        fault = bool(self.faulty) or lasting or not isfinite(losses.get("loss", 0.0))
+        # The step of a process waits for all others: they stop and skip together.
+        faults = torch.tensor(float(fault))
+        dist.all_reduce(faults, "max")
+        if faults:
+            self._deal_with(runner, losses, own)
+            self.overflows = 0
+        if faults or self.stepped:
+            self._begin()
+        self.batch = None
+        self.infos = dict(runner.message_hub.runtime_info)
+
+    def _deal_with(self, runner: Runner, losses: dict[str, float], own: list[str]) -> None:
+        """Find the origin, undo what the batch has done, and stop or go on.
+
+        ``losses`` and ``own``, the paths of the images, are those of the last batch.
+        """
+        model, processes = _inner(runner), dist.get_world_size()
+        self._restore(model)
+        origin = self._origin(runner)
+        self._restore(model)
+        which = f"process {dist.get_rank()}, " if processes > 1 else ""
+        images = origin.of(own) if origin.part else self.images
+        words = [
+            f"{which}iteration {runner.iter + 1}: {self._what(losses)}",
+            origin.words or self._elsewhere(model),
+            _listed(images, len(own)) if origin.words or processes == 1 else "",
+            self._keep(runner, images, origin),
+        ]
+        for wrapper in _wrappers(runner):
+            _forget_gradients(_parameters(wrapper.optimizer))
+        self.skipped += 1
+        if self.action == "skip" and self.skipped <= self.max_skipped:
+            done = "skipped" if self.faulty or not self.stepped else "made, its gradient is finite"
+            words.append(f"step {done} ({self.skipped} of at most {self.max_skipped})")
+            runner.logger.warning(_sentence(words))
+            return
+        self._release()
+        dist.barrier()  # a process that ends has the others ended, and one of them may be writing
+        raise UserError(_sentence([*words, _remedy(runner, origin)]))
+
+    def _what(self, losses: dict[str, float]) -> str:
+        parts = {name: v for name, v in losses.items() if name != "loss" and not isfinite(v)}
+        shown = parts or {"loss": losses.get("loss", 0.0)}
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        if self.overflows > MOST_OVERFLOWS:
+            return f"the gradient is not finite, however small the loss is scaled ({listed})"
+        return f"the {'gradient' if self.faulty else 'loss'} is not finite ({listed})"
+
+    def _elsewhere(self, model: nn.Module) -> str:
+        """What is said if a second pass of this process's batch shows nothing."""
+        if dist.get_world_size() > 1:
+            return "this process's batch is not the cause, another's is"
+        names = [name for name, p in model.named_parameters() if any(p is f for f in self.faulty)]
+        more = f" and {len(names) - 1} others" if len(names) > 1 else ""
+        where = f", but in the gradient of {names[-1]}{more}" if names else ""
+        return f"not found again in a second pass of the last batch{where}"
+
+    def _origin(self, runner: Runner) -> Origin:
+        """By a second pass of the batch; it changes the buffers."""
+        if self.batch is None:
+            return Origin()
+        # The pass is an aid. Whatever it fails by, memory included, is not what is to be reported.
+        try:
+            model = _inner(runner)
+            precision = _wrappers(runner)[0].optim_context(model)
+            return find_origin(model, self.batch, precision)
+        except Exception as error:
+            return Origin(failure=_one_line(error))
+
+    def _restore(self, model: nn.Module) -> None:
+        """BatchNorm's statistics as they were before the iteration, which may have spoilt them."""
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in self.buffers:
+                    buffer.copy_(self.buffers[name])
+
+    def _keep(self, runner: Runner, images: list[str], origin: Origin) -> str:
+        """Write a checkpoint unless there is one of this run; returns where, on process 0."""
+        if self.kept or dist.get_rank() > 0:
+            return self.kept
+        iteration = runner.iter + 1
+        target = Path(runner.work_dir, f"bad_numbers_iter_{iteration}.pth")
+        about = dict(iteration=iteration, images=images, layer=origin.layer)
+        meta = dict(iter=runner.iter + self.stepped, bad_numbers=about)
+        # The message is worth more than the file, which a full disk is not the only one to refuse.
+        try:
+            runner.save_checkpoint(str(target.parent), target.name, meta=meta, by_epoch=False)
+            when = "after" if self.stepped else "before"
+            self.kept = f"the weights {when} iteration {iteration} are in {target}"
+        except Exception as error:
+            target.unlink(missing_ok=True)
+            self.kept = f"no checkpoint of it could be written ({_one_line(error)})"
+        return self.kept
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """In ours a run has not read the batch yet; ``ExactTrainLoop`` notes how far it is."""
+        if "bad_numbers" in checkpoint["meta"] and not self.stepped:
+            noted = checkpoint["message_hub"]["runtime_info"]
+            checkpoint["message_hub"]["runtime_info"] = {
+                key: self.infos[key] for key in noted if key in self.infos
+            }
+
+
+def _inner(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _wrappers(runner: Runner) -> list[OptimWrapper]:
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _overflown(runner: Runner) -> bool:
+    """Whether a scaler has left out a step, if none was made in this iteration."""
+    return any(w.should_update() for w in _wrappers(runner) if isinstance(w, AmpOptimWrapper))
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _forget_gradients(parameters: Iterable[Tensor]) -> None:
+    """Without a gradient an optimizer leaves a parameter and its state alone, decay included."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Those of ``parameters`` with a gradient that has nan or inf."""
+    # One number to wait for. It may overflow although all gradients are finite.
+    if torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite():
+        return []
+    return [p for p in parameters if p.grad is not None and flaw(p.grad)]
+
+
+def _losses(outputs: dict) -> dict[str, float]:
+    """What the host takes for losses: each single number with "loss" in its name."""
+    return {
+        name: float(value)
+        for name, value in outputs.items()
+        if "loss" in name and getattr(value, "numel", lambda: 1)() == 1
+    }
+
+
+def _images(data_batch: Any) -> list[str]:
+    samples = data_batch.get("data_samples") if isinstance(data_batch, dict) else None
+    metas = [getattr(sample, "metainfo", {}) for sample in samples or ()]
+    return [str(meta["img_path"]) for meta in metas if "img_path" in meta]
+
+
+def _listed(images: list[str], batch: int) -> str:
+    if not images:
+        return ""
+    more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
+    some = f" (of {batch})" if len(images) < batch else ""
+    return f"image{'s' * (len(images) > 1)} {', '.join(images[:NAMED])}{more}{some}"
+
+
+def _remedy(runner: Runner, origin: Origin) -> str:
+    remedy = REMEDIES.get(origin.part, LOWER)
+    mixed = isinstance(_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
+    return f"{remedy}, or train without --amp" if mixed and origin.part != "image" else remedy
+
+
+def _sentence(words: list[str]) -> str:
+    return "; ".join(filter(None, words))
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
