@@ -1,28 +1,103 @@
-"""Run the tools as a user does: a new process in a folder of one's own."""
+"""Run the tools as a user does: in a process of their own, in a folder of one's own."""
 
+import atexit
+import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = REPOSITORY / "tools"
+# What a user's shell would have set; the tests are to find the clone that they belong to.
+ENVIRONMENT = dict(PYTHON=sys.executable, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
+PATIENCE = 300  # seconds
 
 
 def tool(name: str, *options: object, folder: Path, **environment: str):
-    """The finished process of tools/NAME."""
+    """The finished process of tools/NAME.
+
+    A tool in Python is a fork of a process that has imported the host, unless its environment is
+    changed, which may matter to the imports. ``started`` starts it as a user does.
+    """
+    if name.endswith(".py") and not environment:
+        with Fork(name, *options, folder=folder) as fork:
+            return fork.finished()
+    return started(name, *options, folder=folder, **environment)
+
+
+def started(name: str, *options: object, folder: Path, **environment: str):
+    """The finished process of tools/NAME, started from nothing."""
     path = TOOLS / name
     command = ["bash", path] if path.suffix == ".sh" else [sys.executable, path]
     return subprocess.run(
         [*map(str, command), *map(str, options)],
         cwd=folder,
-        env=os.environ
-        | dict(PYTHON=sys.executable, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
-        | environment,
+        env=os.environ | ENVIRONMENT | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
+
+
+class Fork:
+    """A run of tools/NAME as a fork of a process that has imported everything (``forked.py``)."""
+
+    def __init__(self, name: str, *options: object, folder: Path) -> None:
+        self.argv = [str(TOOLS / name), *map(str, options)]
+        self._own = tempfile.TemporaryDirectory(prefix="fork-")
+        self.files = Path(self._own.name)
+        order = dict(
+            argv=self.argv, cwd=str(folder), env=os.environ | ENVIRONMENT, folder=self._own.name
+        )
+        server = _server()
+        assert server.stdin is not None
+        # One write, so that several threads may ask.
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+
+    def __enter__(self) -> "Fork":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._own.cleanup()
+
+    @property
+    def pid(self) -> int:
+        """Its process and process group; waits until it has begun."""
+        return self._told("pid")
+
+    def finished(self) -> subprocess.CompletedProcess:
+        """As of ``subprocess.run``; waits until it has ended."""
+        status = self._told("status")
+        output = [
+            file.read_text(errors="replace") if file.exists() else ""
+            for file in (self.files / "stdout", self.files / "stderr")
+        ]
+        return subprocess.CompletedProcess(self.argv, status, *output)
+
+    def _told(self, name: str) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while not (self.files / name).exists():
+            if _server().poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"{self.argv}: no {name}")
+            time.sleep(0.01)
+        return int((self.files / name).read_text())
+
+
+@cache
+def _server() -> subprocess.Popen:
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("forked.py")],
+        env=os.environ | ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.communicate)
+    return server
 
 
 def config(folder: Path, extra: str = "") -> Path:

@@ -1,0 +1,152 @@
+"""Train and score for an hour, and watch memory, open files, threads and processes.
+
+python tests/soak.py --minutes 60 --csv soak.csv
+
+A run of tools/train.py on drawn shapes, scored and saved every few seconds. Its processes are
+looked at every five seconds, in Linux's /proc. The first fifth of the time is for warming up; over
+the rest memory may grow by 2 %, and the other three by nothing. Exit status 1 if more.
+"""
+
+import argparse
+import csv
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fcn_plugin.data.shapes import write_shapes
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAUSE = 5.0  # seconds between two looks
+WARM_UP = 0.2  # of the time
+GROWTH = 0.02  # of the memory
+SETTINGS = (
+    "train_cfg.max_iters=1000000",
+    "train_cfg.val_interval=100",
+    "default_hooks.checkpoint.interval=50",
+    "default_hooks.logger.interval=10",
+    "train_dataloader.num_workers=2",
+)
+
+
+class Look(NamedTuple):
+    """At all processes of the run together."""
+
+    seconds: float
+    memory: float  # MiB, what they share counted once (Pss)
+    files: int
+    threads: int
+    processes: int
+
+
+def look(process: int, since: float) -> Look | None:
+    """None while a process begins or ends."""
+    members = [process, *descendants(process)]
+    try:
+        memory = sum(number(Path(f"/proc/{p}/smaps_rollup"), "Pss:") for p in members) / 1024
+        threads = sum(number(Path(f"/proc/{p}/status"), "Threads:") for p in members)
+        files = sum(len(os.listdir(f"/proc/{p}/fd")) for p in members)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Look(time.monotonic() - since, memory, files, threads, len(members))
+
+
+def descendants(process: int) -> Iterator[int]:
+    try:
+        threads = list(Path(f"/proc/{process}/task").iterdir())
+        children = [p for t in threads for p in (t / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for child in map(int, children):
+        yield child
+        yield from descendants(child)
+
+
+def number(file: Path, name: str) -> int:
+    line = next(line for line in file.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+def soak(minutes: float, folder: Path) -> list[Look]:
+    """Train in ``folder`` for so long; what was seen meanwhile."""
+    write_shapes(folder / "data" / "shapes", train=400, val=50, size=64)
+    config = REPOSITORY / "configs" / "fcn8s_vgg16_shapes.py"
+    command = [
+        sys.executable,
+        REPOSITORY / "tools" / "train.py",
+        config,
+        "--cfg-options",
+        *SETTINGS,
+    ]
+    with (folder / "train.log").open("w") as log:
+        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    since, looks = time.monotonic(), []
+    try:
+        while (left := since + 60 * minutes - time.monotonic()) > 0:
+            time.sleep(min(PAUSE, left))
+            if run.poll() is not None:
+                sys.exit(f"error: the training ended with {run.returncode}; see {log.name}")
+            if found := look(run.pid, since):
+                looks.append(found)
+                show(found, minutes)
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.wait(60)
+    return looks
+
+
+def show(found: Look, minutes: float) -> None:
+    text = (
+        f"\r{found.seconds / 60:5.1f} of {minutes:g} min  {found.memory:7.1f} MiB  "
+        f"{found.files} files  {found.threads} threads  {found.processes} processes "
+    )
+    print(text, end="", file=sys.stderr, flush=True)
+
+
+def verdict(looks: list[Look]) -> tuple[list[str], bool]:
+    """A line for each quantity, and whether all stayed flat after warming up."""
+    steady = looks[int(len(looks) * WARM_UP) :]
+    half = len(steady) // 2
+    lines, flat = [], True
+    for name, allowed in (("memory", GROWTH), ("files", 0), ("threads", 0), ("processes", 0)):
+        early, late = (
+            statistics.median(getattr(found, name) for found in part)
+            for part in (steady[:half], steady[half:])
+        )
+        most = max(getattr(found, name) for found in steady)
+        kept = late <= early * (1 + allowed)
+        flat &= kept
+        lines.append(
+            f"{name:10} {early:8.1f} in the first half, {late:8.1f} in the second, at most "
+            f"{most:8.1f}  {'flat' if kept else 'GROWS'}"
+        )
+    return lines, flat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--csv", type=Path, help="write what was seen here")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        looks = soak(args.minutes, folder)
+        log = (folder / "train.log").read_text()
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            csv.writer(file).writerows([Look._fields, *looks])
+    lines, flat = verdict(looks)
+    print(f"\n{len(looks)} looks; {log.count('Saving checkpoint')} checkpoints, ", end="")
+    print(f"{log.count('Iter(val)')} lines of scoring")
+    print("\n".join(lines))
+    sys.exit(not flat)
+
+
+if __name__ == "__main__":
+    main()
