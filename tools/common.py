@@ -185,7 +185,7 @@ def explain(error: Exception) -> str | None:
     names = [kind.__name__ for kind in type(error).__mro__]
     if "UserError" in names:
         # A data loader's worker hands its whole traceback over as the message.
-        return re.split(r"\bUserError: ", text)[-1].splitlines()[0]
+        return re.split(r"\b(?:UserError|DamagedFile): ", text)[-1].splitlines()[0]
     if isinstance(error, ImportError) and error.name == "fcn_plugin":
         return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):

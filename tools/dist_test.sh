@@ -11,8 +11,12 @@ if [ $# -lt 3 ]; then
 fi
 config=$1 checkpoint=$2 processes=$3
 shift 3
+# On one machine torch finds a free port, so that several runs do not meet.
+where=(--standalone --local-addr 127.0.0.1)
+if [ -n "${NODES:-}${NODE_RANK:-}${MASTER_ADDR:-}${MASTER_PORT:-}" ]; then
+    where=(--nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}"
+        --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}")
+fi
 exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}" \
-    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}" \
-    --nproc-per-node "$processes" \
+    "${where[@]}" --nproc-per-node "$processes" \
     "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

@@ -4,6 +4,9 @@
 #   tools/dist_train.sh CONFIG PROCESSES [options of train.py]
 #
 # On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
+#
+# If a process dies, or does not answer for env_cfg.dist_cfg.timeout seconds (600), all end with an
+# error. With MAX_RESTARTS=N they are started again up to N times and go on from the last checkpoint.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG PROCESSES [options of train.py]" >&2
@@ -11,8 +14,12 @@ if [ $# -lt 2 ]; then
 fi
 config=$1 processes=$2
 shift 2
+# On one machine torch finds a free port, so that several runs do not meet.
+where=(--standalone --local-addr 127.0.0.1)
+if [ -n "${NODES:-}${NODE_RANK:-}${MASTER_ADDR:-}${MASTER_PORT:-}" ]; then
+    where=(--nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}"
+        --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}")
+fi
 exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}" \
-    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}" \
-    --nproc-per-node "$processes" \
+    "${where[@]}" --nproc-per-node "$processes" --max-restarts "${MAX_RESTARTS:-0}" \
     "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"

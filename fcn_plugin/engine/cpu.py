@@ -1,18 +1,22 @@
 """Training and evaluation without a GPU, in one or several processes.
 
-The host (MMEngine 0.10.7) takes a GPU for granted in three places: its process group, the device
-of its model wrapper and its mixed precision.
+The host (MMEngine 0.10.7) takes a GPU for granted in four places: its process group, the device of
+its model wrapper, its mixed precision, and BatchNorm over several processes.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
-from mmseg.registry import OPTIM_WRAPPERS
+from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 from torch import distributed
 
 from fcn_plugin.config import type_name
@@ -23,6 +27,11 @@ def prepare_cpu(cfg: Config) -> None:
     """Make ``cfg`` run on the CPU if that is all there is; otherwise leave it alone.
 
     With a launcher the process group is joined here (gloo), before the runner would ask for nccl.
+    A process waits for another for ``env_cfg.dist_cfg.timeout`` seconds (torch's 30 minutes where
+    there is none), then fails.
+
+    Raises:
+        UserError: another launcher than torch's, or a timeout that is no time.
     """
     if get_device() != "cpu":
         return
@@ -39,7 +48,7 @@ def prepare_cpu(cfg: Config) -> None:
             "with tools/dist_train.sh or torchrun"
         )
     if not distributed.is_initialized():
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=_patience(cfg))
     cfg.setdefault(
         "model_wrapper_cfg",
         dict(
@@ -50,6 +59,20 @@ def prepare_cpu(cfg: Config) -> None:
         ),
     )
     _unsync_batch_norm(cfg.model)
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="SameBuffersHook")]
+
+
+def _patience(cfg: Config) -> timedelta | None:
+    """``env_cfg.dist_cfg.timeout``, which the host reads for a GPU only; None: torch's default."""
+    seconds = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise UserError(
+            f"env_cfg.dist_cfg.timeout={seconds!r}; give the seconds that a process waits for "
+            "another, e.g. 600"
+        )
+    return timedelta(seconds=seconds)
 
 
 def _unsync_batch_norm(node: object) -> None:
@@ -72,3 +95,16 @@ class BFloat16OptimWrapper(OptimWrapper):
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
+
+
+@HOOKS.register_module()
+class SameBuffersHook(Hook):
+    """Before a validation every process takes the buffers of the first, which checkpoints hold.
+
+    Without SyncBN the running statistics of each process are those of its own images: the scores
+    would be of several networks, and others once a run has been resumed.
+    """
+
+    def before_val(self, runner: Runner) -> None:
+        for buffer in runner.model.buffers():
+            broadcast(buffer)

@@ -4,6 +4,9 @@ Plainly, a loss over 150 classes and 512 x 512 pixels takes 157 MB an image for 
 scores, and as much again for their logarithms, their gradient and their ranking. Here a block of
 fine scores is made, judged, turned into its gradient and carried back to the coarse grid while it
 is in the cache; the backward pass only scales what the forward pass has found.
+
+A mean is taken over the pixels of all processes. The host takes one in each, and their mean: where
+one process has fewer pixels to judge, each of them counts for more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +16,7 @@ from typing import Any
 import torch
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.structures.sampler import OHEMPixelSampler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import Block, CoarseScores, axis, blocks, class_rows, in_single
@@ -43,6 +46,11 @@ def blockwise_losses(
 
     Labels are N x H x W. Where several classes share a pixel's highest score, the host counts one
     of them as predicted, whichever; here each counts in part.
+
+    In training by several processes, which all have to call this, a mean loss is this process's
+    share: the mean of the shares, and so of their gradients, which is what
+    ``DistributedDataParallel`` takes, is the mean over the pixels of all. A sum is that of this
+    process, ``acc_seg`` and the choice of hard pixels are of its images.
     """
     scores = in_single(coarse.scores)  # as autocast does for the host's cross entropy
     valid = labels != ignore_index
@@ -69,18 +77,31 @@ def blockwise_losses(
     )
     counted = valid.sum().to(total)
     if loss.reduction == "mean":
-        weights = counted if loss.avg_non_ignore else labels.numel()
+        weights = counted if loss.avg_non_ignore else torch.full_like(counted, labels.numel())
         if class_weight is not None:
             # Of each pixel's class. Ignored labels beyond the classes, with which the host
             # cannot deal, weigh nothing.
             weigh = torch.cat([class_weight, class_weight.new_zeros(1)])
             each = weigh[labels.clamp(max=len(class_weight))]
             weights = (each * valid if loss.avg_non_ignore else each).sum()
-        total = total / (weights + EPS)
+        processes = 1
+        if scores.requires_grad and torch.is_grad_enabled():
+            weights, processes = _over_processes(weights)
+        total = total * processes / (weights + EPS)
     return {
         loss.loss_name: loss.loss_weight * total,
         "acc_seg": 100 * (correct.detach() + EPS) / (counted + EPS),
     }
+
+
+def _over_processes(number: Tensor) -> tuple[Tensor, int]:
+    """The sum of all processes' ``number``, and how many processes there are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return number, 1
+    processes = distributed.get_world_size()
+    if processes > 1:
+        number = torch.ops.fcn_plugin.sum_over_processes(number)
+    return number, processes
 
 
 def hard_pixels(
@@ -152,6 +173,22 @@ def _judged(
 def _in_bits(scores: Tensor) -> Tensor:
     """Powers of 2 are several times faster than powers of e on CPUs."""
     return class_rows(scores * log2(e))
+
+
+# An operator of its own, so that a compiled step does it as any other.
+@torch.library.custom_op(
+    "fcn_plugin::sum_over_processes", mutates_args=(), schema="(Tensor number) -> Tensor"
+)
+def _sum_over_processes(number: Tensor) -> Tensor:
+    """The sum of all processes' ``number``, of any shape; without gradient."""
+    number = number.clone()
+    distributed.all_reduce(number)
+    return number
+
+
+@_sum_over_processes.register_fake
+def _(number: Tensor) -> Tensor:
+    return torch.empty_like(number)
 
 
 # The schemas are spelt out, since what torch makes of annotations differs between its versions.
