@@ -16,11 +16,11 @@ class ReplacementSampler(Sampler[int]):
     """Indices without end, each drawn from all images alike (Caffe ``voc_layers.py``).
 
     Of N images a fraction of 1/e is still unseen after N draws, where the host's
-    ``InfiniteSampler`` has gone through all of them. Made for ``IterBasedTrainLoop``.
+    ``InfiniteSampler`` has gone through all of them. Made for training by iterations.
 
     The processes take turns at one common stream, so that all of them together see the same
     images however many they are. The stream follows from the seed, and every iterator begins it
-    anew: a resumed run, which replays what it has seen, goes on as it would have.
+    anew.
 
     Args:
         dataset: the data set to draw from.

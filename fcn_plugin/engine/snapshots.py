@@ -22,11 +22,18 @@ class WholeFilesBackend(LocalBackend):
     """The local disk; a file is written whole, and is on the disk, or it stays as it was."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write ``obj`` to ``filepath``."""
-        with replacing(Path(filepath)) as part, part.open("wb") as file:
-            file.write(obj)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write ``obj`` to ``filepath``.
+
+        Raises:
+            OSError: with the file's name, which a full disk alone does not tell.
+        """
+        try:
+            with replacing(Path(filepath)) as part, part.open("wb") as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(filepath)) from error
 
 
 @HOOKS.register_module()

@@ -119,9 +119,10 @@ def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
         if len(written) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as raised:
         patch.setattr(os, "fsync", full)
         run.train()
+    assert raised.value.filename == str(tmp_path / "best_mIoU_iter_3.pth")
     assert [path.name for path in tmp_path.glob("*.pth*")] == ["iter_2.pth"]
     assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
 

@@ -4,12 +4,14 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 from engine.runs import Noise, result, runner, same
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from fcn_plugin.engine.train_loop import Progress, changes
 from fcn_plugin.errors import DamagedFile, UserError
+from fcn_plugin.weights.reading import read_tensors
 
 NO_SCORES = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 
@@ -60,6 +62,51 @@ def test_a_seed_gives_the_same_run_again(undisturbed, tmp_path):
 def test_stopped_and_resumed(undisturbed, tmp_path, at):
     stopped(tmp_path, at)
     assert same(trained(tmp_path, resume=True), undisturbed)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1, amsgrad=True))),
+        dict(
+            optim_wrapper=dict(
+                type="BFloat16OptimWrapper", optimizer=dict(type="SGD", lr=0.1, momentum=0.9)
+            )
+        ),
+        dict(
+            optim_wrapper=dict(
+                optimizer=dict(type="SGD", lr=0.1, momentum=0.9),
+                accumulative_counts=2,
+                clip_grad=dict(max_norm=0.1),
+            )
+        ),
+        dict(custom_hooks=[dict(type="EMAHook", momentum=0.1)]),
+        dict(train_cfg=dict(val_interval=2), checkpoint=dict(interval=1)),
+        dict(loader=dict(sampler=dict(type="ReplacementSampler"))),
+        dict(loader=dict(sampler=dict(type="DefaultSampler", shuffle=True))),
+    ],
+    ids=["AdamW", "bfloat16", "accumulated", "average", "scored-often", "replaced", "epochs"],
+)
+def test_whatever_a_run_is_made_of(tmp_path, settings):
+    whole = trained(tmp_path / "whole", **copy.deepcopy(settings))
+    stopped(tmp_path / "halves", 5, **copy.deepcopy(settings))
+    assert same(trained(tmp_path / "halves", resume=True, **copy.deepcopy(settings)), whole)
+
+
+def test_the_scale_of_mixed_precision_goes_on(tmp_path, monkeypatch):
+    """Of float16 on a GPU, which mmengine keeps with the optimizer; here on the CPU."""
+    host = "mmengine.optim.optimizer.amp_optimizer_wrapper"
+    monkeypatch.setattr(f"{host}.is_cuda_available", lambda: True)
+    wrapper = dict(type="AmpOptimWrapper", optimizer=dict(type="SGD", lr=0.1), loss_scale="dynamic")
+    runs = [runner(tmp_path / name, optim_wrapper=copy.deepcopy(wrapper)) for name in "ab"]
+    for run in runs:
+        run.optim_wrapper = run.build_optim_wrapper(run.optim_wrapper)
+        run.optim_wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**9)
+    state = runs[0].optim_wrapper.state_dict()
+    state["loss_scaler"]["scale"] = 2.0**5
+    torch.save(state, tmp_path / "state.pth")
+    runs[1].optim_wrapper.load_state_dict(read_tensors(tmp_path / "state.pth"))
+    assert runs[1].optim_wrapper.loss_scaler.get_scale() == 2.0**5
 
 
 def test_the_hosts_loop_would_end_with_others(tmp_path):

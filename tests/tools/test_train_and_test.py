@@ -1,8 +1,10 @@
 """The way from data to scores, step by step as a user goes it, and back from an interruption."""
 
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from engine.runs import same
 from PIL import Image
 from tools.running import REPOSITORY, config, tool
 
@@ -76,6 +79,44 @@ def test_resuming(project):
     assert again.returncode == 0, again.stderr
     assert "resumed epoch: 0, iter: 2" in again.stdout
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
+
+
+def test_resuming_passes_over_what_is_damaged(project):
+    options = [
+        "--work-dir",
+        "damaged",
+        "--cfg-options",
+        "default_hooks.checkpoint.max_keep_ckpts=2",
+    ]
+    assert tool("train.py", "tiny.py", *options, folder=project).returncode == 0
+    last = project / "damaged" / "iter_4.pth"
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-1000])
+    again = tool("train.py", "tiny.py", "--resume", *options, folder=project)
+    assert again.returncode == 0, again.stderr
+    assert f"warning: passed over, {last}: damaged" in again.stderr
+    assert "resumed epoch: 0, iter: 2" in again.stdout
+    saved = [torch.load(file, weights_only=True) for file in (last, io.BytesIO(whole))]
+    assert same(*(content["state_dict"] for content in saved))
+
+
+def test_damaged_images_may_be_skipped(project):
+    """They are named in the log, and too many are an error."""
+    data = project / "data"
+    shutil.copytree(data, project / "spoilt")
+    for name in ("train_00001", "train_00002"):
+        file = project / "spoilt" / "shapes" / "JPEGImages" / f"{name}.jpg"
+        file.write_bytes(file.read_bytes()[:-200])
+    root = "train_dataloader.dataset.data_root=spoilt/shapes"
+    options = ["--work-dir", "skipping", "--cfg-options", root, "train_cfg.unreadable=skip"]
+    run = tool("train.py", "tiny.py", *options, folder=project)
+    assert run.returncode == 0, run.stderr
+    assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in run.stdout
+    assert "Done: " in run.stdout
+    run = tool("train.py", "tiny.py", *options, "train_cfg.max_unreadable=1", folder=project)
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("error: 2 images cannot be read, train_cfg.max_unreadable allows 1")
 
 
 def test_mixed_precision(project):
