@@ -38,6 +38,7 @@ default_hooks = dict(
         type="SnapshotHook", by_epoch=False, interval=1000, max_keep_ckpts=1, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
+    bad_numbers=dict(type="BadNumbersHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
 randomness = dict(seed=0)

@@ -36,6 +36,7 @@ default_hooks = dict(
         type="SnapshotHook", by_epoch=False, interval=200, max_keep_ckpts=1, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
+    bad_numbers=dict(type="BadNumbersHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
 randomness = dict(seed=0)

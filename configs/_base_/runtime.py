@@ -15,9 +15,5 @@ log_processor = dict(by_epoch=False)
 log_level = "INFO"
 load_from = None
 resume = False
-custom_hooks = [
-    dict(type="DataCheckHook"),
-    dict(type="InputCheckHook"),
-    dict(type="BadNumbersHook"),
-]
+custom_hooks = [dict(type="DataCheckHook"), dict(type="InputCheckHook")]
 tta_model = dict(type="SegTTAModel")

@@ -67,7 +67,7 @@ def _patience(cfg: Config) -> timedelta | None:
     seconds = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
         raise UserError(
             f"env_cfg.dist_cfg.timeout={seconds!r}; give the seconds that a process waits for "
             "another, e.g. 600"

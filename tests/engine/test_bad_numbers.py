@@ -113,6 +113,7 @@ def train(folder, fault=None, at=(3,), action="stop", change=lambda cfg: None, h
     cfg.merge_from_dict(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
     cfg.train_cfg.type = "IterBasedTrainLoop"
     cfg.default_hooks.checkpoint.update(interval=100, save_best=None)
+    del cfg.default_hooks["bad_numbers"]  # registered last, below
     cfg.train_dataloader.dataset.serialize_data = False
     cfg.visualizer.vis_backends = [dict(type="LocalVisBackend")]
     cfg.log_level = "WARNING"
@@ -706,10 +707,8 @@ class SpoilSecondProcess(Hook):
         """
 _base_ = "tiny.py"
 work_dir = "spoilt"
-custom_imports = dict(
-    imports=["fcn_plugin.engine.bad_numbers", "spoiling"], allow_failed_imports=False
-)
-custom_hooks = [dict(type="SpoilSecondProcess"), dict(type="BadNumbersHook")]
+custom_imports = dict(imports=["fcn_plugin", "spoiling"], allow_failed_imports=False)
+custom_hooks = [dict(type="SpoilSecondProcess")]
 train_dataloader = dict(batch_size=2)
 """
     )
@@ -737,8 +736,6 @@ def test_training_with_a_learning_rate_far_too_high(shapes):
     (shapes / "high.py").write_text(
         """
 _base_ = "tiny.py"
-custom_imports = dict(imports=["fcn_plugin.engine.bad_numbers"], allow_failed_imports=False)
-custom_hooks = [dict(type="BadNumbersHook")]
 optim_wrapper = dict(optimizer=dict(lr=1e30))
 """
     )

@@ -1,3 +1,6 @@
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -34,16 +37,54 @@ def test_one_process():
     assert "model_wrapper_cfg" not in cfg
 
 
-def test_several_processes(monkeypatch):
-    joined = []
-    monkeypatch.setattr(cpu.distributed, "init_process_group", joined.append)
-    cfg = config(launcher="pytorch", find_unused_parameters=True)
+def joined(cfg: Config, monkeypatch) -> list[tuple[str, timedelta | None]]:
+    """The process groups that ``prepare_cpu`` joins: backend and timeout."""
+    found: list[tuple[str, timedelta | None]] = []
+    monkeypatch.setattr(
+        cpu.distributed,
+        "init_process_group",
+        lambda backend, timeout: found.append((backend, timeout)),
+    )
     prepare_cpu(cfg)
-    assert joined == ["gloo"]
+    return found
+
+
+def test_several_processes(monkeypatch):
+    cfg = config(launcher="pytorch", find_unused_parameters=True)
+    assert joined(cfg, monkeypatch) == [("gloo", None)]
+    assert [hook.type for hook in cfg.custom_hooks] == ["SameBuffersHook"]
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters is True
     assert cfg.model.backbone.norm_cfg.type == "BN"
     assert cfg.model.auxiliary_head[0].norm_cfg.type == "BN"
+
+
+def patience(seconds: object) -> dict:
+    return dict(env_cfg=dict(dist_cfg=dict(backend="nccl", timeout=seconds)))
+
+
+def test_hooks_of_the_config_remain(monkeypatch):
+    cfg = config(launcher="pytorch", custom_hooks=[dict(type="InputCheckHook")])
+    joined(cfg, monkeypatch)
+    assert [hook.type for hook in cfg.custom_hooks] == ["InputCheckHook", "SameBuffersHook"]
+
+
+@pytest.mark.parametrize("seconds", [600, 0.5])
+def test_how_long_a_process_waits_for_another(monkeypatch, seconds):
+    cfg = config(launcher="pytorch", **patience(seconds))
+    assert joined(cfg, monkeypatch) == [("gloo", timedelta(seconds=seconds))]
+
+
+@pytest.mark.parametrize("seconds", ["10 min", 0, -1, float("nan"), float("inf"), True], ids=str)
+def test_a_timeout_that_is_no_time(seconds):
+    with pytest.raises(UserError, match=r"env_cfg\.dist_cfg\.timeout=.*; give the seconds"):
+        prepare_cpu(config(launcher="pytorch", **patience(seconds)))
+
+
+def test_the_shipped_timeout():
+    """Longer than a checkpoint takes to write, shorter than the night that nobody looks."""
+    shipped = Config.fromfile(Path(__file__).parents[2] / "configs" / "_base_" / "runtime.py")
+    assert shipped.env_cfg.dist_cfg.timeout == 600
 
 
 @pytest.mark.parametrize(

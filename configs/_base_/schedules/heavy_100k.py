@@ -22,6 +22,7 @@ default_hooks = dict(
         type="SnapshotHook", by_epoch=False, interval=4_000, max_keep_ckpts=3, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
+    bad_numbers=dict(type="BadNumbersHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

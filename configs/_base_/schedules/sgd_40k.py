@@ -27,5 +27,6 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     score_resumed=dict(type="ScoreResumedHook"),
+    bad_numbers=dict(type="BadNumbersHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
