@@ -1,13 +1,16 @@
 """One run at a time in a folder, however the one before ended."""
 
 import os
+import signal
 import subprocess
+import sys
 import time
 
 import pytest
+from tools.running import REPOSITORY
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.locking import LOCK, only_one_at_work
+from fcn_plugin.locking import LOCK, claim, only_one_at_work
 
 
 def test_a_second_run_is_refused(tmp_path):
@@ -41,6 +44,31 @@ def test_patience(tmp_path):
     with only_one_at_work(tmp_path, 20):
         assert 0.2 < time.monotonic() - before < 15
     ending.wait()
+
+
+def test_a_folder_is_claimed_until_the_process_ends(tmp_path):
+    """What it has forked meanwhile may live on."""
+    code = (
+        "import os, sys, time; from pathlib import Path; from fcn_plugin.locking import claim\n"
+        "claim(Path(sys.argv[1]), 0)\n"
+        "if os.fork() == 0: time.sleep(60)\n"
+        "print('claimed', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path],
+        stdout=subprocess.PIPE,
+        env=os.environ | dict(PYTHONPATH=str(REPOSITORY)),
+        start_new_session=True,
+    )
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"claimed\n"
+        with pytest.raises(UserError, match="another run is still at work there"):
+            claim(tmp_path, 0)
+        other.kill()
+        other.wait()
+        claim(tmp_path, 0)
+    finally:
+        os.killpg(other.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -199,6 +199,13 @@ def explain(error: Exception) -> str | None:
         return text
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
         return unknown_type(*unknown.groups())
+    if isinstance(error, RuntimeError) and "Timed out waiting" in text:  # gloo's words
+        return (
+            "another process did not answer for env_cfg.dist_cfg.timeout seconds; see what it said "
+            "last, or give it more time"
+        )
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in text:
+        return "another process has ended; see what it said last"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from common import add_run_options, load_config, run, unknown_type
 
+CLAIM_PATIENCE = 5  # seconds; a killed run may still be ending
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train a segmentor.")
@@ -39,6 +41,7 @@ def main() -> None:
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
     from fcn_plugin.errors import UserError
+    from fcn_plugin.locking import claim
 
     wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if args.amp and wrapper != "AmpOptimWrapper":
@@ -75,6 +78,8 @@ def main() -> None:
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if runner.rank == 0:
+        claim(Path(runner.work_dir), CLAIM_PATIENCE)
     if resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()

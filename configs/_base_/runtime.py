@@ -15,5 +15,9 @@ log_processor = dict(by_epoch=False)
 log_level = "INFO"
 load_from = None
 resume = False
-custom_hooks = [dict(type="DataCheckHook"), dict(type="InputCheckHook")]
+custom_hooks = [
+    dict(type="DataCheckHook"),
+    dict(type="InputCheckHook"),
+    dict(type="SameBuffersHook"),
+]
 tta_model = dict(type="SegTTAModel")

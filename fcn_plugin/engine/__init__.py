@@ -1,7 +1,7 @@
 """What the host's runner lacks."""
 
 from fcn_plugin.engine.bad_numbers import BadNumbersHook
-from fcn_plugin.engine.bad_numbers import BadNumbersHook
+from fcn_plugin.engine.buffers import SameBuffersHook
 from fcn_plugin.engine.compiling import CompileHook
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
 from fcn_plugin.engine.data_check import DataCheckHook
@@ -15,13 +15,13 @@ from fcn_plugin.engine.train_loop import ExactTrainLoop
 __all__ = [
     "BFloat16OptimWrapper",
     "BadNumbersHook",
-    "BadNumbersHook",
     "CompileHook",
     "DataCheckHook",
     "ExactTrainLoop",
     "InputCheckHook",
     "PicturesHook",
     "ReplacementSampler",
+    "SameBuffersHook",
     "ScoreResumedHook",
     "SnapshotHook",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fcn_plugin.models.skip_fusion import SkipFusionHead
+
 OF_IMAGES = ("image", "input", "output")  # with a row for each
 
 
@@ -172,7 +174,13 @@ def _watched(model: nn.Module, images: int) -> Iterator[_Watch]:
 
 @contextmanager
 def _alone(model: nn.Module) -> Iterator[None]:
-    """``SyncBatchNorm`` normalises by this process's images: each process may end elsewhere."""
+    """No layer waits for other processes, as each may end elsewhere.
+
+    ``SyncBatchNorm`` normalises by this process's images, a head takes the mean of its own pixels.
+    """
+    heads = [m for m in model.modules() if isinstance(m, SkipFusionHead) and m.together]
+    for head in heads:
+        head.together = False
     norms = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm)]
     states = [(norm.training, norm.running_mean, norm.running_var) for norm in norms]
     for norm in norms:  # which without statistics takes those of the batch, training or not
@@ -182,6 +190,8 @@ def _alone(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, (training, mean, var) in zip(norms, states, strict=True):
             norm.training, norm.running_mean, norm.running_var = training, mean, var
+        for head in heads:
+            head.together = True
 
 
 def _titled(name: str, layer: nn.Module) -> str:

@@ -11,12 +11,9 @@ from datetime import timedelta
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import broadcast
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
-from mmseg.registry import HOOKS, OPTIM_WRAPPERS
+from mmseg.registry import OPTIM_WRAPPERS
 from torch import distributed
 
 from fcn_plugin.config import type_name
@@ -59,7 +56,6 @@ def prepare_cpu(cfg: Config) -> None:
         ),
     )
     _unsync_batch_norm(cfg.model)
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="SameBuffersHook")]
 
 
 def _patience(cfg: Config) -> timedelta | None:
@@ -95,16 +91,3 @@ class BFloat16OptimWrapper(OptimWrapper):
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
-
-
-@HOOKS.register_module()
-class SameBuffersHook(Hook):
-    """Before a validation every process takes the buffers of the first, which checkpoints hold.
-
-    Without SyncBN the running statistics of each process are those of its own images: the scores
-    would be of several networks, and others once a run has been resumed.
-    """
-
-    def before_val(self, runner: Runner) -> None:
-        for buffer in runner.model.buffers():
-            broadcast(buffer)

@@ -41,16 +41,18 @@ def blockwise_losses(
     loss: CrossEntropyLoss,
     sampler: OHEMPixelSampler | None,
     ignore_index: int,
+    together: bool = False,
 ) -> dict[str, Tensor]:
     """What the host's head makes of the upsampled scores: its loss by name, and ``acc_seg``.
 
     Labels are N x H x W. Where several classes share a pixel's highest score, the host counts one
     of them as predicted, whichever; here each counts in part.
 
-    In training by several processes, which all have to call this, a mean loss is this process's
-    share: the mean of the shares, and so of their gradients, which is what
+    ``together`` is for training by several processes, which then all have to call this: a mean loss
+    is this process's share. The mean of the shares, and so of their gradients, which is what
     ``DistributedDataParallel`` takes, is the mean over the pixels of all. A sum is that of this
-    process, ``acc_seg`` and the choice of hard pixels are of its images.
+    process; ``acc_seg`` and the choice of hard pixels are of its images. Without gradients there
+    is nothing to share.
     """
     scores = in_single(coarse.scores)  # as autocast does for the host's cross entropy
     valid = labels != ignore_index
@@ -85,7 +87,7 @@ def blockwise_losses(
             each = weigh[labels.clamp(max=len(class_weight))]
             weights = (each * valid if loss.avg_non_ignore else each).sum()
         processes = 1
-        if scores.requires_grad and torch.is_grad_enabled():
+        if together and scores.requires_grad and torch.is_grad_enabled():
             weights, processes = _over_processes(weights)
         total = total * processes / (weights + EPS)
     return {

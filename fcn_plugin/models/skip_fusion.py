@@ -59,7 +59,13 @@ class SkipFusionHead(BaseDecodeHead):
             upsampling is bilinear and the loss is one cross entropy (``blockwise_loss``,
             ``FCNSegmentor``); the same numbers. False never does.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
+
+    Attributes:
+        together: in training by several processes, whether a blockwise mean loss is over the
+            pixels of all. Then each waits for the others; set it to False where one runs alone.
     """
+
+    together = True
 
     def __init__(
         self,
@@ -193,7 +199,12 @@ class SkipFusionHead(BaseDecodeHead):
         if self.upsamples_by_matrices and applies(self.loss_decode, self.sampler):
             labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
             return blockwise_losses(
-                self.coarse(inputs, size), labels, self.loss_decode, self.sampler, self.ignore_index
+                self.coarse(inputs, size),
+                labels,
+                self.loss_decode,
+                self.sampler,
+                self.ignore_index,
+                together=self.training and self.together,
             )
         return self.loss_by_feat(self(inputs, size), batch_data_samples)
 

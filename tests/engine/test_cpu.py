@@ -52,7 +52,6 @@ def joined(cfg: Config, monkeypatch) -> list[tuple[str, timedelta | None]]:
 def test_several_processes(monkeypatch):
     cfg = config(launcher="pytorch", find_unused_parameters=True)
     assert joined(cfg, monkeypatch) == [("gloo", None)]
-    assert [hook.type for hook in cfg.custom_hooks] == ["SameBuffersHook"]
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters is True
     assert cfg.model.backbone.norm_cfg.type == "BN"
@@ -61,12 +60,6 @@ def test_several_processes(monkeypatch):
 
 def patience(seconds: object) -> dict:
     return dict(env_cfg=dict(dist_cfg=dict(backend="nccl", timeout=seconds)))
-
-
-def test_hooks_of_the_config_remain(monkeypatch):
-    cfg = config(launcher="pytorch", custom_hooks=[dict(type="InputCheckHook")])
-    joined(cfg, monkeypatch)
-    assert [hook.type for hook in cfg.custom_hooks] == ["InputCheckHook", "SameBuffersHook"]
 
 
 @pytest.mark.parametrize("seconds", [600, 0.5])

@@ -1,0 +1,205 @@
+"""What several gloo processes make of the same four images, and of the same predictions.
+
+The processes are forked from one that has already imported the host, which saves its seconds.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import distributed, nn
+
+from fcn_plugin.engine.buffers import SameBuffersHook
+from fcn_plugin.engine.compiling import CompileHook
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+
+CLASSES, STEPS, LIMIT = 5, 3, 120  # LIMIT in seconds
+# Height and width of each image, and how many of its pixels are void.
+IMAGES = (((40, 52), 0.1), ((48, 64), 0.95), ((33, 41), 0.0), ((48, 50), 1.0))
+VALID = dict(avg_non_ignore=True)
+WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
+# Settings of the loss, then of the head.
+CASES: dict[str, tuple[dict, dict]] = {
+    "mean over valid": (VALID, {}),
+    "mean over all": ({}, {}),
+    "mean by class": (dict(VALID, class_weight=WEIGHTS), {}),
+    "a third": (dict(VALID, loss_weight=1 / 3), {}),
+    "improbable pixels": (
+        VALID,
+        dict(sampler=dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)),
+    ),
+    "sum": (dict(reduction="sum"), {}),
+    "of the host": (VALID, dict(blockwise=False)),
+}
+SAMPLES = (7, 5, 2, 1)
+
+
+def results(processes: int, folder: Path, work: Callable, *arguments: Any) -> list:
+    """What ``work(*arguments)`` returns in each of so many processes; what it raises is raised."""
+    folder.mkdir(parents=True)
+    multiprocessing.set_forkserver_preload(["mmengine.runner", "fcn_plugin"])
+    running = torch.multiprocessing.start_processes(
+        _joined, (processes, folder, work, arguments), processes, False, start_method="forkserver"
+    )
+    end = time.monotonic() + LIMIT
+    try:
+        while not running.join(timeout=1):
+            assert time.monotonic() < end, f"{work.__name__} hangs in {processes} processes"
+    finally:
+        for process in running.processes:
+            process.kill()
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]
+
+
+def _joined(rank: int, processes: int, folder: Path, work: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    init_default_scope("mmseg")
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes
+    )
+    torch.save(work(*arguments), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def segmentor(loss: dict, head: dict) -> nn.Module:
+    """A tiny FCN-8s with the same random weights each time; images are padded to 48 x 64."""
+    torch.manual_seed(3)
+    model = MODELS.build(
+        dict(
+            type="FCNSegmentor",
+            data_preprocessor=dict(
+                type="SegDataPreProcessor", mean=[120.0] * 3, std=[60.0] * 3, size=(48, 64)
+            ),
+            backbone=dict(
+                type="ConvolutionalizedVGG",
+                depth=11,
+                padding="same",
+                base_channels=2,
+                fc_channels=8,
+                dropout_ratio=0.0,
+            ),
+            decode_head=dict(
+                type="SkipFusionHead",
+                in_channels=(8, 16, 8),
+                in_index=(0, 1, 2),
+                num_classes=CLASSES,
+                loss_decode=dict(type="CrossEntropyLoss", **loss),
+                **head,
+            ),
+        )
+    )
+    for parameter in model.parameters():
+        shape = parameter.shape
+        # As large as keeps the scores of all layers alike.
+        std = (2 / parameter[0].numel()) ** 0.5 if len(shape) > 1 else 0.1
+        nn.init.normal_(parameter, std=std)
+    return model
+
+
+def batch() -> dict:
+    """The images of one step as a data loader gives them."""
+    generator = torch.Generator().manual_seed(5)
+    inputs, samples = [], []
+    for size, void in IMAGES:
+        inputs.append(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
+        label = torch.randint(0, CLASSES, (1, *size), generator=generator)
+        label[torch.rand(label.shape, generator=generator) < void] = 255
+        samples.append(SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=dict()))
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def trained(name: str, dtype: torch.dtype, compiled: bool = False) -> dict:
+    """Losses and gradients of each step, and the weights after all."""
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    model = segmentor(*CASES[name]).to(dtype)
+    if processes > 1:
+        model = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+    if compiled:
+        logger = MMLogger.get_instance("compiled")
+        CompileHook(backend="aot_eager").before_train(SimpleNamespace(model=model, logger=logger))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    gradients: list[list] = []
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.append([p.grad.clone() for p in model.parameters()])
+    )
+    wrapper, losses = OptimWrapper(optimizer), []
+    for _ in range(STEPS):
+        part = {key: values[rank::processes] for key, values in batch().items()}
+        losses.append(float(model.train().train_step(part, wrapper)["loss"]))
+    weights = [p.detach() for p in model.parameters()]
+    return dict(losses=losses, gradients=gradients, weights=weights)
+
+
+def all_trained() -> dict:
+    """By case and precision."""
+    return {
+        (name, dtype): trained(name, dtype)
+        for name in CASES
+        for dtype in (torch.float64, torch.float32)
+    }
+
+
+class Noted(ConfusionMatrixMetric):
+    """Keeps the matrix of which all scores are made, those of each class too."""
+
+    def compute_metrics(self, results: list) -> dict:
+        self.matrix = results[0]
+        return super().compute_metrics(results)
+
+
+def all_scored() -> list[tuple]:
+    """Scores and matrix of as many samples as ``SAMPLES`` says, dealt out as the host does."""
+    found = []
+    for count in SAMPLES:
+        metric = Noted()
+        metric.dataset_meta = dict(classes=tuple("abcde"))
+        generator = torch.Generator().manual_seed(7)
+        pairs = [
+            torch.randint(0, CLASSES, (2, 1, 9, 11), generator=generator) for _ in range(count)
+        ]
+        for i in DefaultSampler(range(count), shuffle=False):
+            truth, prediction = pairs[i]
+            sample = dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=prediction))
+            metric.process({}, [sample])
+        found.append((metric.evaluate(count), metric.matrix.tolist()))
+    return found
+
+
+def same_buffers() -> tuple[dict, dict]:
+    """What the buffers of differently trained networks are before and after the hook."""
+    torch.manual_seed(distributed.get_rank())
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model(torch.randn(2, 3, 8, 8))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    SameBuffersHook().before_val(SimpleNamespace(model=model))
+    return before, dict(model.named_buffers())
+
+
+def judged_by_the_first() -> list[float]:
+    """Losses that one process computes alone: without gradient, not in training, or told so."""
+    losses: list[float] = []
+    if distributed.get_rank() > 0:
+        return losses
+    for gradient, training, together in (
+        (False, True, True),
+        (True, False, True),
+        (True, True, False),
+    ):
+        model = segmentor(*CASES["mean over valid"]).train(training)
+        model.decode_head.together = together
+        data = model.data_preprocessor(batch(), True)
+        with torch.set_grad_enabled(gradient):
+            losses.append(float(model(**data, mode="loss")["decode.loss_ce"].detach()))
+    return losses
