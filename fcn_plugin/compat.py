@@ -213,16 +213,24 @@ def _provide_extension() -> None:
 # --- checkpoints ------------------------------------------------------------------------------
 
 
-def _statistic(owner: object, name: str) -> Callable[..., Any]:
+class _OneCycle:
+    """Stands in for the schedule of one cycle, which a checkpoint only mentions by its name."""
+
+
+def _method(owner: object, name: str) -> Callable[..., Any]:
     """Stands in for ``getattr`` while a checkpoint is read.
 
-    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name).
-    The real getattr would let a file reach any function from there.
+    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name), and a
+    schedule of one cycle with its curve. The real getattr would let a file reach any function from
+    there.
     """
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim import OneCycleParamScheduler
 
     if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
         return getattr(HistoryBuffer, name)
+    if owner is _OneCycle and name in ("_annealing_cos", "_annealing_linear"):
+        return getattr(OneCycleParamScheduler, name)
     raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r} of {owner!r}")
 
 
@@ -261,5 +269,11 @@ def _allow_checkpoints() -> None:
         (no_bytes, "builtins.bytes"),
     ]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, *arrays, *moved, (_statistic, "builtins.getattr")]
+        [
+            HistoryBuffer,
+            *arrays,
+            *moved,
+            (_method, "builtins.getattr"),
+            (_OneCycle, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
+        ]
     )

@@ -39,7 +39,7 @@ class Look(NamedTuple):
     """At all processes of the run together."""
 
     seconds: float
-    memory: float  # MiB, what they share counted once (Pss)
+    memory: float  # MiB of their own; what they share with each other is counted once
     files: int
     threads: int
     processes: int
@@ -49,12 +49,17 @@ def look(process: int, since: float) -> Look | None:
     """None while a process begins or ends."""
     members = [process, *descendants(process)]
     try:
-        memory = sum(number(Path(f"/proc/{p}/smaps_rollup"), "Pss:") for p in members) / 1024
+        memory = sum(own_memory(Path(f"/proc/{p}/smaps_rollup")) for p in members) / 1024
         threads = sum(number(Path(f"/proc/{p}/status"), "Threads:") for p in members)
         files = sum(len(os.listdir(f"/proc/{p}/fd")) for p in members)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Look(time.monotonic() - since, memory, files, threads, len(members))
+
+
+def own_memory(file: Path) -> int:
+    """KiB; without libraries, of which each process on the machine that uses them counts a part."""
+    return sum(number(file, name) for name in ("Pss_Anon:", "Pss_Shmem:"))
 
 
 def descendants(process: int) -> Iterator[int]:

@@ -260,7 +260,7 @@ class TestCheckpoints:
 
     @pytest.mark.parametrize("name", ["min", "max", "current", "mean"])
     def test_getattr_yields_the_four_statistics(self, name):
-        assert compat._statistic(HistoryBuffer, name) is getattr(HistoryBuffer, name)
+        assert compat._method(HistoryBuffer, name) is getattr(HistoryBuffer, name)
 
     def test_warns_where_pickles_are_executed(self, monkeypatch):
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")

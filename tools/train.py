@@ -39,7 +39,7 @@ def main() -> None:
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
-    from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
+    from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.errors import UserError
     from fcn_plugin.locking import claim
 
@@ -56,15 +56,7 @@ def main() -> None:
     optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
         raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
-    # A process that torchrun starts again, because one was lost, goes on.
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    resume = args.resume or ("auto" if restarted else None)
-    if resume == "auto":
-        checkpoint = last_whole_checkpoint(Path(cfg.work_dir), warn)
-    else:
-        checkpoint = resume and Path(resume)
-        if checkpoint:
-            check_resumable(checkpoint)
+    checkpoint = to_resume(cfg, args.resume)
     cfg.resume = checkpoint is not None
     if checkpoint:
         cfg.load_from = str(checkpoint)
@@ -80,10 +72,33 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     if runner.rank == 0:
         claim(Path(runner.work_dir), CLAIM_PATIENCE)
-    if resume == "auto" and not cfg.resume:
+        earlier = None if cfg.resume else set_aside(Path(runner.work_dir), cfg.get("load_from"))
+        if earlier:
+            runner.logger.warning(f"The checkpoints of an earlier run are now in {earlier}")
+    if args.resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
+
+
+def to_resume(cfg, asked: str | None) -> Path | None:  # cfg: mmengine.Config
+    """The checkpoint to go on from; None for a new run.
+
+    What ``--resume`` asks for, or the config; a process that torchrun starts again, because one was
+    lost, goes on from where it was.
+    """
+    from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
+
+    wanted = asked or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if restarted or wanted == "auto":
+        found = last_whole_checkpoint(Path(cfg.work_dir), warn)
+        if found or wanted in ("auto", None, False):
+            return found
+    if not wanted:
+        return None
+    check_resumable(Path(wanted))
+    return Path(wanted)
 
 
 def warn(fault: str) -> None:

@@ -120,7 +120,9 @@ class PlacedDataset:
         self.seed, self.max_skipped = seed, max_skipped
 
     def __getattr__(self, name: str) -> Any:
-        if name == "dataset":  # while it is being unpickled
+        # Not yet there while it is unpickled; and what Python or a data loader ask for by such
+        # names, as many samples at once, would pass the seed by.
+        if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
+from fcn_plugin.engine.train_loop import PLACE
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.classifier import check_choice
 
@@ -71,7 +72,7 @@ class BadNumbersHook(Hook):
         self.skipped = 0
         self.overflows = 0  # in a row
         self.kept = ""  # what is said of the checkpoint
-        self.infos: dict[str, Any] = {}  # of the message hub, before the batch was read
+        self.place: Any = None  # in the order of the images, before the batch was read
         self._begin()
 
     def _begin(self) -> None:
@@ -85,7 +86,7 @@ class BadNumbersHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self._release()  # what an earlier run left when it failed
         self._begin_run()
-        self.infos = dict(runner.message_hub.runtime_info)
+        self.place = runner.message_hub.runtime_info.get(PLACE)
         self.handles = [
             _inner(runner).data_preprocessor.register_forward_hook(self._note),
             *(
@@ -149,7 +150,7 @@ class BadNumbersHook(Hook):
         if faults or self.stepped:
             self._begin()
         self.batch = None
-        self.infos = dict(runner.message_hub.runtime_info)
+        self.place = runner.message_hub.runtime_info.get(PLACE)
 
     def _deal_with(self, runner: Runner, losses: dict[str, float], own: list[str]) -> None:
         """Find the origin, undo what the batch has done, and stop or go on.
@@ -235,12 +236,12 @@ class BadNumbersHook(Hook):
         return self.kept
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """In ours a run has not read the batch yet; ``ExactTrainLoop`` notes how far it is."""
+        """In ours a run has not read the batch yet."""
         if "bad_numbers" in checkpoint["meta"] and not self.stepped:
-            noted = checkpoint["message_hub"]["runtime_info"]
-            checkpoint["message_hub"]["runtime_info"] = {
-                key: self.infos[key] for key in noted if key in self.infos
-            }
+            infos = checkpoint["message_hub"]["runtime_info"]
+            infos.pop(PLACE, None)
+            if self.place is not None:
+                infos[PLACE] = self.place
 
 
 def _inner(runner: Runner) -> Any:

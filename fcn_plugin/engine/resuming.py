@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -9,10 +10,13 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.loading import check_checkpoint, read_torch_file
+from fcn_plugin.weights.loading import check_checkpoint
 
 LAST = "last_checkpoint"  # the host's file with the name of the last one
+EARLIER = "earlier_run_"  # folders for what a run finds in its work dir
+SCORED = "scored"  # in the message hub: the iteration that was scored last
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
+WRITTEN = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
 NEEDED = ("state_dict", "optimizer", "message_hub", "meta")
 
 
@@ -41,8 +45,7 @@ def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path |
 
 def check_resumable(path: Path) -> None:
     """Raise a ``UserError`` if a run cannot go on from ``path`` as it would have."""
-    check_checkpoint(path)
-    held = read_torch_file(path)
+    held = check_checkpoint(path)
     if missing := [name for name in NEEDED if name not in held]:
         raise UserError(
             f"{path}: holds no {' and no '.join(missing)}, so that a run cannot go on from it; "
@@ -53,16 +56,36 @@ def check_resumable(path: Path) -> None:
 def _checkpoints(work_dir: Path) -> Iterator[Path]:
     """Those of a run: the last by its own record, then the others in the work dir, latest first."""
     last = work_dir / LAST
-    recorded = Path(last.read_text(errors="replace").strip()) if last.is_file() else None
-    if recorded is not None and recorded.name:
-        # Relative to where the run was started; and work dirs are moved.
-        recorded = recorded if recorded.is_file() else work_dir / recorded.name
-        yield recorded
-    numbers = {path: NUMBERED.fullmatch(path.name) for path in work_dir.glob("*.pth")}
-    others = [(int(match[1]), path) for path, match in numbers.items() if match]
-    for _, path in sorted(others, reverse=True):
-        if recorded is None or path.name != recorded.name:
-            yield path
+    record = last.read_text(errors="replace").strip() if last.is_file() else ""
+    folder, name = Path(record).parent, Path(record).name
+    # The record is relative to where the run was started, and work dirs are moved and copied; but
+    # checkpoints may lie elsewhere (out_dir).
+    if not name or (work_dir / name).is_file() or not (folder / name).is_file():
+        folder = work_dir
+    if name:
+        yield folder / name
+    numbers = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
+    others = [(int(found[1]), path) for path, found in numbers.items() if found]
+    yield from (path for _, path in sorted(others, reverse=True) if path.name != name)
+
+
+def set_aside(work_dir: Path, needed: str | None) -> Path | None:
+    """Move the checkpoints of an earlier run into a folder of their own, which is returned.
+
+    A new run would not delete them, a resumed one could go on from them, and the best of them would
+    be taken for its best. ``needed`` is a file that stays.
+    """
+    written = [path for path in work_dir.glob("*.pth") if WRITTEN.fullmatch(path.name)]
+    if needed and Path(needed).exists():
+        written = [path for path in written if not path.samefile(needed)]
+    if not written:
+        return None
+    folder = next(folder for n in count(1) if not (folder := work_dir / f"{EARLIER}{n}").exists())
+    folder.mkdir()
+    for path in (work_dir / LAST, *written):
+        if path.exists():
+            path.rename(folder / path.name)
+    return folder
 
 
 @HOOKS.register_module()
@@ -72,15 +95,21 @@ class ScoreResumedHook(Hook):
     The host writes a snapshot, then scores it, deletes the best one so far and writes the new
     best. A run that is killed meanwhile would go on after the scoring, with a snapshot that never
     was a candidate or a best one that is gone; killed at the last snapshot it would just end. A
-    snapshot that had been scored already gets the same scores again.
+    snapshot that was written again after its scoring, as the best one is, says so and is not scored
+    twice: schedules may go by the number of scorings.
     """
 
     # After CheckpointHook (VERY_LOW), which in ``before_train`` finds the best snapshot so far.
     priority = "LOWEST"
 
+    def before_val(self, runner: Runner) -> None:
+        runner.message_hub.update_info(SCORED, runner.iter)
+
     def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
         if runner.val_loop is None or not isinstance(loop, IterBasedTrainLoop):
+            return
+        if runner.message_hub.runtime_info.get(SCORED) == runner.iter:
             return
         due = runner.iter % loop.val_interval == 0 or runner.iter == loop.max_iters
         if runner.iter >= max(loop.val_begin, 1) and due:

@@ -11,7 +11,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
+from fcn_plugin.weights.loading import check_checkpoint
 
 WHOLE_FILES = "fcn_plugin.whole_files"  # among the host's file backends
 ONLY = "only"  # stands for the score by which the best checkpoint is told, where there is one
@@ -53,6 +55,7 @@ class SnapshotHook(CheckpointHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._best_before: dict[str, str | None] = {}  # while a new best one is written
+        self._checked = False
         remote = "://" in str(self.out_dir or "")
         if self.backend_args is None and self.file_client_args is None and not remote:
             self.backend_args = dict(backend=WHOLE_FILES)
@@ -62,13 +65,14 @@ class SnapshotHook(CheckpointHook):
         # The host forgets it when resumed, and then does not write down what is best now.
         self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
         steps = (runner.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
-        if not self.by_epoch and self.interval > 0 and self.interval % steps:
+        intervals = [self.interval] if not self.by_epoch and self.interval > 0 else []
+        if self.save_best and runner.val_loop is not None:  # the last one is written then, too
+            intervals.append(runner.train_loop.val_interval)
+        if any(interval % steps for interval in intervals):
             runner.logger.warning(
                 "A run that is resumed from a checkpoint loses the gradients since the last step "
-                "of the optimizer, which comes every %d iterations: set "
-                "default_hooks.checkpoint.interval to a multiple, not %d",
-                steps,
-                self.interval,
+                f"of the optimizer, which comes every {steps} iterations: set "
+                "default_hooks.checkpoint.interval and train_cfg.val_interval to multiples of it"
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -91,10 +95,23 @@ class SnapshotHook(CheckpointHook):
         )
         if not is_main_process():
             return
+        self._check_first()
         with replacing(Path(runner.work_dir, "last_checkpoint")) as part:
             part.write_text(str(self.last_ckpt))
         for old in outdated:
             self._delete(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+
+    def _check_first(self) -> None:
+        """Better now than after a crash: what a schedule or a hook keeps may be no mere data."""
+        if self._checked or self.backend_args != dict(backend=WHOLE_FILES):
+            return
+        self._checked = True
+        try:
+            check_checkpoint(Path(str(self.last_ckpt)))
+        except UserError as fault:
+            raise UserError(
+                f"a run could not be resumed from what it has just saved: {fault}"
+            ) from None
 
     def _now_outdated(self, runner: Runner, step: int) -> list[int]:
         """The checkpoints to delete once that of ``step`` is written.
@@ -121,7 +138,11 @@ class SnapshotHook(CheckpointHook):
         now = self._swap_best(None)
         self._swap_best(now)
         for key, old in self._best_before.items():
-            if old and now[key] and now[key] != old and is_main_process() and self._delete(old):
+            if not (old and now[key]):
+                continue
+            # In this run's folder: it may go on from a checkpoint of another, whose best one stays.
+            old = self.file_backend.join_path(self.out_dir, Path(old).name)
+            if now[key] != old and is_main_process() and self._delete(old):
                 runner.logger.info("The previous best checkpoint %s is removed", old)
 
     def _swap_best(self, new: dict[str, Any] | None) -> dict[str, Any]:

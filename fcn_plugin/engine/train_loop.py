@@ -10,7 +10,13 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import LOOPS
 from torch.nn import Module
 
-from fcn_plugin.data.places import SKIPPED, STEPS, begin_random_numbers
+from fcn_plugin.data.places import (
+    SKIPPED,
+    STEPS,
+    PlacedBatches,
+    PlacedDataset,
+    begin_random_numbers,
+)
 from fcn_plugin.errors import UserError
 
 PLACE, UNREADABLE = "place", "unreadable"  # what a checkpoint keeps of them in its message hub
@@ -74,9 +80,12 @@ class ExactTrainLoop(IterBasedTrainLoop):
         super().__init__(
             runner, placed(dataloader, self._seed, self.max_unreadable), *args, **kwargs
         )
+        self.dataloader_iterator = None  # the host's, whose workers would idle
 
     def run(self) -> Module:
         """Train from the iteration reached on."""
+        _refuse_differing(self._iter)
+        self._decide_current_val_interval()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         with closing(self._batches()) as batches:  # or the workers outlive an error
@@ -98,7 +107,6 @@ class ExactTrainLoop(IterBasedTrainLoop):
 
     def _batches(self) -> Generator[Any]:
         """From the first that has not been trained on, each noted as the place of a checkpoint."""
-        _refuse_differing(self._iter)
         if self._seed != (seed := _common(self.runner.seed)):  # a checkpoint brings its own
             self._seed = seed
             self.dataloader = self.runner.build_dataloader(
@@ -108,6 +116,9 @@ class ExactTrainLoop(IterBasedTrainLoop):
         now = Progress(0, get_world_size(), places.batch_size, len(self.dataloader.dataset))
         seen = self._seen_before(now)
         places.begin = seen // now.batch
+        seen = places.begin * now.batch
+        if self._iter > 0:
+            self.runner.logger.info(f"Goes on after {seen} images, none of which are read again")
         for batch in self.dataloader:
             seen += now.batch
             self.runner.message_hub.update_info(PLACE, now._replace(images_seen=seen)._asdict())
@@ -130,7 +141,6 @@ class ExactTrainLoop(IterBasedTrainLoop):
         before = Progress(**stored)
         for change in changes(before, now):
             self.runner.logger.warning(f"Resumed with {change}")
-        self.runner.logger.info("Goes on after %d images, none of them read again", before[0])
         return before.images_seen
 
     def _note_unreadable(self, batch: Any) -> None:
@@ -155,9 +165,9 @@ class ExactTrainLoop(IterBasedTrainLoop):
 def placed(dataloader: dict, seed: int, max_skipped: int | None = None) -> dict:
     """The config of a data loader that gives the same batches, from any one on, in any run."""
     loader = dict(dataloader)
-    batches = dict(type="PlacedBatches", _scope_="mmseg", batches=loader.pop("batch_sampler", None))
+    batches = dict(type=PlacedBatches, batches=loader.pop("batch_sampler", None))
     batches["drop_last"] = loader.pop("drop_last", False)
-    dataset = dict(type="PlacedDataset", _scope_="mmseg", dataset=loader["dataset"], seed=seed)
+    dataset = dict(type=PlacedDataset, dataset=loader["dataset"], seed=seed)
     return dict(loader, dataset=dict(dataset, max_skipped=max_skipped), batch_sampler=batches)
 
 

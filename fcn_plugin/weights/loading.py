@@ -53,10 +53,13 @@ def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     return content
 
 
-def check_checkpoint(path: Path) -> None:
+def check_checkpoint(path: Path) -> dict[str, Any]:
     """Refuse what is no checkpoint before anything is built, or has become damaged.
 
     The whole file is read once, for the checksums of its tensors.
+
+    Returns:
+        Its content; the tensors lie in the file until they are used.
 
     Raises:
         UserError: it is missing, hostile, damaged, truncated or of another kind.
@@ -65,8 +68,10 @@ def check_checkpoint(path: Path) -> None:
         raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
     if looks_like_caffemodel(path):
         raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
-    state_dict(read_torch_file(path), path)
+    content = read_torch_file(path)
+    state_dict(content, path)
     verify(path)
+    return content
 
 
 @dataclass

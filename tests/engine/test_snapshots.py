@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
+from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint, set_aside
 from fcn_plugin.errors import UserError
 
 
@@ -172,6 +172,62 @@ def test_a_work_dir_may_be_moved_and_its_record_lost(finished, tmp_path):
     assert last_whole_checkpoint(tmp_path / "none", pytest.fail) is None
 
 
+def test_of_a_copied_work_dir_its_own_are_taken(finished, tmp_path):
+    """Though its record names the original's, which is still there."""
+    for name in ("iter_6.pth", "iter_8.pth", "last_checkpoint"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
+
+
+def test_checkpoints_elsewhere(tmp_path):
+    """All of them are looked at, not the recorded one alone."""
+    run = runner(
+        tmp_path / "work", checkpoint=dict(out_dir=str(tmp_path / "out"), max_keep_ckpts=2)
+    )
+    run.train()
+    last = last_whole_checkpoint(tmp_path / "work", pytest.fail)
+    assert last == tmp_path / "out" / "work" / "iter_8.pth"
+    last.write_bytes(b"")
+    words: list[str] = []
+    assert last_whole_checkpoint(tmp_path / "work", words.append) == last.with_name("iter_6.pth")
+    assert len(words) == 1
+
+
+def test_the_best_one_of_another_run_stays(tmp_path):
+    """One that goes on from its checkpoint, in a work dir of its own, has a best one of its own."""
+    runner(tmp_path / "first", iterations=4).train()
+    (best,) = (tmp_path / "first").glob("best_*")
+    last = tmp_path / "first" / "iter_4.pth"
+    runner(tmp_path / "second", iterations=9, resume=True, load_from=str(last)).train()
+    assert best.is_file()
+    assert len(list((tmp_path / "second").glob("best_*"))) == 1
+
+
+def test_a_new_run_sets_the_old_ones_aside(finished, tmp_path):
+    names = ("iter_6.pth", "iter_8.pth", "last_checkpoint")
+    for name in names:
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / "mine.pth").write_bytes(b"mine")
+    aside = set_aside(tmp_path, needed=str(tmp_path / "iter_6.pth"))
+    assert aside is not None
+    assert files(aside) == {"iter_8.pth"} and (aside / "last_checkpoint").is_file()
+    assert files(tmp_path) == {"iter_6.pth", "mine.pth"}
+    assert set_aside(tmp_path, needed=None) == tmp_path / "earlier_run_2"
+    assert set_aside(tmp_path, needed=None) is None
+    assert last_whole_checkpoint(tmp_path, pytest.fail) is None
+
+
+def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path):
+    class Keeps(Hook):
+        def before_save_checkpoint(self, runner, checkpoint) -> None:
+            checkpoint["meta"]["path"] = Path("anything")
+
+    run = runner(tmp_path)
+    run.register_hook(Keeps())
+    with pytest.raises(UserError, match=r"has just saved: .*iter_2.pth: asks for pathlib"):
+        run.train()
+
+
 def test_the_best_one_cannot_be_resumed_from(finished):
     (best,) = finished.glob("best_*.pth")
     with pytest.raises(UserError, match="holds no optimizer, so that a run cannot go on from it"):
@@ -200,11 +256,12 @@ def test_several_best_ones(tmp_path):
 
 def test_gradients_between_two_steps_are_told_of(tmp_path):
     """They are in no checkpoint."""
-    for interval, word in ((2, False), (3, True)):
+    for interval, scored, word in ((2, 4, False), (3, 4, True), (2, 3, True)):
         run = runner(
-            tmp_path / str(interval),
+            tmp_path / f"{interval}-{scored}",
             iterations=1,
             checkpoint=dict(interval=interval),
+            train_cfg=dict(val_interval=scored),
             cfg=Config(dict(optim_wrapper=dict(accumulative_counts=2))),
             log_level="INFO",
         )

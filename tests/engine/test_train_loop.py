@@ -1,6 +1,7 @@
 """A run that is stopped and resumed ends as one that never stopped."""
 
 import copy
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from engine.runs import Noise, result, runner, same
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from fcn_plugin.engine.train_loop import Progress, changes
+from fcn_plugin.data.places import PlacedBatches, PlacedDataset
+from fcn_plugin.engine.train_loop import Progress, changes, placed
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.weights.reading import read_tensors
 
@@ -82,10 +84,27 @@ def test_stopped_and_resumed(undisturbed, tmp_path, at):
         ),
         dict(custom_hooks=[dict(type="EMAHook", momentum=0.1)]),
         dict(train_cfg=dict(val_interval=2), checkpoint=dict(interval=1)),
+        dict(train_cfg=dict(dynamic_intervals=[(4, 2)])),
+        dict(param_scheduler=dict(type="OneCycleLR", eta_max=0.2, total_steps=8, by_epoch=False)),
+        dict(
+            param_scheduler=dict(type="ReduceOnPlateauLR", monitor="mIoU", patience=0, factor=0.5),
+            train_cfg=dict(val_interval=1),
+        ),
         dict(loader=dict(sampler=dict(type="ReplacementSampler"))),
         dict(loader=dict(sampler=dict(type="DefaultSampler", shuffle=True))),
     ],
-    ids=["AdamW", "bfloat16", "accumulated", "average", "scored-often", "replaced", "epochs"],
+    ids=[
+        "AdamW",
+        "bfloat16",
+        "accumulated",
+        "average",
+        "scored-often",
+        "other-intervals",
+        "one-cycle",
+        "plateau",
+        "replaced",
+        "epochs",
+    ],
 )
 def test_whatever_a_run_is_made_of(tmp_path, settings):
     whole = trained(tmp_path / "whole", **copy.deepcopy(settings))
@@ -136,6 +155,44 @@ def test_what_was_seen_is_not_read_again(tmp_path):
     trained(tmp_path, resume=True, dataset=rest, **NO_SCORES)
     assert len(whole.reads) == 16
     assert rest.reads == whole.reads[8:]
+
+
+class Whole(Noise):
+    """Hands out several samples at once, as torch's ``Subset`` does."""
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        return [super(Whole, self).__getitem__(index) for index in indices]
+
+
+def test_samples_by_the_batch(tmp_path):
+    stopped(tmp_path / "halves", 5, dataset=Whole())
+    whole = trained(tmp_path / "whole", dataset=Whole())
+    assert same(trained(tmp_path / "halves", resume=True, dataset=Whole()), whole)
+
+
+def test_no_second_set_of_workers(tmp_path):
+    """Not of the host's iterator, and not of a data loader with another seed."""
+    stopped(tmp_path, 5)
+    counted = []
+
+    class Count(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+            counted.append(len(multiprocessing.active_children()))
+
+    others = len(multiprocessing.active_children())
+    loader = dict(num_workers=2)
+    run = runner(tmp_path, resume=True, loader=loader, randomness=dict(seed=None), **NO_SCORES)
+    run.register_hook(Count())
+    run.train()
+    assert max(counted) - others == 2
+
+
+def test_data_sets_of_another_scope_are_found(tmp_path):
+    """The parts of the loop are named by themselves."""
+    config = placed(dict(dataset=dict(type="Mine"), batch_size=2), seed=1)
+    assert config["dataset"]["type"] is PlacedDataset
+    assert "_scope_" not in config["dataset"]
+    assert config["batch_sampler"]["type"] is PlacedBatches
 
 
 def test_a_checkpoint_brings_its_seed(undisturbed, tmp_path):

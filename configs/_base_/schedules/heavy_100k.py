@@ -26,5 +26,4 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
-# A resumed run draws the same images again, and passes over those it has seen.
 randomness = dict(seed=1337)
