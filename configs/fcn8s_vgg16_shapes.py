@@ -33,7 +33,7 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(
-        type="SnapshotHook", by_epoch=False, interval=200, max_keep_ckpts=1, save_best="mIoU"
+        type="SnapshotHook", by_epoch=False, interval=200, max_keep_ckpts=2, save_best="mIoU"
     ),
     score_resumed=dict(type="ScoreResumedHook"),
     bad_numbers=dict(type="BadNumbersHook"),

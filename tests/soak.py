@@ -91,7 +91,11 @@ def soak(minutes: float, folder: Path) -> list[Look]:
     ]
     with (folder / "train.log").open("w") as log:
         run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    since, looks = time.monotonic(), []
+    looks: list[Look] = []
+    print("starting", file=sys.stderr, flush=True)
+    while "Iter(train)" not in (folder / "train.log").read_text() and run.poll() is None:
+        time.sleep(PAUSE)
+    since = time.monotonic()
     try:
         while (left := since + 60 * minutes - time.monotonic()) > 0:
             time.sleep(min(PAUSE, left))
@@ -111,7 +115,7 @@ def show(found: Look, minutes: float) -> None:
         f"\r{found.seconds / 60:5.1f} of {minutes:g} min  {found.memory:7.1f} MiB  "
         f"{found.files} files  {found.threads} threads  {found.processes} processes "
     )
-    print(text, end="", file=sys.stderr, flush=True)
+    print(text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
 
 def verdict(looks: list[Look]) -> tuple[list[str], bool]:

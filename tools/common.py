@@ -81,6 +81,9 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
         for key in options:
             _refuse_shorthand(cfg, key)
         cfg.merge_from_dict(options)
+    for loader in (cfg.get(f"{name}_dataloader") for name in ("train", "val", "test")):
+        if loader and not loader.get("num_workers"):  # PyTorch refuses workers that persist then
+            loader["persistent_workers"] = False
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     return cfg

@@ -56,7 +56,8 @@ def main() -> None:
     optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
         raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
-    checkpoint = to_resume(cfg, args.resume)
+    faults: list[str] = []
+    checkpoint = to_resume(cfg, args.resume, faults)
     cfg.resume = checkpoint is not None
     if checkpoint:
         cfg.load_from = str(checkpoint)
@@ -70,6 +71,8 @@ def main() -> None:
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = Runner.from_cfg(cfg)
+    for fault in faults:  # a second time, for the log file
+        runner.logger.warning(fault)
     if runner.rank == 0:
         claim(Path(runner.work_dir), CLAIM_PATIENCE)
         earlier = None if cfg.resume else set_aside(Path(runner.work_dir), cfg.get("load_from"))
@@ -81,8 +84,8 @@ def main() -> None:
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
 
 
-def to_resume(cfg, asked: str | None) -> Path | None:  # cfg: mmengine.Config
-    """The checkpoint to go on from; None for a new run.
+def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config
+    """The checkpoint to go on from; None for a new run. ``faults`` gets what is passed over.
 
     What ``--resume`` asks for, or the config; a process that torchrun starts again, because one was
     lost, goes on from where it was.
@@ -92,17 +95,15 @@ def to_resume(cfg, asked: str | None) -> Path | None:  # cfg: mmengine.Config
     wanted = asked or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     if restarted or wanted == "auto":
-        found = last_whole_checkpoint(Path(cfg.work_dir), warn)
+        found = last_whole_checkpoint(Path(cfg.work_dir), faults.append)
+        for fault in faults:
+            print(f"warning: {fault}", file=sys.stderr)
         if found or wanted in ("auto", None, False):
             return found
     if not wanted:
         return None
     check_resumable(Path(wanted))
     return Path(wanted)
-
-
-def warn(fault: str) -> None:
-    print(f"warning: {fault}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,8 @@ class BadNumbersHook(Hook):
             words.append(f"step {done} ({self.skipped} of at most {self.max_skipped})")
             runner.logger.warning(_sentence(words))
             return
+        if self.action == "skip":
+            words.append(f"more than max_skipped={self.max_skipped} steps")
         self._release()
         dist.barrier()  # a process that ends has the others ended, and one of them may be writing
         raise UserError(_sentence([*words, _remedy(runner, origin)]))
@@ -279,7 +281,7 @@ def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:
 def _losses(outputs: dict) -> dict[str, float]:
     """What the host takes for losses: each single number with "loss" in its name."""
     return {
-        name: float(value)
+        name: float(value.detach() if isinstance(value, Tensor) else value)
         for name, value in outputs.items()
         if "loss" in name and getattr(value, "numel", lambda: 1)() == 1
     }

@@ -36,9 +36,11 @@ def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path |
         except UserError as fault:
             warn(f"passed over, {fault}")
     if found:
+        best = next(iter(sorted(work_dir.glob("best_*.pth"))), None)
+        start = f"start from the best one, --cfg-options load_from={best}, or " if best else ""
         raise UserError(
-            f"{work_dir}: none of its {len(found)} checkpoints is whole; put a whole one there, or "
-            "leave --resume out to start anew"
+            f"{work_dir}: none of its {len(found)} checkpoints can be used; put one there that "
+            f"can, {start}leave --resume out to start anew"
         )
     return None
 

@@ -85,6 +85,10 @@ class ExactTrainLoop(IterBasedTrainLoop):
     def run(self) -> Module:
         """Train from the iteration reached on."""
         _refuse_differing(self._iter)
+        if self._iter >= self._max_iters:
+            self.runner.logger.warning(
+                f"All {self._max_iters} iterations are done; raise train_cfg.max_iters to train on"
+            )
         self._decide_current_val_interval()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
@@ -118,7 +122,10 @@ class ExactTrainLoop(IterBasedTrainLoop):
         places.begin = seen // now.batch
         seen = places.begin * now.batch
         if self._iter > 0:
-            self.runner.logger.info(f"Goes on after {seen} images, none of which are read again")
+            self.runner.logger.info(
+                f"Goes on after iteration {self._iter} and {seen} images, none of which are read "
+                "again"
+            )
         for batch in self.dataloader:
             seen += now.batch
             self.runner.message_hub.update_info(PLACE, now._replace(images_seen=seen)._asdict())
@@ -179,9 +186,12 @@ def changes(before: Progress, now: Progress) -> list[str]:
         ("images in a process's batch", before.batch_size, now.batch_size),
     ):
         if old != new:
-            found.append(f"{new} {what} instead of {old}")
+            found.append(f"{new} {what} instead of {old}".replace("1 processes", "1 process"))
     if found and before.batch == now.batch:
-        found[-1] += f": the same images in each step, {now.batch}, shared out otherwise"
+        found[-1] += (
+            f": the same images in each step, {now.batch}, shared out otherwise (which BatchNorm "
+            "and dropout notice)"
+        )
     elif found:
         found[-1] += (
             f": a step takes {now.batch} images instead of {before.batch}, learning rate and "

@@ -156,7 +156,7 @@ def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
     assert len(words) == 1 and "passed over" in words[0] and str(last) in words[0]
     for name in ("iter_4.pth", "iter_6.pth"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match="none of its 3 checkpoints is whole"):
+    with pytest.raises(UserError, match="none of its 3 checkpoints can be used"):
         last_whole_checkpoint(tmp_path, words.append)
 
 

@@ -216,7 +216,7 @@ def test_another_batch_goes_on_at_the_same_image(tmp_path):
     run.train()
     log = log_of(run)
     assert "4 images in a process's batch instead of 2: a step takes 4 images instead of 2" in log
-    assert "Goes on after 8 images" in log
+    assert "Goes on after iteration 4 and 8 images" in log
     trained(tmp_path / "order", iterations=12, dataset=order, **NO_SCORES)
     assert rest.reads == order.reads[8:]
 
@@ -236,7 +236,7 @@ def test_a_checkpoint_of_the_hosts_loop(tmp_path):
     [
         ((2, 4, 9), (2, 4, 9), []),
         ((2, 4, 9), (1, 8, 9), ["the same images in each step, 8, shared out otherwise"]),
-        ((2, 4, 9), (1, 4, 9), ["1 processes instead of 2: a step takes 4 images instead of 8"]),
+        ((2, 4, 9), (1, 4, 9), ["1 process instead of 2: a step takes 4 images instead of 8"]),
         ((2, 4, 9), (2, 4, 7), ["a data set of 7 images instead of 9"]),
     ],
     ids=["nothing", "shared-out", "fewer", "data"],
