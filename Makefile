@@ -33,7 +33,7 @@ test: $(READY)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-slow: $(READY)
-	$(RUN) -m pytest -m slow $(ARGS)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 lint: $(READY)
 	$(RUN) -m ruff check .

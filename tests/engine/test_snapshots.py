@@ -80,12 +80,15 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix == ".pth"}
 
 
-def test_killed_at_every_moment(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "every", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["every-fourth", "every"]
+)
+def test_killed_at_a_moment(tmp_path, monkeypatch, every):
     """Resumed as tools/train.py does, the run ends with the same weights and the same files."""
     moments = Moments()
     whole = train(tmp_path / "whole", moments, monkeypatch, resume=False)
     assert moments.passed > 40
-    for end in range(moments.passed):
+    for end in range(0, moments.passed, every):
         folder = tmp_path / str(end)
         with pytest.raises(Killed):
             train(folder, Moments(end), monkeypatch, resume=False)

@@ -273,7 +273,7 @@ def segmentor(backbone: dict, auxiliary_head=None, test_cfg=None, **head_setting
     return model
 
 
-@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("padding", ["same", pytest.param("reference", marks=pytest.mark.slow)])
 def test_compiled_is_the_same(padding):
     """Traced by torch.compile and run without generated code, at two sizes."""
     model = segmentor(vgg(padding)).eval()

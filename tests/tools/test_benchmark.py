@@ -171,7 +171,9 @@ def test_skipped_with_the_reason():
 class TestMemory:
     """Against allocations that are known, of blocks that malloc keeps and of those it does not."""
 
-    @pytest.mark.parametrize("mib", [8, 31, 100])
+    @pytest.mark.parametrize(
+        "mib", [31, *(pytest.param(mib, marks=pytest.mark.slow) for mib in (8, 100))]
+    )
     @pytest.mark.parametrize(
         ("calls", "expected"),
         [

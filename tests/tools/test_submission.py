@@ -151,20 +151,18 @@ RUNS: dict[str, tuple] = {
 
 @pytest.fixture(scope="module")
 def runs(project) -> dict:
-    """All of them, two at a time; ports for those that need one."""
+    """All of them, two at a time."""
     (project / "host.py").write_text(
         '_base_ = "voc.py"\ntest_evaluator = [dict(type="ConfusionMatrixMetric"), '
         'dict(type="SubmissionMetric", file="host.tgz")]\n'
     )
 
-    def attempt(number_and_name: tuple[int, str]):
-        number, name = number_and_name
+    def attempt(name: str):
         tool_name, *options = RUNS[name]
-        port = str(29631 + number)
-        return name, tool(tool_name, *options, folder=project, MASTER_PORT=port)
+        return name, tool(tool_name, *options, folder=project)
 
     with ThreadPoolExecutor(2) as pool:
-        return dict(pool.map(attempt, enumerate(RUNS)))
+        return dict(pool.map(attempt, RUNS))
 
 
 def voc_predictions(file: Path, comp: int) -> dict[str, Image.Image]:
