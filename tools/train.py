@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common import add_run_options, load_config, run, unknown_type
 
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 CLAIM_PATIENCE = 5  # seconds; a killed run may still be ending
 
 
@@ -75,7 +76,7 @@ def main() -> None:
         runner.logger.warning(fault)
     if runner.rank == 0:
         claim(Path(runner.work_dir), CLAIM_PATIENCE)
-        earlier = None if cfg.resume else set_aside(Path(runner.work_dir), cfg.get("load_from"))
+        earlier = None if cfg.resume else set_aside(Path(cfg.work_dir), cfg.get("load_from"))
         if earlier:
             runner.logger.warning(f"The checkpoints of an earlier run are now in {earlier}")
     if args.resume == "auto" and not cfg.resume:
@@ -87,13 +88,13 @@ def main() -> None:
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config
     """The checkpoint to go on from; None for a new run. ``faults`` gets what is passed over.
 
-    What ``--resume`` asks for, or the config; a process that torchrun starts again, because one was
-    lost, goes on from where it was.
+    What ``--resume`` asks for, or the config; what torchrun starts again because a process was
+    lost, or Slurm because a job was requeued, goes on from where it was.
     """
     from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
 
     wanted = asked or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    restarted = any(int(os.environ.get(name) or 0) > 0 for name in RESTARTS)
     if restarted or wanted == "auto":
         found = last_whole_checkpoint(Path(cfg.work_dir), faults.append)
         for fault in faults:

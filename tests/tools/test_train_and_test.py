@@ -15,7 +15,7 @@ import pytest
 import torch
 from engine.runs import same
 from PIL import Image
-from tools.running import REPOSITORY, config, tool
+from tools.running import REPOSITORY, config, started, tool
 
 from fcn_plugin.data.shapes import write_shapes
 
@@ -236,3 +236,18 @@ def test_from_python(project, monkeypatch):
     for given in (image, array):
         found = inferencer(given)["predictions"]
         assert (found == labels[0].numpy()).mean() > 0.99
+
+
+def test_a_requeued_job_goes_on_and_a_new_run_sets_the_old_aside(project):
+    options = ["--work-dir", "again"]
+    two = ["--cfg-options", "train_cfg.max_iters=2"]
+    first = tool("train.py", "tiny.py", *options, *two, folder=project)
+    assert first.returncode == 0, first.stderr
+    again = started("train.py", "tiny.py", *options, folder=project, SLURM_RESTART_COUNT="1")
+    assert again.returncode == 0, again.stderr
+    assert "Goes on after iteration 2 and 8 images, none of which are read again" in again.stdout
+    assert not (project / "again" / "earlier_run_1").exists()
+    anew = tool("train.py", "tiny.py", *options, *two, folder=project)
+    assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew.stdout
+    assert (project / "again" / "earlier_run_1" / "iter_4.pth").is_file()
+    assert not (project / "again" / "iter_4.pth").exists()
