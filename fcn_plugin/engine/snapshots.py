@@ -127,16 +127,16 @@ class SnapshotHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         # The host deletes the best one so far before it writes the new; so it is not told of it.
-        self._best_before = self._swap_best(None)
+        self._best_before = self._best()
+        self._set_best(dict.fromkeys(self._best_before))
         super()._save_best_checkpoint(runner, metrics)
         self._delete_previous_best(runner)
-        after = self._swap_best(None)
-        self._swap_best({key: path or self._best_before.get(key) for key, path in after.items()})
+        after = self._best()
+        self._set_best({key: path or self._best_before[key] for key, path in after.items()})
         self._best_before = {}
 
     def _delete_previous_best(self, runner: Runner) -> None:
-        now = self._swap_best(None)
-        self._swap_best(now)
+        now = self._best()
         for key, old in self._best_before.items():
             if not (old and now[key]):
                 continue
@@ -145,17 +145,19 @@ class SnapshotHook(CheckpointHook):
             if now[key] != old and is_main_process() and self._delete(old):
                 runner.logger.info("The previous best checkpoint %s is removed", old)
 
-    def _swap_best(self, new: dict[str, Any] | None) -> dict[str, Any]:
-        """Put ``new`` in the place of the best checkpoints so far, by their scores."""
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoints so far, by their scores; of a single one the host keeps no name."""
         if not self.save_best:
             return {}
-        if len(self.key_indicators) == 1:  # for it the host has another attribute
-            old = {ONLY: self.best_ckpt_path}
-            self.best_ckpt_path = (new or {}).get(ONLY)
-        else:
-            old = self.best_ckpt_path_dict
-            self.best_ckpt_path_dict = new or dict.fromkeys(old)
-        return old
+        if len(self.key_indicators) == 1:
+            return {ONLY: self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    def _set_best(self, best: dict[str, str | None]) -> None:
+        if ONLY in best:
+            self.best_ckpt_path = best[ONLY]
+        elif best:
+            self.best_ckpt_path_dict = best
 
     def _delete(self, path: str) -> bool:
         """Whether there was something to delete."""
