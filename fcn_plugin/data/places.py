@@ -160,10 +160,7 @@ def random_numbers(*seed: int) -> Iterator[None]:
     A GPU's are left alone.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    of_python, of_numpy, of_torch = _seeds(seed)
-    random.seed(of_python)
-    np.random.seed(of_numpy)
-    torch.default_generator.manual_seed(of_torch)
+    torch.default_generator.manual_seed(_seeded(seed))
     try:
         yield
     finally:
@@ -174,12 +171,12 @@ def random_numbers(*seed: int) -> Iterator[None]:
 
 def begin_random_numbers(*seed: int) -> None:
     """From here on, the random numbers of ``seed``, on every device."""
-    of_python, of_numpy, of_torch = _seeds(seed)
+    torch.manual_seed(_seeded(seed))
+
+
+def _seeded(seed: tuple[int, ...]) -> int:
+    """Seed Python and NumPy; returns an unrelated seed for torch."""
+    of_python, of_numpy, of_torch = np.random.SeedSequence(seed).generate_state(3).tolist()
     random.seed(of_python)
     np.random.seed(of_numpy)
-    torch.manual_seed(of_torch)
-
-
-def _seeds(seed: tuple[int, ...]) -> list[int]:
-    """Three unrelated numbers of 32 bits."""
-    return np.random.SeedSequence(seed).generate_state(3).tolist()
+    return of_torch

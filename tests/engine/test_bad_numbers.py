@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from engine.runs import same
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -130,17 +131,6 @@ def train(folder, fault=None, at=(3,), action="stop", change=lambda cfg: None, h
     except UserError as error:
         runner.said = str(error)
     return runner, spoil
-
-
-def same(a, b) -> bool:
-    """Whether two nested states are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def left_by(runner) -> list[Path]:
