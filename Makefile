@@ -6,10 +6,10 @@
 # Each sets up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # With a compiled mmcv 2.1.0 instead of mmcv-lite:
-#   make test EXTRAS=test && .venv/bin/pip install mmcv==2.1.0
+#   make test EXTRAS=export,docs,test && .venv/bin/pip install mmcv==2.1.0
 
 PYTHON ?= python3
-EXTRAS ?= lite,test
+EXTRAS ?= lite,export,docs,test
 TORCH_INDEX ?=
 ARGS ?=
 # Many tests start a process of their own and wait for it.
