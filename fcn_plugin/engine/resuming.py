@@ -28,7 +28,7 @@ def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path |
     Raises:
         UserError: there are some, but all are damaged.
     """
-    found = list(_checkpoints(work_dir))
+    found = list(checkpoints_of(work_dir))
     for path in found:
         try:
             check_resumable(path)
@@ -55,7 +55,7 @@ def check_resumable(path: Path) -> None:
         )
 
 
-def _checkpoints(work_dir: Path) -> Iterator[Path]:
+def checkpoints_of(work_dir: Path) -> Iterator[Path]:
     """Those of a run: the last by its own record, then the others in the work dir, latest first."""
     last = work_dir / LAST
     record = last.read_text(errors="replace").strip() if last.is_file() else ""

@@ -1,7 +1,8 @@
-"""A picture to judge a prediction by: input, truth and prediction side by side, with a legend."""
+"""Pictures to judge a prediction by, with a legend: side by side with the truth, or laid over."""
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -10,6 +11,9 @@ PAPER, INK = (255, 255, 255), (0, 0, 0)
 PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged a whole number of times
 MARGIN = 8
 LINE = 18  # pixels of a line of text
+FONT = 13
+LARGEST = 2000  # pixels of an overlay's longer side
+OPACITY = 0.5  # of the colours over the image
 
 
 def picture(
@@ -37,7 +41,7 @@ def picture(
     legend = _legend(entries, across)
     rows = 1 + max(row for row, _, _, _ in legend)
     sheet = Image.new("RGB", (across, height * zoom + 3 * MARGIN + (rows + 1) * LINE), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
     for place, (title, pixels) in enumerate(panels.items()):
         left = MARGIN + place * (width * zoom + MARGIN)
         draw.text((left, MARGIN // 2), title, INK, font)
@@ -45,11 +49,7 @@ def picture(
             (width * zoom, height * zoom), Image.Resampling.NEAREST
         )
         sheet.paste(panel, (left, MARGIN + LINE))
-    below = height * zoom + 2 * MARGIN + LINE
-    for row, left, name, colour in legend:
-        top = below + row * LINE
-        draw.rectangle((left, top + 2, left + 12, top + 14), colour, INK)
-        draw.text((left + 17, top), name, INK, font)
+    _draw_legend(sheet, legend, height * zoom + 2 * MARGIN + LINE, 1.0)
     return sheet
 
 
@@ -60,12 +60,77 @@ def coloured(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     return colours[label]
 
 
-def _legend(entries: Sequence[tuple[str, tuple]], across: int) -> list[tuple[int, int, str, tuple]]:
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Image.Image:
+    """Lay the colours of the classes over the image, with borders between them and a legend.
+
+    Small images are enlarged as in ``picture``, large ones reduced to 2,000 pixels. The legend has
+    the classes that occur and their share of the pixels, the largest first.
+
+    Args:
+        image: H x W x 3, uint8, RGB.
+        label: H x W, uint8 or uint16, all of them classes.
+        classes, palette: name and RGB colour of each class.
+    """
+    height, width = image.shape[:2]
+    found, counts = np.unique(label, return_counts=True)
+    longest = max(height, width)
+    zoom = LARGEST / longest if longest > LARGEST else max(1, -(-PANEL // longest))
+    size = max(round(width * zoom), 1), max(round(height * zoom), 1)
+    smoothly = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
+    shown = cv2.resize(np.ascontiguousarray(image), size, interpolation=smoothly)
+    label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+
+    colours = np.asarray(palette, dtype=np.uint8)[label]
+    blended = cv2.addWeighted(shown, 1 - OPACITY, colours, OPACITY, 0)
+    # Each class has an outline in its own colour, undiluted, within its area.
+    thick = np.ones((2 * (max(size) // 600) + 5,) * 2, np.uint8)
+    border = cv2.dilate(label, thick) != cv2.erode(label, thick)
+    blended[border] = colours[border]
+
+    shares = counts / counts.sum()
+    entries = [
+        (f"{classes[found[i]]} {_percent(shares[i])}", tuple(palette[found[i]]))
+        for i in np.argsort(-shares, kind="stable")
+    ]
+    # On a large picture text is large, too: it is looked at from afar.
+    scale = max(1.0, max(size) / 1000)
+    across = max(size[0], PANEL)
+    legend = _legend(entries, across, scale)
+    line = round(LINE * scale)
+    rows = 1 + max(row for row, _, _, _ in legend)
+    sheet = Image.new("RGB", (across, size[1] + 2 * MARGIN + rows * line), PAPER)
+    sheet.paste(Image.fromarray(blended), (0, 0))
+    _draw_legend(sheet, legend, size[1] + MARGIN, scale)
+    return sheet
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
+
+
+def _draw_legend(
+    sheet: Image.Image, legend: Sequence[tuple[int, int, str, tuple]], top: int, scale: float
+) -> None:
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT * scale)
+    for row, left, name, colour in legend:
+        y = top + row * round(LINE * scale)
+        draw.rectangle((left, y + 2 * scale, left + 12 * scale, y + 14 * scale), colour, INK)
+        draw.text((left + 17 * scale, y), name, INK, font)
+
+
+def _legend(
+    entries: Sequence[tuple[str, tuple]], across: int, scale: float = 1.0
+) -> list[tuple[int, int, str, tuple]]:
     """(row, left, name, colour) of each entry, filling rows of ``across`` pixels."""
-    font = ImageFont.load_default(13)
+    font = ImageFont.load_default(FONT * scale)
     placed, row, left = [], 0, MARGIN
     for name, colour in entries:
-        needed = 17 + int(font.getlength(name)) + 2 * MARGIN
+        needed = round(17 * scale + font.getlength(name) + 2 * MARGIN * scale)
         if left + needed > across and left > MARGIN:
             row, left = row + 1, MARGIN
         placed.append((row, left, name, colour))

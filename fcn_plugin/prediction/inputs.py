@@ -1,0 +1,72 @@
+"""Which images are meant by files, folders and globs, and what their predictions are called."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fcn_plugin.errors import UserError
+
+# What is an image in a folder or a glob; a file that is named by itself may be called anything.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+def find_images(given: Sequence[str], out: Path) -> dict[Path, Path]:
+    """The images of files, folders (with those below) and globs, in the order given, each sorted.
+
+    Returns:
+        Name -> image. The name is the path without its suffix, below the folder or the part of
+        the glob that has no wildcard; of a single file, that of the file.
+
+    Raises:
+        UserError: nothing is there, or two images would have predictions of one name.
+    """
+    named: dict[Path, Path] = {}
+    for text in given:
+        root, files = _expanded(text, out)
+        if not files:
+            suffixes = " ".join(sorted(SUFFIXES))
+            raise UserError(f"{text}: no images there; give files, folders or globs of {suffixes}")
+        for file in files:
+            name = file.relative_to(root).with_suffix("")
+            other = named.setdefault(name, file)
+            if not _same(other, file):
+                raise UserError(
+                    f"{file}: {other} has the same name, and one prediction would overwrite the "
+                    "other; give the folder above both, a glob such as 'DIR/*.jpg', or predict "
+                    "them into different folders"
+                )
+    return named
+
+
+def _expanded(text: str, out: Path) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the images."""
+    path = Path(text)
+    if path.is_dir():
+        return path, _images(path.rglob("*"), out)
+    if path.exists():
+        return path.parent, [path]
+    if not glob.has_magic(text):
+        raise UserError(f"{text}: no such image or folder; check its name")
+    plain = []
+    for part in path.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        plain.append(part)
+    found = (Path(file) for file in glob.iglob(text, recursive=True))
+    return Path(*plain), _images(found, out)
+
+
+def _images(paths: Iterable[Path], out: Path) -> list[Path]:
+    """Those that are images, sorted; no hidden ones, and none that were written before."""
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not path.resolve().is_relative_to(out.resolve())
+    )
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a == b or a.resolve() == b.resolve()

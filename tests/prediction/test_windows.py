@@ -1,0 +1,193 @@
+"""Labels from windows are those of the whole image."""
+
+import networks
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.prediction.network import Classes
+from fcn_plugin.prediction.reading import Picture
+from fcn_plugin.prediction.result import Prediction
+from fcn_plugin.prediction.windowed import class_probabilities, label_array, predict_in_windows
+from fcn_plugin.prediction.windows import Layout, layouts
+
+CLASSES = Classes(tuple("abcde"), tuple((i, i, i) for i in range(5)))
+
+
+def segmentor(kind: str = "FCNSegmentor", **settings) -> nn.Module:
+    """A tiny network of the host's parts, in double precision."""
+    cfg = dict(
+        type=kind,
+        data_preprocessor=dict(type="SegDataPreProcessor", mean=[120.0] * 3, std=[60.0] * 3),
+        backbone=dict(
+            type="ConvolutionalizedVGG",
+            depth=11,
+            base_channels=2,
+            fc_channels=4,
+            out_indices=(1, 2),
+        ),
+        decode_head=dict(
+            type="FCNHead",
+            in_channels=8,
+            in_index=1,
+            channels=4,
+            num_classes=5,
+            num_convs=1,
+            norm_cfg=None,
+        ),
+        test_cfg=dict(mode="whole"),
+    )
+    for part, values in settings.items():
+        cfg[part].update(values)
+    model = MODELS.build(ConfigDict(cfg)).eval().double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    return model
+
+
+def published(name: str, padding: str) -> nn.Module:
+    """One of our networks with weights that make all levels count."""
+    model = segmentor(data_preprocessor=dict(std=[1.0] * 3))
+    model.backbone, model.decode_head = networks.build(name, padding=padding)
+    with torch.no_grad():
+        scores = model(picture((20, 900)).inputs[0][None].double() - 120, mode="tensor")
+        model.decode_head.score[0].bias -= scores.mean((0, 2, 3))  # so that none prevails
+    return model.eval()
+
+
+def picture(size: tuple[int, int], original: tuple[int, int] | None = None) -> Picture:
+    original = original or size
+    sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=original, img_path="a.png"))
+    pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    return Picture(np.zeros((*original, 3), np.uint8), (pixels,), (sample,))
+
+
+@torch.no_grad()
+def whole(model: nn.Module, given: Picture) -> tuple[np.ndarray, np.ndarray]:
+    sample = given.samples[0].clone()
+    (found,) = model.test_step(dict(inputs=[given.inputs[0]], data_samples=[sample]))
+    return label_array(found), class_probabilities(found.seg_logits.data)
+
+
+def in_windows(model, given: Picture, side: int, layout=None) -> Prediction:
+    @torch.no_grad()
+    def run(image, sample):
+        return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+
+    result = Prediction.empty(given.image, CLASSES, probabilities=True)
+    predict_in_windows(
+        given, result, run, layout or layouts(model), side, 0.5, lambda done, total: None
+    )
+    assert result.windows > 1
+    return result
+
+
+@pytest.mark.parametrize("length", [513, 700, 1000, 5000])
+@pytest.mark.parametrize(
+    "layout", [Layout(32, 100), Layout(32, 300), Layout(85, 43, 128, 298)], ids=str
+)
+def test_each_pixel_is_taken_once_from_an_interior(layout, length):
+    size = layout.size(512)
+    windows = layout.cut(length, size)
+    taken = [pixel for w in windows for pixel in range(w.first, w.beyond)]
+    assert taken == list(range(length))
+    margin = min(layout.margin, size // 4) if not layout.base else layout.margin
+    for window in windows:
+        assert window.start % layout.step == 0 and window.stop - window.start <= size
+        assert window.start == 0 or window.first - window.start >= margin
+        assert window.stop == length or window.stop - window.beyond >= margin
+    assert len(windows) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "padding"),
+    [
+        ("fcn8s", "same"),
+        ("fcn8s", "reference"),
+        ("fcn32s", "same"),
+        ("fcn-alexnet", "same"),
+        ("fcn-googlenet", "reference"),
+    ],
+)
+def test_our_networks_give_the_same_labels(name, padding):
+    """With the margin that follows from the layers; with none, windows are seen."""
+    model = published(name, padding)
+    layout, _ = layouts(model)
+    side = -(-4 * layout.margin // layout.step) * layout.step
+    given = picture((20, side + 300))
+    expected, probabilities = whole(model, given)
+    result = in_windows(model, given, side)
+    assert np.array_equal(result.labels, expected)
+    assert len(np.unique(expected)) > 1
+    np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)  # half precision
+    none = Layout(layout.step, 0)
+    assert not np.array_equal(in_windows(model, given, side // 4, (none, none)).labels, expected)
+
+
+def test_off_the_grid_labels_differ():
+    """The control: the same margin, but windows that begin between the network's strides."""
+    model = published("fcn8s", "same")
+    layout, _ = layouts(model)
+    given = picture((20, 1400))
+    astray = Layout(13, layout.margin)
+    found = in_windows(model, given, 1056, (layout, astray)).labels
+    assert not np.array_equal(found, whole(model, given)[0])
+
+
+@pytest.mark.parametrize("kind", ["EncoderDecoder", "FCNSegmentor"])
+@pytest.mark.parametrize("original", [(150, 433), (431, 1203)], ids=["smaller", "larger"])
+def test_resized_back_to_the_image(kind, original):
+    """The network sees 300 x 800; the margin of networks that do not tell is enough for these."""
+    model = segmentor(kind)
+    given = picture((300, 800), original)
+    side = 1056 if original[0] > 300 else 704
+    expected, probabilities = whole(model, given)
+    result = in_windows(model, given, side, (Layout(32, 64),) * 2)
+    assert np.array_equal(result.labels, expected)
+    np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)
+
+
+def test_one_score_for_two_classes():
+    model = segmentor(
+        "EncoderDecoder",
+        decode_head=dict(num_classes=2, out_channels=1, threshold=0.5, loss_decode=[]),
+    )
+    model.decode_head.conv_seg.weight.data /= 50  # sure of nothing
+    two = Classes(("no", "yes"), ((0, 0, 0), (9, 9, 9)))
+    for original in ((64, 800), (100, 1250)):
+        given = picture((64, 800), original)
+        expected, probabilities = whole(model, given)
+        result = Prediction.empty(given.image, two, probabilities=True)
+
+        @torch.no_grad()
+        def run(image, sample):
+            return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+
+        predict_in_windows(given, result, run, (Layout(32, 64),) * 2, 500, 0.5, print)
+        assert result.windows > 1 and 0 < expected.mean() < 1
+        assert np.array_equal(result.labels, expected)
+        assert probabilities.shape == (2, *original)
+
+
+@pytest.mark.parametrize("width", [1000, 1023, 1151])
+def test_sliding_keeps_its_meaning(width):
+    """Windows hold several of the host's crops; each pixel is the mean of the same ones."""
+    slide = dict(mode="slide", crop_size=(96, 128), stride=(64, 85))
+    model = segmentor("EncoderDecoder", test_cfg=slide)
+    given = picture((120, width))
+    expected, probabilities = whole(model, given)
+    result = in_windows(model, given, 400)
+    assert np.array_equal(result.labels, expected)
+    assert np.array_equal(result.probabilities, probabilities)
+    off = (Layout(64, 32, 96), Layout(80, 43, 128))
+    assert not np.array_equal(in_windows(model, given, 400, off).probabilities, probabilities)
+
+
+def test_windows_too_small_are_refused():
+    with pytest.raises(UserError, match=r"a\.png: memory is left for windows of 100 pixels"):
+        in_windows(segmentor(), picture((300, 800)), 100)

@@ -1,0 +1,33 @@
+"""A tiny network with a checkpoint, whose labels are as varied as a trained one's."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from PIL import Image
+from tools.running import config
+
+CLASSES = ("background", "circle", "square", "triangle", "star")
+
+
+def trained(folder: Path, extra: str = "", **meta: object) -> tuple[Path, Path]:
+    """A config and its checkpoint with random weights in FOLDER."""
+    file = config(folder, extra)
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(file).model)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    content = dict(meta=dict(meta), state_dict=model.state_dict())
+    torch.save(content, folder / "weights.pth")
+    return file, folder / "weights.pth"
+
+
+def image(path: Path, height: int, width: int, seed: int = 0) -> Path:
+    """Noise in blocks, which no decoder changes."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3))
+    pixels = blocks.astype(np.uint8).repeat(8, 0).repeat(8, 1)[:height, :width]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path

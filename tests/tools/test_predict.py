@@ -1,0 +1,150 @@
+"""tools/predict.py as a user runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from prediction.trained import CLASSES, image, trained
+from tools.running import ENVIRONMENT, TOOLS, tool
+
+from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """Shapes with a config, and a work dir with random weights."""
+    folder = tmp_path_factory.mktemp("project")
+    write_shapes(folder / "data" / "shapes", train=1, val=5, size=32)
+    for number in range(5):  # random weights see little in drawings
+        image(folder / f"data/shapes/JPEGImages/val_{number:05}.jpg", 32, 32, number)
+    (folder / "run").mkdir()
+    _, weights = trained(folder, dataset_meta=dict(classes=CLASSES))
+    weights.rename(folder / "run" / "best_mIoU_iter_4.pth")
+    return folder
+
+
+def labels(folder: Path) -> dict[str, list]:
+    return {
+        str(file.relative_to(folder)): np.asarray(Image.open(file)).tolist()
+        for file in sorted(folder.rglob("*.png"))
+    }
+
+
+def test_a_folder_is_labelled_as_testing_does(project):
+    images = "data/shapes/JPEGImages/val_*.jpg"
+    options = ["--batch-size", 2, "--probabilities"]
+    run = tool("predict.py", "tiny.py", "run", images, "--out", "new", *options, folder=project)
+    assert run.returncode == 0, run.stderr
+    tested = tool("test.py", "tiny.py", "run", "--out", "tested", folder=project)
+    assert tested.returncode == 0, tested.stderr
+    found = labels(project / "new" / "labels")
+    assert found == labels(project / "tested") and len(found) == 5
+    assert len({value for rows in found.values() for row in rows for value in row}) > 1
+    assert {file.suffix for file in (project / "new" / "overlays").iterdir()} == {".jpg"}
+    scores = np.load(project / "new" / "probabilities" / "val_00000.npy")
+    assert scores.shape == (5, 32, 32)
+    *table, last = run.stdout.splitlines()
+    assert re.fullmatch(
+        "Done: 5 images, labels in new/labels, overlays in new/overlays, probabilities in "
+        r"new/probabilities, [\d.]+ images/s",
+        last,
+    )
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", "\n".join(table))]
+    assert sum(shares) == pytest.approx(100, abs=0.05)
+
+
+def test_what_cannot_be_read_is_named_and_passed_over(project):
+    photos = project / "photos"
+    image(photos / "one.png", 20, 30)
+    image(photos / "below" / "one.tif", 20, 30)
+    (photos / "cut.jpg").write_bytes(
+        (project / "data/shapes/JPEGImages/val_00000.jpg").read_bytes()[:400]
+    )
+    for attempt in range(2):  # what was written is no input, though it lies in the folder
+        options = ["--out", "photos/out", "--no-overlays", "--device", "cpu"]
+        run = tool("predict.py", "tiny.py", "run", "photos", *options, folder=project)
+        assert run.returncode == 1, attempt
+        assert "error: photos/cut.jpg: damaged image" in run.stderr
+        assert run.stderr.splitlines()[-1] == (
+            "error: 1 of 3 images could not be read (see above); the others are predicted"
+        )
+        assert "Done: 2 images, labels in photos/out/labels, " in run.stdout
+        assert list(labels(photos / "out" / "labels")) == ["below/one.png", "one.png"]
+    assert not (photos / "out" / "overlays").exists()
+
+
+def test_mistakes_end_in_one_line(project):
+    for options, status, message in (
+        (["--max-memory", "much"], 2, "'much' is no size; give e.g. 2GB"),
+        (["--cfg-options", "data_root=x"], 1, "error: --cfg-options data_root: only a shorthand"),
+    ):
+        run = tool("predict.py", "tiny.py", "run", "data", *options, "--out", "o", folder=project)
+        assert run.returncode == status
+        assert message in run.stderr.splitlines()[-1]
+        assert "Traceback" not in run.stderr and not (project / "o").exists()
+
+
+@pytest.mark.parametrize("text", ["2GB", "1.5g", "300MiB", "77", "2 kb"])
+def test_sizes(text, monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    from predict import number_of_bytes
+
+    wanted = {"2GB": 2e9, "1.5g": 1.5e9, "300MiB": 300 * 2**20, "77": 77, "2 kb": 2000}
+    assert number_of_bytes(text) == wanted[text]
+
+
+def test_pillows_guard_against_large_pictures_is_lifted(project, monkeypatch, capsys):
+    """Here lowered, so that a small picture is large to it."""
+    monkeypatch.syspath_prepend(TOOLS)
+    import predict
+
+    large = image(project / "large.png", 40, 56)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"large\.png: damaged image, Image size .* exceeds limit"):
+        LoadCheckedImage().transform(dict(img_path=str(large)))
+    monkeypatch.chdir(project)
+    argv = ["predict.py", "tiny.py", "run", "large.png", "--out", "lifted", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", argv)
+    predict.main()
+    assert "Done: 1 image, labels in lifted/labels" in capsys.readouterr().out
+
+
+MEASURED = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_large_image_stays_within_the_limit(project):
+    """30 million pixels, in TIFF, by a process of at most 1 GB."""
+    big = image(project / "big.tif", 5000, 6000)
+    command = [TOOLS / "predict.py", "tiny.py", "run", big, "--out", "big", "--max-memory"]
+    peaks = {}
+    for limit in ("1GB", "100GB"):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit],
+            cwd=project,
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+        )
+        status, peaks[limit] = map(int, done.stdout.splitlines()[-1].split())
+        assert status == 0, done.stderr
+        windowed = "of them in windows" in done.stdout
+        found = np.asarray(Image.open(project / "big" / "labels" / "big.png"))
+        assert found.shape == (5000, 6000)
+        if limit == "1GB":
+            assert windowed
+            first = found
+    assert peaks["1GB"] < 1e9 < peaks["100GB"]
+    assert (first != found).sum() < 100  # float32: a rounding decides between two classes

@@ -1,0 +1,200 @@
+"""Predict images: label PNGs, and overlays to look at.
+
+python tools/predict.py CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import key_value, load_config, progress_bar, run
+
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+# Images of several sizes that wait for others of theirs to fill a batch.
+WAITING = 4  # batches
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
+        "has at most 2000 pixels a side. Images below a folder keep their place in it. What cannot "
+        "be read is named and passed over, and the exit status is 1 then.",
+    )
+    parser.add_argument("config", help="config file it was trained with")
+    parser.add_argument(
+        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
+    )
+    parser.add_argument("input", nargs="+", help="images, folders of them, or globs")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
+    )
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="write probabilities/NAME.npy too: classes x height x width, float16; "
+        "numpy.load(FILE, mmap_mode='r') reads them",
+    )
+    parser.add_argument(
+        "--no-overlays", action="store_true", help="labels only, which takes less time"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images of one size go together"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument(
+        "--max-memory",
+        type=number_of_bytes,
+        metavar="SIZE",
+        help="memory that this process may have (on a GPU: there), e.g. 2GB; larger images are "
+        "predicted in windows that overlap; default: most of what is free",
+    )
+    parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as with tools/test.py",
+    )
+    # What load_config reads besides.
+    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+    args = parser.parse_args()
+    if args.batch_size < 1:
+        parser.error("--batch-size: at least 1")
+    if args.tta and (args.probabilities or args.max_memory):
+        parser.error("--tta goes with neither --probabilities nor --max-memory; leave one out")
+    return args
+
+
+def number_of_bytes(text: str) -> int:
+    """2GB, 500M, 1.5GiB or a number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give e.g. 2GB")
+    number, unit, binary = match.groups()
+    factor = UNITS[unit.upper()]
+    if binary:
+        factor = 1024 ** list(UNITS).index(unit.upper())
+    return int(float(number) * factor)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+
+    from PIL import Image
+
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction import Predictor
+    from fcn_plugin.prediction.inputs import find_images
+
+    if args.out.is_file():
+        raise UserError(f"{args.out}: is a file; give --out a folder")
+    images = find_images(args.input, args.out)
+    # Pillow's guard against small files that unfold to large pictures. These the user chose.
+    Image.MAX_IMAGE_PIXELS = None
+    with progress_bar() as progress:
+        predictor = Predictor(
+            cfg,
+            args.checkpoint,
+            args.device,
+            args.max_memory,
+            args.tta,
+            lambda done, total: progress("An image in windows", done, total),
+        )
+        began = time.monotonic()
+        totals = Totals(predictor.classes.names)
+        for batch in batches(images, predictor.read, args.batch_size, totals):
+            predict(batch, predictor, args, totals)
+            progress("Predicting", totals.images + len(totals.unreadable), len(images))
+    seconds = time.monotonic() - began
+    totals.tell(args, seconds)
+    if totals.unreadable:
+        raise UserError(
+            f"{len(totals.unreadable)} of {len(images)} images could not be read (see above); the "
+            "others are predicted"
+        )
+
+
+def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> Iterator[list]:
+    """Lists of (name, picture) of one shape, at most ``size`` long, about in the order given."""
+    from fcn_plugin.errors import UserError
+
+    waiting: dict[tuple, list] = {}
+    for name, image in images.items():
+        try:
+            picture = read(image)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            totals.unreadable.append(image)
+            continue
+        waiting.setdefault(picture.shape, []).append((name, picture))
+        if len(waiting[picture.shape]) == size:
+            yield waiting.pop(picture.shape)
+        elif sum(map(len, waiting.values())) >= WAITING * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
+    """Predict a batch and write what was asked for."""
+    names = [name for name, _ in batch]
+    wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
+    results = predictor.predict([picture for _, picture in batch], wanted)
+    for name, result in zip(names, results, strict=True):
+        result.save_labels(args.out / "labels" / f"{name}.png")
+        if not args.no_overlays:
+            file = args.out / "overlays" / f"{name}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            result.overlay().save(file, quality=90, subsampling=0)
+        totals.add(result)
+
+
+class Totals:
+    """What was predicted of all images."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.images = self.windowed = 0
+        self.pixels = [0] * len(classes)
+        self.found_in = [0] * len(classes)
+        self.unreadable: list[Path] = []
+
+    def add(self, result: Any) -> None:
+        self.images += 1
+        self.windowed += result.windows > 1
+        for i, count in enumerate(result.counts().tolist()):
+            self.pixels[i] += count
+            self.found_in[i] += count > 0
+
+    def tell(self, args: argparse.Namespace, seconds: float) -> None:
+        """The classes found, and a last line."""
+        from prettytable import PrettyTable
+
+        table = PrettyTable(["class", "images", "pixels"], align="r")
+        table.align["class"] = "l"
+        for name, images, pixels in zip(self.classes, self.found_in, self.pixels, strict=True):
+            if images:
+                table.add_row([name, images, f"{100 * pixels / sum(self.pixels):.2f} %"])
+        if self.images:
+            print(table)
+        if self.windowed:
+            print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
+        places = ["labels"] + ["overlays"] * (not args.no_overlays)
+        places += ["probabilities"] * args.probabilities
+        where = ", ".join(f"{place} in {args.out / place}" for place in places)
+        pace = self.images / seconds
+        pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
+        plural = "" if self.images == 1 else "s"
+        print(f"Done: {self.images:,} image{plural}, {where}, {pace} images/s")
+
+
+if __name__ == "__main__":
+    run(main)
