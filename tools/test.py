@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from common import add_run_options, load_config, run
@@ -27,6 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--show-interval", type=int, default=1, metavar="N", help="one picture of every N images"
     )
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page (HTML) of scores, classes and images here"
+    )
     parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
     parser.add_argument(
         "--split", metavar="NAME", help="of the config's table splits, e.g. val or test"
@@ -34,7 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--submission",
         metavar="FILE",
-        help="write the archive for VOC's (.tgz) or ADE20K's (.zip) server here",
+        help="write the archive for VOC's (.tgz) or ADE20K's (.zip) server here, or for other data "
+        "a .zip of label PNGs",
     )
     parser.add_argument(
         "--comp",
@@ -59,6 +62,7 @@ def main() -> None:
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
+    from fcn_plugin.prediction.checkpoints import find_checkpoint
 
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
     if args.split:
@@ -72,6 +76,9 @@ def main() -> None:
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
+    if args.report:
+        report = dict(type="ReportHook", file=args.report)
+        cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
     check_datasets(cfg, ("test_dataloader",))
     prepare_cpu(cfg)
@@ -79,12 +86,13 @@ def main() -> None:
     try:
         scores = runner.test()
     finally:
-        if args.submission:  # of a run that failed
-            shutil.rmtree(spool_of(Path(args.submission)), ignore_errors=True)
+        for file in filter(None, (args.submission, args.report)):  # of a run that failed
+            shutil.rmtree(spool_of(Path(file)), ignore_errors=True)
     results = [
         "  ".join(f"{name} {score:.2f}" for name, score in scores.items()),
         args.out and f"predictions are in {args.out}",
         args.submission and f"submission is {args.submission}",
+        args.report and f"report is {args.report}",
     ]
     runner.logger.info("Done: %s", "; ".join(filter(None, results)) or "nothing was to be scored")
 
@@ -117,6 +125,11 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
     if args.out and Path(args.out).is_file():
         raise UserError(f"{args.out}: is a file; give --out a folder")
     if not has_labels(cfg.test_dataloader.dataset):
+        if args.report:
+            raise UserError(
+                f"--report: the test images of {args.config} have no labels to score against; "
+                "leave it out, or score others: --split"
+            )
         if not (args.submission or args.out):
             raise UserError(
                 f"{args.config}: its test images have no labels to score against; give "
@@ -144,36 +157,16 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
 
     kind = DATASETS.get(type_name(dataset))
-    classes = (dataset.get("metainfo") or getattr(kind, "METAINFO", {})).get("classes")
+    known = getattr(kind, "METAINFO", {}).get("classes")
+    classes = (dataset.get("metainfo") or {}).get("classes") or known
     if isinstance(classes, list | tuple):
-        choose_comp(leaderboard_of(classes), Path(args.submission), args.comp)
+        choose_comp(leaderboard_of(classes, own=not known), Path(args.submission), args.comp)
 
 
 def has_labels(dataset: dict) -> bool:
     """By its config; a wrapper is taken to have some."""
     prefix = dataset.get("data_prefix")
     return prefix is None or prefix.get("seg_map_path") is not None
-
-
-def find_checkpoint(path: Path) -> Path:
-    """``path`` itself, or of a work dir the newest best checkpoint that is whole, else the last."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.loading import check_checkpoint
-
-    if not path.is_dir():
-        check_checkpoint(path)
-        return path
-    found = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
-    last = path / "last_checkpoint"
-    if last.is_file():
-        found.append(Path(last.read_text().strip()))
-    for file in found:
-        try:
-            check_checkpoint(file)
-            return file
-        except UserError as error:
-            print(f"warning: passed over, {error}", file=sys.stderr)
-    raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
 
 
 if __name__ == "__main__":

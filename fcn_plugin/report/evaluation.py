@@ -1,0 +1,104 @@
+"""What became of a data set under a checkpoint: the one confusion matrix, and a score per image."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fcn_plugin.evaluation.scores import Scores, scores
+from fcn_plugin.files import replacing
+
+FILE = "evaluation.json"
+PANELS = "images"  # folder beside it
+FORMAT = 1  # of that file; another is scored anew
+CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """An image and its own scores in [0, 1]; None if all of it is void.
+
+    ``mean_iu`` is over the classes in its truth or its prediction.
+    """
+
+    path: str
+    mean_iu: float | None
+    pixel_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is kept of an evaluation in ``evaluation.json``.
+
+    Attributes:
+        dataset: data set and split, to be read.
+        classes, palette: name and RGB colour in 0-255 of each class.
+        absent: what a class without any pixel does to the means, 'skip' or 'zero'.
+        matrix: int64, C x C, pixels by truth and prediction.
+        images: in the order of the data set.
+        sha256: of the checkpoint.
+        facts: what made it, to be read: checkpoint, command, versions.
+        folder: where it is kept, beside its pictures.
+    """
+
+    dataset: str
+    classes: Sequence[str]
+    palette: Sequence[Sequence[int]]
+    absent: str
+    matrix: np.ndarray
+    images: Sequence[ScoredImage]
+    sha256: str
+    facts: dict[str, str]
+    folder: Path
+
+    @property
+    def scores(self) -> Scores:
+        return scores(self.matrix, self.absent)
+
+    @property
+    def panels(self) -> Path:
+        return self.folder / PANELS
+
+    def has_panels(self, place: int) -> bool:
+        """Whether the pictures of an image are still there."""
+        return (self.panels / f"{place}.png").is_file() and (self.panels / f"{place}.jpg").is_file()
+
+
+def scored_image(path: str, matrix: np.ndarray) -> ScoredImage:
+    """From the image's own matrix, C x C."""
+    found = scores(matrix)
+    values = (found.mean_iu, found.pixel_accuracy)
+    return ScoredImage(path, *(None if math.isnan(value) else value for value in values))
+
+
+def save(evaluation: Evaluation) -> None:
+    content = {**asdict(evaluation), "format": FORMAT, "matrix": evaluation.matrix.tolist()}
+    del content["folder"]  # which may be moved
+    with replacing(evaluation.folder / FILE) as part:
+        part.write_text(json.dumps(content, allow_nan=False) + "\n")
+
+
+def load(folder: Path) -> Evaluation | None:
+    """The evaluation kept in ``folder``; None if there is none that can be read."""
+    try:
+        content = json.loads((folder / FILE).read_text())
+        if content.pop("format") != FORMAT:
+            return None
+        content["matrix"] = np.array(content["matrix"], np.int64)
+        content["images"] = [ScoredImage(**image) for image in content["images"]]
+        return Evaluation(**content, folder=folder)
+    # It can be made again, so that whatever is wrong with it does not matter.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""What the host's logs of a work dir tell: learning curves, how long it took, on what.
+
+A run that is resumed has several folders named by the time, each with a log of its own.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+SCALARS = "vis_data/scalars.json"
+STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", re.MULTILINE)
+STAMP_FORMAT = "%Y/%m/%d %H:%M:%S"
+# In the head of the host's log, what it was trained with.
+ENVIRONMENT = re.compile(r"^ +(Python|PyTorch|MMEngine|GPU [\d,]+|seed): +([^\n(]+)", re.MULTILINE)
+TRAINED = ("lr", "loss")
+
+Curve = list[tuple[int, float]]  # iteration, value
+
+
+@dataclass
+class Training:
+    """Attributes:
+    train, val: iteration -> what was logged there, of the run as it went on in the end.
+    sessions: how many times it was started or resumed.
+    seconds: from the first to the last line of each session's log, summed.
+    environment: versions and devices by the last log that tells.
+    """
+
+    train: dict[int, dict[str, Any]] = field(default_factory=dict)
+    val: dict[int, dict[str, Any]] = field(default_factory=dict)
+    sessions: int = 0
+    seconds: float = 0.0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def curve(self, key: str) -> Curve:
+        entries = self.train if key in TRAINED else self.val
+        return [(step, float(entry[key])) for step, entry in entries.items() if key in entry]
+
+    @property
+    def last_step(self) -> int:
+        return max([*self.train, *self.val], default=0)
+
+    @property
+    def duration(self) -> str:
+        """Such as "0:57:12 in 2 sessions"."""
+        sessions = f" in {self.sessions} sessions" if self.sessions > 1 else ""
+        return f"{timedelta(seconds=round(self.seconds))}{sessions}"
+
+
+def read_training(work_dir: Path) -> Training:
+    """Join the sessions: one that was resumed replaces what was logged beyond its start."""
+    found = Training()
+    for folder in session_folders(work_dir):
+        train, val = _entries(folder / SCALARS)
+        if train:
+            start = min(train)
+            found.train = {step: e for step, e in found.train.items() if step < start}
+            found.val = {step: e for step, e in found.val.items() if step < start}
+        found.train |= train
+        found.val |= val
+        found.sessions += 1
+        for log in folder.glob("*.log"):
+            text = log.read_text(errors="replace")
+            found.seconds += _seconds(text)
+            found.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
+    found.val = dict(sorted(found.val.items()))
+    return found
+
+
+def session_folders(work_dir: Path) -> list[Path]:
+    """Of the training sessions, the earliest first; those of tests log no curve."""
+    return sorted(path.parents[1] for path in work_dir.glob(f"*/{SCALARS}"))
+
+
+def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
+    """What was logged while training, and what while validating, by iteration."""
+    train: dict[int, dict] = {}
+    val: dict[int, dict] = {}
+    last_of_epoch: dict[int, int] = {}
+    for line in file.read_text(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+        except (ValueError, KeyError, TypeError):  # cut off as the run was killed
+            continue
+        if "loss" in entry:
+            train[step] = entry
+            last_of_epoch[entry.get("epoch", 0)] = step
+        # A run that counts epochs gives those as steps of its validations.
+        elif max(last_of_epoch, default=0) > 0:
+            val[last_of_epoch.get(step, step)] = entry
+        else:
+            val[step] = entry
+    return train, val
+
+
+def _seconds(log: str) -> float:
+    stamps = [datetime.strptime(stamp, STAMP_FORMAT) for stamp in STAMP.findall(log)]
+    return (stamps[-1] - stamps[0]).total_seconds() if stamps else 0.0

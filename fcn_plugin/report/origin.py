@@ -1,0 +1,83 @@
+"""What made an evaluation: data set, command, versions, device."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+import fcn_plugin
+from fcn_plugin.config import type_name
+
+# The first that is installed of each row.
+PACKAGES = (("torch",), ("mmengine",), ("mmsegmentation",), ("mmcv", "mmcv-lite"), ("numpy",))
+SHORTENED = 12  # digits of a commit
+
+
+def dataset_title(cfg: Config) -> str:
+    """Such as "CamVidDataset in data/camvid, val".
+
+    What stands last is a name of the config's table ``splits``, else a list or a folder.
+    """
+    dataset = cfg.test_dataloader.dataset
+    names = [
+        name
+        for name, settings in cfg.get("splits", {}).items()
+        if all(dataset.get(key) == value for key, value in settings.items())
+    ]
+    folder = (dataset.get("data_prefix") or {}).get("img_path")
+    part = next(filter(None, [*names, dataset.get("ann_file"), folder]), None)
+    where = f" in {dataset.data_root}" if dataset.get("data_root") else ""
+    return f"{type_name(dataset)}{where}" + (f", {part}" if part else "")
+
+
+def command() -> str:
+    """The command of this process."""
+    return shlex.join(["python", *sys.argv])
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of each package, with the commit if this one is a git checkout."""
+    found = {"fcn_plugin": fcn_plugin.__version__ + _commit(), "Python": platform.python_version()}
+    for names in PACKAGES:
+        for name in names:
+            if version := _installed(name):
+                found[name] = version
+    return found
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    root = Path(fcn_plugin.__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    ask = ["git", "-C", str(root), "describe", "--always", "--dirty", f"--abbrev={SHORTENED}"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git here, or it refuses the folder
+        return ""
+    return f", commit {done.stdout.strip().replace('-dirty', ' with changes')}"
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()}, {_processor()}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -1,0 +1,119 @@
+"""The small pictures of the page: input, truth, prediction and errors of an image.
+
+Whoever cannot tell the colours apart goes by the numbers of the classes, which are drawn on their
+regions, and by the errors in black on white.
+"""
+
+import io
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from fcn_plugin.evaluation.pictures import VOID
+
+SIDE = 480  # pixels of the longer side, at most
+QUALITY = 80  # of a JPEG
+DIGIT = 0.06  # height of a number, in longer sides of the picture
+ROOM = 0.35  # around the middle of a region that a number takes, in heights of it
+NUMBERED = 2  # largest regions of a class that get one
+VOID_INDEX, PAPER, INK = 253, 254, 255  # in the palette of a PNG, above all classes that fit
+STRIPE = 4  # pixels
+
+
+def save_panels(
+    folder: Path, place: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
+) -> None:
+    """Write PLACE.jpg and PLACE.png, whose two channels are truth and prediction, both smaller.
+
+    Args:
+        image: H x W x 3, uint8, RGB, of the labels' proportions.
+        truth, prediction: H x W, integers in 0-255.
+    """
+    height, width = truth.shape
+    zoom = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * zoom)), max(1, round(height * zoom))
+    labels = Image.fromarray(np.stack([truth, prediction], -1).astype(np.uint8), "LA")
+    folder.mkdir(parents=True, exist_ok=True)
+    labels.resize(size, Image.Resampling.NEAREST).save(folder / f"{place}.png")
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.resize(size, Image.Resampling.BOX).save(folder / f"{place}.jpg", quality=QUALITY)
+
+
+def load_labels(folder: Path, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and prediction, h x w, uint8."""
+    truth, prediction = np.moveaxis(np.asarray(Image.open(folder / f"{place}.png")), -1, 0)
+    return truth, prediction
+
+
+def jpeg_uri(folder: Path, place: int) -> str:
+    return data_uri((folder / f"{place}.jpg").read_bytes(), "jpeg")
+
+
+def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
+    """Labels h x w in their colours, void in VOC's, with the numbers of the classes on them."""
+    shown = np.where(labels < min(len(palette), VOID_INDEX), labels, VOID_INDEX).astype(np.uint8)
+    colours = np.full((256, 3), VOID, np.uint8)
+    colours[: min(len(palette), VOID_INDEX)] = palette[:VOID_INDEX]
+    colours[PAPER], colours[INK] = 255, 0
+    shown = enlarged(shown)
+    digit = DIGIT * max(shown.shape)
+    image = Image.fromarray(shown)
+    image.putpalette(colours.tobytes())
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(digit)
+    draw.fontmode = "1"  # indices cannot be blended
+    for number, x, y in _places(shown, ROOM * digit):
+        draw.rectangle(draw.textbbox((x, y), str(number), font, "mm"), PAPER, PAPER, 3)
+        draw.text((x, y), str(number), INK, font, "mm")
+    return png_uri(image)
+
+
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """h x w, a whole number of times as large where it would be too small for numbers."""
+    times = -(-SIDE // (2 * max(pixels.shape)))
+    return pixels.repeat(times, 0).repeat(times, 1)
+
+
+def _places(labels: np.ndarray, room: float) -> Iterator[tuple[int, int, int]]:
+    """Class, x and y of each number: in the widest place of a class's largest regions."""
+    for value in np.unique(labels[labels != VOID_INDEX]):
+        regions, _ = ndimage.label(labels == value)
+        sizes = np.bincount(regions.ravel())[1:]
+        for region in np.argsort(-sizes)[:NUMBERED]:
+            if sizes[region] < (2 * room) ** 2:
+                continue
+            box = ndimage.find_objects(regions)[region]
+            # A border around it: the edge of the picture is an edge of the region.
+            depth = ndimage.distance_transform_edt(np.pad(regions[box] == region + 1, 1))
+            y, x = np.unravel_index(depth.argmax(), depth.shape)
+            if depth[y, x] >= room:
+                yield int(value), int(x) - 1 + box[1].start, int(y) - 1 + box[0].start
+
+
+def errors_uri(truth: np.ndarray, prediction: np.ndarray, classes: int) -> str:
+    """Wrong pixels black, right ones white, void ones striped."""
+    rows, columns = np.indices(truth.shape)
+    striped = np.where((rows + columns) // STRIPE % 2, 190, 235)
+    pixels = np.where(truth == prediction, 255, 0)
+    pixels = np.where(truth < classes, pixels, striped).astype(np.uint8)
+    return png_uri(Image.fromarray(enlarged(pixels)))
+
+
+def shares_uri(shares: np.ndarray, zoom: int) -> str:
+    """A matrix of shares in [0, 1] as a picture, 0 white and 1 black, NaN white."""
+    # The square root, or one in ten could hardly be seen.
+    grey = 255 - 255 * np.sqrt(np.nan_to_num(shares))
+    return png_uri(Image.fromarray(np.kron(grey, np.ones((zoom, zoom))).round().astype(np.uint8)))
+
+
+def png_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return data_uri(file.getvalue(), "png")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"

@@ -1,0 +1,75 @@
+"""A work dir as the page tells of it: config, logs, and the evaluation if there is one."""
+
+from dataclasses import dataclass, field
+from inspect import signature
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.report import logs
+from fcn_plugin.report.evaluation import Evaluation
+
+# Where and how a run is started says nothing of it.
+PLACES = ("work_dir", "launcher", "resume", "local_rank", "experiment_name")
+
+
+@dataclass
+class Run:
+    """Attributes:
+    name: of the work dir.
+    cfg: its config.
+    training: by its logs.
+    notes: what is missing, and why, as sentences.
+    evaluation: what the page scores; None if it could not be scored.
+    """
+
+    name: str
+    cfg: Config
+    training: logs.Training
+    notes: list[str] = field(default_factory=list)
+    evaluation: Evaluation | None = None
+
+
+def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:
+    """Of a work dir, with the config of its last session unless another is given."""
+    cfg = cfg or read_config(work_dir)
+    return Run(work_dir.resolve().name, cfg, logs.read_training(work_dir))
+
+
+def read_config(work_dir: Path) -> Config:
+    """The config that a work dir was trained with, as its last session wrote it down.
+
+    Raises:
+        UserError: it is no work dir.
+    """
+    if not work_dir.is_dir():
+        raise UserError(f"{work_dir}: no such folder; give the work dir of a training")
+    written = [folder / "vis_data/config.py" for folder in logs.session_folders(work_dir)[::-1]]
+    newest_first = sorted(work_dir.glob("*.py"), key=lambda file: -file.stat().st_mtime)
+    for file in (*written, *newest_first):
+        if file.is_file():
+            return Config.fromfile(file)
+    raise UserError(f"{work_dir}: no config in it; give a work dir that tools/train.py has written")
+
+
+def settings(cfg: Config) -> dict[str, str]:
+    """What the runner is given, by dotted names; shorthands of the file are left out."""
+    given = set(signature(Runner.__init__).parameters) - set(PLACES)
+    found: dict[str, str] = {}
+    for key in cfg:
+        if key in given:
+            _flatten(cfg[key], key, found)
+    return found
+
+
+def _flatten(node: object, path: str, found: dict[str, str]) -> None:
+    if isinstance(node, dict):
+        children = list(node.items())
+    else:
+        children = list(enumerate(node)) if isinstance(node, list | tuple) else []
+    for key, value in children:
+        _flatten(value, f"{path}.{key}", found)
+    if not children:
+        found[path] = repr(node)

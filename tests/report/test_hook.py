@@ -1,0 +1,109 @@
+"""What is kept while the host tests, by one process and by several."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from engine import processes
+from report.samples import SIZE, Images, keep, samples
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.scores import confusion_matrix, scores
+from fcn_plugin.report import evaluation
+from fcn_plugin.report.hook import EvaluationHook
+from fcn_plugin.report.panels import load_labels
+
+NAMES = ["a", "b", "c"]
+COUNT = 7  # odd, so that two processes have to repeat one
+
+
+def kept_by(world: int, folder: str, data: str) -> None:
+    """Runs in each of so many processes."""
+    items = samples(Path(data), COUNT, len(NAMES))
+    dealt = (items + items)[: -(-COUNT // world) * world]
+    rank = torch.distributed.get_rank()
+    keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])
+
+
+def content(folder: Path) -> dict[str, object]:
+    """All that is kept but for the date."""
+    found: dict[str, object] = {
+        str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("images/*")
+    }
+    found["json"] = json.loads((folder / evaluation.FILE).read_text())
+    del found["json"]["facts"]  # type: ignore[index]
+    return found
+
+
+def test_one_matrix_and_a_score_of_each_image(tmp_path):
+    items = samples(tmp_path / "data", COUNT, len(NAMES))
+    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
+    found = evaluation.load(tmp_path / "kept")
+    matrices = [
+        confusion_matrix(item.gt_sem_seg.data, item.pred_sem_seg.data, 3, 255)[:3, :3].numpy()
+        for item in items
+    ]
+    assert (found.matrix == sum(matrices)).all() and found.matrix.dtype == np.int64
+    for image, item, matrix in zip(found.images[:-1], items, matrices, strict=False):
+        assert image.path == item.img_path
+        assert image.mean_iu == scores(matrix).mean_iu
+        assert image.pixel_accuracy == scores(matrix).pixel_accuracy
+    assert found.images[-1].mean_iu is None  # all void
+    assert found.dataset == "ShapesDataset, val.txt"
+    truth, prediction = load_labels(found.panels, 2)
+    assert truth.shape == SIZE
+    assert (truth == items[2].gt_sem_seg.data[0].numpy()).all()
+    assert (prediction == items[2].pred_sem_seg.data[0].numpy()).all()
+
+
+def test_two_processes_keep_the_same(tmp_path):
+    items = samples(tmp_path / "data", COUNT, len(NAMES))
+    keep(EvaluationHook(tmp_path / "one"), Images(items, NAMES), items)
+    work = (2, str(tmp_path / "two"), str(tmp_path / "data"))
+    processes.results(2, tmp_path / "results", kept_by, *work)
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+    assert len(content(tmp_path / "one")) == 2 * COUNT + 1
+
+
+def test_a_second_test_leaves_nothing_of_the_first(tmp_path):
+    items = samples(tmp_path / "data", COUNT, len(NAMES))
+    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
+    keep(EvaluationHook(tmp_path / "kept"), Images(items[:2], NAMES), items[:2])
+    assert len(list((tmp_path / "kept/images").iterdir())) == 4
+    assert len(evaluation.load(tmp_path / "kept").images) == 2
+
+
+def test_what_is_kept_may_be_moved(tmp_path):
+    items = samples(tmp_path / "data", 2, len(NAMES))
+    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
+    shutil.move(tmp_path / "kept", tmp_path / "moved")
+    assert evaluation.load(tmp_path / "moved").has_panels(0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 0}', '{"format": 1, "matrix": 1, "images": []}']
+)
+def test_what_cannot_be_read_is_not_there(tmp_path, text):
+    assert evaluation.load(tmp_path) is None
+    (tmp_path / evaluation.FILE).write_text(text)
+    assert evaluation.load(tmp_path) is None
+
+
+def test_labels_outside_the_classes_and_none_at_all_are_refused(tmp_path):
+    items = samples(tmp_path / "data", 2, len(NAMES))
+    hook, images = EvaluationHook(tmp_path / "kept"), Images(items, NAMES)
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=images),
+        test_evaluator=SimpleNamespace(metrics=[]),
+    )
+    hook.before_test(runner)
+    items[0].gt_sem_seg.data[0, 0, 0] = 3
+    with pytest.raises(UserError, match=r"0\.png: 1 pixels of its label or prediction are none"):
+        hook.after_test_iter(runner, 0, None, items[:1])
+    del items[1].gt_sem_seg
+    with pytest.raises(UserError, match=r"1\.png: no label to score against"):
+        hook.after_test_iter(runner, 1, None, items[1:])

@@ -1,0 +1,149 @@
+"""The page as HTML: whole, by itself, and with the metric's numbers."""
+
+from pathlib import Path
+
+import pytest
+from report.samples import Images, Page, keep, made_up_run, samples
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.report import evaluation
+from fcn_plugin.report.hook import EvaluationHook
+from fcn_plugin.report.page import MINUS, page
+from fcn_plugin.report.run import Run
+
+HOSTILE = ["<script>alert(1)</script>", "\"quoted' & co", "</style>", "{{ 7 * 7 }}"]
+
+
+def scored(
+    folder: Path, names: list[str], images: int = 9, seed: int = 0, unseen: int = 0, absent="skip"
+):
+    """A run with an evaluation, and the scores of the metric; the last classes do not occur."""
+    items = samples(folder / "data", images, len(names) - unseen, seed)
+    kept = folder / f"kept{seed}"
+    scores = keep(EvaluationHook(kept), Images(items, names), items, absent)
+    run = made_up_run(f"run {seed}", randomness=dict(seed=seed))
+    run.evaluation = evaluation.load(kept)
+    return run, scores
+
+
+def whole(runs: list[Run]) -> Page:
+    found = Page(page(runs))
+    assert found.faults == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("html", "fault"),
+    [
+        ("<p><b>", "b is not closed"),
+        ("<p></b></p>", "closes nothing"),
+        ('<img src="data:image/png;base64,">', "without alt"),
+        ('<img alt="x" src="http://x/y.png">', "img reaches out"),
+        ("<style>a { background: url(x.png) }</style>", "reaches out"),
+        ("<th>x</th>", "without scope"),
+        ('<p id="a"></p><p id="a"></p>', "twice"),
+        ('<p onclick="x()"></p>', "onclick"),
+    ],
+)
+def test_a_fault_would_be_found(html, fault):
+    assert any(fault in found for found in Page(html).faults)
+
+
+@pytest.mark.parametrize("absent", ["skip", "zero"])
+def test_scores_are_the_metrics_to_the_last_digit(tmp_path, absent):
+    run, scores = scored(tmp_path, ["a", "b", "c", "never seen"], unseen=1, absent=absent)
+    found = whole([run])
+    keys = ["mIoU", "aAcc", "mAcc", "fwIoU", *(["score"] if absent == "zero" else [])]
+    assert found.numbers[: len(keys)] == [scores[key] for key in keys]
+    assert ("MIT's rule" in found.text) == ("final score" in found.text) == (absent == "zero")
+
+
+def test_images_are_the_worst_and_the_best(tmp_path):
+    """Later ones are predicted better, and the last is all void."""
+    run, _ = scored(tmp_path, ["a", "b", "c"])
+    found = whole([run])
+    assert len(found.sources) == 4 * 8
+    assert all(source.startswith("data:image/") for source in found.sources)
+    assert run.evaluation.images[8].mean_iu is None
+    assert "8.png" not in found.text
+    worst, best = found.text.index("Worst images"), found.text.index("Best images")
+    assert worst < found.text.index("0.png") < best < found.text.index("7.png")
+
+
+def test_hostile_names_are_text(tmp_path):
+    run, _ = scored(tmp_path / "a 'b' \"c\" <i>", HOSTILE)
+    run.name = "<script>x</script>"
+    html = page([run])
+    found = Page(html)
+    assert found.faults == []
+    assert found.tags.count("script") == 1
+    for name in (*HOSTILE, run.name):
+        assert name in found.text
+
+
+def test_150_classes_stay_light(tmp_path):
+    run, _ = scored(tmp_path, [f"class number {i}" for i in range(150)], images=12)
+    html = page([run])
+    assert len(html) < 1_000_000
+    found = Page(html)
+    assert found.faults == []
+    assert "149 class number 149" in found.text
+    assert "Most confused" in found.text
+    assert found.tags.count("td") < 150 * 10  # the matrix is a picture
+
+
+def test_two_runs(tmp_path):
+    first, before = scored(tmp_path, ["a", "b", "c"])
+    second, after = scored(tmp_path, ["a", "b", "c"], seed=1)
+    found = whole([first, second])
+    pairs = [(before[key], after[key]) for key in ("mIoU", "aAcc", "mAcc", "fwIoU")]
+    assert found.numbers[:12] == [v for a, b in pairs for v in (a, b, b - a)]
+    for value, other in pairs:
+        assert f"{other - value:+.2f}".replace("-", MINUS) in found.text
+    assert "randomness.seed" in found.text and "train_cfg.max_iters" not in found.text
+    assert "Largest gains" in found.text and "Largest losses" in found.text
+    assert "dashed, squares" in found.text
+    assert "different images" not in found.text
+
+
+def test_two_runs_on_different_images_say_so(tmp_path):
+    first, _ = scored(tmp_path / "here", ["a", "b"], images=3)
+    second, _ = scored(tmp_path / "there", ["a", "b"], images=4, seed=1)
+    assert "scored on different images" in whole([first, second]).text
+
+
+def test_two_runs_of_other_classes_are_refused(tmp_path):
+    first, _ = scored(tmp_path, ["a", "b"], images=3)
+    second, _ = scored(tmp_path, ["a", "c"], images=3, seed=1)
+    with pytest.raises(UserError, match="other classes; make a page of each"):
+        page([first, second])
+
+
+def test_of_two_runs_one_may_lack_an_evaluation(tmp_path):
+    first, _ = scored(tmp_path, ["a", "b"], images=3)
+    found = whole([made_up_run("unscored"), first])
+    assert "A: unscored: The scores are those of the last validation" in found.text
+    assert found.numbers[0] == 40.25
+    assert found.numbers[1] == first.evaluation.scores.mean_iu * 100
+
+
+def test_without_an_evaluation_the_last_validation_is_told():
+    found = whole([made_up_run()])
+    assert found.numbers == [40.25, 70.0]
+    assert "last validation in the log, at iteration 100" in found.text
+    assert "1:01:40 in 2 sessions" in found.text
+
+
+def test_a_run_that_has_logged_nothing():
+    run = made_up_run()
+    run.training.train, run.training.val = {}, {}
+    assert "None yet." in whole([run]).text
+    assert "svg" not in whole([run]).tags
+
+
+def test_pictures_that_were_deleted_are_left_out(tmp_path):
+    run, _ = scored(tmp_path, ["a", "b"], images=3)
+    for file in run.evaluation.panels.iterdir():
+        file.unlink()
+    found = whole([run])
+    assert found.sources == [] and "Worst images" not in found.text

@@ -1,0 +1,107 @@
+"""One self-contained HTML page of a run, or of two side by side.
+
+python tools/report.py WORK_DIR [WORK_DIR] [--out FILE]
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from common import progress_bar, run, share_memory_with_workers
+
+KEPT = "evaluation"  # folder in a work dir
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="The best checkpoint (else the last) is scored on the test data set of the config "
+        "in the work dir; what comes of it is kept there in evaluation/, so that a second report "
+        "need not score again. For other images: tools/test.py CONFIG CHECKPOINT --report FILE.",
+    )
+    parser.add_argument(
+        "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="of tools/train.py; one or two"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page; default report.html in the (first) "
+        "work dir, report-with-NAME.html if there are two",
+    )
+    args = parser.parse_args()
+    if len(args.work_dirs) > 2:
+        parser.error("one work dir, or two to lay side by side")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    import fcn_plugin  # noqa: F401  # makes the host importable
+    from fcn_plugin.files import replacing
+    from fcn_plugin.report.page import check_target, page
+    from fcn_plugin.report.run import trained_run
+
+    runs = [trained_run(folder) for folder in args.work_dirs]
+    name = f"report-with-{runs[1].name}.html" if runs[1:] else "report.html"
+    file = args.out or args.work_dirs[0] / name
+    check_target(file)
+    for folder, found in zip(args.work_dirs, runs, strict=True):
+        found.evaluation = evaluated(folder, found)
+    with replacing(file) as part:
+        part.write_text(page(runs), encoding="utf-8")
+    for note in (f"{found.name}: {note}" for found in runs for note in found.notes):
+        print(f"warning: {note}", file=sys.stderr)
+    print(f"Done: {'; '.join(map(summary, runs))}; the page is {file}")
+
+
+def summary(found) -> str:  # found: fcn_plugin.report.run.Run
+    if found.evaluation is None:
+        return f"{found.name} without an evaluation"
+    return f"{found.name} mean IU {100 * found.evaluation.scores.mean_iu:.2f}"
+
+
+def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
+    """What is kept in the work dir of its best checkpoint, or is counted now."""
+    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.checkpoints import find_checkpoint
+    from fcn_plugin.report.evaluation import load, sha256
+
+    folder = work_dir / KEPT
+    kept = load(folder)
+    try:
+        checkpoint = find_checkpoint(work_dir)
+        if kept and kept.sha256 == sha256(checkpoint):
+            return kept
+        check_datasets(found.cfg, ("test_dataloader",))
+    except UserError as fault:
+        what = f"The scores were kept {kept.facts['date']}" if kept else "Nothing could be scored"
+        found.notes.append(f"{what}: {fault}.")
+        return kept
+    score(found.cfg, checkpoint, folder)
+    return load(folder)
+
+
+def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
+    from mmengine.runner import Runner
+
+    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.report.hook import EvaluationHook
+
+    share_memory_with_workers()
+    warnings.filterwarnings("ignore", message="The draw is False")  # the host's hook for pictures
+    cfg = cfg.copy()
+    cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
+    cfg.work_dir, cfg.log_level = str(folder), "WARNING"
+    prepare_cpu(cfg)
+    with progress_bar() as progress:
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(EvaluationHook(folder, progress))
+        runner.test()
+
+
+if __name__ == "__main__":
+    run(main)
