@@ -4,6 +4,7 @@ python tools/prepare_data.py shapes
 python tools/prepare_data.py voc2012
 python tools/prepare_data.py sbd --archive ~/benchmark.tgz
 python tools/prepare_data.py voc2012 --check
+python tools/prepare_data.py own ~/labelled --root data/mine
 """
 
 import argparse
@@ -115,6 +116,49 @@ def check(args: argparse.Namespace) -> str:
     return f"{folder}: {found} images, no faults"
 
 
+def own_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="folder with *.json of labelme; or with JPEGImages and SegmentationClass, as VOC and "
+        "CVAT have it; or with images and labels. Images in its folder test need no labels",
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, one a line, in the order of the labels' values; a line "
+        "__ignore__ for what is left out; default: labelmap.txt, classes.txt or class_names.txt in "
+        "SOURCE, or all labels of labelme, sorted",
+    )
+    parser.add_argument(
+        "--val",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of the images to score on, if SOURCE has no ImageSets/Segmentation/train.txt and "
+        f"val.txt{DEFAULT}",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help=f"another seed, other images to score on{DEFAULT}"
+    )
+
+
+def own(args: argparse.Namespace) -> str:
+    from fcn_plugin.data.own import prepare_own
+    from fcn_plugin.data.own_source import Tell
+
+    with progress_bar() as progress:
+        tell = Tell(note, progress)
+        return "\n".join(
+            prepare_own(args.source, args.root, args.classes, args.val, args.seed, tell)
+        )
+
+
 # name -> what it prepares, its options, the function that does it and returns the last line
 COMMANDS = {
     "shapes": ("drawn shapes in VOC's layout, no download", shapes_options, shapes),
@@ -143,6 +187,7 @@ COMMANDS = {
         published_options,
         published,
     ),
+    "own": ("pictures of your own, labelled with labelme, CVAT or as PNGs", own_options, own),
 }
 
 

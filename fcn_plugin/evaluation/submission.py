@@ -1,4 +1,5 @@
-"""Predictions in the form that the servers of VOC and MIT (ADE20K) take.
+"""Predictions in the form that the servers of VOC and MIT (ADE20K) take, or for a data set of
+one's own: an archive of index PNGs under the images' names.
 
 The functions know files only; ``SubmissionMetric`` brings them into a run of the host.
 """
@@ -84,8 +85,8 @@ class Leaderboard:
     """What a server takes.
 
     Attributes:
-        dataset: the host's type of its data set.
-        images: how many the server's test list has.
+        classes: of its data set.
+        images: how many the server's test list has; None if there is no such list.
         first: the number of the first class in a PNG; the others follow.
         palette: RGB in 0-255 from number 0 on, of indexed PNGs; None for grey ones.
         member: path of a PNG in the archive.
@@ -96,8 +97,8 @@ class Leaderboard:
     """
 
     name: str
-    dataset: type
-    images: int
+    classes: tuple[str, ...]
+    images: int | None
     first: int
     palette: Sequence[Sequence[int]] | None
     member: str
@@ -107,15 +108,11 @@ class Leaderboard:
     write: Callable[[Path, Iterable[tuple[str, bytes]]], None]
     read: Callable[[Path], Iterator[tuple[str, bytes]]]
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.dataset.METAINFO["classes"]  # type: ignore[attr-defined]
-
 
 LEADERBOARDS = (
     Leaderboard(
         name="VOC",
-        dataset=PascalVOCDataset,
+        classes=PascalVOCDataset.METAINFO["classes"],
         images=DATA_SETS["voc2012"].split("test").count,
         first=0,
         palette=voc_palette(),
@@ -128,7 +125,7 @@ LEADERBOARDS = (
     ),
     Leaderboard(
         name="MIT",
-        dataset=ADE20KDataset,
+        classes=ADE20KDataset.METAINFO["classes"],
         images=DATA_SETS["ade20k"].split("test").count,
         first=1,
         palette=None,
@@ -142,25 +139,46 @@ LEADERBOARDS = (
 )
 
 
-def leaderboard_of(classes: Sequence[str]) -> Leaderboard:
+def leaderboard_of(
+    classes: Sequence[str], palette: Sequence[Sequence[int]] | None = None, own: bool = False
+) -> Leaderboard:
     """The leaderboard of a data set with these classes, in whatever order.
 
+    Any other data set has one of its own, with its ``palette`` or else VOC's.
+
+    Args:
+        own: The data set is none of a leaderboard's, though it may have some of its classes.
+
     Raises:
-        UserError: there is none, or it has more classes.
+        UserError: a leaderboard has these classes and more.
     """
     for board in LEADERBOARDS:
         if sorted(classes) == sorted(board.classes):
             return board
-        if set(classes) < set(board.classes):
+        if set(classes) < set(board.classes) and not own:
             raise UserError(
                 f"submission: the data set has {len(classes)} of {board.name}'s "
                 f"{len(board.classes)} classes and the server wants all; leave metainfo.classes "
                 "out and train on all of them"
             )
-    known = " and ".join(board.dataset.__name__ for board in LEADERBOARDS)
-    raise UserError(
-        f"submission: no leaderboard has this data set's {len(classes)} classes, only those of "
-        f"{known} have one; for predictions as label PNGs give --out (output_dir)"
+    return _own_board(classes, palette or voc_palette())
+
+
+def _own_board(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> Leaderboard:
+    """A zip of PNGs that hold the class indices, for whoever judges them."""
+    return Leaderboard(
+        name="your data",
+        classes=tuple(classes),
+        images=None,
+        first=0,
+        # In full, or Pillow would spend fewer bits on a pixel.
+        palette=[*palette, *voc_palette()[len(palette) :]],
+        member="{name}.png",
+        title="index PNGs",
+        comps=(),
+        suffixes=(".zip",),
+        write=_write_zip,
+        read=_read_zip,
     )
 
 
@@ -168,7 +186,7 @@ def choose_comp(board: Leaderboard, file: Path, comp: int | None) -> int | None:
     """The competition: ``comp``, or the usual one. Refuses what does not fit the leaderboard."""
     if not file.name.endswith(board.suffixes):
         raise UserError(
-            f"{file}: {board.name}'s server takes {' or '.join(board.suffixes)}; name it "
+            f"{file}: for {board.name} it is a {' or '.join(board.suffixes)}; name it "
             f"{file.name.split('.')[0] or 'results'}{board.suffixes[0]}"
         )
     if comp is None:
@@ -311,12 +329,13 @@ def _shown(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
 class SubmissionMetric(BaseMetric):
     """Writes the predictions of a test set as an archive for its leaderboard; scores nothing.
 
-    Needs the classes of VOC or ADE20K, in any order. Until all samples are predicted the PNGs wait
+    With the classes of VOC or ADE20K, in any order, it is what their servers take; for any other
+    data set a zip of index PNGs. Until all samples are predicted the PNGs wait
     in the folder ``.NAME.spool`` beside the archive; all processes have to see it. One process and
     many write the same bytes. Killed at any moment, ``file`` is as it was, or whole.
 
     Args:
-        file: the archive, ``.tgz`` or ``.tar.gz`` for VOC, ``.zip`` for ADE20K.
+        file: the archive, ``.tgz`` or ``.tar.gz`` for VOC, ``.zip`` for ADE20K and all others.
         comp: VOC's competition: 5, trained on VOC only, or 6 (default), on other data too, such
             as ImageNet or SBD.
         collect_device, prefix: as for every metric of the host.
@@ -344,11 +363,13 @@ class SubmissionMetric(BaseMetric):
         """The host tells it to every process, once, before the first sample."""
         self._dataset_meta = meta
         classes = meta["classes"]
-        self.board = leaderboard_of(classes)
+        # Of the host's data sets, those that a config takes some classes of have a map of them.
+        own = meta.get("label_map", {}) is None
+        self.board = leaderboard_of(classes, meta.get("palette"), own)
         self.comp = choose_comp(self.board, self.file, self.comp)
         self.numbers = class_numbers(self.board, classes)
         self.spool = spool_of(self.file)
-        _on_first_process(self._make_spool)
+        on_first_process(self._make_spool)
 
     def _make_spool(self) -> None:
         if self.file.is_dir():
@@ -380,7 +401,7 @@ class SubmissionMetric(BaseMetric):
         gathered = dist.all_gather_object(self.results)
         predictions = {image: png for part in gathered for image, png in part}
         self.results.clear()
-        _on_first_process(lambda: self._write(predictions, size))
+        on_first_process(lambda: self._write(predictions, size))
         return {}
 
     def _write(self, predictions: dict[str, Path], size: int) -> None:
@@ -396,7 +417,7 @@ class SubmissionMetric(BaseMetric):
             shutil.rmtree(self.spool, ignore_errors=True)
         logger = MMLogger.get_current_instance()
         logger.info("%s", line)
-        if size != self.board.images:
+        if self.board.images not in (None, size):
             logger.warning(
                 "%s is a rehearsal only: the server wants the %s images of its test list, and "
                 "these are %s",
@@ -413,7 +434,7 @@ def spool_of(file: Path) -> Path:
     return file.with_name(f".{file.name}.spool")
 
 
-def _on_first_process(work: Callable[[], object]) -> None:
+def on_first_process(work: Callable[[], object]) -> None:
     """Do it there; if it fails it fails on all processes, and none is left waiting."""
     failure: Exception | None = None
     if dist.is_main_process():

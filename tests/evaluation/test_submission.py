@@ -110,6 +110,30 @@ def test_mit(tmp_path):
         assert np.array_equal(np.asarray(image), sample["pred_sem_seg"]["data"][0] + 1)
 
 
+@pytest.mark.parametrize("classes", [["background", "cat", "dog"], ["background", "apple"]])
+def test_any_other_data_set(tmp_path, caplog, classes):
+    """Index PNGs with its own palette, also when VOC has all its classes; never a rehearsal."""
+    palette = [[9, 9, 9], [1, 2, 3], [200, 0, 0]][: len(classes)]
+    made = METRICS.build(dict(type="SubmissionMetric", file=str(tmp_path / "out.zip")))
+    made.dataset_meta = dict(classes=classes, palette=palette, label_map=None)
+    given = samples(tmp_path / "mine", len(classes))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        made.process({}, given)
+        made.evaluate(len(given))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "5 predictions, index PNGs, read back and valid" in caplog.text
+    assert "rehearsal" not in caplog.text
+    found = zip_members(tmp_path / "out.zip")
+    assert list(found) == [f"im{i:04d}.png" for i in range(5)]
+    for sample, content in zip(given, found.values(), strict=True):
+        image = Image.open(io.BytesIO(content))
+        assert np.array_equal(np.asarray(image), sample["pred_sem_seg"]["data"][0])
+        assert np.reshape(image.getpalette(), (256, 3))[: len(classes)].tolist() == palette
+
+
 def test_classes_in_another_order_get_the_servers_numbers(tmp_path):
     given = samples(tmp_path, 21)
     shuffled = random.Random(0).sample(VOC, 21)
@@ -189,8 +213,8 @@ def test_a_failure_of_the_first_process_is_one_of_all(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "classes", "settings", "message"),
     [
-        ("out.zip", VOC, {}, r"out.zip: VOC's server takes .tgz or .tar.gz; name it out.tgz"),
-        ("out.tgz", MIT, {}, r"out.tgz: MIT's server takes .zip; name it out.zip"),
+        ("out.zip", VOC, {}, r"out.zip: for VOC it is a .tgz or .tar.gz; name it out.tgz"),
+        ("out.tgz", MIT, {}, r"out.tgz: for MIT it is a .zip; name it out.zip"),
         ("out", MIT, {}, r"name it out.zip"),
         ("../..", VOC, {}, r"name it results.tgz"),
         ("out.tgz", VOC, dict(comp=3), r"VOC has no competition 3; give 5 or 6"),
@@ -201,7 +225,7 @@ def test_a_failure_of_the_first_process_is_one_of_all(tmp_path, monkeypatch):
             "out.tgz",
             CamVidDataset.METAINFO["classes"],
             {},
-            r"only those of PascalVOCDataset and ADE20KDataset have one; .*--out",
+            r"out.tgz: for your data it is a .zip; name it out.zip",
         ),
         ("folder.tgz", VOC, {}, r"folder.tgz: a folder"),
         ("file/out.tgz", VOC, {}, r"file.*: (Not a directory|File exists); .*out.tgz was not"),

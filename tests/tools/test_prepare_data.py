@@ -1,12 +1,16 @@
 """The command line of tools/prepare_data.py."""
 
 import io
+import json
 import subprocess
 import sys
 import tarfile
+import zipfile
 
+import numpy as np
 import pytest
 from data.archives_of_sets import sbd, tar, tgz, voc2012
+from PIL import Image
 from tools.running import TOOLS, tool
 
 SHAPES = ["shapes", "--train", 3, "--val", 2, "--seed", 7]
@@ -115,3 +119,66 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path):
     assert done.stderr.startswith(f"error: {path}: ") and "escaped" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"evil.tar", ".lock"}
+
+
+def labelled(folder, count=4) -> None:
+    """Pictures with a square each, as labelme has them, and one without a label."""
+    (folder / "test").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count + 1):
+        pixels = rng.integers(0, 255, (32, 40, 3), np.uint8)
+        name = f"test/{number}" if number == count else str(number)
+        Image.fromarray(pixels).save(folder / f"{name}.jpg")
+    shape = dict(label="box", shape_type="rectangle", points=[[4, 4], [19, 19]])
+    for number in range(count):
+        content = dict(shapes=[shape], imagePath=f"{number}.jpg", imageHeight=32, imageWidth=40)
+        (folder / f"{number}.json").write_text(json.dumps(content))
+
+
+# A network of a few channels, two iterations.
+SMALL = (
+    *("model.backbone.base_channels=2", "model.backbone.fc_channels=4"),
+    *("model.decode_head.in_channels=[8,16,4]", "train_dataloader.num_workers=0"),
+    *("val_dataloader.num_workers=0", "test_dataloader.num_workers=0"),
+    *("train_cfg.max_iters=2", "train_cfg.val_interval=2"),
+    "default_hooks.checkpoint.interval=2",
+)
+
+
+def test_ones_own_pictures_become_a_data_set_that_trains_and_is_handed_in(tmp_path):
+    """The configs as they are written, from another folder than where the data set was made."""
+    labelled(tmp_path / "in")
+    done = tool("prepare_data.py", "own", "in", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *table, pretrained, scratch, last = done.stdout.splitlines()
+    assert table[0].split() == ["class", "train", "val", "pixels"]
+    assert table[1].split() == ["0", "background", "3", "1", "80.00", "%"]
+    assert table[2].split() == ["1", "box", "3", "1", "20.00", "%"]
+    assert pretrained.endswith("python tools/train.py data/mine/fcn8s_vgg16_mine.py")
+    assert last == "data/mine: train 3, val 1, test 1 images, 2 classes"
+
+    name = scratch.rpartition("/")[2]
+    (tmp_path / "elsewhere").mkdir()
+    config, work = f"../data/mine/{name}", f"work_dirs/{name.removesuffix('.py')}"
+    small, folder = ("--cfg-options", *SMALL), tmp_path / "elsewhere"
+    done = tool("train.py", config, *small, folder=folder)
+    assert done.returncode == 0, done.stderr
+    options = ("--split", "test", "--submission", "results.zip")
+    done = tool("test.py", config, work, *options, *small, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "results.zip: 1 predictions, index PNGs, read back and valid" in done.stdout
+    with zipfile.ZipFile(folder / "results.zip") as archive:
+        assert archive.namelist() == ["4.png"]
+        assert Image.open(archive.open("4.png")).size == (40, 32)
+
+
+def test_faults_of_ones_own_pictures_are_listed_and_nothing_is_made(tmp_path):
+    labelled(tmp_path / "in")
+    for number in (0, 2):
+        (tmp_path / f"in/{number}.jpg").unlink()
+    done = tool("prepare_data.py", "own", "in", "--root", "new/mine", folder=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    *faults, error = done.stderr.splitlines()
+    assert [fault.partition(":")[0] for fault in faults] == ["in/0.json", "in/2.json"]
+    assert error.startswith("error: Reading labelme's files: 2 files have faults")
+    assert not (tmp_path / "new").exists()

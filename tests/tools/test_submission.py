@@ -263,7 +263,7 @@ def test_a_data_set_without_a_leaderboard(runs):
     assert "Traceback" not in run.stderr
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
-    assert "only those of PascalVOCDataset and ADE20KDataset" in last
+    assert "shapes.tgz: for your data it is a .zip; name it shapes.zip" in last
 
 
 def test_the_hosts_own_tool(project, runs):

@@ -1,0 +1,377 @@
+"""A user's own labelled pictures as a data set in VOC's layout, with configs to train on it.
+
+``SOURCES`` says what kinds of folders are taken. The data set is made out of sight and moved into
+place whole, so that an interrupted run is started again with the same command.
+"""
+
+import hashlib
+import json
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fcn_plugin.data.archives import room
+from fcn_plugin.data.drawing import voc_palette
+from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
+from fcn_plugin.data.own_config import Facts, configs
+from fcn_plugin.data.own_labelme import embedded_image, labelme_source
+from fcn_plugin.data.own_masks import mask_folders, mask_source
+from fcn_plugin.data.own_source import Item, Size, Source, Tell, each, pictures
+from fcn_plugin.data.splits import list_text, read_ids
+from fcn_plugin.data.staging import stage_of
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.predictions import save_labels
+from fcn_plugin.locking import LOCK, only_one_at_work
+
+# Written to the finished tree; a higher number when the same source gives another tree.
+FORMAT = 1
+MARKER = "own.json"
+LISTS = Path("ImageSets", "Segmentation")
+LOCK_PATIENCE = 2.0  # seconds
+# Kept as they are, by Pillow's name; images in another format become PNG. MPO: JPEGs of phones.
+KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
+MAX_NAMED = 8
+
+# how a folder is recognised, and what it is taken for
+SOURCES: tuple[
+    tuple[Callable[[Path], object], Callable[[Path, Path | None, Tell], Source]], ...
+] = (
+    (mask_folders, lambda folder, classes, tell: mask_source(folder, classes)),
+    (lambda folder: any(folder.glob("*.json")), labelme_source),
+)
+
+
+class Written(NamedTuple):
+    """What became of an item."""
+
+    name: str
+    suffix: str  # of its image
+    size: Size
+    counts: np.ndarray  # [256] pixels of each value of its label; zeros without a label
+
+
+def prepare_own(
+    source: Path,
+    root: Path,
+    classes_file: Path | None = None,
+    val: float = 0.2,
+    seed: int = 0,
+    tell: Tell | None = None,
+) -> list[str]:
+    """Make the data set ``root`` of the folder ``source``; a finished one is left as it is.
+
+    ``JPEGImages``, ``SegmentationClass`` (index PNGs with a palette), ``ImageSets/Segmentation``
+    with train.txt, val.txt and, if there are unlabelled images in ``source/test`` or in the
+    source's own list, test.txt; ``classes.txt``, ``dataset.py`` and two configs.
+
+    Args:
+        classes_file: Names of classes, one a line; see ``labelme_source`` and ``mask_source``.
+        val: Share of the labelled images to score on, unless the source has lists
+            ``ImageSets/Segmentation/{train,val}.txt`` of its own.
+        seed: Another seed, other images in val. An image stays where it is when others are added,
+            but for a few.
+
+    Returns:
+        Lines to print: a table of the classes, and what there is now.
+
+    Raises:
+        UserError: a file is damaged, or does not fit the others; ``root`` is something else.
+    """
+    tell = tell or Tell()
+    if not 0 < val < 1:
+        raise UserError(f"--val {val}: give a share between 0 and 1, such as 0.2")
+    if set('"\\\n') & set(str(root.resolve())):
+        raise UserError(f"{root}: a quote or backslash in its name; choose another --root")
+    found = open_source(source, classes_file, tell)
+    splits = split(source, found, val, seed)
+    state = _state(found, splits)
+    if (lines := _finished(root, state)) is not None:
+        return lines
+    stage = stage_of(root)
+    with only_one_at_work(stage, LOCK_PATIENCE):
+        if (lines := _finished(root, state)) is not None:  # by the run that had the lock before
+            return lines
+        try:
+            _clear(stage)
+            with room(stage):
+                lines = _write(found, splits, stage, root, tell)
+                marker = {"state": state, "lines": lines}
+                (stage / MARKER).write_text(json.dumps(marker) + "\n")
+            stage.replace(root.resolve())
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+    return lines
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+
+def open_source(folder: Path, classes_file: Path | None, tell: Tell) -> Source:
+    """What kind of source a folder is.
+
+    Raises:
+        UserError: none, or it holds nothing that is labelled.
+    """
+    if not folder.is_dir():
+        reason = "is a file; unpack it and give the folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {reason}")
+    for recognised, opened in SOURCES:
+        if recognised(folder):
+            return _with_test_images(folder, opened(folder, classes_file, tell), tell)
+    raise UserError(
+        f"{folder}: no labelled pictures; there should be *.json of labelme, or JPEGImages and "
+        "SegmentationClass, or images and labels"
+    )
+
+
+def _with_test_images(folder: Path, source: Source, tell: Tell) -> Source:
+    """Of what has no label only the test images: the folder ``test``, or those in test.txt."""
+    separate = pictures(folder / "test")
+    if any((folder / "test").glob("*.json")):
+        raise UserError(
+            f"{folder / 'test'}: has labels (*.json), and test images are taken without; move "
+            f"them to {folder}, or the .json files away"
+        )
+    listed = folder / LISTS / "test.txt"
+    named = set(read_ids(listed)) if listed.is_file() else set()
+    chosen = [path for path in source.unlabelled if path.stem in named]
+    left = len(source.unlabelled) - len(chosen)
+    if left:
+        tell.note(f"{folder}: {left:,} images without a label are left out")
+    items = list(source.items)
+    taken = {item.name: item.file for item in items}
+    for path in [*chosen, *separate.values()]:
+        if path.stem in taken:
+            raise UserError(f"{path}: {taken[path.stem]} has the same name; rename one of them")
+        taken[path.stem] = path
+        items.append(Item(path.stem, path, None))
+    for item in items:
+        if item.name != item.name.strip() or not item.name.isprintable():
+            raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
+    return source._replace(items=items)
+
+
+def split(folder: Path, source: Source, val: float, seed: int) -> dict[str, list[str]]:
+    """The names of each split: the source's own lists, or a draw."""
+    labelled = sorted(item.name for item in source.items if item.annotation)
+    test = sorted(item.name for item in source.items if not item.annotation)
+    lists = {name: folder / LISTS / f"{name}.txt" for name in ("train", "val")}
+    if all(path.is_file() for path in lists.values()):
+        splits = {name: read_ids(path) for name, path in lists.items()}
+        _refuse_lists(lists, splits, set(labelled))
+    else:
+        if len(labelled) < 2:
+            raise UserError(
+                f"{folder}: {len(labelled)} labelled image; at least 2 are needed, one to train on "
+                "and one to score"
+            )
+        # By a hash of each name, so that an image that is added moves hardly any other.
+        drawn = sorted(
+            labelled, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()
+        )
+        count = min(max(round(val * len(labelled)), 1), len(labelled) - 1)
+        splits = {"train": sorted(drawn[count:]), "val": sorted(drawn[:count])}
+    return splits | ({"test": test} if test else {})
+
+
+def _refuse_lists(lists: dict[str, Path], splits: dict[str, list[str]], labelled: set[str]) -> None:
+    for name, ids in splits.items():
+        if not ids:
+            raise UserError(f"{lists[name]}: no names in it; list images, or delete both lists")
+        if strangers := sorted(set(ids) - labelled):
+            raise UserError(
+                f"{lists[name]}: {strangers[0]} has no image or no label; take it off the list"
+            )
+        if len(set(ids)) < len(ids):
+            raise UserError(f"{lists[name]}: a name is there twice; take one off the list")
+    if both := sorted(set(splits["train"]) & set(splits["val"])):
+        raise UserError(
+            f"{lists['val']}: {both[0]} is trained on, too; take it off one of the lists"
+        )
+
+
+def _state(source: Source, splits: dict[str, list[str]]) -> str:
+    """A hash of all that decides how the data set comes out, by the files' times and sizes."""
+    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits]).encode())
+    files = {path for item in source.items for path in (item.image, item.annotation) if path}
+    for path in sorted(files | set(source.settings)):
+        status = path.stat()
+        digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _finished(root: Path, state: str) -> list[str] | None:
+    """The lines of the run that made ``root``; None if it is still to be made."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return None
+    try:
+        marker = json.loads((root / MARKER).read_text())
+        made, lines = marker["state"], list(marker["lines"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{root}: exists, and is no data set made by this command; choose another --root"
+        ) from None
+    if made != state:
+        raise UserError(
+            f"{root}: was made of other files or options than these; remove it (its configs, too), "
+            "or choose another --root"
+        )
+    return lines
+
+
+# --- what is made of it --------------------------------------------------------------------------
+
+
+def _clear(stage: Path) -> None:
+    """Remove what a killed run left."""
+    for path in stage.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _write(
+    source: Source, splits: dict[str, list[str]], stage: Path, root: Path, tell: Tell
+) -> list[str]:
+    used = {name for names in splits.values() for name in names}
+    items = [item for item in source.items if item.name in used]
+    for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
+        (stage / folder).mkdir(parents=True)
+    # In full, or Pillow would spend too few bits on a pixel that is left out, 255.
+    palette = [*source.palette, *voc_palette()[len(source.palette) :]]
+    write = partial(_write_item, read=source.read, palette=palette, target=stage)
+    written = each("Writing images and labels", write, items, tell)
+    suffix = _one_format(stage, written, tell)
+    for name, names in splits.items():
+        (stage / LISTS / f"{name}.txt").write_text(list_text(names), encoding="utf-8")
+    (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
+    texts = configs(_facts(root, source, splits, written, suffix))
+    for file, text in texts.items():
+        (stage / file).write_text(text, encoding="utf-8")
+    owners = {name: of for of, names in splits.items() for name in names}
+    by_split = {
+        of: np.array([item.counts for item in written if owners[item.name] == of])
+        for of in ("train", "val")
+    }
+    _note_missing(root, source.classes, by_split["train"].sum(axis=0), tell)
+    counts = ", ".join(f"{name} {len(names):,}" for name, names in splits.items())
+    *_, pretrained, scratch = texts
+    return [
+        class_table(source.classes, by_split),
+        f"from ImageNet weights: python tools/train.py {(root / pretrained).as_posix()}",
+        f"without them:          python tools/train.py {(root / scratch).as_posix()}",
+        f"{root}: {counts} images, {len(source.classes)} classes",
+    ]
+
+
+def _facts(
+    root: Path,
+    source: Source,
+    splits: dict[str, list[str]],
+    written: Sequence[Written],
+    suffix: str,
+) -> Facts:
+    heights, widths = zip(*(item.size for item in written), strict=True)
+    return Facts(
+        root=root,
+        classes=source.classes,
+        palette=source.palette,
+        suffix=suffix,
+        size=(round(statistics.median(heights)), round(statistics.median(widths))),
+        train=len(splits["train"]),
+        test="test" in splits,
+    )
+
+
+def _note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: Tell) -> None:
+    """Classes that cannot be learned; such as those of masks whose white, 255, was to be one."""
+    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
+    for value, name in enumerate(classes):
+        if not pixels[value]:
+            tell.note(f"{root}: no training image has {name} (value {value}){left_out}")
+
+
+def _write_item(
+    item: Item,
+    read: Callable[[Item, Size], np.ndarray],
+    palette: Sequence[Sequence[int]],
+    target: Path,
+) -> Written:
+    suffix, size = _write_image(item, target / "JPEGImages")
+    if item.annotation is None:
+        return Written(item.name, suffix, size, np.zeros(IGNORED + 1, np.int64))
+    label = read(item, size)
+    save_labels(label, target / "SegmentationClass" / f"{item.name}.png", palette)
+    return Written(item.name, suffix, size, np.bincount(label.ravel(), minlength=IGNORED + 1))
+
+
+def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
+    """Put the image there, after a look at all of it; its suffix there and its size upright."""
+    part = folder / f"{item.name}.part"
+    if item.image is None:
+        part.write_bytes(embedded_image(item.file))
+    else:
+        shutil.copyfile(item.image, part)
+    try:
+        pixels = LoadCheckedImage().transform({"img_path": str(part)})["img"]
+    except UserError as error:
+        raise UserError(str(error).replace(str(part), str(item.file))) from None
+    with Image.open(part) as image:
+        kept = KEPT_FORMATS.get(str(image.format))
+    if kept:
+        part.rename(folder / f"{item.name}{kept}")
+    else:
+        _save_png(pixels, folder / f"{item.name}.png")
+        part.unlink()
+    return kept or ".png", pixels.shape[:2]
+
+
+def _save_png(bgr: np.ndarray, path: Path) -> None:
+    Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])).save(path)
+
+
+def _one_format(stage: Path, written: Sequence[Written], tell: Tell) -> str:
+    """The suffix of all images: the host wants one. If there are two, JPEGs become PNGs."""
+    suffixes = {item.suffix for item in written}
+    if len(suffixes) == 1:
+        return suffixes.pop()
+    jpegs = [stage / "JPEGImages" / f"{item.name}.jpg" for item in written if item.suffix == ".jpg"]
+    each("Making all images PNG", _jpeg_to_png, jpegs, tell)
+    tell.note(f"{len(jpegs):,} of {len(written):,} images are JPEG; all are PNG now")
+    return ".png"
+
+
+def _jpeg_to_png(path: Path) -> Path:
+    _save_png(
+        LoadCheckedImage().transform({"img_path": str(path)})["img"], path.with_suffix(".png")
+    )
+    path.unlink()
+    return path
+
+
+def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
+    """A table of the classes: how many images show them, and their share of all pixels.
+
+    Args:
+        counts: for each split, pixels [images, 256] of each value in each label.
+    """
+    pixels = sum(count.sum(axis=0) for count in counts.values())
+    names = {**dict(enumerate(classes)), IGNORED: "(left out)"}
+    width = max(map(len, [*names.values(), "class"]))
+    heads = "".join(f"{name:>8}" for name in counts)
+    lines = [f"{'':>4}{'class':<{width}}{heads}{'pixels':>10}"]
+    for value, name in names.items():
+        if value == IGNORED and not pixels[value]:
+            continue
+        images = "".join(f"{(count[:, value] > 0).sum():>8,}" for count in counts.values())
+        share = f"{100 * pixels[value] / pixels.sum():.2f} %"
+        lines.append(f"{value:>3} {name:<{width}}{images}{share:>10}")
+    return "\n".join(lines)
