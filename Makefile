@@ -1,5 +1,6 @@
 # make demo    trains FCN-8s on drawn shapes, scores it and leaves pictures
 # make test    runs the tests;  make test-slow  runs those that take longer
+# make docs    builds the documentation, docs/_build/html/index.html (Python 3.11 and later)
 # make lint    checks style and types
 # make clean   removes what can be made again, but neither data/ nor work_dirs/
 #
@@ -22,7 +23,7 @@ READY := $(VENV)/.ready
 CONFIG := configs/fcn8s_vgg16_shapes.py
 WORK := work_dirs/fcn8s_vgg16_shapes
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow docs lint clean
 
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
@@ -34,6 +35,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
+
+docs: $(READY)
+	$(RUN) -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo "Done: docs/_build/html/index.html"
 
 lint: $(READY)
 	$(RUN) -m ruff check .
@@ -53,5 +58,5 @@ $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) docs/_build build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

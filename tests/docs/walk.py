@@ -1,0 +1,176 @@
+"""Follow a page of the documentation as a reader does: all its blocks in order, in one folder.
+
+    ```shell     each command is run; tools are forks of a process that has imported the host
+    ```python    executed, names kept for the rest of the page; a block that begins with the comment
+                 "# NAME.py" is a file of that name and is written, for commands to use
+    ```text      what the block before puts out, with "..." for what differs from run to run
+
+``small.py`` says what is run in small and what is not run at all. Once something was, the numbers
+in the output of commands may be others, the words not. A block of another kind is an error.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from docs.blocks import Block, blocks, commands
+from docs.small import LEFT_OUT, LESS
+from tools.running import ENVIRONMENT, PATIENCE, REPOSITORY, tool
+
+SHELL_OPERATOR = re.compile(r"[|&;<>]|^\w+=")
+FILE = re.compile(r"# ([\w./-]+\.py)\b")
+NUMBER = re.compile(r"\d+([.,]\d+)*")
+RULE = re.compile(r"[-+=]{3,}")  # of a table, as wide as its numbers
+
+
+class Walk:
+    """One page in one folder, which has the repository's ``configs`` and ``tools``.
+
+    ``less``: whether what ``small.py`` says is run in small.
+    """
+
+    def __init__(self, page: Path, folder: Path, less: bool = True) -> None:
+        self.page, self.folder, self.less = page, folder, less
+        self.names: dict[str, object] = dict(__name__="__main__")
+        self.counts: Counter[str] = Counter()
+        self.output = ""  # of the block before
+        self.exact = True  # whether its numbers are those of the page
+        self.in_small = False  # anything so far
+        self.code = ""  # all Python so far
+
+    def follow(self) -> Counter[str]:
+        """How many commands and blocks were run, run in small, left out, written, compared."""
+        kinds = dict(shell=self._shell, python=self._python, text=self._text)
+        with _inside(self.folder):
+            for block in blocks(self.page):
+                if block.language.startswith("{"):  # a directive of Sphinx
+                    continue
+                assert block.language in kinds, f"{block}: ```{block.language} is of no known kind"
+                kinds[block.language](block)
+        return self.counts
+
+    # --- the kinds of blocks ----------------------------------------------------------------------
+
+    def _shell(self, block: Block) -> None:
+        self.output = ""
+        for command in commands(block.text):
+            if first(LEFT_OUT, command):
+                self.counts["left out"] += 1
+                continue
+            smaller = in_small(command) if self.less else command
+            self.counts["run" if smaller == command else "in small"] += 1
+            self.in_small |= smaller != command
+            done = run(smaller, self.folder)
+            told = (done.stdout + done.stderr)[-3000:]
+            assert done.returncode == 0, f"{block}: {smaller}\n{told}"
+            self.output += done.stdout
+        self.exact = not self.in_small
+
+    def _python(self, block: Block) -> None:
+        text = block.text
+        if name := FILE.match(text):
+            (self.folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name[1]).write_text(text)
+            self.counts["written"] += 1
+            return
+        self.code += text
+        _check_imports(block, self.code)
+        # So that a traceback names the line of the page.
+        code = compile("\n" * block.line + text, str(block.page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(code, self.names)
+        self.output, self.exact = output.getvalue(), True
+        self.counts["run"] += 1
+
+    def _text(self, block: Block) -> None:
+        assert shows(block.text, self.output, self.exact), (
+            f"{block}: expected\n{block.text}\nfound\n{self.output[-3000:]}"
+        )
+        self.counts["compared"] += 1
+
+
+def in_small(command: str) -> str:
+    """What is run in place of a command."""
+    row = first(LESS, command)
+    return LESS[row](command) if row else command
+
+
+def first(table: dict, command: str) -> str | None:
+    """The first key of a table, a regular expression, that is found in a command."""
+    return next((pattern for pattern in table if re.search(pattern, command)), None)
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess:
+    """A command as a shell in ``folder`` runs it, ``python`` being the tests' own."""
+    if not SHELL_OPERATOR.search(command):
+        split = _bash(f"printf '%s\\0' {command}", folder)
+        match split.stdout.split("\0")[:-1]:
+            case ["python", path, *words] if path.startswith("tools/"):
+                return tool(path.removeprefix("tools/"), *words, folder=folder)
+    return _bash(command, folder)
+
+
+def _bash(command: str, folder: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | ENVIRONMENT
+    # In the very environment, python is that of PYTHON, wherever that lies.
+    start = f'python() {{ "{ENVIRONMENT["PYTHON"]}" "$@"; }}; set -o pipefail; '
+    return subprocess.run(
+        ["bash", "-c", start + command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def shows(expected: str, found: str, exact: bool = True) -> bool:
+    """Whether an output is as a page shows it; if not ``exact``, but for its numbers.
+
+    "..." stands for anything, in a line of its own for any lines or none. How wide a gap is does
+    not matter.
+    """
+    if not exact:
+        expected, found = (RULE.sub("---", NUMBER.sub("0", text)) for text in (expected, found))
+    pattern = "".join(
+        "(.*\n)?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
+        for line in _lines(expected)
+    )
+    text = "".join(f"{line}\n" for line in _lines(found))
+    return re.fullmatch(pattern, text, re.DOTALL) is not None
+
+
+def _lines(text: str) -> list[str]:
+    """Without empty ones, and with single spaces."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def _check_imports(block: Block, code: str) -> None:
+    """Outside the tests, which have done it, the host cannot be imported before fcn_plugin."""
+    imports = re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE)
+    first = next((name for name in imports if name in ("fcn_plugin", "mmseg", "mmcv")), None)
+    assert first in (None, "fcn_plugin"), f"{block}: imports {first} before fcn_plugin"
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def clone(folder: Path) -> Path:
+    """What of the repository commands are run on, as copies: pages may write there."""
+    for name in ("configs", "tools"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    return folder
