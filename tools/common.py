@@ -72,6 +72,8 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     share_memory_with_workers()
     # The host's hook for pictures is there for the host's tools; ours write their own.
     warnings.filterwarnings("ignore", message="The draw is False")
+    # Its heads call a builder of its own that is on its way out.
+    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not Path(args.config).is_file():
         raise UserError(f"{args.config}: no such config; the shipped ones are in configs/")

@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,11 @@ def main() -> None:
 
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
-    from fcn_plugin.prediction.inputs import find_images
+    from fcn_plugin.prediction.inputs import MARK, check_target, find_images
 
-    if args.out.is_file():
-        raise UserError(f"{args.out}: is a file; give --out a folder")
+    # The host's heads call a builder of the host that is on its way out.
+    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
+    check_target(args.out)
     images = find_images(args.input, args.out)
     # Pillow's guard against small files that unfold to large pictures. These the user chose.
     Image.MAX_IMAGE_PIXELS = None
@@ -109,17 +111,20 @@ def main() -> None:
             args.tta,
             lambda done, total: progress("An image in windows", done, total),
         )
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / MARK).touch()
         began = time.monotonic()
         totals = Totals(predictor.classes.names)
         for batch in batches(images, predictor.read, args.batch_size, totals):
             predict(batch, predictor, args, totals)
             progress("Predicting", totals.images + len(totals.unreadable), len(images))
-    seconds = time.monotonic() - began
-    totals.tell(args, seconds)
+    if totals.images:
+        totals.tell(args, time.monotonic() - began)
     if totals.unreadable:
+        others = "the others are predicted" if totals.images else "nothing is predicted"
         raise UserError(
-            f"{len(totals.unreadable)} of {len(images)} images could not be read (see above); the "
-            "others are predicted"
+            f"{len(totals.unreadable)} of {len(images)} images could not be read (see above); "
+            f"{others}"
         )
 
 
@@ -183,8 +188,7 @@ class Totals:
         for name, images, pixels in zip(self.classes, self.found_in, self.pixels, strict=True):
             if images:
                 table.add_row([name, images, f"{100 * pixels / sum(self.pixels):.2f} %"])
-        if self.images:
-            print(table)
+        print(table)
         if self.windowed:
             print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
         places = ["labels"] + ["overlays"] * (not args.no_overlays)

@@ -19,7 +19,7 @@ from PIL import Image
 from fcn_plugin.data.archives import room
 from fcn_plugin.data.drawing import voc_palette
 from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
-from fcn_plugin.data.own_config import Facts, configs
+from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source
 from fcn_plugin.data.own_source import Item, Size, Source, Tell, each, pictures
@@ -36,7 +36,6 @@ LISTS = Path("ImageSets", "Segmentation")
 LOCK_PATIENCE = 2.0  # seconds
 # Kept as they are, by Pillow's name; images in another format become PNG. MPO: JPEGs of phones.
 KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
-MAX_NAMED = 8
 
 # how a folder is recognised, and what it is taken for
 SOURCES: tuple[
@@ -127,7 +126,7 @@ def open_source(folder: Path, classes_file: Path | None, tell: Tell) -> Source:
             return _with_test_images(folder, opened(folder, classes_file, tell), tell)
     raise UserError(
         f"{folder}: no labelled pictures; there should be *.json of labelme, or JPEGImages and "
-        "SegmentationClass, or images and labels"
+        "SegmentationClass, or images and labels, with the files right in them and not deeper"
     )
 
 
@@ -266,8 +265,8 @@ def _write(
     *_, pretrained, scratch = texts
     return [
         class_table(source.classes, by_split),
-        f"from ImageNet weights: python tools/train.py {(root / pretrained).as_posix()}",
-        f"without them:          python tools/train.py {(root / scratch).as_posix()}",
+        f"from ImageNet weights: {command('train', root / pretrained)}",
+        f"without them:          {command('train', root / scratch)}",
         f"{root}: {counts} images, {len(source.classes)} classes",
     ]
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,6 @@ def configs(facts: Facts) -> dict[str, str]:
     height, width = _scale(facts.size)
     crop = (min(height, LARGEST_CROP), min(width, LARGEST_CROP))
     known = dict(
-        root=facts.root.as_posix(),
         bases=bases,
         classes=_lines(facts.classes),
         palette=_lines(facts.palette),
@@ -57,9 +57,21 @@ def configs(facts: Facts) -> dict[str, str]:
     for pattern, template, epochs, least in RECIPES:
         stem = pattern.format(name)
         iters = _iterations(facts.train, epochs, least)
-        of_run = dict(stem=stem, iters=iters, interval=iters // 10, warm_up=iters // 10)
+        of_run = dict(
+            train_it=command("train", facts.root / f"{stem}.py"),
+            test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
+            iters=iters,
+            interval=iters // 10,
+            warm_up=iters // 10,
+        )
         texts[f"{stem}.py"] = template.format_map(known | of_run)
     return texts
+
+
+def command(tool: str, *arguments: str | Path) -> str:
+    """To be typed at a prompt, whatever is in the names."""
+    texts = (each.as_posix() if isinstance(each, Path) else each for each in arguments)
+    return shlex.join(["python", f"tools/{tool}.py", *texts])
 
 
 def _base_folder(root: Path) -> str:
@@ -167,8 +179,8 @@ test_evaluator = val_evaluator
 
 PRETRAINED = '''"""FCN-8s on the data set in this folder, from ImageNet weights.
 
-python tools/train.py {root}/{stem}.py
-python tools/test.py {root}/{stem}.py work_dirs/{stem}
+{train_it}
+{test_it}
 """
 
 _base_ = [
@@ -191,8 +203,8 @@ default_hooks = dict(checkpoint=dict(interval={interval}))
 
 SCRATCH = '''"""FCN-8s, a quarter as wide, on the data set in this folder, without ImageNet weights.
 
-python tools/train.py {root}/{stem}.py
-python tools/test.py {root}/{stem}.py work_dirs/{stem}
+{train_it}
+{test_it}
 """
 
 _base_ = [

@@ -84,8 +84,8 @@ def _shape(path: Path, number: int, shape: Any) -> Shape:
     label = shape.get("label") if isinstance(shape, dict) else None
     if not isinstance(label, str) or not label.strip():
         raise UserError(f"{where} has no label; give it one in labelme, or delete it")
-    where = f"{where} ({label})"
-    kind = shape.get("shape_type") or "polygon"
+    where = f"{where} ({' '.join(label.split())})"
+    kind = str(shape.get("shape_type") or "polygon")
     if kind not in KINDS:
         raise UserError(f"{where} is a {kind!r}; draw it as {', '.join(KINDS)}")
     try:
@@ -242,9 +242,10 @@ def _summary(path: Path) -> Summary:
 def _image_of(path: Path, document: dict[str, Any]) -> Path | None:
     """The image file of a document; None if it holds the image itself."""
     named = str(document.get("imagePath") or "").replace("\\", "/")  # it may be from Windows
-    image = path.parent / named
-    if named and image.is_file():
-        return image
+    # With a path of another machine, the file may lie beside this one all the same.
+    for image in (path.parent / named, path.parent / named.rpartition("/")[2]):
+        if image.is_file():
+            return image
     if document.get("imageData"):
         return None
     raise UserError(
@@ -292,7 +293,11 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
     """See ``Source.read``."""
     assert item.annotation is not None
     document = read_document(item.annotation)
-    refuse_size(
-        item.annotation, (document.get("imageHeight") or 0, document.get("imageWidth") or 0), size
-    )
+    height, width = (_stated(document.get(key)) for key in ("imageHeight", "imageWidth"))
+    refuse_size(item.annotation, (height, width), size)
     return draw(read_shapes(item.annotation, document), size, numbers)
+
+
+def _stated(side: Any) -> int:
+    """0 where a file does not tell, or not in a number."""
+    return side if isinstance(side, int) else 0

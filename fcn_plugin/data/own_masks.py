@@ -112,7 +112,7 @@ def read_labelmap(path: Path) -> dict[str, Colour]:
             continue
         name, _, rest = line.partition(":")
         try:
-            red, green, blue = (int(level) for level in rest.partition(":")[0].split(","))
+            red, green, blue = bytes(map(int, rest.partition(":")[0].split(",")))  # 0-255
         except ValueError:
             raise UserError(f"{path}: {line!r} is not name:red,green,blue::; correct it") from None
         if (red, green, blue) in table.values():

@@ -112,7 +112,7 @@ def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str
         return found
     for file in sorted(os.listdir(folder)):
         path = folder / file
-        if path.suffix.lower() not in suffixes or file.startswith("."):
+        if path.suffix.lower() not in suffixes or file.startswith(".") or not path.is_file():
             continue
         if path.stem in found:
             other = found[path.stem].name
@@ -146,10 +146,14 @@ def refuse_classes(where: Path, classes: Sequence[str]) -> None:
     for name in classes:
         if classes.count(name) > 1:
             raise UserError(f"{where}: class {name!r} is there twice; take one out")
+        # Such a one would be another in classes.txt, or in a config with {{ }} filled in.
+        if not name.strip() or not name.isprintable() or "{{" in name:
+            raise UserError(f"{where}: {name!r} cannot be the name of a class; rename it")
     if not 2 <= len(classes) <= IGNORED:
+        told = ", ".join(classes[:MAX_TOLD]) or "no name at all"
         raise UserError(
-            f"{where}: {len(classes)} classes, {', '.join(classes) or 'no name at all'}; there "
-            f"have to be 2 to {IGNORED}, background included"
+            f"{where}: {len(classes)} classes, {told}; there have to be 2 to {IGNORED}, background "
+            "included"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which images are meant by files, folders and globs, and what their predictions are called."""
+"""Which images are meant by files, folders and globs, and where their predictions go."""
 
 import glob
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,25 @@ from fcn_plugin.errors import UserError
 
 # What is an image in a folder or a glob; a file that is named by itself may be called anything.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+# What is written, and so never read, in the folder of the predictions.
+WRITTEN = ("labels", "overlays", "probabilities")
+MARK = ".predictions"  # file in that folder
+
+
+def check_target(out: Path) -> None:
+    """Refuse a folder where predictions would take the place of something else.
+
+    Such as of the labels that a data set is trained on, which lie in a folder ``labels`` as well.
+    """
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give --out a folder")
+    if not (out / MARK).exists():
+        for folder in (out / name for name in WRITTEN):
+            if folder.exists():
+                raise UserError(
+                    f"{folder}: is there and has no predictions of before; give --out another "
+                    "folder, or move this one away"
+                )
 
 
 def find_images(given: Sequence[str], out: Path) -> dict[Path, Path]:
@@ -42,7 +61,8 @@ def _expanded(text: str, out: Path) -> tuple[Path, list[Path]]:
     """The folder that names are relative to, and the images."""
     path = Path(text)
     if path.is_dir():
-        return path, _images(path.rglob("*"), out)
+        shown = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
+        return path, _images(shown, out)
     if path.exists():
         return path.parent, [path]
     if not glob.has_magic(text):
@@ -58,14 +78,20 @@ def _expanded(text: str, out: Path) -> tuple[Path, list[Path]]:
 
 def _images(paths: Iterable[Path], out: Path) -> list[Path]:
     """Those that are images, sorted; no hidden ones, and none that were written before."""
+    written = [(out / folder).resolve() for folder in WRITTEN]
     return sorted(
         path
         for path in paths
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()
-        and not path.resolve().is_relative_to(out.resolve())
+        and not any(map(path.resolve().is_relative_to, written))
     )
+
+
+def _hidden(path: Path) -> bool:
+    """Also below a hidden folder, such as one of thumbnails."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -48,7 +48,10 @@ def load_network(
     check.after_load_checkpoint(None, content)
     of_config = _of_dataset(cfg.test_dataloader.dataset)
     data = SimpleNamespace(dataset=SimpleNamespace(metainfo=of_config))
-    check.before_test(SimpleNamespace(model=network, test_dataloader=data))
+    try:
+        check.before_test(SimpleNamespace(model=network, test_dataloader=data))
+    except UserError as error:  # of a work dir, it was this package that chose the file
+        raise UserError(f"{checkpoint}: {error}") from None
     network.load_state_dict(state_dict(content, checkpoint), strict=False)
     classes = _classes(check.meta.get("dataset_meta") or of_config, of_config)
     named, scored = len(classes.names), getattr(network, "num_classes", len(classes.names))

@@ -48,10 +48,14 @@ def read_config(work_dir: Path) -> Config:
         raise UserError(f"{work_dir}: no such folder; give the work dir of a training")
     written = [folder / "vis_data/config.py" for folder in logs.session_folders(work_dir)[::-1]]
     newest_first = sorted(work_dir.glob("*.py"), key=lambda file: -file.stat().st_mtime)
+    # A data set of the user's own has configs as well, and is no run.
+    trained = any(work_dir.glob("*/*.log")) or any(work_dir.glob("*.pth"))
     for file in (*written, *newest_first):
-        if file.is_file():
+        if trained and file.is_file():
             return Config.fromfile(file)
-    raise UserError(f"{work_dir}: no config in it; give a work dir that tools/train.py has written")
+    raise UserError(
+        f"{work_dir}: no training in it; give a work dir that tools/train.py has written"
+    )
 
 
 def settings(cfg: Config) -> dict[str, str]:

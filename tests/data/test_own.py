@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,11 @@ FAULTS = {
         r"a.json: shape 2 \(cat\) is a circle of 3 points, not 2",
     ),
     "an unknown kind": (dict(shapes=[BOX | dict(shape_type="blob")]), r"is a 'blob'; draw it as"),
+    "a kind that is no text": (dict(shapes=[BOX | dict(shape_type=["polygon"])]), r"draw it as"),
+    "a label of two lines": (
+        dict(shapes=[BOX | dict(label="a\nb")]),
+        r"'a\\nb' cannot be the name",
+    ),
     "no label": (dict(shapes=[BOX | dict(label="")]), r"shape 1 has no label"),
     "points that are none": (dict(shapes=[BOX | dict(points=[[1], 2])]), r"no pairs of numbers"),
     "not a number": (
@@ -219,6 +225,24 @@ def test_a_fault_is_refused_by_name(tmp_path, fault):
         prepare_own(tmp_path / "in", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_paths_of_another_machine_and_sizes_as_text(tmp_path):
+    """The image beside the file is the one that is meant."""
+    for name in "ab":
+        path = rf"C:\pictures\{name}.jpg"
+        labelme(tmp_path / "in", name, imagePath=path, imageHeight="30", imageWidth="40")
+    prepare_own(tmp_path / "in", tmp_path / "out")
+    assert (stored(tmp_path / "out", "a") == 1).sum() == 100
+
+
+def test_folders_that_are_called_like_pictures_are_none(tmp_path):
+    masks(tmp_path / "in", np.eye(*SIZE, dtype=np.uint8))
+    (tmp_path / "in/classes.txt").write_text("background\ncat\n")
+    for folder in ("images/c.jpg", "labels/c.png"):
+        (tmp_path / "in" / folder).mkdir()
+    prepare_own(tmp_path / "in", tmp_path / "out")
+    assert sorted(path.stem for path in (tmp_path / "out/JPEGImages").iterdir()) == ["a", "b"]
 
 
 def test_faults_of_several_files_are_all_told(tmp_path):
@@ -376,6 +400,11 @@ WRONG = {
         r"nothing says what its labels are; give --classes",
     ),
     "a bad labelmap": (write("labelmap.txt", "cat;1,2"), r"'cat;1,2' is not name:red,green,blue::"),
+    "a colour out of range": (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' is not name:"),
+    "a class without a name": (
+        write("labelmap.txt", "a:0,0,0::\n:9,0,0::\n"),
+        r"'' cannot be the name of a class",
+    ),
     "a colour twice": (
         write("labelmap.txt", "a:0,0,0::\nb:0,0,0::\n"),
         r"'b:0,0,0::' has another class's colour",
@@ -404,6 +433,10 @@ WRONG = {
     "one image": (
         lambda folder: (folder / "labels/a.png").unlink(),
         r"1 labelled image; at least 2 are needed",
+    ),
+    "nothing but folders": (
+        lambda folder: (folder / "images").rename(folder / "below"),
+        r"with the files right in them",
     ),
     "a damaged label": (animation, r"a.png: damaged label"),
     "a damaged image": (write("images/a.jpg", "x"), r"images/a.jpg: damaged image"),
@@ -550,7 +583,8 @@ def test_the_configs_are_whole_and_fit(tmp_path, size):
     image(tmp_path / "in/test/new.jpg", size)
     (tmp_path / "in/classes.txt").write_text('it\'s\n"thing"\n')
     told: list[str] = []
-    prepare_own(tmp_path / "in", tmp_path / "my data.1", tell=Tell(told.append))
+    *_, commands, _ = prepare_own(tmp_path / "in", tmp_path / "my data.1", tell=Tell(told.append))
+    assert Path(shlex.split(commands)[-1]).is_file()  # as a shell takes it
     assert any('no training image has "thing" (value 1)' in line for line in told)
     configs = sorted((tmp_path / "my data.1").glob("fcn8s*.py"))
     names = ["fcn8s_vgg16-bn_my-data-1-scratch.py", "fcn8s_vgg16_my-data-1.py"]
@@ -564,8 +598,8 @@ def test_the_configs_are_whole_and_fit(tmp_path, size):
         assert cfg.train_cfg.max_iters >= 400
         train = DATASETS.build(cfg.train_dataloader.dataset)
         assert train.metainfo["classes"] == ["it's", '"thing"']
-        sample = train[0]
-        assert sample["inputs"].shape == (3, height, width)
+        # An image that was made small by chance is smaller than a crop, and padded later.
+        assert np.all(np.array(train[0]["inputs"].shape[1:]) <= (height, width))
         val = DATASETS.build(cfg.val_dataloader.dataset)
         assert max(val[0]["inputs"].shape) == (40 if size == SIZE else 1024)
         assert val[0]["data_samples"].gt_sem_seg.shape == size

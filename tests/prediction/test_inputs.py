@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.inputs import find_images
+from fcn_plugin.prediction.inputs import MARK, check_target, find_images
 
 FILES = (
     "a.jpg",
@@ -15,6 +15,7 @@ FILES = (
     "other/a.jpg",
     "notes.txt",
     ".hidden.jpg",
+    ".thumbs/a.jpg",
     "odd",
     "out/labels/a.png",
 )
@@ -61,6 +62,25 @@ def test_found(here, given, found):
 def test_refused(here, given, message):
     with pytest.raises(UserError, match=message):
         find_images(given, Path("out"))
+
+
+@pytest.mark.parametrize("out", [".", "sub"])
+def test_predictions_may_go_where_the_images_are(here, out):
+    written = Path(out, "overlays", "a.jpg")
+    written.parent.mkdir()
+    written.touch()
+    assert list(find_images(["sub"], Path(out))) == [Path("a"), Path("deep/c.v2")]
+
+
+def test_labels_of_someone_else_are_not_overwritten(here):
+    check_target(Path("new"))
+    check_target(Path("sub"))
+    with pytest.raises(UserError, match="out/labels: is there and has no predictions"):
+        check_target(Path("out"))
+    Path("out", MARK).touch()
+    check_target(Path("out"))
+    with pytest.raises(UserError, match=r"a\.jpg: is a file"):
+        check_target(Path("a.jpg"))
 
 
 def test_a_brackets_name_is_a_file_first(here):

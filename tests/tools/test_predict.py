@@ -78,6 +78,11 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
         assert "Done: 2 images, labels in photos/out/labels, " in run.stdout
         assert list(labels(photos / "out" / "labels")) == ["below/one.png", "one.png"]
     assert not (photos / "out" / "overlays").exists()
+    run = tool("predict.py", "tiny.py", "run", "photos/cut.jpg", "--out", "none", folder=project)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.splitlines()[-1] == (
+        "error: 1 of 1 images could not be read (see above); nothing is predicted"
+    )
 
 
 def test_mistakes_end_in_one_line(project):

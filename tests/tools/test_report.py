@@ -83,7 +83,7 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
     ("options", "status", "message"),
     [
         (["none"], 1, "error: none: no such folder; give the work dir of a training"),
-        (["data"], 1, "error: data: no config in it; give a work dir that tools/train.py has"),
+        (["."], 1, "error: .: no training in it; give a work dir that tools/train.py has"),
         (["work_dirs/tiny", "--out", "."], 1, "error: .: a folder; name the page, such as report"),
         (["a", "b", "c"], 2, "report.py: error: one work dir, or two to lay side by side"),
     ],
