@@ -9,8 +9,9 @@ two FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, refere
 """
 
 from collections.abc import Sequence
-from itertools import repeat
-from math import ceil, floor, isclose
+from itertools import accumulate, repeat
+from math import ceil, floor, isclose, log2
+from operator import mul
 from typing import cast
 
 import torch
@@ -48,7 +49,8 @@ class SkipFusionHead(BaseDecodeHead):
         scale: fixed factors on the levels before their score layers, finest first; of FCN-8s at
             once (0.0001, 0.01, 1.0). A checkpoint carries them, and one with others is refused.
         strides: strides of the levels in the image, finest first. Only 'deconv' needs them, to
-            size its kernels; default: the deepest at 32 and each finer at half of that.
+            size its kernels, and says so if the features show others; default: the deepest at 32
+            and each finer at half of that.
         kernels: sides of the 'deconv' kernels, finest first; default: twice the factor, e.g. 16
             for 8. AlexNet and GoogLeNet take one less, their levels lie on pixels.
         dropout_ratio: of whole channels before the score layers (the backbone's own dropout is
@@ -148,7 +150,6 @@ class SkipFusionHead(BaseDecodeHead):
 
         ``size`` is the (H, W) of the image; a backbone that tells it needs none.
         """
-        scores, grid, zero_border = self.fuse(inputs)
         if isinstance(inputs, Features):
             if size is not None and tuple(size) != tuple(inputs.image_size):
                 raise UserError(
@@ -157,6 +158,9 @@ class SkipFusionHead(BaseDecodeHead):
                 )
             size = inputs.image_size
         assert size is not None
+        if not isinstance(inputs, Features) and not torch.compiler.is_compiling():
+            self._check_strides(self._levels(inputs), size)
+        scores, grid, zero_border = self.fuse(inputs)
         rows, cols = self._place(0, scores, size, grid and grid.within(IMAGE))
         return CoarseScores(scores, rows, cols, zero_border)
 
@@ -225,14 +229,21 @@ class SkipFusionHead(BaseDecodeHead):
         size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
         return size[0], size[1]
 
-    def _levels(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The chosen levels, or a UserError where they are not as in_channels says."""
-        if max(self.in_index) >= len(inputs):
+    def _levels(self, inputs: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """The chosen levels, or a UserError where they are not as in_channels says.
+
+        One map that is in no tuple is the level, whatever its index: DDRNet and PIDNet return the
+        second of their levels so when they predict.
+        """
+        in_index: Sequence[int] = self.in_index
+        if isinstance(inputs, Tensor):
+            inputs, in_index = (inputs,), range(len(in_index))
+        if max(in_index) >= len(inputs):
             raise UserError(
                 f"SkipFusionHead: in_index {self.in_index}, but the backbone returns only "
                 f"{len(inputs)} levels; see its out_indices"
             )
-        levels = [inputs[i] for i in self.in_index]
+        levels = [inputs[i] for i in in_index]
         channels = tuple(level.shape[1] for level in levels)
         if channels != self.in_channels:
             raise UserError(
@@ -240,6 +251,26 @@ class SkipFusionHead(BaseDecodeHead):
                 f"of the backbone have {channels} channels; set in_channels={channels}"
             )
         return levels
+
+    def _check_strides(self, levels: Sequence[Tensor], size: tuple[int, int]) -> None:
+        """A UserError where learned kernels were built for other strides than the levels show."""
+        sizes = [size, *(tuple(level.shape[-2:]) for level in levels)]
+        fits = [
+            upscore.scale(coarse, fine) == upscore.factor
+            for upscore, finer, coarser in zip(self.upscore, sizes, sizes[1:], strict=False)
+            if isinstance(upscore, Deconv)
+            for fine, coarse in zip(finer, coarser, strict=True)
+        ]
+        # Sizes are rounded, strides are powers of two.
+        shown = tuple(2 ** round(log2(max(size) / max(level))) for level in sizes[1:])
+        if all(fits) or shown != tuple(sorted(shown)):  # of the wrong order ``_place`` tells
+            return
+        given = tuple(accumulate(self.factors, mul))
+        remedy = f"strides={shown}" if shown != given else "upsample='bilinear'"
+        raise UserError(
+            f"SkipFusionHead: learned upsampling for strides {given}, but levels {self.in_index} "
+            f"of an image of {size} have {sizes[1:]} pixels; set {remedy}"
+        )
 
     def _score(self, i: int, levels: list[Tensor]) -> Tensor:
         level = levels[i] if self.dropout is None else self.dropout(levels[i])
@@ -266,7 +297,8 @@ class SkipFusionHead(BaseDecodeHead):
         for coarse, fine in zip(scores.shape[-2:], size, strict=True):
             scale = float(step.scale) if step else upsampling.scale(coarse, fine)
             offset = float(step.offset) if step else (scale - 1) / 2
-            if level > 0 and scale < 1:
+            # Of a size that is not known yet, in a graph, the ratio cannot be compared.
+            if level > 0 and (step.scale < 1 if step else fine < coarse):
                 raise UserError(
                     f"SkipFusionHead: in_index {self.in_index} puts a level of {coarse} pixels "
                     f"behind one of {fine}; give in_index and in_channels finest first"
@@ -276,7 +308,9 @@ class SkipFusionHead(BaseDecodeHead):
                 # From the first to the last pixel of the canvas that is not all zeros.
                 reach = upsampling.radius(scale)
                 start = max(floor(offset - reach) + 1, 0)
-                length = min(ceil(offset + (coarse - 1) * scale + reach), fine) - start
+                # Of a canvas the scale is whole, which lets sizes remain integers in a graph.
+                end = ceil(offset + reach) + (coarse - 1) * int(scale)
+                length = min(end, fine) - start
             places.append(Placement(scale, offset, start, length))
         return places
 

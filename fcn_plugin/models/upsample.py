@@ -28,8 +28,14 @@ class Placement(NamedTuple):
     length: int
 
     def coarse(self, like: Tensor) -> Tensor:
-        """Where these pixels lie in the coarse grid: ``length`` values in double precision."""
-        fine = torch.arange(self.length, dtype=finest(like.device), device=like.device)
+        """Where these pixels lie in the coarse grid: ``length`` values in double precision.
+
+        In a graph in ``like``'s, at least single: what runs it may know no other.
+        """
+        dtype = finest(like.device)
+        if torch.compiler.is_compiling():
+            dtype = torch.promote_types(like.dtype, torch.float32)
+        fine = torch.arange(self.length, dtype=dtype, device=like.device)
         fine += self.start
         return (fine - self.offset) / self.scale
 

@@ -1,0 +1,8 @@
+"""A segmentor as a file that runs without PyTorch, and as a graph of ``torch.export``."""
+
+from fcn_plugin.export.checking import Check, check_onnx
+from fcn_plugin.export.deployed import Deployed
+from fcn_plugin.export.graph import export_graph
+from fcn_plugin.export.onnx_file import export_onnx
+
+__all__ = ["Check", "Deployed", "check_onnx", "export_graph", "export_onnx"]

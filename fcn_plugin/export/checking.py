@@ -1,0 +1,100 @@
+"""Whether an ONNX file does what the segmentor does, image by image."""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.export.deployed import Deployed
+from fcn_plugin.export.onnx_file import need_extra
+from fcn_plugin.export.pictures import pictures
+
+# Smaller and larger than what the graph was made with; odd, and no multiple of a stride.
+SIZES = ((97, 161), (256, 320), (301, 423))
+
+
+class Check(NamedTuple):
+    """Of one batch of images.
+
+    Attributes:
+        size: (H, W) of the images.
+        identical: fraction of the pixels whose labels are the same.
+        difference: the largest of the scores, relative to the largest score. Of a file that gives
+            labels: how far at most the score of a label lies below the highest.
+    """
+
+    size: tuple[int, int]
+    identical: float
+    difference: float
+
+
+def check_onnx(
+    model: nn.Module, file: str | Path, *, sizes: Sequence[tuple[int, int]] = SIZES
+) -> list[Check]:
+    """``checks`` of made pictures, one or two of each size."""
+    batches = [pictures(1 + number % 2, size) for number, size in enumerate(sizes)]
+    return list(checks(model, file, batches))
+
+
+def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Iterator[Check]:
+    """Compare a file, run by onnxruntime on the CPU, with the model that it was made from.
+
+    Args:
+        model: is put into eval mode.
+        file: as ``export_onnx`` wrote it.
+        batches: images N x H x W x 3, uint8, RGB.
+
+    Raises:
+        UserError: the file is no valid ONNX, or onnxruntime does not take it.
+    """
+    need_extra()
+    onnx, onnxruntime = import_module("onnx"), import_module("onnxruntime")
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # neither package has a base class of its errors
+        raise UserError(f"{file}: {str(error).splitlines()[0]}; export it again") from error
+    argmax = session.get_outputs()[0].name == "labels"
+    preprocessing = "uint8" in session.get_inputs()[0].type
+    deployed = Deployed(model, argmax, preprocessing).eval()
+    device = next(model.parameters()).device
+    for batch in batches:
+        image, scores = _scores(deployed, batch.to(device))
+        given = batch if preprocessing else image
+        found = torch.from_numpy(session.run(None, {"image": given.cpu().numpy()})[0])
+        yield _compared(deployed, scores.cpu(), found)
+
+
+@torch.no_grad()
+def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """The images as the network sees them, and PyTorch's scores."""
+    image = deployed.prepared(batch)
+    try:
+        return image, deployed.scores(image)
+    except RuntimeError as error:
+        rows, cols = batch.shape[1:3]
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the network itself does not take {rows} x {cols} pixels ({reason}); export it for "
+            "one size: --size HEIGHT WIDTH"
+        ) from error
+
+
+def _compared(deployed: Deployed, scores: Tensor, found: Tensor) -> Check:
+    labels = deployed.labels(scores)
+    if deployed.argmax:
+        of_found = scores.gather(1, found[:, None].long()) if scores.shape[1] > 1 else scores
+        apart = scores.amax(1, keepdim=True) - of_found
+        found_labels = found
+    else:
+        apart, found_labels = (scores - found).abs(), deployed.labels(found)
+    rows, cols = labels.shape[-2:]
+    return Check(
+        (rows, cols),
+        float((labels == found_labels).double().mean()),
+        float(apart.max() / scores.abs().max().clamp(min=torch.finfo(scores.dtype).tiny)),
+    )

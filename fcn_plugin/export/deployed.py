@@ -1,0 +1,101 @@
+"""A segmentor as those call it who deploy it: pixels in, labels out, tensors only."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+UINT8_LABELS = 256  # more classes than this take int64
+
+
+class Deployed(nn.Module):
+    """From images to labels or scores of their size, with what the host does around its network.
+
+    Pixels are normalised and padded as the model's data preprocessor does for testing, and what
+    was padded is cut off again. The network sees the whole image: ``test_cfg`` is not looked at.
+
+    Args:
+        model: a built segmentor of the host's, ours or another.
+        argmax: return labels N x H x W, uint8 (int64 of more than 256 classes), else scores
+            N x C x H x W as before softmax or sigmoid.
+        preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type; else
+            N x 3 x H x W as ``prepared`` returns them.
+    """
+
+    def __init__(self, model: nn.Module, argmax: bool = True, preprocessing: bool = True) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.argmax = argmax
+        self.preprocessing = preprocessing
+        # mmseg's has all of these, others some.
+        own = vars(model.data_preprocessor)
+        self.order = "RGB" if own.get("channel_conversion") else "BGR"
+        padding = own.get("test_cfg") or {}
+        self.least_size: tuple[int, int] | None = padding.get("size")
+        # The host looks at one of them.
+        self.size_divisor = 1 if self.least_size else padding.get("size_divisor") or 1
+        self.pad_value = own.get("pad_val", 0)
+        heads = self.model.decode_head
+        self.head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        kernels = (p for p in self.model.backbone.parameters() if p.dim() == 4)
+        return next(kernels).shape[1]
+
+    @property
+    def normal(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation, 3 x 1 x 1, of pixels in 0-255, in the network's order.
+
+        None if they stay as they are.
+        """
+        own: Any = self.model.data_preprocessor
+        return (own.mean, own.std) if hasattr(own, "mean") else None
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores = self.scores(self.prepared(image) if self.preprocessing else image)
+        return self.labels(scores) if self.argmax else scores
+
+    def prepared(self, image: Tensor) -> Tensor:
+        """N x H x W x 3, RGB in 0-255, to N x 3 x H x W as the network was trained to see it."""
+        image = image.permute(0, 3, 1, 2)
+        if self.order == "BGR" and self.channels == 3:
+            image = image.flip(1)
+        image = image.to(next(self.model.parameters()).dtype)
+        if self.normal is None:
+            return image
+        mean, std = self.normal
+        return (image - mean) / std
+
+    def scores(self, image: Tensor) -> Tensor:
+        """N x 3 x H x W, normalised, to N x C x H x W."""
+        rows, cols = image.shape[-2:]
+        image = self._padded(image)
+        size = (image.shape[-2], image.shape[-1])
+        meta = dict(ori_shape=size, img_shape=size, pad_shape=size)
+        scores = self.model.encode_decode(image, [meta])
+        return scores[..., :rows, :cols] if self._pads else scores
+
+    def labels(self, scores: Tensor) -> Tensor:
+        """N x C x H x W to N x H x W; of one channel 1 where it is above the head's threshold."""
+        channels = scores.shape[1]
+        if channels == 1:
+            return (scores[:, 0].sigmoid() > self.head.threshold).to(torch.uint8)
+        return scores.argmax(1).to(torch.uint8 if channels <= UINT8_LABELS else torch.int64)
+
+    @property
+    def _pads(self) -> bool:
+        return self.least_size is not None or self.size_divisor > 1
+
+    def _padded(self, image: Tensor) -> Tensor:
+        if not self._pads:
+            return image
+        rows, cols = image.shape[-2:]
+        if self.least_size is not None:
+            least_rows, least_cols = self.least_size
+            below, beside = max(least_rows - rows, 0), max(least_cols - cols, 0)
+        else:
+            below, beside = -rows % self.size_divisor, -cols % self.size_divisor
+        return functional.pad(image, (0, beside, 0, below), value=self.pad_value)

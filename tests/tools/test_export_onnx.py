@@ -1,0 +1,69 @@
+"""tools/export_onnx.py from a work dir to a file that onnxruntime runs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from PIL import Image
+from tools.running import config, tool
+
+from fcn_plugin.export.pictures import pictures
+
+POOL3 = """
+model["backbone"]["out_indices"] = (2,)
+model["decode_head"].update(in_channels=(8,), in_index=(0,))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with a config and a work dir, of a network that was not trained."""
+    folder = tmp_path_factory.mktemp("export")
+    cfg = Config.fromfile(config(folder, POOL3))
+    init_default_scope("mmseg")
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    for score in model.decode_head.score:
+        torch.nn.init.normal_(score.weight, std=0.5)
+    (folder / "work").mkdir()
+    torch.save(dict(meta={}, state_dict=model.state_dict()), folder / "work/best_mIoU_iter_4.pth")
+    return folder
+
+
+def test_exports_a_work_dir(run):
+    import onnxruntime
+
+    picture = run / "street.png"
+    Image.fromarray(pictures(1, (70, 90))[0].numpy()).save(picture)
+    done = tool(
+        "export_onnx.py", "tiny.py", "work", "out/fcn.onnx", "--images", picture, folder=run
+    )
+    assert done.returncode == 0, done.stderr
+    *checked, last = done.stdout.splitlines()
+    assert [line[:16].strip() for line in checked] == [
+        "1 x 97 x 161", "2 x 256 x 320", "1 x 301 x 423", "1 x 70 x 90"
+    ]  # fmt: skip
+    assert last.startswith("Done: out/fcn.onnx, ")
+    session = onnxruntime.InferenceSession(run / "out/fcn.onnx")
+    labels = session.run(None, {"image": np.asarray(Image.open(picture))[None]})[0]
+    assert (labels.shape, labels.dtype) == ((1, 70, 90), np.uint8)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"])[1] == "circle"
+    assert (told["config"], told["test_resize"]) == ("tiny.py", "null")
+
+
+def test_mistakes_are_one_line(run):
+    for options, words in (
+        (("none.py", "work", "a.onnx"), "none.py: no such config"),
+        (("tiny.py", "none.pth", "a.onnx"), "none.pth: no such checkpoint"),
+        (("tiny.py", "work", "a.onnx", "--images", "no.png"), "no.png"),
+    ):
+        done = tool("export_onnx.py", *options, folder=run)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ") and words in line
+    assert not (run / "a.onnx").exists() and not (run / "a.onnx.part").exists()

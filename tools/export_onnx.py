@@ -1,0 +1,174 @@
+"""Export a segmentor to ONNX, checked against PyTorch.
+
+python tools/export_onnx.py CONFIG CHECKPOINT FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+from common import key_value, load_config, progress_bar, run
+
+LEAST_IDENTICAL = 0.9999  # of the pixels' labels
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="The file takes 'image', batch x height x width x 3, uint8, RGB in 0-255, as image "
+        "files hold it, any batch and size, and returns 'labels', batch x height x width, uint8 "
+        "(int64 of more than 256 classes), indices into its classes. Normalising, padding and "
+        "crops are inside; the resizing of the config's test pipeline is not, and 'test_resize' of "
+        "the file's metadata tells it. Class names, palette and the rest are there too: "
+        "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
+        "the whole image, also where the config has sliding windows.",
+    )
+    parser.add_argument("config", help="config file it was trained with")
+    parser.add_argument(
+        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
+    )
+    parser.add_argument("file", type=Path, help="ONNX file to write, e.g. fcn8s.onnx; up to 2 GB")
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="return 'scores' instead: batch x classes x height x width, float32, before softmax",
+    )
+    parser.add_argument(
+        "--no-preprocessing",
+        action="store_true",
+        help="take batch x 3 x height x width, float32, normalised by the caller; order of the "
+        "channels, mean and std are in the metadata",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of all images, for a network or a runtime that does not go with any size",
+    )
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="check the file with these too; default: with made pictures of three sizes alone",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as with tools/test.py",
+    )
+    # What load_config reads besides.
+    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+    args = parser.parse_args()
+    if args.size and min(args.size) < 1:
+        parser.error("--size: at least 1 1")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+
+    import fcn_plugin
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.export import export_onnx
+    from fcn_plugin.export.checking import SIZES, checks
+    from fcn_plugin.export.onnx_file import need_extra
+    from fcn_plugin.export.pictures import pictures
+    from fcn_plugin.files import replacing
+
+    need_extra()
+    keep_quiet()
+    images = [read_image(file, args.size) for file in args.images or ()]
+    size = tuple(args.size) if args.size else None
+    sizes = [size, size] if size else SIZES
+    batches = [pictures(1 + i % 2, size) for i, size in enumerate(sizes)] + images
+    found = []
+    with progress_bar() as progress, replacing(args.file) as part:
+        progress("Reading the checkpoint", 0, 1)
+        model = load(cfg, args.checkpoint)
+        progress("Exporting, a minute or two", 0, 1)
+        export_onnx(
+            model,
+            part,
+            argmax=not args.scores,
+            preprocessing=not args.no_preprocessing,
+            size=size,
+            metadata=dict(config=Path(args.config).name, test_resize=test_resize(cfg)),
+        )
+        for batch, check in zip(batches, checks(model, part, batches), strict=True):
+            found.append(check)
+            progress("Checking", len(found), len(batches))
+            if check.identical < LEAST_IDENTICAL:
+                rows, cols = check.size
+                raise UserError(
+                    f"{args.file}: not written, for onnxruntime gives {100 * check.identical:.3f} "
+                    f"% of the labels that PyTorch gives, at {len(batch)} x {rows} x {cols}; train "
+                    "the network first, or report it with the config"
+                )
+    for batch, (size, identical, difference) in zip(batches, found, strict=True):
+        shape = " x ".join(map(str, (len(batch), *size)))
+        print(f"{shape:<18} {100 * identical:.4f} % of labels identical, {difference:.1e} apart")
+    worst = min(check.identical for check in found)
+    print(
+        f"Done: {args.file}, {args.file.stat().st_size / 1e6:.1f} MB by fcn_plugin "
+        f"{fcn_plugin.__version__}; at least {100 * worst:.4f} % of labels as PyTorch gives them, "
+        f"in {len(found)} batches"
+    )
+
+
+def keep_quiet() -> None:
+    """Warnings of torch's exporter and of the host, which tell users nothing they could mend."""
+    warnings.filterwarnings("ignore")
+    for name in ("torch.onnx", "torch.fx", "torch.export"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
+    import torch
+    from mmengine.registry import init_default_scope
+
+    from fcn_plugin.prediction.checkpoints import find_checkpoint
+    from fcn_plugin.prediction.network import load_network
+
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    file = find_checkpoint(Path(checkpoint))
+    model, classes = load_network(cfg, file, torch.device("cpu"))
+    # Where the host's init_model puts them.
+    model.dataset_meta = dict(classes=classes.names, palette=classes.palette)
+    return model
+
+
+def read_image(file: Path, size: list[int] | None):  # -> 1 x H x W x 3, uint8
+    """An image as RGB, resized if all are to be of one size."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from fcn_plugin.errors import UserError
+
+    try:
+        with Image.open(file) as image:
+            pixels = image.convert("RGB").resize(size[::-1] if size else image.size)
+    except OSError as error:
+        raise UserError(f"{file}: {error}; give --images files of pictures") from error
+    return torch.from_numpy(np.array(pixels))[None]
+
+
+def test_resize(cfg) -> dict | None:  # cfg: mmengine.Config
+    """The settings of the test pipeline's resizing, (width, height) as the host has it."""
+    from fcn_plugin.config import type_name
+
+    steps = cfg.test_dataloader.dataset.get("pipeline") or ()
+    found = [dict(step) for step in steps if type_name(step) == "Resize"]
+    return {k: v for k, v in found[0].items() if k != "type"} if found else None
+
+
+if __name__ == "__main__":
+    run(main)
