@@ -1,0 +1,19 @@
+"""Skip fusion on timm's EfficientNet-B0, as on any of timm's that gives features: pip install timm.
+
+    python tools/train.py configs/fcn8s_efficientnet-b0_voc.py
+
+timm fetches its ImageNet weights itself, under its own name for them. Not run here yet.
+"""
+
+_base_ = "fcn8s_vgg16_voc.py"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="TIMMBackbone",
+        model_name="efficientnet_b0",
+        out_indices=(2, 3, 4),
+        pretrained=True,
+    ),
+    decode_head=dict(in_channels=(40, 112, 320)),
+)
+optim_wrapper = dict(optimizer=dict(lr=1e-2))

@@ -1,0 +1,51 @@
+"""Skip fusion on HRNet-W18, which keeps its resolutions side by side, on VOC 2012 + SBD.
+
+    python tools/train.py configs/fcn8s_hrnet-w18_voc.py
+
+Not run here yet.
+"""
+
+_base_ = "fcn8s_vgg16_voc.py"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="HRNet",
+        norm_cfg=dict(type="SyncBN", requires_grad=True),
+        extra=dict(
+            stage1=dict(
+                num_modules=1,
+                num_branches=1,
+                block="BOTTLENECK",
+                num_blocks=(4,),
+                num_channels=(64,),
+            ),
+            stage2=dict(
+                num_modules=1,
+                num_branches=2,
+                block="BASIC",
+                num_blocks=(4, 4),
+                num_channels=(18, 36),
+            ),
+            stage3=dict(
+                num_modules=4,
+                num_branches=3,
+                block="BASIC",
+                num_blocks=(4, 4, 4),
+                num_channels=(18, 36, 72),
+            ),
+            stage4=dict(
+                num_modules=3,
+                num_branches=4,
+                block="BASIC",
+                num_blocks=(4, 4, 4, 4),
+                num_channels=(18, 36, 72, 144),
+            ),
+        ),
+        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://msra/hrnetv2_w18"),
+    ),
+    # Strides 8, 16 and 32; the branch at stride 4 takes part in them.
+    decode_head=dict(in_channels=(36, 72, 144), in_index=(1, 2, 3)),
+)
+# But for its last fusion, which several processes would wait for.
+find_unused_parameters = True
+optim_wrapper = dict(optimizer=dict(lr=1e-2))

@@ -1,0 +1,191 @@
+"""Our head under the host's backbones and the host's heads on ours: the pairs of tools/pairs.py.
+
+All narrow, on images of 64 or of odd numbers of pixels; of full width the tool runs them.
+"""
+
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+from mmseg.models.decode_heads import decode_head
+from mmseg.models.segmentors import base
+from tools.running import TOOLS
+
+sys.path.append(str(TOOLS))  # not first: tools/test.py is not the standard library's test
+
+from pairing.backbones import BACKBONES
+from pairing.checks import (
+    Failed,
+    built,
+    check,
+    installed,
+    learns,
+    outcome,
+    predicts,
+    samples,
+    taken,
+)
+from pairing.choosing import GROUPS
+from pairing.heads import BACKBONES as OURS
+from pairing.heads import HEADS
+from pairing.pair import Pair, complete, levels_of
+
+AT_HAND = [pair for pair in BACKBONES if not pair.needs]
+# Narrow ones of which nothing is narrow, or that have many layers.
+LONG = ("MobileNetV3, large", "ERFNet", "BiSeNetV2", "PointRend behind FPN")
+ODD = 65, 97
+
+
+def named(pairs, slow=LONG):
+    """As parameters, by their names."""
+    return [
+        pytest.param(pair, id=pair.name, marks=[pytest.mark.slow] if pair.name in slow else [])
+        for pair in pairs
+    ]
+
+
+def size_for(pair: Pair) -> tuple[int, int]:
+    return ODD if pair.multiple == 1 and not pair.fixed else (64, 64)
+
+
+def test_enough_of_both():
+    assert len(AT_HAND) >= 20 and len(BACKBONES) > len(AT_HAND)
+    assert len([head for head in HEADS if not head.needs]) >= 12
+    names = [pair.name for group in GROUPS.values() for pair in group]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def no_resizing(monkeypatch):
+    """The host resizes what a head returns; the sizes have to be right without that."""
+
+    def same_size(input, size, **_):
+        assert tuple(input.shape[2:]) == tuple(size)
+        return input
+
+    monkeypatch.setattr(decode_head, "resize", same_size)
+    monkeypatch.setattr(base, "resize", same_size)
+
+
+@pytest.mark.parametrize("pair", named(AT_HAND))
+def test_our_head_under(pair, no_resizing):
+    model = built(complete(pair, small=True))
+    images = torch.randn(2, 3, *size_for(pair))
+    assert learns(model, images) == ""
+    assert predicts(model, images) == ""
+
+
+@pytest.mark.parametrize("pair", named(head.on("ConvolutionalizedVGG") for head in HEADS))
+def test_on_vgg(pair):
+    on_ours(pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", sorted(set(OURS) - {"ConvolutionalizedVGG"}))
+@pytest.mark.parametrize("head", named(HEADS, slow=()))
+def test_on_our_others(head, backbone):
+    on_ours(head.on(backbone))
+
+
+def on_ours(pair: Pair) -> None:
+    if pair.needs and not installed(pair.needs):
+        assert check(pair, quick=True).skipped
+        return
+    model = built(complete(pair, small=True))
+    images = torch.randn(2, 3, *ODD)
+    assert learns(model, images) == ""
+    assert predicts(model, images) == ""
+
+
+ALIKE = ("ResNet-50 v1c, dilated", "HRNet-W18", "UNet", "ICNet", "FastSCNN", "DDRNet-23-slim")
+
+
+@pytest.mark.parametrize("pair", named(pair for pair in BACKBONES if pair.name in ALIKE))
+def test_block_by_block_is_the_same(pair):
+    """The loss and the labels without scores of the image's size are those with them."""
+    config = complete(pair, small=True)
+    plain = deepcopy(config)
+    plain.type, plain.decode_head.blockwise = "EncoderDecoder", False
+    images = torch.randn(2, 3, *size_for(pair))
+    truth = samples(images)
+    losses, labels = [], []
+    for one in (config, plain):
+        model = built(one)
+        losses.append({k: float(v.detach()) for k, v in model.train().loss(images, truth).items()})
+        with torch.no_grad():
+            found = model.eval().predict(images, samples(images))
+        labels.append(torch.stack([sample.pred_sem_seg.data for sample in found]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(labels[0].unique()) > 1
+    assert (labels[0] == labels[1]).double().mean() > 0.999  # but where two scores are equal
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        dict(type="OCRHead", in_index=0, channels=16, ocr_channels=8, num_classes=21),
+        dict(type="PointHead", in_index=[0], channels=8, num_classes=21),
+    ],
+    ids=lambda head: head["type"],
+)
+def test_first_of_a_cascade_with_an_auxiliary_head_of_ours(second):
+    resnet = BACKBONES[0]
+    points = dict(num_points=64, oversample_ratio=3, importance_sample_ratio=0.75)
+    refined = dict(mode="whole", subdivision_steps=1, subdivision_num_points=64, scale_factor=2)
+    model = resnet.model | dict(
+        decode_head=[resnet.model["decode_head"], second],
+        auxiliary_head=dict(type="SkipFusionHead", in_index=1, num_classes=21),
+        train_cfg=points,
+        test_cfg=refined,
+    )
+    cascade = built(complete(resnet._replace(model=model), small=True))
+    images = torch.randn(2, 3, *ODD)
+    assert learns(cascade, images) == ""
+    assert predicts(cascade, images) == ""
+
+
+def test_levels_are_found():
+    """Equal strides, the coarsest first, one whose stride is no whole number."""
+    by_name = {pair.name: complete(pair, small=True) for pair in BACKBONES if pair.name in ALIKE}
+    found = {name: levels_of(model.backbone) for name, model in by_name.items()}
+    assert found["ResNet-50 v1c, dilated"].strides == (8, 8, 8)
+    assert found["UNet"].strides == (16, 8, 4, 2, 1)
+    head = by_name["UNet"].decode_head
+    assert taken(found["UNet"], head).strides == (1, 2, 4, 8, 16)
+    assert head.in_channels == [4, 8, 16, 32, 64]
+    assert found["ICNet"].strides[1] == pytest.approx(128 / 9)
+
+
+def with_head(pair: Pair, **settings) -> Pair:
+    return pair._replace(model=pair.model | dict(decode_head=pair.model["decode_head"] | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (dict(in_channels=(16, 32, 65)), "set in_channels=(16, 32, 64)"),
+        (dict(in_index=(2, 1, 0)), "give in_index and in_channels finest first"),
+        (dict(upsample="deconv", strides=(4, 8, 16)), "set strides=(8, 16, 32)"),
+    ],
+    ids=["channels", "order", "strides"],
+)
+def test_a_wrong_pair_is_told_in_one_line(settings, remedy):
+    """The checks can fail; and what they say names the remedy."""
+    model = built(complete(with_head(BACKBONES[0], **settings), small=True))
+    for test in (learns, predicts):
+        said = outcome(test, model, torch.randn(2, 3, *ODD))
+        assert said.startswith("no: SkipFusionHead: ") and remedy in said
+
+
+def test_a_gradient_that_does_not_come_is_found():
+    model = built(complete(BACKBONES[0], small=True))
+    images = torch.randn(2, 3, *ODD)
+    model.backbone.layer1.register_forward_hook(lambda module, inputs, made: made.detach())
+    with pytest.raises(Failed, match=r"no gradient comes to backbone\.conv1\.weight"):
+        learns(model, images)
+    model.backbone.layer2.register_forward_hook(lambda module, inputs, made: made * float("nan"))
+    with pytest.raises(Failed, match="is not finite"):
+        learns(model, images)
+    with pytest.raises(Failed, match="scores that are not finite"):
+        predicts(model, images)

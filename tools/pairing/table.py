@@ -1,0 +1,72 @@
+"""The tables as Markdown, and their place in a file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.files import replacing
+from pairing.choosing import GROUPS
+from pairing.heads import OTHERS
+from pairing.row import Row
+
+BEGIN, END = "<!-- pairs: begin -->", "<!-- pairs: end -->"
+COLUMNS = (
+    "channels @ stride",
+    "parameters, M",
+    "GFLOP",
+    "forward",
+    "backward",
+    "ONNX",
+)
+
+
+def as_markdown(rows: Mapping[str, Row]) -> str:
+    """The tables of the pairs that ``rows`` has by name, and of the heads that are not paired."""
+    tables = []
+    for title, group in GROUPS.items():
+        if tried := [rows[pair.name] for pair in group if pair.name in rows]:
+            lines = [_line([title, *COLUMNS]), "|---|---|---:|---:|---|---|---|"]
+            tables.append([*lines, *(_line(_cells(row)) for row in tried)])
+    tables.append([_line(["heads left out", "why"]), "|---|---|", *map(_line, OTHERS.items())])
+    return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _cells(row: Row) -> list[str]:
+    levels = zip(*row.levels, strict=True) if row.levels else ()
+    return [
+        row.name,
+        ", ".join(f"{channels} @ {stride:.3g}" for channels, stride in levels),
+        "" if row.parameters is None else f"{row.parameters / 1e6:.3g}",
+        "" if row.operations is None else f"{row.operations / 1e9:.3g}",
+        row.forward,
+        row.backward,
+        row.onnx,
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "/") or "-" for cell in cells) + " |"
+
+
+def write(file: Path, text: str) -> None:
+    """Put ``text`` between the markers in ``file``, in place of what is there.
+
+    Raises:
+        UserError: the file has not one pair of markers.
+    """
+    before, after = place(file)
+    with replacing(file) as part:
+        part.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def place(file: Path) -> tuple[str, str]:
+    """What stands before the markers and after them."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; make it, with the lines {BEGIN} and {END}")
+    content = file.read_text(encoding="utf-8")
+    if content.count(BEGIN) != 1 or content.count(END) != 1:
+        raise UserError(f"{file}: the lines {BEGIN} and {END} must each be in it once; add them")
+    before, rest = content.split(BEGIN)
+    if END not in rest:
+        raise UserError(f"{file}: {END} stands before {BEGIN}; put it behind")
+    return before, rest.split(END)[1]
