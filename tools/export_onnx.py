@@ -93,7 +93,7 @@ def main() -> None:
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
         model = load(cfg, args.checkpoint)
-        progress("Exporting, a minute or two", 0, 1)
+        progress("Exporting, which takes a minute or two", 0, 1)
         export_onnx(
             model,
             part,
@@ -121,6 +121,13 @@ def main() -> None:
         f"{fcn_plugin.__version__}; at least {100 * worst:.4f} % of labels as PyTorch gives them, "
         f"in {len(found)} batches"
     )
+    if resize := test_resize(cfg):
+        width, height = resize["scale"]
+        print(
+            f"The config resizes images to {width} x {height} before the network, the file does "
+            "not: do so before, and enlarge the labels after, or they are not those of predict.py "
+            "('test_resize' in the file's metadata)"
+        )
 
 
 def keep_quiet() -> None:

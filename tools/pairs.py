@@ -17,10 +17,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="Each pair is built with 21 classes and random weights, in a process of its own, "
-        "and run on images of 512 x 512 pixels: a prediction, the gradients of a training step, "
-        "and the labels of its ONNX file by onnxruntime. GFLOP are of the convolutions and matrix "
-        "products for one image, two for a multiplication and an addition. Backbones of "
-        "mmpretrain and timm are run where these are installed.",
+        "and run on images of 128 x 128 pixels: a prediction, the gradients of a training step, "
+        "and the labels of its ONNX file for this size by onnxruntime. GFLOP are of the "
+        "convolutions and matrix products for one image of 512 x 512, two for a multiplication "
+        "and an addition. Backbones of mmpretrain and timm are run where these are installed.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="pairs to try, as --list shows them; default all"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine import processes
-from report.samples import SIZE, Images, keep, samples
+from report_samples import SIZE, Images, keep, samples
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.scores import confusion_matrix, scores

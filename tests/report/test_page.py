@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from report.samples import Images, Page, keep, made_up_run, samples
+from report_samples import Images, Page, keep, made_up_run, samples
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.report import evaluation

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report.samples import Page
+from report_samples import Page
 from tools.running import config, tool
 
 from fcn_plugin.data.shapes import write_shapes

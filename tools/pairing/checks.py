@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +15,13 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fcn_plugin.errors import UserError
 from fcn_plugin.export import check_onnx, export_onnx
 from fcn_plugin.models import SkipFusionHead
 from pairing.pair import CLASSES, Levels, Pair, complete, levels_of
 from pairing.row import SKIPPED, YES, Row
 
 AGREE = 0.9999  # of the pixels have the same label in ONNX
-PATIENCE = 45  # seconds of processor time for an export
+PATIENCE = 60  # seconds of processor time for an export: torch reasons about sizes for hours
 WIDEST = 240  # characters of a reason
 
 
@@ -32,7 +30,10 @@ class Failed(Exception):
 
 
 def check(pair: Pair, quick: bool = False) -> Row:
-    """Build a pair and try it; ``quick`` makes it small, and images of 64 pixels a side."""
+    """Build a pair and try it on images of 128 x 128 pixels; ``quick`` makes it small, and them 64.
+
+    Operations are of 512 x 512, or 64. A backbone of one size takes that.
+    """
     if pair.needs and not installed(pair.needs):
         return Row.of(pair, f"{SKIPPED}: needs {pair.needs}")
     try:
@@ -41,17 +42,18 @@ def check(pair: Pair, quick: bool = False) -> Row:
         model = built(config)
     except Exception as error:
         return Row.of(pair, f"no: {reason(error)}")
-    side = config.backbone.get("img_size", [64 if quick else 512])[0]
+    own_size = config.backbone.get("img_size")
+    side, counted = own_size if own_size else ((64, 64) if quick else (128, 512))
     images = torch.randn(2, 3, side, side)
     forward = outcome(predicts, model, images)
     return Row(
         pair.name,
         forward,
         outcome(learns, model, images),
-        outcome(exports, model, images, pair.fixed),
+        outcome(exports, model, images),
         taken(levels, config.decode_head),
         sum(parameter.numel() for parameter in model.parameters()),
-        operations(model, images[:1]) if forward.startswith(YES) else None,
+        operations(model, counted) if forward.startswith(YES) else None,
     )
 
 
@@ -84,10 +86,10 @@ def taken(levels: Levels, head: dict | list[dict]) -> Levels:
     return Levels(*(tuple(values[i] for i in chosen) for values in levels))
 
 
-def operations(model: BaseModel, images: Tensor) -> int:
-    """Of convolutions and matrix products in a forward pass."""
+def operations(model: BaseModel, side: int) -> int:
+    """Of convolutions and matrix products in a forward pass of one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(images, mode="tensor")
+        model.eval()(torch.zeros(1, 3, side, side), mode="tensor")
     return counter.get_total_flops()
 
 
@@ -146,42 +148,23 @@ def _finite(gradient: Tensor) -> bool:
     return bool(gradient.isfinite().all())
 
 
-def exports(model: BaseModel, images: Tensor, fixed: bool) -> str:
-    """The labels of its ONNX file against its own.
-
-    For two sizes, if a graph for any can be made in good time; else for one.
-    """
-    side = images.shape[-1]
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        any_size = not fixed and _goes_with_any_size(model, file)
-        sizes = [(side, side), (side // 2 + 1, side)] if any_size else [(side, side)]
-        if not any_size:
-            _in_time(partial(export_onnx, model, file, size=sizes[0]))
-        for size, identical, _ in check_onnx(model, file, sizes=sizes):
-            if identical < AGREE:
-                raise Failed(f"{100 * identical:.2f} % of the labels agree at {size}")
-    return "" if any_size else "for one size"
-
-
-def _goes_with_any_size(model: BaseModel, file: Path) -> bool:
-    """Windows and attention branch on sizes; torch may reason about their formulas for hours."""
-    try:
-        _in_time(partial(export_onnx, model, file))
-    except (UserError, Failed):
-        return False
-    return True
-
-
-def _in_time(export: Callable[[], None]) -> None:
+def exports(model: BaseModel, images: Tensor) -> str:
+    """The labels of its ONNX file, made for images of this size, against its own."""
+    size = (images.shape[-2], images.shape[-1])
     signal.signal(signal.SIGVTALRM, _too_long)
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
-    try:
-        export()
-    except TooLong:
-        raise Failed(f"torch's exporter takes more than {PATIENCE} s") from None
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        try:
+            export_onnx(model, file, size=size)
+        except TooLong:
+            raise Failed(f"torch's exporter takes more than {PATIENCE} s") from None
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        for _, identical, _ in check_onnx(model, file, sizes=[size]):
+            if identical < AGREE:
+                raise Failed(f"{100 * identical:.2f} % of the labels agree")
+    return ""
 
 
 class TooLong(BaseException):
