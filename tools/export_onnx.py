@@ -114,11 +114,12 @@ def main() -> None:
                 )
     for batch, (size, identical, difference) in zip(batches, found, strict=True):
         shape = " x ".join(map(str, (len(batch), *size)))
-        print(f"{shape:<18} {100 * identical:.4f} % of labels identical, {difference:.1e} apart")
+        apart = f", scores at most {difference:.1e} apart" if args.scores else ""
+        print(f"{shape:<18} {100 * identical:.4f} % of labels identical{apart}")
     worst = min(check.identical for check in found)
     print(
         f"Done: {args.file}, {args.file.stat().st_size / 1e6:.1f} MB by fcn_plugin "
-        f"{fcn_plugin.__version__}; at least {100 * worst:.4f} % of labels as PyTorch gives them, "
+        f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(found)} batches"
     )
     if resize := test_resize(cfg):

@@ -126,3 +126,14 @@ def test_from_the_shell(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "| yes | yes | yes |" in done.stdout
     assert done.stdout.splitlines()[-1] == "Done: 1 of 1 pairs passed, 0 failed, 0 not run"
+
+
+def test_readme_has_a_row_for_each():
+    """As it was run; what failed says so there."""
+    table = (TOOLS.parent / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line}
+    backbones, heads = ([pair.name for pair in group] for group in GROUPS.values())
+    assert len(backbones) >= 20 and len(heads) >= 12
+    assert {*backbones, *heads} <= rows.keys()
+    ran = [name for name in (*backbones, *heads) if "not run" not in rows[name]]
+    assert len(ran) >= len(backbones) + len(heads) - 1  # PSA is compiled
