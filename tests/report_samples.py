@@ -17,6 +17,8 @@ from fcn_plugin.report.logs import Training
 from fcn_plugin.report.run import Run
 
 SIZE = (24, 36)
+NAMES = ["a", "b", "c"]
+COUNT = 7  # odd, so that two processes have to repeat one
 EMPTY = {"br", "circle", "img", "line", "link", "meta", "polyline", "rect"}
 
 
@@ -147,3 +149,11 @@ class Page(HTMLParser):
         self._ids.add(attributes.get("id", ""))
         if tag == "data" and attributes["value"]:
             self.numbers.append(float(attributes["value"]))
+
+
+def kept_by(world: int, folder: str, data: str) -> None:
+    """Runs in each of so many processes, which find this module but no test."""
+    items = samples(Path(data), COUNT, len(NAMES))
+    dealt = (items + items)[: -(-COUNT // world) * world]
+    rank = torch.distributed.get_rank()
+    keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])

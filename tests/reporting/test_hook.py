@@ -7,26 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from engine import processes
-from report_samples import SIZE, Images, keep, samples
+from report_samples import COUNT, NAMES, SIZE, Images, keep, kept_by, samples
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.scores import confusion_matrix, scores
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.panels import load_labels
-
-NAMES = ["a", "b", "c"]
-COUNT = 7  # odd, so that two processes have to repeat one
-
-
-def kept_by(world: int, folder: str, data: str) -> None:
-    """Runs in each of so many processes."""
-    items = samples(Path(data), COUNT, len(NAMES))
-    dealt = (items + items)[: -(-COUNT // world) * world]
-    rank = torch.distributed.get_rank()
-    keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])
 
 
 def content(folder: Path) -> dict[str, object]:
