@@ -42,6 +42,11 @@ def export_graph(
     if UNPROVEN not in inspect.signature(torch.export.export).parameters:
         raise UserError(f"torch {torch.__version__} is too old to export; pip install -U torch")
     deployed = Deployed(model, argmax, preprocessing).eval()
+    kind = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
+    if not _alike(deployed, deployed, _images(deployed, 1, size or OTHER_SIZE)):
+        raise UserError(
+            f"{kind}: cannot be exported, it draws random numbers; switch that off in the config"
+        )
     faults: list[Exception] = []
     for strict in (False, True):
         try:
@@ -50,7 +55,6 @@ def export_graph(
             faults.append(error)
     # What the first attempt says is closer to the network's code.
     said = " ".join(str(faults[0]).split())[:SAID] or type(faults[0]).__name__
-    kind = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
     remedy = REMEDY if size is None else "look at it with torch.export.draft_export"
     raise UserError(f"{kind}: cannot be exported, {said}; {remedy}") from faults[0]
 
@@ -74,12 +78,16 @@ def _traced(deployed: Deployed, size: tuple[int, int] | None, strict: bool) -> E
         strict=strict,
         **unproven,
     )
-    images = _images(deployed, 1, size or OTHER_SIZE)
-    found, expected = (run(images).double() for run in (graph.module(), deployed))
-    close = torch.isclose(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
-    if close.double().mean() < ALIKE:
+    if not _alike(graph.module(), deployed, _images(deployed, 1, size or OTHER_SIZE)):
         raise RuntimeError(f"what depends on the size is fixed in the graph of {size or SIZE}")
     return graph
+
+
+@torch.no_grad()
+def _alike(found_by: nn.Module, expected_by: nn.Module, images: Tensor) -> bool:
+    found, expected = (run(images).double() for run in (found_by, expected_by))
+    close = torch.isclose(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+    return bool(close.double().mean() >= ALIKE)
 
 
 def _images(deployed: Deployed, number: int, size: tuple[int, int]) -> Tensor:

@@ -22,7 +22,6 @@ from pairing.row import SKIPPED, YES, Row
 
 AGREE = 0.9999  # of the pixels have the same label in ONNX
 PATIENCE = 60  # seconds of processor time for an export: torch reasons about sizes for hours
-WIDEST = 120  # characters of a reason
 
 
 class Failed(Exception):
@@ -97,7 +96,7 @@ def operations(model: BaseModel, side: int) -> int | None:
 
 
 def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str:
-    """The words for the table."""
+    """What a row says of it."""
     try:
         remark = check(model, *inputs)
     except Exception as error:
@@ -107,8 +106,7 @@ def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str
 
 def reason(error: Exception) -> str:
     """One line of it."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= WIDEST else words[: WIDEST - 3] + "..."
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def samples(images: Tensor) -> list[SegDataSample]:

@@ -166,7 +166,7 @@ HEADS = [
         in_index=(-3, -2, -1),
         channels=256,
         ham_channels=256,
-        ham_kwargs=dict(MD_R=16),
+        ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise its answer is another each time
         norm_cfg=dict(type="GN", num_groups=32),
     ),
     Head(

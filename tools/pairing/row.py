@@ -24,10 +24,13 @@ class Row(NamedTuple):
         return cls(pair.name, outcome, outcome, outcome)
 
     @property
+    def checks(self) -> tuple[str, str, str]:
+        return self.forward, self.backward, self.onnx
+
+    @property
     def skipped(self) -> bool:
         return self.forward.startswith(SKIPPED)
 
     @property
     def failed(self) -> bool:
-        checks = (self.forward, self.backward, self.onnx)
-        return not self.skipped and not all(found.startswith(YES) for found in checks)
+        return not self.skipped and not all(found.startswith(YES) for found in self.checks)

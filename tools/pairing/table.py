@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
@@ -18,6 +19,7 @@ COLUMNS = (
     "backward",
     "ONNX",
 )
+WIDEST = 120  # characters that a table has for what a check found
 
 
 def as_markdown(rows: Mapping[str, Row]) -> str:
@@ -38,9 +40,7 @@ def _cells(row: Row) -> list[str]:
         ", ".join(f"{channels} @ {stride:.3g}" for channels, stride in levels),
         "" if row.parameters is None else f"{row.parameters / 1e6:.3g}",
         "" if row.operations is None else f"{row.operations / 1e9:.3g}",
-        row.forward,
-        row.backward,
-        row.onnx,
+        *(shorten(found, WIDEST, placeholder=" ...") for found in row.checks),
     ]
 
 
