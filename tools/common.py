@@ -70,10 +70,7 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     from fcn_plugin.errors import UserError
 
     share_memory_with_workers()
-    # The host's hook for pictures is there for the host's tools; ours write their own.
-    warnings.filterwarnings("ignore", message="The draw is False")
-    # Its heads call a builder of its own that is on its way out.
-    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
+    quiet_host()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     if not Path(args.config).is_file():
         raise UserError(f"{args.config}: no such config; the shipped ones are in configs/")
@@ -91,6 +88,14 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     return cfg
+
+
+def quiet_host() -> None:
+    """Leave out warnings of the host's that users can do nothing about."""
+    # The host's hook for pictures is there for the host's tools; ours write their own.
+    warnings.filterwarnings("ignore", message="The draw is False")
+    # Its heads call a builder of its own that is on its way out.
+    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
 
 
 def share_memory_with_workers() -> None:

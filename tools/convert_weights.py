@@ -1,10 +1,9 @@
 """Published weights into a checkpoint: tools/convert_weights.py SOURCE TARGET"""
 
 import argparse
-import warnings
 from pathlib import Path
 
-from common import progress_bar, run
+from common import progress_bar, quiet_host, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,8 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # The host's own, on building a loss that is of no interest here.
-    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
+    quiet_host()
 
     import fcn_plugin  # noqa: F401  # makes the host importable
     from fcn_plugin.weights.convert import convert

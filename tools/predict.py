@@ -9,7 +9,6 @@ import argparse
 import re
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,6 @@ def main() -> None:
     from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images
 
-    # The host's heads call a builder of the host that is on its way out.
-    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
     check_target(args.out)
     images = find_images(args.input, args.out)
     # Pillow's guard against small files that unfold to large pictures. These the user chose.

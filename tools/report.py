@@ -5,10 +5,9 @@ python tools/report.py WORK_DIR [WORK_DIR] [--out FILE]
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
-from common import progress_bar, run, share_memory_with_workers
+from common import progress_bar, quiet_host, run, share_memory_with_workers
 
 KEPT = "evaluation"  # folder in a work dir
 
@@ -92,9 +91,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from fcn_plugin.report.hook import EvaluationHook
 
     share_memory_with_workers()
-    warnings.filterwarnings("ignore", message="The draw is False")  # the host's hook for pictures
-    # The host's heads call a builder of the host that is on its way out.
-    warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
+    quiet_host()
     cfg = cfg.copy()
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.work_dir, cfg.log_level = str(folder), "WARNING"

@@ -9,6 +9,7 @@ of void pixels; so the two cannot disagree.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,6 +44,11 @@ def voc_palette() -> list[list[int]]:
         ]
         for index in range(256)
     ]
+
+
+def in_full(palette: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """256 colours, VOC's after one's own: of fewer Pillow spends fewer bits on a pixel."""
+    return [*palette, *voc_palette()[len(palette) :]]
 
 
 PALETTE = voc_palette()[: len(CLASSES)]

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_plugin.data.archives import room
-from fcn_plugin.data.drawing import voc_palette
+from fcn_plugin.data.drawing import in_full
 from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
 from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
@@ -244,8 +244,8 @@ def _write(
     items = [item for item in source.items if item.name in used]
     for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
         (stage / folder).mkdir(parents=True)
-    # In full, or Pillow would spend too few bits on a pixel that is left out, 255.
-    palette = [*source.palette, *voc_palette()[len(source.palette) :]]
+    # A pixel that is left out is 255.
+    palette = in_full(source.palette)
     write = partial(_write_item, read=source.read, palette=palette, target=stage)
     written = each("Writing images and labels", write, items, tell)
     suffix = _one_format(stage, written, tell)

@@ -27,7 +27,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
-from fcn_plugin.data.drawing import voc_palette
+from fcn_plugin.data.drawing import in_full, voc_palette
 from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
@@ -171,8 +171,7 @@ def _own_board(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> Lead
         classes=tuple(classes),
         images=None,
         first=0,
-        # In full, or Pillow would spend fewer bits on a pixel.
-        palette=[*palette, *voc_palette()[len(palette) :]],
+        palette=in_full(palette),
         member="{name}.png",
         title="index PNGs",
         comps=(),

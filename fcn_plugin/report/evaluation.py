@@ -1,6 +1,5 @@
 """What became of a data set under a checkpoint: the one confusion matrix, and a score per image."""
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fcn_plugin.download import file_digests
 from fcn_plugin.evaluation.scores import Scores, scores
 from fcn_plugin.files import replacing
 
 FILE = "evaluation.json"
 PANELS = "images"  # folder beside it
 FORMAT = 1  # of that file; another is scored anew
-CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,4 @@ def load(folder: Path) -> Evaluation | None:
 
 
 def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return file_digests(path, ["sha256"])["sha256"]
