@@ -1,8 +1,9 @@
 """A checkpoint knows what it was trained as: network, padding, preprocessing and classes."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -22,60 +23,49 @@ NET_REMEDY = "give its own config, or make another network of it: tools/convert_
 PADDING_REMEDY = "set model.backbone.padding={}"
 
 
-@HOOKS.register_module()
-class InputCheckHook(Hook):
-    """Writes what a model is into its checkpoints, and compares a checkpoint with the model.
+class Stored(NamedTuple):
+    """What a checkpoint says of the model that it is of.
 
-    That is its input, its padding, and which network it is. Testing is refused with a checkpoint
-    that lacks or contradicts any of this, or that has the same classes in another order: the scores
-    would be wrong, but not absurd. Training on from such weights is possible, and warned of.
+    Attributes:
+        meta: the host's and ours; empty without a checkpoint.
+        shapes: of its tensors by name; None without a checkpoint.
     """
 
-    def __init__(self) -> None:
-        self.meta: dict[str, Any] = {}
-        self.shapes: dict[str, Any] | None = None
+    meta: dict[str, Any]
+    shapes: dict[str, torch.Size] | None
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = _segmentor(runner)
-        checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
-        if (own := input_of(model)) is not None:
-            checkpoint["meta"]["input"] = asdict(own)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    @classmethod
+    def of(cls, checkpoint: dict) -> "Stored":
         meta = checkpoint.get("meta")
-        self.meta = meta if isinstance(meta, dict) else {}
         state = checkpoint.get("state_dict", checkpoint)
-        self.shapes = {
+        shapes = {
             name.removeprefix("module."): value.shape
             for name, value in state.items()
             if isinstance(value, Tensor)
         }
+        return cls(meta if isinstance(meta, dict) else {}, shapes)
 
-    def before_test(self, runner: Runner) -> None:
-        model = _segmentor(runner)
-        faults = self._faults(model, runner.test_dataloader.dataset)
-        for fault in [*faults, self._lacking(model)]:
+    def refuse_others(self, model: nn.Module, dataset_meta: Any) -> None:
+        """Raise ``UserError`` unless the checkpoint is of this model and of these classes."""
+        for fault in [*self.faults(model, dataset_meta), self._lacking(model)]:
             if fault:
                 config = self.meta.get("made_for")
                 raise UserError(f"{fault}; the checkpoint is for {config}" if config else fault)
 
-    def before_train(self, runner: Runner) -> None:
-        for fault in self._faults(_segmentor(runner), runner.train_dataloader.dataset):
-            if fault:
-                runner.logger.warning(fault)
-
-    def _faults(self, model: nn.Module, dataset: Any) -> list[str | None]:
+    def faults(self, model: nn.Module, dataset_meta: Any) -> list[str]:
+        """Where network, padding, input or order of the classes are others."""
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
         of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
         trained_on, own = Input.stored(self.meta) or of_backbone, input_of(model)
-        stored = self.meta.get("dataset_meta"), getattr(dataset, "metainfo", None)
-        classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in stored]
-        return [
+        metas = self.meta.get("dataset_meta"), dataset_meta
+        classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in metas]
+        found = [
             _other("network", self.meta.get("net"), net_of(model), NET_REMEDY),
             _other("padding", self.meta.get("padding"), _padding(model), PADDING_REMEDY),
             _input_fault(trained_on, own) if trained_on and own else None,
             _classes_fault(*classes),
         ]
+        return [fault for fault in found if fault]
 
     def _lacking(self, model: nn.Module) -> str | None:
         """What the host only warns of: parameters that the checkpoint has not got, or not so."""
@@ -90,6 +80,37 @@ class InputCheckHook(Hook):
                     f"{tuple(tensor.shape)}; give the config that it was trained with"
                 )
         return None
+
+
+@HOOKS.register_module()
+class InputCheckHook(Hook):
+    """Writes what a model is into its checkpoints, and compares a checkpoint with the model.
+
+    That is its input, its padding, and which network it is. Testing is refused with a checkpoint
+    that lacks or contradicts any of this, or that has the same classes in another order: the scores
+    would be wrong, but not absurd. Training on from such weights is possible, and warned of.
+    """
+
+    def __init__(self) -> None:
+        self.stored = Stored({}, None)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        model = _segmentor(runner)
+        checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
+        if (own := input_of(model)) is not None:
+            checkpoint["meta"]["input"] = asdict(own)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.stored = Stored.of(checkpoint)
+
+    def before_test(self, runner: Runner) -> None:
+        dataset = runner.test_dataloader.dataset
+        self.stored.refuse_others(_segmentor(runner), getattr(dataset, "metainfo", None))
+
+    def before_train(self, runner: Runner) -> None:
+        dataset = runner.train_dataloader.dataset
+        for fault in self.stored.faults(_segmentor(runner), getattr(dataset, "metainfo", None)):
+            runner.logger.warning(fault)
 
 
 def _other(what: str, stored: Any, own: Any, remedy: str) -> str | None:

@@ -3,7 +3,6 @@
 import inspect
 from colorsys import hsv_to_rgb
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
 from fcn_plugin.config import type_name
-from fcn_plugin.engine.input_check import InputCheckHook
+from fcn_plugin.engine.input_check import Stored
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.loading import check_checkpoint, state_dict
 
@@ -44,16 +43,14 @@ def load_network(
     """
     content = check_checkpoint(checkpoint)
     network = MODELS.build(cfg.model)
-    check = InputCheckHook()
-    check.after_load_checkpoint(None, content)
+    stored = Stored.of(content)
     of_config = _of_dataset(cfg.test_dataloader.dataset)
-    data = SimpleNamespace(dataset=SimpleNamespace(metainfo=of_config))
     try:
-        check.before_test(SimpleNamespace(model=network, test_dataloader=data))
+        stored.refuse_others(network, of_config)
     except UserError as error:  # of a work dir, it was this package that chose the file
         raise UserError(f"{checkpoint}: {error}") from None
     network.load_state_dict(state_dict(content, checkpoint), strict=False)
-    classes = _classes(check.meta.get("dataset_meta") or of_config, of_config)
+    classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
     named, scored = len(classes.names), getattr(network, "num_classes", len(classes.names))
     if named != scored:  # the host's segmentors have the number of their last head
         raise UserError(
