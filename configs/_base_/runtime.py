@@ -19,5 +19,6 @@ custom_hooks = [
     dict(type="DataCheckHook"),
     dict(type="InputCheckHook"),
     dict(type="SameBuffersHook"),
+    dict(type="ScheduleCheckHook"),
 ]
 tta_model = dict(type="SegTTAModel")

@@ -9,6 +9,7 @@ from fcn_plugin.engine.input_check import InputCheckHook
 from fcn_plugin.engine.pictures import PicturesHook
 from fcn_plugin.engine.resuming import ScoreResumedHook
 from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.schedule_check import ScheduleCheckHook
 from fcn_plugin.engine.snapshots import SnapshotHook
 from fcn_plugin.engine.train_loop import ExactTrainLoop
 
@@ -22,6 +23,7 @@ __all__ = [
     "PicturesHook",
     "ReplacementSampler",
     "SameBuffersHook",
+    "ScheduleCheckHook",
     "ScoreResumedHook",
     "SnapshotHook",
 ]
