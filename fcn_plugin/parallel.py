@@ -1,14 +1,17 @@
 """Work on many files by all cores, without processes that outlive the one that began them."""
 
 import os
+import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection, parent_process
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
@@ -42,14 +45,27 @@ def on_all_cores(
     jobs = min(jobs or available_cores(), -(-len(items) // chunk), MAX_WORKERS)
     if jobs <= 1:
         return map(function, items)
-    pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
-    try:
+    chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    with ExitStack() as owned:
+        folder = owned.enter_context(TemporaryDirectory(prefix="fcn_plugin_"))
+        pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
+        owned.callback(pool.shutdown, cancel_futures=True)
         with _forkable_opencv():
-            results = pool.map(function, items, chunksize=chunk)
-    except BaseException:  # an interrupt while the work is handed out
-        pool.shutdown(cancel_futures=True)
-        raise
-    return _results(pool, results)
+            files = deque(pool.submit(_work, function, folder, some) for some in chunks)
+        return _results(files, pool, owned.pop_all())
+
+
+def _work(function: Callable[[Item], Result], folder: str, items: Sequence[Item]) -> str:
+    """In a worker: do ``function`` of each, and leave the results in a file.
+
+    Through the pool's pipe goes only its name, which is written as a whole or not at all: of what
+    is longer a worker that is killed may have written a part, and the pool waits for the rest for
+    ever.
+    """
+    results = [function(item) for item in items]
+    with NamedTemporaryFile(dir=folder, delete=False) as file:
+        pickle.dump(results, file, pickle.HIGHEST_PROTOCOL)
+    return file.name
 
 
 @contextmanager
@@ -63,16 +79,25 @@ def _forkable_opencv() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _results(pool: ProcessPoolExecutor, results: Iterator[Result]) -> Iterator[Result]:
-    try:
-        yield from results
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker was killed from outside, as systems do when memory runs out; make room and "
-            "run it again"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _results(
+    files: deque[Future[str]], pool: ProcessPoolExecutor, owned: ExitStack
+) -> Iterator[Any]:
+    with owned:
+        try:
+            while files:
+                file = files.popleft().result()
+                with open(file, "rb") as stored:
+                    results = pickle.load(stored)
+                os.unlink(file)
+                yield from results
+        except BrokenProcessPool:
+            # Nothing is cancelled before the pool has marked all as broken, or its thread fails on
+            # what was, and does not end the other workers.
+            pool.shutdown()
+            raise UserError(
+                "a worker was killed from outside, as systems do when memory runs out; make room "
+                "and run it again"
+            ) from None
 
 
 def available_cores() -> int:

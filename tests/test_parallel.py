@@ -143,3 +143,43 @@ def test_workers_may_use_opencv_after_their_parent_did(tmp_path):
         [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+KILLED = """
+import multiprocessing, sys, time
+from threading import Timer
+from fcn_plugin.errors import UserError
+from fcn_plugin.parallel import on_all_cores
+
+def work(_):
+    return bytes(2**20)
+
+def kill():
+    for worker in multiprocessing.active_children()[: int(sys.argv[1])]:
+        worker.kill()
+
+if __name__ == "__main__":
+    for turn in range(8):
+        results = on_all_cores(work, range(2_000), chunk=8, jobs=2)
+        Timer(turn / 50, kill).start()
+        try:
+            sum(1 for _ in results)
+        except UserError as error:
+            print(str(error)[:19])
+"""
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_worker_that_is_killed_while_it_hands_over_a_result(killed, tmp_path):
+    """The pool would wait for the rest of it: without a file between, half of these turns."""
+    path = tmp_path / "script.py"
+    path.write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, str(path), str(killed)],
+        env=os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["a worker was killed"] * 8, done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
