@@ -13,6 +13,7 @@ from pathlib import Path
 from common import key_value, load_config, progress_bar, run
 
 LEAST_IDENTICAL = 0.9999  # of the pixels' labels
+FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,9 +21,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="The file takes 'image', batch x height x width x 3, uint8, RGB in 0-255, as image "
         "files hold it, any batch and size, and returns 'labels', batch x height x width, uint8 "
-        "(int64 of more than 256 classes), indices into its classes. Normalising, padding and "
-        "crops are inside; the resizing of the config's test pipeline is not, and 'test_resize' of "
-        "the file's metadata tells it. Class names, palette and the rest are there too: "
+        "(int64 of more than 256 classes), indices into its classes. The resizing of the config's "
+        "test pipeline, normalising, padding and crops are inside. Class names, palette and the "
+        "rest are in the metadata: "
         "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
         "the whole image, also where the config has sliding windows.",
     )
@@ -41,6 +42,11 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="take batch x 3 x height x width, float32, normalised by the caller; order of the "
         "channels, mean and std are in the metadata",
+    )
+    parser.add_argument(
+        "--no-resize",
+        action="store_true",
+        help="leave the resizing of the test pipeline to the caller; it is in the metadata then",
     )
     parser.add_argument(
         "--size",
@@ -77,7 +83,7 @@ def main() -> None:
 
     import fcn_plugin
     from fcn_plugin.errors import UserError
-    from fcn_plugin.export import export_onnx
+    from fcn_plugin.export import Resizing, export_onnx
     from fcn_plugin.export.checking import SIZES, checks
     from fcn_plugin.export.onnx_file import need_extra
     from fcn_plugin.export.pictures import pictures
@@ -89,6 +95,9 @@ def main() -> None:
     size = tuple(args.size) if args.size else None
     sizes = [size, size] if size else SIZES
     batches = [pictures(1 + i % 2, size) for i, size in enumerate(sizes)] + images
+    steps = pipeline(cfg)
+    resizing = None if args.no_resize or args.no_preprocessing else Resizing.of(steps)
+    left = [step for step in steps if not (resizing and step["type"] == "Resize")]
     found = []
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
@@ -100,7 +109,8 @@ def main() -> None:
             argmax=not args.scores,
             preprocessing=not args.no_preprocessing,
             size=size,
-            metadata=dict(config=Path(args.config).name, test_resize=test_resize(cfg)),
+            resizing=resizing,
+            metadata=dict(config=Path(args.config).name, left_to_caller=left),
         )
         for batch, check in zip(batches, checks(model, part, batches), strict=True):
             found.append(check)
@@ -122,12 +132,15 @@ def main() -> None:
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(found)} batches"
     )
-    if resize := test_resize(cfg):
-        width, height = resize["scale"]
+    if left:
+        steps = ", ".join(
+            f"{step['type']}({', '.join(f'{k}={v}' for k, v in step.items() if k != 'type')})"
+            for step in left
+        )
         print(
-            f"The config resizes images to {width} x {height} before the network, the file does "
-            "not: do so before, and enlarge the labels after, or they are not those of predict.py "
-            "('test_resize' in the file's metadata)"
+            f"Left to you: the test pipeline's {steps} before, and to bring the labels to the "
+            "image's size after; else they are not those of predict.py ('left_to_caller' in the "
+            "file's metadata)"
         )
 
 
@@ -169,13 +182,13 @@ def read_image(file: Path, size: list[int] | None):  # -> 1 x H x W x 3, uint8
     return torch.from_numpy(np.array(pixels))[None]
 
 
-def test_resize(cfg) -> dict | None:  # cfg: mmengine.Config
-    """The settings of the test pipeline's resizing, (width, height) as the host has it."""
+def pipeline(cfg) -> list[dict]:  # cfg: mmengine.Config
+    """The test pipeline's steps on pixels."""
     from fcn_plugin.config import type_name
 
     steps = cfg.test_dataloader.dataset.get("pipeline") or ()
-    found = [dict(step) for step in steps if type_name(step) == "Resize"]
-    return {k: v for k, v in found[0].items() if k != "type"} if found else None
+    named = [dict(step, type=type_name(step)) for step in steps]
+    return [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
 
 
 if __name__ == "__main__":

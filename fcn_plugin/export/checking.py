@@ -1,5 +1,6 @@
 """Whether an ONNX file does what the segmentor does, image by image."""
 
+import json
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.onnx_file import need_extra
 from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.resizing import Resizing
 
 # Smaller and larger than what the graph was made with; odd, and no multiple of a stride.
 SIZES = ((97, 161), (256, 320), (301, 423))
@@ -60,7 +62,9 @@ def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Ite
         raise UserError(f"{file}: {str(error).splitlines()[0]}; export it again") from error
     argmax = session.get_outputs()[0].name == "labels"
     preprocessing = "uint8" in session.get_inputs()[0].type
-    deployed = Deployed(model, argmax, preprocessing).eval()
+    told = json.loads(session.get_modelmeta().custom_metadata_map.get("resizing", "null"))
+    resizing = Resizing(**told) if told else None
+    deployed = Deployed(model, argmax, preprocessing, resizing).eval()
     device = next(model.parameters()).device
     for batch in batches:
         image, scores = _scores(deployed, batch.to(device))
@@ -74,7 +78,7 @@ def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
     """The images as the network sees them, and PyTorch's scores."""
     image = deployed.prepared(batch)
     try:
-        return image, deployed.scores(image)
+        return image, deployed.enlarged(deployed.scores(image), batch)
     except RuntimeError as error:
         rows, cols = batch.shape[1:3]
         reason = str(error).splitlines()[0]

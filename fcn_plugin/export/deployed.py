@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fcn_plugin.export.resizing import Resizing
+
 UINT8_LABELS = 256  # more classes than this take int64
 
 
@@ -21,13 +23,21 @@ class Deployed(nn.Module):
             N x C x H x W as before softmax or sigmoid.
         preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type; else
             N x 3 x H x W as ``prepared`` returns them.
+        resizing: part of the preprocessing; labels and scores get the size of the images again.
     """
 
-    def __init__(self, model: nn.Module, argmax: bool = True, preprocessing: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        argmax: bool = True,
+        preprocessing: bool = True,
+        resizing: Resizing | None = None,
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.argmax = argmax
         self.preprocessing = preprocessing
+        self.resizing = resizing if preprocessing else None
         # mmseg's has all of these, others some.
         own = vars(model.data_preprocessor)
         self.order = "RGB" if own.get("channel_conversion") else "BGR"
@@ -55,14 +65,19 @@ class Deployed(nn.Module):
         return (own.mean, own.std) if hasattr(own, "mean") else None
 
     def forward(self, image: Tensor) -> Tensor:
-        scores = self.scores(self.prepared(image) if self.preprocessing else image)
+        if self.preprocessing:
+            scores = self.enlarged(self.scores(self.prepared(image)), image)
+        else:
+            scores = self.scores(image)
         return self.labels(scores) if self.argmax else scores
 
     def prepared(self, image: Tensor) -> Tensor:
-        """N x H x W x 3, RGB in 0-255, to N x 3 x H x W as the network was trained to see it."""
+        """N x H x W x 3, RGB in 0-255, to N x 3 x h x w as the network was trained to see it."""
         image = image.permute(0, 3, 1, 2)
         if self.order == "BGR" and self.channels == 3:
             image = image.flip(1)
+        if self.resizing:
+            image = self.resizing(image)
         image = image.to(next(self.model.parameters()).dtype)
         if self.normal is None:
             return image
@@ -77,6 +92,14 @@ class Deployed(nn.Module):
         meta = dict(ori_shape=size, img_shape=size, pad_shape=size)
         scores = self.model.encode_decode(image, [meta])
         return scores[..., :rows, :cols] if self._pads else scores
+
+    def enlarged(self, scores: Tensor, image: Tensor) -> Tensor:
+        """To the size of the N x H x W x 3 that they are of, if that was another."""
+        if self.resizing is None:
+            return scores
+        size = (image.shape[1], image.shape[2])
+        aligned = self.model.align_corners
+        return functional.interpolate(scores, size=size, mode="bilinear", align_corners=aligned)
 
     def labels(self, scores: Tensor) -> Tensor:
         """N x C x H x W to N x H x W; of one channel 1 where it is above the head's threshold."""

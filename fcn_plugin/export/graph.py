@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.resizing import Resizing
 
 # Of the example that the graph is made with: more than one image, no map of a single pixel, and one
 # pixel more than a multiple of every stride. A branch taken only where sizes come out even, or are
@@ -30,10 +31,12 @@ def export_graph(
     argmax: bool = True,
     preprocessing: bool = True,
     size: tuple[int, int] | None = None,
+    resizing: Resizing | None = None,
 ) -> ExportedProgram:
-    """The graph of ``Deployed(model, argmax, preprocessing)``; ``model`` is put into eval mode.
+    """The graph of ``Deployed(model, ...)``; ``model`` is put into eval mode.
 
     Args:
+        argmax, preprocessing, resizing: see ``Deployed``.
         size: (H, W) of all images, for a network that does not go with any.
 
     Raises:
@@ -41,7 +44,7 @@ def export_graph(
     """
     if UNPROVEN not in inspect.signature(torch.export.export).parameters:
         raise UserError(f"torch {torch.__version__} is too old to export; pip install -U torch")
-    deployed = Deployed(model, argmax, preprocessing).eval()
+    deployed = Deployed(model, argmax, preprocessing, resizing).eval()
     kind = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
     if not _alike(deployed, deployed, _images(deployed, 1, size or OTHER_SIZE)):
         raise UserError(

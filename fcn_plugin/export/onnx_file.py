@@ -13,6 +13,7 @@ import fcn_plugin
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.graph import SAID, export_graph
+from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.files import replacing
 
 # What torch's exporter writes without conversion, and every runtime of these years reads.
@@ -35,9 +36,10 @@ def export_onnx(
     argmax: bool = True,
     preprocessing: bool = True,
     size: tuple[int, int] | None = None,
+    resizing: Resizing | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``Deployed(model, argmax, preprocessing)`` as ONNX, any batch and size.
+    """Write ``Deployed(model, ...)`` as ONNX, for any batch and size.
 
     The input is ``image``, the output ``labels`` or ``scores``, their axes ``batch``, ``height``
     and ``width``. The file's metadata, JSON but for plain words, tell what they mean; names and
@@ -46,7 +48,7 @@ def export_onnx(
     Args:
         model: a built segmentor with its weights; is put into eval mode.
         file: takes the place of an older one if all goes well.
-        argmax, preprocessing: see ``Deployed``.
+        argmax, preprocessing, resizing: see ``Deployed``.
         size: (H, W) of all images, for a network that does not go with any.
         metadata: more of it.
 
@@ -61,7 +63,10 @@ def export_onnx(
             f"{file}: the network has {weights / 1e9:.1f} GB of weights, an ONNX file holds 2 GB; "
             "use fcn_plugin.export.export_graph and torch.export.save"
         )
-    graph = export_graph(model, argmax=argmax, preprocessing=preprocessing, size=size)
+    deployed = Deployed(model, argmax, preprocessing, resizing)
+    graph = export_graph(
+        model, argmax=argmax, preprocessing=preprocessing, size=size, resizing=deployed.resizing
+    )
     try:
         program = torch.onnx.export(
             graph,
@@ -85,7 +90,7 @@ def export_onnx(
         fixed = ", ".join(sorted(wanted - set(free.values())))
         raise UserError(f"{file}: this network has one {fixed} only; give --size HEIGHT WIDTH")
     program.rename_axes(free)
-    told = described(Deployed(model, argmax, preprocessing)) | dict(metadata or {})
+    told = described(deployed) | dict(metadata or {})
     for key, value in told.items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.model.metadata_props[key] = text
@@ -107,6 +112,7 @@ def described(deployed: Deployed) -> dict[str, Any]:
         "image": rgb if inside else own,
         "labels" if deployed.argmax else "scores": labels if deployed.argmax else scores,
         "preprocessing": "inside" if inside else "by the caller",
+        "resizing": deployed.resizing and deployed.resizing._asdict(),
         "network_order": deployed.order,
         "mean": mean,
         "std": std,

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
@@ -12,10 +13,21 @@ from PIL import Image
 from tools.running import config, tool
 
 from fcn_plugin.export.pictures import pictures
+from fcn_plugin.prediction import Predictor
 
 POOL3 = """
 model["backbone"]["out_indices"] = (2,)
 model["decode_head"].update(in_channels=(8,), in_index=(0,))
+test_dataloader = dict(
+    val_dataloader,
+    dataset=dict(
+        pipeline=[
+            dict(type="LoadCheckedImage"),
+            dict(type="Resize", scale=(96, 80), keep_ratio=True),
+            dict(type="PackSegInputs"),
+        ]
+    ),
+)
 """
 
 
@@ -35,8 +47,6 @@ def run(tmp_path_factory):
 
 
 def test_exports_a_work_dir(run):
-    import onnxruntime
-
     picture = run / "street.png"
     Image.fromarray(pictures(1, (70, 90))[0].numpy()).save(picture)
     done = tool(
@@ -53,7 +63,22 @@ def test_exports_a_work_dir(run):
     assert (labels.shape, labels.dtype) == ((1, 70, 90), np.uint8)
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["classes"])[1] == "circle"
-    assert (told["config"], told["test_resize"]) == ("tiny.py", "null")
+    assert (told["config"], told["left_to_caller"]) == ("tiny.py", "[]")
+    assert json.loads(told["resizing"]) == dict(scale=[96, 80], keep_ratio=True)
+    expected = Predictor(str(run / "tiny.py"), run / "work")(picture).labels
+    assert (labels[0] == expected).mean() >= 0.9999 and len(np.unique(labels)) > 1
+
+
+def test_resizing_is_left_out_on_request(run):
+    options = ("--no-resize", "--size", "40", "50")
+    done = tool("export_onnx.py", "tiny.py", "work", "plain.onnx", *options, folder=run)
+    assert done.returncode == 0, done.stderr
+    left = "Left to you: the test pipeline's Resize(scale=(96, 80), keep_ratio=True) before, "
+    assert done.stdout.splitlines()[-1].startswith(left)
+    session = onnxruntime.InferenceSession(run / "plain.onnx")
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["left_to_caller"])[0]["scale"] == [96, 80]
+    assert told["resizing"] == "null"
 
 
 def test_mistakes_are_one_line(run):

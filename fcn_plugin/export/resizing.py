@@ -1,0 +1,88 @@
+"""The resizing of a test pipeline, as part of a graph."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmcv.transforms import Resize
+from mmengine.registry import TRANSFORMS
+from torch import Tensor
+
+from fcn_plugin.config import type_name
+from fcn_plugin.errors import UserError
+
+ONE = 2048  # as a weight
+
+
+class Resizing(NamedTuple):
+    """What the host's ``Resize`` does to images.
+
+    Attributes:
+        scale: width and height, as the config has them.
+        keep_ratio: the largest size within ``scale``, whose longer side lies along the image's.
+    """
+
+    scale: tuple[int, int]
+    keep_ratio: bool = False
+
+    @classmethod
+    def of(cls, pipeline: Sequence[dict]) -> "Resizing | None":
+        """That of a test pipeline's config; None if it has none.
+
+        Raises:
+            UserError: images are resized in a way that graphs have not.
+        """
+        steps = [step for step in pipeline if type_name(step) == "Resize"]
+        if not steps:
+            return None
+        first: Resize = TRANSFORMS.build(steps[0])
+        how = (first.interpolation, first.backend)
+        if len(steps) > 1 or not first.scale or how != ("bilinear", "cv2"):
+            raise UserError(
+                "the test pipeline has another Resize than one to a scale, bilinear by OpenCV; "
+                "leave it to whoever uses the file: --no-resize"
+            )
+        width, height = first.scale
+        return cls((width, height), first.keep_ratio)
+
+    def size(self, rows: int, cols: int) -> tuple[int, int]:
+        """Of the network's image, for one of ``rows`` and ``cols``; these may be symbols."""
+        if not self.keep_ratio:
+            return self.scale[1], self.scale[0]
+        factor = torch.sym_min(
+            max(self.scale) / torch.sym_max(rows, cols), min(self.scale) / torch.sym_min(rows, cols)
+        )
+        return torch.sym_int(rows * factor + 0.5), torch.sym_int(cols * factor + 0.5)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """N x C x H x W of 0-255 to int32, the levels that OpenCV gives.
+
+        It computes in integers, with weights of 2048, and drops digits on the way. So every runtime
+        comes to the same.
+        """
+        rows, cols = self.size(image.shape[-2], image.shape[-1])
+        (left, of_left), (right, of_right) = _neighbours(image.shape[-1], cols, image.device)
+        # Left of the first centre and right of the last, all weight is on that pixel. Along a
+        # column OpenCV leaves the weights, of twice the same pixel, and drops digits of both.
+        outside = left == right
+        of_left, of_right = torch.where(outside, ONE, of_left), torch.where(outside, 0, of_right)
+        levels = image[..., left].to(torch.int32) * of_left
+        levels = (levels + image[..., right].to(torch.int32) * of_right) // 16
+        above, below = (
+            levels[..., at, :] * weight[:, None] // 2**16
+            for at, weight in _neighbours(image.shape[-2], rows, image.device)
+        )
+        return (above + below + 2) // 4
+
+
+def _neighbours(length: int, wanted: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Which two of ``length`` pixels each of ``wanted`` is mixed of, and their weights."""
+    at = torch.arange(wanted, device=device)
+    # By the centres of the pixels; OpenCV goes on in single precision.
+    place = (((2 * at + 1) * length - wanted).double() / (2 * wanted)).float()
+    first = torch.floor(place)
+    weight = place - first
+    return [
+        (number.long().clamp(min=0, max=length - 1), torch.round(part * ONE).to(torch.int32))
+        for number, part in ((first, 1 - weight), (first + 1, weight))
+    ]

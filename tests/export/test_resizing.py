@@ -1,0 +1,101 @@
+"""Resizing inside a graph gives the host's levels, bit for bit, and labels of the image's size."""
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from export.test_export import POOLS, segmentor
+from mmseg.structures import SegDataSample
+from torch.nn import functional
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.export import Deployed, Resizing, check_onnx, export_graph, export_onnx
+from fcn_plugin.export.pictures import pictures
+
+SCALE = (120, 90)
+SIZES = ((97, 161), (256, 320), (50, 41))
+
+
+def noise(*size):
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("keep_ratio", [True, False])
+@pytest.mark.parametrize("size", [(360, 480), (97, 161), (501, 333), (5, 7), (1, 1), (9, 400)])
+@pytest.mark.parametrize("scale", [(683, 512), SCALE, (333, 501), (240, 180)])
+def test_levels_are_the_hosts(scale, size, keep_ratio):
+    image = noise(*size)
+    expected = (mmcv.imrescale if keep_ratio else mmcv.imresize)(image, scale)
+    given = torch.from_numpy(image).permute(2, 0, 1)[None]
+    found = Resizing(scale, keep_ratio)(given)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_levels_of_other_arithmetic_are_not():
+    image = noise(97, 161)
+    expected = mmcv.imrescale(image, SCALE)
+    plain = functional.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), expected.shape[:2], mode="bilinear"
+    )
+    found = plain.round()[0].permute(1, 2, 0).numpy()
+    assert 0.05 < (found != expected).mean() < 0.3
+    assert np.abs(found - expected).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (dict(type="Resize", scale=(40, 30)), Resizing((40, 30))),
+        (dict(type="Resize", scale=(40, 30), keep_ratio=True), Resizing((40, 30), True)),
+        (dict(type="Resize", scale=40), Resizing((40, 40))),
+        (dict(type="PackSegInputs"), None),
+    ],
+)
+def test_the_hosts_settings(step, expected):
+    assert Resizing.of([dict(type="LoadImageFromFile"), step]) == expected
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(scale_factor=0.5), dict(scale=(4, 3), interpolation="nearest")], ids=str
+)
+def test_settings_that_graphs_have_not(settings):
+    with pytest.raises(UserError, match=r"another Resize .*: --no-resize$"):
+        Resizing.of([dict(type="Resize", **settings)])
+
+
+def by_host(model, image):
+    """Labels H x W of H x W x 3 in RGB, the way of the host's test pipeline."""
+    small = mmcv.imrescale(image[..., ::-1], SCALE)
+    size = image.shape[:2]
+    meta = dict(ori_shape=size, img_shape=small.shape[:2], pad_shape=small.shape[:2])
+    given = torch.from_numpy(small.copy()).permute(2, 0, 1)
+    data = dict(inputs=[given], data_samples=[SegDataSample(metainfo=meta)])
+    return model.test_step(data)[0].pred_sem_seg.data[0]
+
+
+def test_a_file_that_resizes(tmp_path):
+    """onnxruntime's labels of any size are those of the host's segmentor after its own Resize."""
+    import onnxruntime
+
+    model, file = segmentor(**POOLS), tmp_path / "model.onnx"
+    export_onnx(model, file, resizing=Resizing(SCALE, keep_ratio=True))
+    assert all(check.identical >= 0.9999 for check in check_onnx(model, file, sizes=SIZES))
+    session = onnxruntime.InferenceSession(file)
+    for size in SIZES:
+        image = pictures(1, size).numpy()
+        found = torch.from_numpy(session.run(None, {"image": image})[0])[0]
+        assert found.shape == size and len(found.unique()) > 1
+        assert (found == by_host(model, image[0])).double().mean() >= 0.9999
+        as_it_is = Deployed(model)(torch.from_numpy(image))[0]
+        assert (found == as_it_is).double().mean() < 0.99
+
+
+def test_a_graph_of_one_size_resizes_to_one():
+    model = segmentor(**POOLS)
+    resizing = Resizing(SCALE, keep_ratio=True)
+    graph = export_graph(model, size=(70, 90), resizing=resizing).module()
+    image = pictures(2, (70, 90))
+    with torch.no_grad():
+        expected = Deployed(model, resizing=resizing)(image)
+        assert torch.equal(graph(image), expected)
+    assert expected.shape == (2, 70, 90)
