@@ -73,6 +73,7 @@ def by_host(model, image):
     return model.test_step(data)[0].pred_sem_seg.data[0]
 
 
+@pytest.mark.slow
 def test_a_file_that_resizes(tmp_path):
     """onnxruntime's labels of any size are those of the host's segmentor after its own Resize."""
     import onnxruntime

@@ -5,6 +5,7 @@ Each line of the input is an order as JSON: ``argv`` (the tool's file first), ``
 when it begins, and its exit status into ``status`` when it has ended. Its process group is its own.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -15,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 # What a run imports sooner or later; ours first, which makes the host importable.
-PRELOADED = ("fcn_plugin", "mmengine.runner", "mmseg.apis", "torch.utils.tensorboard")
+PRELOADED = (
+    "fcn_plugin",
+    "mmengine.runner",
+    "mmseg.apis",
+    "torch.utils.tensorboard",
+    "matplotlib.backends.backend_agg",
+)
 
 
 def serve() -> None:
     for name in PRELOADED:
         import_module(name)
+    # Half of a short run is the host's laying out of its config, for the log, the work dir and
+    # each checkpoint. As it is built it is Python, too.
+    import_module("mmengine.config.config").FormatCode = lambda text, **_: (text, True)
+    gc.freeze()  # or each tool's garbage collector would go through all of it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     for line in sys.stdin:
         order = json.loads(line)
