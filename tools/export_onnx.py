@@ -126,22 +126,18 @@ def main() -> None:
         shape = " x ".join(map(str, (len(batch), *size)))
         apart = f", scores at most {difference:.1e} apart" if args.scores else ""
         print(f"{shape:<18} {100 * identical:.4f} % of labels identical{apart}")
+    if left:
+        print(
+            f"Left to you: the test pipeline's {', '.join(map(written, left))} before, and to "
+            "bring the labels to the image's size after; else they are not those of predict.py "
+            "('left_to_caller' in the file's metadata)"
+        )
     worst = min(check.identical for check in found)
     print(
         f"Done: {args.file}, {args.file.stat().st_size / 1e6:.1f} MB by fcn_plugin "
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(found)} batches"
     )
-    if left:
-        steps = ", ".join(
-            f"{step['type']}({', '.join(f'{k}={v}' for k, v in step.items() if k != 'type')})"
-            for step in left
-        )
-        print(
-            f"Left to you: the test pipeline's {steps} before, and to bring the labels to the "
-            "image's size after; else they are not those of predict.py ('left_to_caller' in the "
-            "file's metadata)"
-        )
 
 
 def keep_quiet() -> None:
@@ -189,6 +185,12 @@ def pipeline(cfg) -> list[dict]:  # cfg: mmengine.Config
     steps = cfg.test_dataloader.dataset.get("pipeline") or ()
     named = [dict(step, type=type_name(step)) for step in steps]
     return [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
+
+
+def written(step: dict) -> str:
+    """As in a config."""
+    settings = ", ".join(f"{name}={value}" for name, value in step.items() if name != "type")
+    return f"{step['type']}({settings})"
 
 
 if __name__ == "__main__":
