@@ -50,7 +50,7 @@ def on_all_cores(
         folder = owned.enter_context(TemporaryDirectory(prefix="fcn_plugin_"))
         pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
         owned.callback(pool.shutdown, cancel_futures=True)
-        with _forkable_opencv():
+        with _forkable_opencv(), _told_if_killed(pool):
             files = deque(pool.submit(_work, function, folder, some) for some in chunks)
         return _results(files, pool, owned.pop_all())
 
@@ -79,25 +79,30 @@ def _forkable_opencv() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
+@contextmanager
+def _told_if_killed(pool: ProcessPoolExecutor) -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        # Nothing is cancelled before the pool has marked all as broken, or its thread fails on what
+        # was, and does not end the other workers.
+        pool.shutdown()
+        raise UserError(
+            "a worker was killed from outside, as systems do when memory runs out; make room and "
+            "run it again"
+        ) from None
+
+
 def _results(
     files: deque[Future[str]], pool: ProcessPoolExecutor, owned: ExitStack
 ) -> Iterator[Any]:
-    with owned:
-        try:
-            while files:
-                file = files.popleft().result()
-                with open(file, "rb") as stored:
-                    results = pickle.load(stored)
-                os.unlink(file)
-                yield from results
-        except BrokenProcessPool:
-            # Nothing is cancelled before the pool has marked all as broken, or its thread fails on
-            # what was, and does not end the other workers.
-            pool.shutdown()
-            raise UserError(
-                "a worker was killed from outside, as systems do when memory runs out; make room "
-                "and run it again"
-            ) from None
+    with owned, _told_if_killed(pool):
+        while files:
+            file = files.popleft().result()
+            with open(file, "rb") as stored:
+                results = pickle.load(stored)
+            os.unlink(file)
+            yield from results
 
 
 def available_cores() -> int:
