@@ -56,10 +56,9 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
-    from mmengine.runner import Runner
-
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
     from fcn_plugin.prediction.checkpoints import find_checkpoint
@@ -82,7 +81,7 @@ def main() -> None:
 
     check_datasets(cfg, ("test_dataloader",))
     prepare_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = BriefRunner.from_cfg(cfg)
     try:
         scores = runner.test()
     finally:

@@ -35,12 +35,12 @@ def main() -> None:
     cfg = load_config(args)
 
     from mmengine.registry import OPTIMIZERS
-    from mmengine.runner import Runner
 
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.engine.resuming import set_aside
+    from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.locking import claim
 
@@ -71,7 +71,7 @@ def main() -> None:
 
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = BriefRunner.from_cfg(cfg)
     for fault in faults:  # a second time, for the log file
         runner.logger.warning(fault)
     if runner.rank == 0:

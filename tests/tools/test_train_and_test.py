@@ -51,6 +51,16 @@ def test_training_leaves_checkpoints_logs_and_a_clear_last_line(project):
     assert [entry["loss"] for entry in losses if "loss" in entry]
 
 
+def test_config_and_hooks_are_in_the_log_file_only(project):
+    printed = (project / "train.log").read_text()
+    assert len(printed.splitlines()) < 100
+    (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
+    logged = Path(file).read_text()
+    for words in ("Config:\n", "train_cfg", "Hooks will be executed", "after_train_iter"):
+        assert words in logged and words not in printed
+    assert "Iter(train) [4/4]" in logged and "Iter(train) [4/4]" in printed
+
+
 def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     options = ["--out", "labels", "--show-dir", "pictures", "--show-interval", 3]
     run = tool("test.py", "tiny.py", "work_dirs/tiny", *options, folder=project)
