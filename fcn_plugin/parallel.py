@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import connection, parent_process
+from shutil import rmtree
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from threading import Thread
 from typing import Any, TypeVar
@@ -48,11 +49,13 @@ def on_all_cores(
     chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     with ExitStack() as owned:
         folder = owned.enter_context(TemporaryDirectory(prefix="fcn_plugin_"))
-        pool = ProcessPoolExecutor(jobs, initializer=_begin_work)
+        pool = ProcessPoolExecutor(jobs, initializer=_begin_work, initargs=(folder,))
         owned.callback(pool.shutdown, cancel_futures=True)
         with _forkable_opencv(), _told_if_killed(pool):
             files = deque(pool.submit(_work, function, folder, some) for some in chunks)
-        return _results(files, pool, owned.pop_all())
+        results = _results(files, pool, owned.pop_all())
+    next(results)
+    return results
 
 
 def _work(function: Callable[[Item], Result], folder: str, items: Sequence[Item]) -> str:
@@ -97,6 +100,7 @@ def _results(
     files: deque[Future[str]], pool: ProcessPoolExecutor, owned: ExitStack
 ) -> Iterator[Any]:
     with owned, _told_if_killed(pool):
+        yield None  # begun, so that it ends what it owns also if nobody asks for a result
         while files:
             file = files.popleft().result()
             with open(file, "rb") as stored:
@@ -113,15 +117,19 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _begin_work() -> None:
+def _begin_work(folder: str) -> None:
     # A terminal interrupts the workers, too; it is the parent that ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A worker waits for work for ever, also when whoever would send it was killed."""
+def _end_with_parent(folder: str) -> None:
+    """A worker waits for work for ever, also when whoever would send it was killed.
+
+    Who was killed has not removed the results, either.
+    """
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
+    rmtree(folder, ignore_errors=True)
     os._exit(1)

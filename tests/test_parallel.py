@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -78,6 +79,14 @@ def test_at_least_one_core():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
+def test_who_never_asks_for_results_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    results = on_all_cores(process, range(400), chunk=2, jobs=2)
+    assert len(list(tmp_path.iterdir())) == 1
+    del results
+    assert multiprocessing.active_children() == [] and not any(tmp_path.iterdir())
+
+
 SCRIPT = r"""
 import os, sys, time
 from fcn_plugin.parallel import on_all_cores
@@ -95,7 +104,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     """Else they would wait for work for ever, with all locks that they inherited."""
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
-    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY))
+    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(tmp_path))
     parent = subprocess.Popen(
         [sys.executable, str(path)], stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -108,6 +117,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     while alive := {pid for pid in workers if _is_alive(pid)}:
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
 
 
 def _is_alive(pid: int) -> bool:

@@ -83,7 +83,7 @@ def main() -> None:
 
     import fcn_plugin
     from fcn_plugin.errors import UserError
-    from fcn_plugin.export import Resizing, export_onnx
+    from fcn_plugin.export import export_onnx
     from fcn_plugin.export.checking import SIZES, checks
     from fcn_plugin.export.onnx_file import need_extra
     from fcn_plugin.export.pictures import pictures
@@ -95,9 +95,7 @@ def main() -> None:
     size = tuple(args.size) if args.size else None
     sizes = [size, size] if size else SIZES
     batches = [pictures(1 + i % 2, size) for i, size in enumerate(sizes)] + images
-    steps = pipeline(cfg)
-    resizing = None if args.no_resize or args.no_preprocessing else Resizing.of(steps)
-    left = [step for step in steps if not (resizing and step["type"] == "Resize")]
+    resizing, left = steps(cfg, inside=not (args.no_resize or args.no_preprocessing))
     found = []
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
@@ -178,13 +176,19 @@ def read_image(file: Path, size: list[int] | None):  # -> 1 x H x W x 3, uint8
     return torch.from_numpy(np.array(pixels))[None]
 
 
-def pipeline(cfg) -> list[dict]:  # cfg: mmengine.Config
-    """The test pipeline's steps on pixels."""
+def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
+    """What the file does of the test pipeline's steps on pixels, if at all, and the others."""
     from fcn_plugin.config import type_name
+    from fcn_plugin.export import Resizing
 
-    steps = cfg.test_dataloader.dataset.get("pipeline") or ()
-    named = [dict(step, type=type_name(step)) for step in steps]
-    return [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
+    every = cfg.test_dataloader.dataset.get("pipeline") or ()
+    named = [dict(step, type=type_name(step)) for step in every]
+    found = [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
+    # It is the last that gives the network's image; and the file knows only whole levels.
+    last = found and found[-1]["type"] == "Resize"
+    if inside and last and not any(step.get("to_float32") for step in named):
+        return Resizing.of(found[-1]), found[:-1]
+    return None, found
 
 
 def written(step: dict) -> str:

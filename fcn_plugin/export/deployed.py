@@ -23,7 +23,8 @@ class Deployed(nn.Module):
             N x C x H x W as before softmax or sigmoid.
         preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type; else
             N x 3 x H x W as ``prepared`` returns them.
-        resizing: part of the preprocessing; labels and scores get the size of the images again.
+        resizing: part of the preprocessing, for whole levels (uint8); labels and scores get the
+            size of the images again.
     """
 
     def __init__(

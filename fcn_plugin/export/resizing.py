@@ -1,6 +1,5 @@
 """The resizing of a test pipeline, as part of a graph."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,6 @@ from mmcv.transforms import Resize
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
-from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
 
 ONE = 2048  # as a weight
@@ -26,24 +24,20 @@ class Resizing(NamedTuple):
     keep_ratio: bool = False
 
     @classmethod
-    def of(cls, pipeline: Sequence[dict]) -> "Resizing | None":
-        """That of a test pipeline's config; None if it has none.
+    def of(cls, step: dict) -> "Resizing":
+        """That of a ``Resize`` in a pipeline's config.
 
         Raises:
-            UserError: images are resized in a way that graphs have not.
+            UserError: it resizes in a way that graphs have not.
         """
-        steps = [step for step in pipeline if type_name(step) == "Resize"]
-        if not steps:
-            return None
-        first: Resize = TRANSFORMS.build(steps[0])
-        how = (first.interpolation, first.backend)
-        if len(steps) > 1 or not first.scale or how != ("bilinear", "cv2"):
+        resize: Resize = TRANSFORMS.build(step)
+        if not resize.scale or (resize.interpolation, resize.backend) != ("bilinear", "cv2"):
             raise UserError(
                 "the test pipeline has another Resize than one to a scale, bilinear by OpenCV; "
                 "leave it to whoever uses the file: --no-resize"
             )
-        width, height = first.scale
-        return cls((width, height), first.keep_ratio)
+        width, height = resize.scale
+        return cls((width, height), resize.keep_ratio)
 
     def size(self, rows: int, cols: int) -> tuple[int, int]:
         """Of the network's image, for one of ``rows`` and ``cols``; these may be symbols."""
@@ -78,8 +72,9 @@ class Resizing(NamedTuple):
 def _neighbours(length: int, wanted: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Which two of ``length`` pixels each of ``wanted`` is mixed of, and their weights."""
     at = torch.arange(wanted, device=device)
-    # By the centres of the pixels; OpenCV goes on in single precision.
-    place = (((2 * at + 1) * length - wanted).double() / (2 * wanted)).float()
+    # By the centres of the pixels, in OpenCV's order, which goes on in single precision.
+    pixels = 1 / ((torch.ones_like(at) * wanted).double() / length)
+    place = ((at + 0.5).double() * pixels - 0.5).float()
     first = torch.floor(place)
     weight = place - first
     return [

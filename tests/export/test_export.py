@@ -225,9 +225,20 @@ def looks(level):
     return level if level.sum() > 0 else -level
 
 
+def one_size(level):
+    if level.shape[-1] != 8:
+        raise RuntimeError(f"the size is {tuple(level.shape)}")
+    return level
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(looks, "--size HEIGHT WIDTH$"), (torch.rand_like, "it draws random numbers")],
+    [
+        (looks, "--size HEIGHT WIDTH$"),
+        (one_size, "the size is .* --size HEIGHT WIDTH$"),
+        (torch.rand_like, "it draws random numbers; switch that off in the config$"),
+    ],
+    ids=["looks", "one size", "draws"],
 )
 def test_what_has_no_graph_is_an_error_that_names_it(change, said, tmp_path):
     model = segmentor()

@@ -1,5 +1,6 @@
 """tools/export_onnx.py from a work dir to a file that onnxruntime runs."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -10,8 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
-from tools.running import config, tool
+from tools.running import TOOLS, config, tool
 
+from fcn_plugin.export import Resizing
 from fcn_plugin.export.pictures import pictures
 from fcn_plugin.prediction import Predictor
 
@@ -29,6 +31,16 @@ test_dataloader = dict(
     ),
 )
 """
+
+
+def loaded(name):
+    """A tool as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)
+        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +91,31 @@ def test_resizing_is_left_out_on_request(run):
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["left_to_caller"])[0]["scale"] == [96, 80]
     assert told["resizing"] == "null"
+
+
+RESIZE = dict(type="Resize", scale=(96, 80))
+MULTIPLE = dict(type="ResizeToMultiple", size_divisor=32)
+LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
+
+
+@pytest.mark.parametrize(
+    ("steps", "inside", "left"),
+    [
+        ([LOAD, RESIZE, PACK], True, []),
+        ([LOAD, MULTIPLE, RESIZE, PACK], True, [MULTIPLE]),
+        ([LOAD, RESIZE, MULTIPLE, PACK], False, [RESIZE, MULTIPLE]),
+        ([dict(LOAD, to_float32=True), RESIZE, PACK], False, [RESIZE]),
+        ([LOAD, PACK], False, []),
+    ],
+    ids=["alone", "last", "not last", "of floats", "none"],
+)
+def test_what_the_file_does_of_a_pipeline(steps, inside, left):
+    """What it leaves comes before what it does."""
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps))))
+    resizing, found = loaded("export_onnx").steps(cfg, inside=True)
+    assert resizing == (Resizing((96, 80)) if inside else None)
+    assert found == left
+    assert loaded("export_onnx").steps(cfg, inside=False)[0] is None
 
 
 def test_mistakes_are_one_line(run):
