@@ -51,7 +51,7 @@ def batch():
     return torch.randn(2, 3, *SIZE), samples
 
 
-@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("padding", ["same", pytest.param("reference", marks=pytest.mark.slow)])
 def test_one_graph_with_the_same_loss_and_gradients(padding):
     plain, data = segmentor(padding), batch()
     compiled = copy.deepcopy(plain)
