@@ -1,14 +1,20 @@
 """Run the tools as a user does: in a process of their own, in a folder of one's own."""
 
 import atexit
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = REPOSITORY / "tools"
@@ -41,6 +47,19 @@ def started(name: str, *options: object, folder: Path, **environment: str):
         text=True,
         timeout=PATIENCE,
     )
+
+
+@contextmanager
+def as_module(name: str) -> Iterator[ModuleType]:
+    """tools/NAME.py imported, with what lies beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)
+        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 class Fork:

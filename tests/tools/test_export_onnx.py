@@ -1,6 +1,5 @@
 """tools/export_onnx.py from a work dir to a file that onnxruntime runs."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -11,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
-from tools.running import TOOLS, config, tool
+from tools.running import as_module, config, tool
 
 from fcn_plugin.export import Resizing
 from fcn_plugin.export.pictures import pictures
@@ -31,16 +30,6 @@ test_dataloader = dict(
     ),
 )
 """
-
-
-def loaded(name):
-    """A tool as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +101,12 @@ LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
 def test_what_the_file_does_of_a_pipeline(steps, inside, left):
     """What it leaves comes before what it does."""
     cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps))))
-    resizing, found = loaded("export_onnx").steps(cfg, inside=True)
+    with as_module("export_onnx") as export:
+        resizing, found = export.steps(cfg, inside=True)
+        outside, _ = export.steps(cfg, inside=False)
     assert resizing == (Resizing((96, 80)) if inside else None)
     assert found == left
-    assert loaded("export_onnx").steps(cfg, inside=False)[0] is None
+    assert outside is None
 
 
 def test_mistakes_are_one_line(run):

@@ -1,7 +1,6 @@
 """The chain of stages: handed on, restarted wherever it was killed, refused where it is another."""
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from tools.running import REPOSITORY, TOOLS, tool
+from tools.running import REPOSITORY, TOOLS, as_module, tool
 
 from fcn_plugin.engine import data_check
 from fcn_plugin.errors import UserError
@@ -26,12 +25,7 @@ ITERATIONS, EVERY = 6, 2
 @pytest.fixture(scope="module")
 def stages():
     """The tool as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        spec = importlib.util.spec_from_file_location("train_stages", TOOLS / "train_stages.py")
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, "train_stages", module)
-        spec.loader.exec_module(module)
+    with as_module("train_stages") as module:
         yield module
 
 
