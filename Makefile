@@ -16,6 +16,12 @@ ARGS ?=
 # Many tests start a process of their own and wait for it.
 SIDE_BY_SIDE ?= -n 2 --dist loadfile
 
+# Waiting threads sleep, as in the tools (tools/common.py).
+ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
+export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 0
+endif
+
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready

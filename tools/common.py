@@ -21,6 +21,13 @@ from pathlib import Path
 
 LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
 
+# A thread that waits for another one sleeps. As OpenMP would have it, it spins, and beside other
+# work takes the core that the other one needs. Read when torch loads, so set before anything is
+# imported; whoever has set either of the two has chosen.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+if not WAITING.keys() & os.environ.keys():
+    os.environ.update(WAITING)
+
 # What is read from a config beside the parameters of mmengine's Runner.
 OTHER_KEYS = {
     "tta_model",

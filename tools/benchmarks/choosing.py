@@ -9,7 +9,7 @@ import benchmarks
 from benchmarks.framework import Figure
 from fcn_plugin.errors import UserError
 
-GROUPS = ("network", "loss", "labels", "evaluation", "pipeline", "tools")
+GROUPS = ("network", "loss", "labels", "evaluation", "pipeline", "tools", "shared")
 
 
 def all_figures() -> list[Figure]:
