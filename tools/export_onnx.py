@@ -178,10 +178,10 @@ def read_image(file: Path, size: list[int] | None):  # -> 1 x H x W x 3, uint8
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
     """What the file does of the test pipeline's steps on pixels, if at all, and the others."""
-    from fcn_plugin.config import type_name
+    from fcn_plugin.config import pipeline_of, type_name
     from fcn_plugin.export import Resizing
 
-    every = cfg.test_dataloader.dataset.get("pipeline") or ()
+    every = pipeline_of(cfg.test_dataloader.dataset)
     named = [dict(step, type=type_name(step)) for step in every]
     found = [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
     # It is the last that gives the network's image; and the file knows only whole levels.

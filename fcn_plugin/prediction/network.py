@@ -11,9 +11,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import innermost, type_name
 from fcn_plugin.engine.input_check import Stored
 from fcn_plugin.errors import UserError
+from fcn_plugin.models.tta import with_tta
 from fcn_plugin.weights.loading import check_checkpoint, state_dict
 
 
@@ -57,7 +58,7 @@ def load_network(
             f"{checkpoint}: has {named} class names, the network {scored} classes; set metainfo "
             "of test_dataloader.dataset in the config"
         )
-    model = MODELS.build(dict(cfg.tta_model, module=network)) if tta else network
+    model = MODELS.build(with_tta(cfg.tta_model, network)) if tta else network
     if device.type == "cpu":
         model = revert_sync_batchnorm(model)
     return model.to(device).eval(), classes
@@ -65,8 +66,7 @@ def load_network(
 
 def _of_dataset(cfg: dict) -> dict[str, Any]:
     """Names, colours and numbering by a data set's config; its files need not be there."""
-    while "dataset" in cfg or "datasets" in cfg:
-        cfg = cfg["dataset"] if "dataset" in cfg else cfg["datasets"][0]
+    cfg = innermost(cfg)[0]
     kind = cfg["type"] if isinstance(cfg["type"], type) else DATASETS.get(type_name(cfg))
     setting = inspect.signature(kind).parameters.get("reduce_zero_label")
     reduced = cfg.get("reduce_zero_label", setting.default if setting else False)

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
+from fcn_plugin.config import pipeline_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.prediction.memory import HIDDEN, TensorBytes, budget, side_within
@@ -64,7 +65,7 @@ class Predictor:
         init_default_scope(cfg.get("default_scope", "mmseg"))
         self.device = _device(device)
         self.max_memory, self.tta, self.progress = max_memory, tta, progress
-        self.read = Reader(cfg.tta_pipeline if tta else cfg.test_dataloader.dataset.pipeline)
+        self.read = Reader(cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset))
         file = find_checkpoint(Path(checkpoint))
         self.model, self.classes = load_network(cfg, file, self.device, tta)
         self._peaks: dict[tuple[int, bool], int] = {}
