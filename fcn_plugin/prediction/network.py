@@ -74,6 +74,16 @@ def _of_dataset(cfg: dict) -> dict[str, Any]:
     return dict(own, **{"reduce_zero_label": reduced is True, **(cfg.get("metainfo") or {})})
 
 
+def image_channels(network: nn.Module) -> int:
+    """Of the images that a segmentor takes: by its mean pixel, else by its first convolution."""
+    mean = getattr(getattr(network, "data_preprocessor", None), "mean", None)
+    if mean is not None and mean.numel() > 1:
+        return mean.numel()
+    kernels = (p for p in getattr(network, "backbone", network).parameters() if p.dim() == 4)
+    first = next(kernels, None)
+    return 3 if first is None else first.shape[1]
+
+
 def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
     names = meta.get("classes") or of_config.get("classes")
     if not names:

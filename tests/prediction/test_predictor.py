@@ -8,6 +8,7 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor
 from fcn_plugin.prediction.memory import HIDDEN
@@ -170,7 +171,7 @@ def test_the_data_sets_own_numbers_from_the_config_alone(tmp_path):
 
 def test_more_classes_than_a_palette_has(tmp_path):
     classes = Classes(tuple(map(str, range(300))), ((1, 2, 3),) * 300)
-    result = Prediction.empty(np.zeros((1, 2, 3), np.uint8), classes, probabilities=False)
+    result = Prediction.empty(Shown(np.zeros((1, 2, 3), np.uint8)), classes, probabilities=False)
     result.labels[:] = [[0, 299]]
     result.save_labels(tmp_path / "a.png")
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 299]]
