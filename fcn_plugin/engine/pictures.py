@@ -49,8 +49,7 @@ class PicturesHook(Hook):
                     self._write(sample, meta["classes"], meta["palette"])
                     self.written += 1
                 except Exception as error:  # no picture is dearer than the scores
-                    name = sample.get("img_path", "an image")
-                    self.view.warn(f"{name}: no picture of it is written: {error}")
+                    self.view.warn(sample, error)
             self.seen += 1
 
     def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Sequence) -> None:

@@ -83,13 +83,16 @@ class Viewer:
         try:
             return shown(self.load(sample.img_path))
         except Exception as error:  # of a loader, or a data set, of the user's own
-            self.warn(f"{sample.get('img_path', 'an image')} is not shown: {error}")
+            self.warn(sample, error)
             size = sample.pred_sem_seg.data.shape[-2:]
             return Shown(np.full((*size, 3), GREY, np.uint8), "cannot be shown")
 
-    def warn(self, text: str) -> None:
+    def warn(self, sample: SegDataSample, error: Exception) -> None:
         """Log the first of such warnings, in one line."""
         if not self.warned:
-            line = " ".join(text.split())
-            print_log(f"{line}; the scores are not affected", "current", logging.WARNING)
+            path = str(sample.get("img_path", "an image"))
+            reason = " ".join(str(error).split()) or type(error).__name__
+            named = reason if path in reason else f"{path}: {reason}"
+            said = f"A picture cannot be shown, and there may be more: {named}"
+            print_log(said, "current", logging.WARNING)
         self.warned = True

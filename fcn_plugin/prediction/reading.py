@@ -61,12 +61,17 @@ class Reader:
         load = steps.transforms[0]
         # Whether it gives three bands of 8 bits; else it is for the loader to say.
         known = type(load) in (LoadImageFromFile, LoadCheckedImage)
-        self.is_usual = known and load.color_type == "color"
+        self.is_usual = known and load.color_type == "color" and load.imdecode_backend != "tifffile"
         # The host's would make up what is missing of a truncated file.
         if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
         self.channels = channels
         self._load, self._steps = load, steps.transforms
+
+    def load(self, file: Path) -> np.ndarray:
+        """An image as the pipeline loads it, H x W or H x W x C, before anything is done to it."""
+        results, _ = load_image(self._steps, dict(img_path=str(file)))
+        return results["img"]
 
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
         """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
