@@ -1,5 +1,7 @@
 """Reading configs, of which there are two styles."""
 
+from typing import Any
+
 
 def type_name(cfg: object) -> str:
     """The name under ``type`` of a config; '' where there is none.
@@ -8,3 +10,36 @@ def type_name(cfg: object) -> str:
     """
     kind = cfg.get("type") if isinstance(cfg, dict) else None
     return kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+
+
+def wrapped(dataset: dict) -> list[dict]:
+    """What a data set's config wraps, such as ``ConcatDataset``; nothing of a plain one."""
+    inner = dataset.get("datasets") or dataset.get("dataset")
+    inner = inner if isinstance(inner, list | tuple) else [inner]
+    return [part for part in inner if isinstance(part, dict)]
+
+
+def innermost(dataset: dict) -> list[dict]:
+    """The plain data sets of a config, through all wrappers; to be read or changed."""
+    inner = wrapped(dataset)
+    return [found for part in inner for found in innermost(part)] if inner else [dataset]
+
+
+def pipeline_of(dataset: dict) -> list[Any]:
+    """The steps from a file to the network's input: those of the first data set, then a wrapper's.
+
+    >>> mixed = dict(dataset=dict(pipeline=["load"]), pipeline=["pack"])
+    >>> pipeline_of(dict(datasets=[mixed, dict(pipeline=["other"])]))
+    ['load', 'pack']
+    """
+    inner = wrapped(dataset)
+    return [*(pipeline_of(inner[0]) if inner else ()), *(dataset.get("pipeline") or ())]
+
+
+def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
+    """Give all data sets of a config these steps alone."""
+    inner = wrapped(dataset)
+    for part in inner:
+        set_pipeline(part, pipeline)
+    if not inner or "pipeline" in dataset:
+        dataset["pipeline"] = [] if inner else pipeline

@@ -25,7 +25,8 @@ def parse_args() -> argparse.Namespace:
         "test pipeline, normalising, padding and crops are inside. Class names, palette and the "
         "rest are in the metadata: "
         "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
-        "the whole image, also where the config has sliding windows.",
+        "the whole image, also where the config has sliding windows. Of a config with a loader of "
+        "its own, 'image' has as many bands as that gives, float32.",
     )
     parser.add_argument("config", help="config file it was trained with")
     parser.add_argument(
@@ -83,23 +84,33 @@ def main() -> None:
 
     import fcn_plugin
     from fcn_plugin.errors import UserError
-    from fcn_plugin.export import export_onnx
+    from fcn_plugin.export import Deployed, export_onnx
     from fcn_plugin.export.checking import SIZES, checks
     from fcn_plugin.export.onnx_file import need_extra
-    from fcn_plugin.export.pictures import pictures
+    from fcn_plugin.export.pictures import examples
     from fcn_plugin.files import replacing
 
     need_extra()
     keep_quiet()
-    images = [read_image(file, args.size) for file in args.images or ()]
+    read, dtype = reader(cfg)
+    images = [read_image(read, file, args.size, dtype) for file in args.images or ()]
     size = tuple(args.size) if args.size else None
     sizes = [size, size] if size else SIZES
-    batches = [pictures(1 + i % 2, size) for i, size in enumerate(sizes)] + images
-    resizing, left = steps(cfg, inside=not (args.no_resize or args.no_preprocessing))
+    inside = not (args.no_resize or args.no_preprocessing or dtype.is_floating_point)
+    resizing, left = steps(cfg, inside)
     found = []
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
         model = load(cfg, args.checkpoint)
+        deployed = Deployed(model)
+        for file, image in zip(args.images or (), images, strict=True):
+            if image.shape[-1] != deployed.channels:
+                raise UserError(
+                    f"{file}: {image.shape[-1]} bands, but the network takes {deployed.channels}; "
+                    "give --images such as it was trained on"
+                )
+        made = [examples(deployed, 1 + i % 2, size, dtype) for i, size in enumerate(sizes)]
+        batches = made + images
         progress("Exporting, which takes a minute or two", 0, 1)
         export_onnx(
             model,
@@ -108,6 +119,7 @@ def main() -> None:
             preprocessing=not args.no_preprocessing,
             size=size,
             resizing=resizing,
+            dtype=dtype,
             metadata=dict(config=Path(args.config).name, left_to_caller=left),
         )
         for batch, check in zip(batches, checks(model, part, batches), strict=True):
@@ -147,12 +159,10 @@ def keep_quiet() -> None:
 
 def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     import torch
-    from mmengine.registry import init_default_scope
 
     from fcn_plugin.prediction.checkpoints import find_checkpoint
     from fcn_plugin.prediction.network import load_network
 
-    init_default_scope(cfg.get("default_scope", "mmseg"))
     file = find_checkpoint(Path(checkpoint))
     model, classes = load_network(cfg, file, torch.device("cpu"))
     # Where the host's init_model puts them.
@@ -160,33 +170,50 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     return model
 
 
-def read_image(file: Path, size: list[int] | None):  # -> 1 x H x W x 3, uint8
-    """An image as RGB, resized if all are to be of one size."""
+def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
+    """What loads images for the config, and the type of those that the file takes.
+
+    Of a config with a loader of its own that is float32, which holds what any loader gives.
+    """
+    import torch
+    from mmengine.registry import init_default_scope
+
+    from fcn_plugin.config import pipeline_of
+    from fcn_plugin.prediction.reading import Reader
+
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    read = Reader(pipeline_of(cfg.test_dataloader.dataset))
+    return read, torch.uint8 if read.is_usual else torch.float32
+
+
+def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W x C
+    """An image as the config loads it, three bands as RGB, resized if all are to be of one size."""
+    import cv2
     import numpy as np
     import torch
-    from PIL import Image
 
-    from fcn_plugin.errors import UserError
-
-    try:
-        with Image.open(file) as image:
-            pixels = image.convert("RGB").resize(size[::-1] if size else image.size)
-    except OSError as error:
-        raise UserError(f"{file}: {error}; give --images files of pictures") from error
-    return torch.from_numpy(np.array(pixels))[None]
+    pixels = read.load(file)
+    pixels = np.asarray(pixels, np.uint8 if dtype == torch.uint8 else np.float32)
+    if size:
+        pixels = cv2.resize(pixels, size[::-1])
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[-1] == 3:
+        pixels = pixels[..., ::-1]
+    return torch.from_numpy(np.ascontiguousarray(pixels))[None]
 
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
     """What the file does of the test pipeline's steps on pixels, if at all, and the others."""
-    from fcn_plugin.config import type_name
+    from fcn_plugin.config import pipeline_of, type_name
     from fcn_plugin.export import Resizing
 
-    every = cfg.test_dataloader.dataset.get("pipeline") or ()
-    named = [dict(step, type=type_name(step)) for step in every]
+    every = pipeline_of(cfg.test_dataloader.dataset)
+    named = [dict(step, type=type_name(step)) for step in every[1:]]  # the first loads
     found = [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
     # It is the last that gives the network's image; and the file knows only whole levels.
     last = found and found[-1]["type"] == "Resize"
-    if inside and last and not any(step.get("to_float32") for step in named):
+    floats = any(step.get("to_float32") for step in every)
+    if inside and last and not floats:
         return Resizing.of(found[-1]), found[:-1]
     return None, found
 

@@ -93,10 +93,10 @@ def main() -> None:
 
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
-    from fcn_plugin.prediction.inputs import MARK, check_target, find_images
+    from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
 
     check_target(args.out)
-    images = find_images(args.input, args.out)
+    images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     # Pillow's guard against small files that unfold to large pictures. These the user chose.
     Image.MAX_IMAGE_PIXELS = None
     with progress_bar() as progress:

@@ -56,11 +56,13 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
+    from fcn_plugin.config import set_pipeline
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
+    from fcn_plugin.models.tta import with_tta
     from fcn_plugin.prediction.checkpoints import find_checkpoint
 
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
@@ -69,8 +71,8 @@ def main() -> None:
     if args.tta:
         if "tta_pipeline" not in cfg or "tta_model" not in cfg:
             raise UserError(f"--tta: {args.config} has no tta_pipeline and tta_model; add them")
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        cfg.model = dict(cfg.tta_model, module=cfg.model)
+        set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
+        cfg.model = with_tta(cfg.tta_model, cfg.model)
     choose_evaluators(cfg, args)
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
@@ -98,6 +100,7 @@ def main() -> None:
 
 def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
     """Give the test data set the settings of an entry of the config's table ``splits``."""
+    from fcn_plugin.config import wrapped
     from fcn_plugin.errors import UserError
 
     splits, dataset = cfg.get("splits"), cfg.test_dataloader.dataset
@@ -105,7 +108,7 @@ def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
         raise UserError(f"--split: {args.config} has no table splits; add one, or leave it out")
     if args.split not in splits:
         raise UserError(f"--split {args.split}: {args.config} has only {', '.join(splits)}")
-    if "dataset" in dataset or "datasets" in dataset:
+    if wrapped(dataset):
         raise UserError(
             f"--split: test_dataloader.dataset of {args.config} wraps others; edit the config"
         )
@@ -149,12 +152,13 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
 
 
 def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
-    """What the metric would refuse after the model is built; a wrapper is left to it."""
+    """What the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
-    from fcn_plugin.config import type_name
+    from fcn_plugin.config import innermost, type_name
     from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
 
+    dataset = innermost(dataset)[0]
     kind = DATASETS.get(type_name(dataset))
     known = getattr(kind, "METAINFO", {}).get("classes")
     classes = (dataset.get("metainfo") or {}).get("classes") or known
@@ -163,9 +167,11 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
 
 
 def has_labels(dataset: dict) -> bool:
-    """By its config; a wrapper is taken to have some."""
-    prefix = dataset.get("data_prefix")
-    return prefix is None or prefix.get("seg_map_path") is not None
+    """By its config; of several that are wrapped, any."""
+    from fcn_plugin.config import innermost
+
+    prefixes = [part.get("data_prefix") for part in innermost(dataset)]
+    return any(prefix is None or prefix.get("seg_map_path") is not None for prefix in prefixes)
 
 
 if __name__ == "__main__":

@@ -21,4 +21,4 @@ custom_hooks = [
     dict(type="SameBuffersHook"),
     dict(type="ScheduleCheckHook"),
 ]
-tta_model = dict(type="SegTTAModel")
+tta_model = dict(type="FCNTTAModel")

@@ -21,6 +21,7 @@ def picture(
     labels: dict[str, np.ndarray],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
+    note: str = "",
 ) -> Image.Image:
     """Draw the image and its labels.
 
@@ -28,10 +29,12 @@ def picture(
         image: H x W x 3, uint8, RGB.
         labels: title -> H x W integers; what is no class is drawn as void.
         classes, palette: name and RGB colour of each class.
+        note: said of the image in its title.
     """
     height, width = image.shape[:2]
     zoom = max(1, -(-PANEL // max(height, width)))
-    panels = {"input": image} | {title: coloured(label, palette) for title, label in labels.items()}
+    title = f"input: {note}" if note else "input"
+    panels = {title: image} | {title: coloured(label, palette) for title, label in labels.items()}
     shown = np.unique(np.concatenate([label.ravel() for label in labels.values()]))
     entries = [(classes[i], tuple(palette[i])) for i in shown if i < len(classes)]
     if len(shown) > len(entries):
@@ -65,6 +68,7 @@ def overlay(
     label: np.ndarray,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
+    note: str = "",
 ) -> Image.Image:
     """Lay the colours of the classes over the image, with borders between them and a legend.
 
@@ -75,6 +79,7 @@ def overlay(
         image: H x W x 3, uint8, RGB.
         label: H x W, uint8 or uint16, all of them classes.
         classes, palette: name and RGB colour of each class.
+        note: said of the image below the legend.
     """
     height, width = image.shape[:2]
     found, counts = np.unique(label, return_counts=True)
@@ -103,9 +108,12 @@ def overlay(
     legend = _legend(entries, across, scale)
     line = round(LINE * scale)
     rows = 1 + max(row for row, _, _, _ in legend)
-    sheet = Image.new("RGB", (across, size[1] + 2 * MARGIN + rows * line), PAPER)
+    beneath = rows + bool(note)
+    sheet = Image.new("RGB", (across, size[1] + 2 * MARGIN + beneath * line), PAPER)
     sheet.paste(Image.fromarray(blended), (0, 0))
     _draw_legend(sheet, legend, size[1] + MARGIN, scale)
+    font = ImageFont.load_default(FONT * scale)
+    ImageDraw.Draw(sheet).text((MARGIN, size[1] + MARGIN + rows * line), note, INK, font)
     return sheet
 
 

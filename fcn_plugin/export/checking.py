@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.onnx_file import need_extra
-from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.pictures import examples
 from fcn_plugin.export.resizing import Resizing
 
 # Smaller and larger than what the graph was made with; odd, and no multiple of a stride.
@@ -35,10 +35,17 @@ class Check(NamedTuple):
 
 
 def check_onnx(
-    model: nn.Module, file: str | Path, *, sizes: Sequence[tuple[int, int]] = SIZES
+    model: nn.Module,
+    file: str | Path,
+    *,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    dtype: torch.dtype = torch.uint8,
 ) -> list[Check]:
-    """``checks`` of made pictures, one or two of each size."""
-    batches = [pictures(1 + number % 2, size) for number, size in enumerate(sizes)]
+    """``checks`` of made pictures of a type, one or two of each size."""
+    deployed = Deployed(model)
+    batches = [
+        examples(deployed, 1 + number % 2, size, dtype).cpu() for number, size in enumerate(sizes)
+    ]
     return list(checks(model, file, batches))
 
 
@@ -48,7 +55,7 @@ def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Ite
     Args:
         model: is put into eval mode.
         file: as ``export_onnx`` wrote it.
-        batches: images N x H x W x 3, uint8, RGB.
+        batches: images N x H x W x C of the type that the file was exported for; three are RGB.
 
     Raises:
         UserError: the file is no valid ONNX, or onnxruntime does not take it.
@@ -61,8 +68,9 @@ def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Ite
     except Exception as error:  # neither package has a base class of its errors
         raise UserError(f"{file}: {str(error).splitlines()[0]}; export it again") from error
     argmax = session.get_outputs()[0].name == "labels"
-    preprocessing = "uint8" in session.get_inputs()[0].type
-    told = json.loads(session.get_modelmeta().custom_metadata_map.get("resizing", "null"))
+    meta = session.get_modelmeta().custom_metadata_map
+    preprocessing = meta["preprocessing"] == "inside"
+    told = json.loads(meta.get("resizing", "null"))
     resizing = Resizing(**told) if told else None
     deployed = Deployed(model, argmax, preprocessing, resizing).eval()
     device = next(model.parameters()).device

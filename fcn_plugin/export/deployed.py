@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fcn_plugin.export.resizing import Resizing
+from fcn_plugin.prediction.network import image_channels
 
 UINT8_LABELS = 256  # more classes than this take int64
 
@@ -21,8 +22,9 @@ class Deployed(nn.Module):
         model: a built segmentor of the host's, ours or another.
         argmax: return labels N x H x W, uint8 (int64 of more than 256 classes), else scores
             N x C x H x W as before softmax or sigmoid.
-        preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type; else
-            N x 3 x H x W as ``prepared`` returns them.
+        preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type, or as many
+            bands and what values the network was trained on; else N x 3 x H x W as ``prepared``
+            returns them.
         resizing: part of the preprocessing, for whole levels (uint8); labels and scores get the
             size of the images again.
     """
@@ -53,8 +55,7 @@ class Deployed(nn.Module):
     @property
     def channels(self) -> int:
         """Of the images."""
-        kernels = (p for p in self.model.backbone.parameters() if p.dim() == 4)
-        return next(kernels).shape[1]
+        return image_channels(self.model)
 
     @property
     def normal(self) -> tuple[Tensor, Tensor] | None:

@@ -9,7 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
-from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.pictures import examples
 from fcn_plugin.export.resizing import Resizing
 
 # Of the example that the graph is made with: more than one image, no map of a single pixel, and one
@@ -36,12 +36,14 @@ def export_graph(
     preprocessing: bool = True,
     size: tuple[int, int] | None = None,
     resizing: Resizing | None = None,
+    dtype: torch.dtype = torch.uint8,
 ) -> ExportedProgram:
     """The graph of ``Deployed(model, ...)``; ``model`` is put into eval mode.
 
     Args:
         argmax, preprocessing, resizing: see ``Deployed``.
         size: (H, W) of all images, for a network that does not go with any.
+        dtype: of the images, if the preprocessing is inside.
 
     Raises:
         UserError: the network cannot be exported so.
@@ -53,7 +55,7 @@ def export_graph(
     faults: list[Exception] = []
     for strict in (False, True):
         try:
-            return _decomposed(_traced(deployed, size, strict))
+            return _decomposed(_traced(deployed, size, strict, dtype))
         except Drawn as error:
             remedy = "switch that off in the config"
             raise UserError(f"{kind}: cannot be exported, {error}; {remedy}") from None
@@ -66,13 +68,15 @@ def export_graph(
 
 
 @torch.no_grad()
-def _traced(deployed: Deployed, size: tuple[int, int] | None, strict: bool) -> ExportedProgram:
+def _traced(
+    deployed: Deployed, size: tuple[int, int] | None, strict: bool, dtype: torch.dtype
+) -> ExportedProgram:
     """By running the network, or (strict) by torch's reading of its code, which takes longer.
 
     Only the second follows ``int`` of a size, which the host calls in ``Upsample`` and with
     align_corners. The first then may take the example's for all without saying so.
     """
-    images = _images(deployed, 1, size or OTHER_SIZE)
+    images = _images(deployed, 1, size or OTHER_SIZE, dtype)
     if not _alike(deployed, deployed, images):
         raise Drawn("it draws random numbers")
     free: dict[int, Any] = {0: Dim.DYNAMIC(min=1)}
@@ -82,7 +86,7 @@ def _traced(deployed: Deployed, size: tuple[int, int] | None, strict: bool) -> E
     unproven: dict[str, Any] = {UNPROVEN: True}
     graph = torch.export.export(
         deployed,
-        (_images(deployed, BATCH, size or SIZE),),
+        (_images(deployed, BATCH, size or SIZE, dtype),),
         dynamic_shapes=(free,),
         strict=strict,
         **unproven,
@@ -100,8 +104,8 @@ def _alike(found_by: nn.Module, expected_by: nn.Module, images: Tensor) -> bool:
     return bool(close.double().mean() >= ALIKE)
 
 
-def _images(deployed: Deployed, number: int, size: tuple[int, int]) -> Tensor:
-    images = pictures(number, size).to(next(deployed.parameters()).device)
+def _images(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    images = examples(deployed, number, size, dtype).to(next(deployed.parameters()).device)
     return images if deployed.preprocessing else deployed.prepared(images)
 
 

@@ -37,6 +37,7 @@ def export_onnx(
     preprocessing: bool = True,
     size: tuple[int, int] | None = None,
     resizing: Resizing | None = None,
+    dtype: torch.dtype = torch.uint8,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``Deployed(model, ...)`` as ONNX, for any batch and size.
@@ -50,6 +51,7 @@ def export_onnx(
         file: takes the place of an older one if all goes well.
         argmax, preprocessing, resizing: see ``Deployed``.
         size: (H, W) of all images, for a network that does not go with any.
+        dtype: of the images, if the preprocessing is inside; float32 for what is not of 8 bits.
         metadata: more of it.
 
     Raises:
@@ -65,7 +67,12 @@ def export_onnx(
         )
     deployed = Deployed(model, argmax, preprocessing, resizing)
     graph = export_graph(
-        model, argmax=argmax, preprocessing=preprocessing, size=size, resizing=deployed.resizing
+        model,
+        argmax=argmax,
+        preprocessing=preprocessing,
+        size=size,
+        resizing=deployed.resizing,
+        dtype=dtype,
     )
     try:
         program = torch.onnx.export(
@@ -90,7 +97,7 @@ def export_onnx(
         fixed = ", ".join(sorted(wanted - set(free.values())))
         raise UserError(f"{file}: this network has one {fixed} only; give --size HEIGHT WIDTH")
     program.rename_axes(free)
-    told = described(deployed) | dict(metadata or {})
+    told = described(deployed, dtype) | dict(metadata or {})
     for key, value in told.items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.model.metadata_props[key] = text
@@ -98,13 +105,17 @@ def export_onnx(
         program.save(part, external_data=False)
 
 
-def described(deployed: Deployed) -> dict[str, Any]:
+def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
     """What a file's metadata say of what goes in and comes out."""
     meta = getattr(deployed.model, "dataset_meta", None) or {}
     mean, std = (value.flatten().tolist() for value in deployed.normal or UNCHANGED)
     inside = deployed.preprocessing
-    rgb = "N x H x W x 3, uint8, RGB, 0-255"
-    own = f"N x 3 x H x W, float32, {deployed.order}, (0-255 - mean) / std"
+    bands, kind = deployed.channels, str(dtype).removeprefix("torch.")
+    values = "0-255" if dtype == torch.uint8 else "as the config's loader gives them"
+    rgb = f"N x H x W x {bands}, {kind}, {'RGB, ' if bands == 3 else ''}{values}"
+    order = f"{deployed.order}, " if bands == 3 else ""
+    values = "0-255" if dtype == torch.uint8 else "values"
+    own = f"N x {bands} x H x W, float32, {order}({values} - mean) / std"
     labels = "N x H x W, index into classes"
     scores = "N x C x H x W, float32, before softmax (of one channel: sigmoid)"
     return {

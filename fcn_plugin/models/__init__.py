@@ -4,6 +4,7 @@ from fcn_plugin.models.alexnet import ConvolutionalizedAlexNet
 from fcn_plugin.models.googlenet import ConvolutionalizedGoogLeNet
 from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.skip_fusion import SkipFusionHead
+from fcn_plugin.models.tta import FCNTTAModel
 from fcn_plugin.models.vgg import ConvolutionalizedVGG
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "ConvolutionalizedGoogLeNet",
     "ConvolutionalizedVGG",
     "FCNSegmentor",
+    "FCNTTAModel",
     "SkipFusionHead",
 ]

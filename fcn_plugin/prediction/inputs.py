@@ -1,12 +1,17 @@
 """Which images are meant by files, folders and globs, and where their predictions go."""
 
 import glob
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from mmseg.registry import DATASETS
+
+from fcn_plugin.config import innermost, type_name
 from fcn_plugin.errors import UserError
 
-# What is an image in a folder or a glob; a file that is named by itself may be called anything.
+# What is an image in a folder or a glob; a file that is named by itself, or a glob that ends in a
+# suffix, may be called anything.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 # What is written, and so never read, in the folder of the predictions.
 WRITTEN = ("labels", "overlays", "probabilities")
@@ -29,8 +34,32 @@ def check_target(out: Path) -> None:
                 )
 
 
-def find_images(given: Sequence[str], out: Path) -> dict[Path, Path]:
+def suffixes_of(dataset: dict) -> set[str]:
+    """The suffixes of images in folders, by a data set's config.
+
+    >>> suffixes_of(dict(type="BaseSegDataset", img_suffix="_bands.npy"))
+    {'.npy'}
+    """
+    own = {Path(f"name{_img_suffix(part)}").suffix.lower() for part in innermost(dataset)}
+    # Of a kind of its own, the usual pictures beside it are others, such as previews.
+    return own - {""} if own - SUFFIXES - {""} else SUFFIXES
+
+
+def _img_suffix(dataset: dict) -> str:
+    kind = (
+        dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(type_name(dataset))
+    )
+    setting = inspect.signature(kind).parameters.get("img_suffix") if kind else None
+    return dataset.get("img_suffix", setting.default if setting else "")
+
+
+def find_images(
+    given: Sequence[str], out: Path, suffixes: Collection[str] = SUFFIXES
+) -> dict[Path, Path]:
     """The images of files, folders (with those below) and globs, in the order given, each sorted.
+
+    Args:
+        suffixes: of images in folders, and in globs that end in none.
 
     Returns:
         Name -> image. The name is the path without its suffix, below the folder or the part of
@@ -41,10 +70,10 @@ def find_images(given: Sequence[str], out: Path) -> dict[Path, Path]:
     """
     named: dict[Path, Path] = {}
     for text in given:
-        root, files = _expanded(text, out)
+        root, files = _expanded(text, out, suffixes)
         if not files:
-            suffixes = " ".join(sorted(SUFFIXES))
-            raise UserError(f"{text}: no images there; give files, folders or globs of {suffixes}")
+            known = " ".join(sorted(suffixes))
+            raise UserError(f"{text}: no images there; give files, folders or globs of {known}")
         for file in files:
             name = file.relative_to(root).with_suffix("")
             other = named.setdefault(name, file)
@@ -57,12 +86,12 @@ def find_images(given: Sequence[str], out: Path) -> dict[Path, Path]:
     return named
 
 
-def _expanded(text: str, out: Path) -> tuple[Path, list[Path]]:
+def _expanded(text: str, out: Path, suffixes: Collection[str]) -> tuple[Path, list[Path]]:
     """The folder that names are relative to, and the images."""
     path = Path(text)
     if path.is_dir():
         shown = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
-        return path, _images(shown, out)
+        return path, _images(shown, out, suffixes)
     if path.exists():
         return path.parent, [path]
     if not glob.has_magic(text):
@@ -73,16 +102,18 @@ def _expanded(text: str, out: Path) -> tuple[Path, list[Path]]:
             break
         plain.append(part)
     found = (Path(file) for file in glob.iglob(text, recursive=True))
-    return Path(*plain), _images(found, out)
+    if path.suffix and not glob.has_magic(path.suffix):
+        suffixes = {path.suffix.lower()}
+    return Path(*plain), _images(found, out, suffixes)
 
 
-def _images(paths: Iterable[Path], out: Path) -> list[Path]:
+def _images(paths: Iterable[Path], out: Path, suffixes: Collection[str]) -> list[Path]:
     """Those that are images, sorted; no hidden ones, and none that were written before."""
     written = [(out / folder).resolve() for folder in WRITTEN]
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in suffixes
         and not path.name.startswith(".")
         and path.is_file()
         and not any(map(path.resolve().is_relative_to, written))

@@ -11,9 +11,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import innermost, type_name
 from fcn_plugin.engine.input_check import Stored
 from fcn_plugin.errors import UserError
+from fcn_plugin.models.tta import with_tta
 from fcn_plugin.weights.loading import check_checkpoint, state_dict
 
 
@@ -57,7 +58,7 @@ def load_network(
             f"{checkpoint}: has {named} class names, the network {scored} classes; set metainfo "
             "of test_dataloader.dataset in the config"
         )
-    model = MODELS.build(dict(cfg.tta_model, module=network)) if tta else network
+    model = MODELS.build(with_tta(cfg.tta_model, network)) if tta else network
     if device.type == "cpu":
         model = revert_sync_batchnorm(model)
     return model.to(device).eval(), classes
@@ -65,13 +66,22 @@ def load_network(
 
 def _of_dataset(cfg: dict) -> dict[str, Any]:
     """Names, colours and numbering by a data set's config; its files need not be there."""
-    while "dataset" in cfg or "datasets" in cfg:
-        cfg = cfg["dataset"] if "dataset" in cfg else cfg["datasets"][0]
+    cfg = innermost(cfg)[0]
     kind = cfg["type"] if isinstance(cfg["type"], type) else DATASETS.get(type_name(cfg))
     setting = inspect.signature(kind).parameters.get("reduce_zero_label")
     reduced = cfg.get("reduce_zero_label", setting.default if setting else False)
     own = getattr(kind, "METAINFO", {})
     return dict(own, **{"reduce_zero_label": reduced is True, **(cfg.get("metainfo") or {})})
+
+
+def image_channels(network: nn.Module) -> int:
+    """Of the images that a segmentor takes: by its mean pixel, else by its first convolution."""
+    mean = getattr(getattr(network, "data_preprocessor", None), "mean", None)
+    if mean is not None and mean.numel() > 1:
+        return mean.numel()
+    kernels = (p for p in getattr(network, "backbone", network).parameters() if p.dim() == 4)
+    first = next(kernels, None)
+    return 3 if first is None else first.shape[1]
 
 
 def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:

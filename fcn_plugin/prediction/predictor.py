@@ -14,10 +14,12 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
+from fcn_plugin.config import pipeline_of
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.bands import shown
 from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.prediction.memory import HIDDEN, TensorBytes, budget, side_within
-from fcn_plugin.prediction.network import load_network
+from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.prediction.windowed import class_probabilities, label_array, predict_in_windows
@@ -64,9 +66,11 @@ class Predictor:
         init_default_scope(cfg.get("default_scope", "mmseg"))
         self.device = _device(device)
         self.max_memory, self.tta, self.progress = max_memory, tta, progress
-        self.read = Reader(cfg.tta_pipeline if tta else cfg.test_dataloader.dataset.pipeline)
         file = find_checkpoint(Path(checkpoint))
         self.model, self.classes = load_network(cfg, file, self.device, tta)
+        steps = cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset)
+        network: Any = self.model.module if tta else self.model
+        self.read = Reader(steps, image_channels(network))
         self._peaks: dict[tuple[int, bool], int] = {}
 
     def __call__(
@@ -76,7 +80,7 @@ class Predictor:
 
         Args:
             image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR, as OpenCV and the host
-                have it.
+                have it; of a config with a loader of its own, an array as that gives it.
             probabilities: of each class at each pixel as well: in memory, or in this .npy file.
 
         Raises:
@@ -89,7 +93,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict pictures of one ``shape``, together as far as memory allows."""
         results = [
-            Prediction.empty(picture.image[..., ::-1], self.classes, each)
+            Prediction.empty(shown(picture.image), self.classes, each)
             for picture, each in zip(pictures, probabilities, strict=True)
         ]
         scored = any(result.probabilities is not None for result in results)
@@ -153,7 +157,7 @@ class Predictor:
             size = (side, side)
             sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
             with TensorBytes() as tensors:
-                found = self._one(torch.zeros(3, *size, dtype=torch.uint8), sample)
+                found = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
                 label_array(found)
                 if scored:
                     class_probabilities(found.seg_logits.data)

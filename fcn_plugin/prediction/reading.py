@@ -1,11 +1,10 @@
 """From an image to what the network is given, by the config's test pipeline without labels."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
-from mmcv.transforms import BaseTransform, LoadAnnotations, LoadImageFromFile
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.structures import SegDataSample
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.originals import load_image
 from fcn_plugin.errors import UserError
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
@@ -22,8 +22,8 @@ class Picture(NamedTuple):
     """An image that was read, and what the network is given of it.
 
     Attributes:
-        image: H x W x 3, uint8, BGR.
-        inputs: 3 x h x w as the test pipeline leaves it; several with test-time augmentation.
+        image: as the pipeline loads it; of a usual file H x W x 3, uint8, BGR.
+        inputs: C x h x w as the test pipeline leaves it; several with test-time augmentation.
         samples: what belongs to each of them.
     """
 
@@ -47,43 +47,64 @@ class Reader:
     """Reads images as a test pipeline does.
 
     Args:
-        pipeline: config of its steps; the first loads the image.
+        pipeline: config of its steps; the first loads the image, by whatever loader.
+        channels: of the images that the network takes.
     """
 
-    def __init__(self, pipeline: list[dict]) -> None:
+    def __init__(self, pipeline: list[dict], channels: int = 3) -> None:
         steps = Compose(pipeline)
-        load = steps.transforms.pop(0) if steps.transforms else None
-        if not isinstance(load, LoadImageFromFile):
-            raise UserError(
-                "the test pipeline of the config does not begin with LoadImageFromFile; only "
-                "images can be predicted"
-            )
-        # The host's would make up what is missing of a truncated file.
-        plain = type(load) is LoadImageFromFile and load.color_type == "color"
-        if plain and not load.to_float32:
-            load = LoadCheckedImage(load.backend_args)
         _drop_labels(steps)
-        self._load: BaseTransform = load
-        self._prepare: Callable[[dict], dict[str, Any]] = steps
+        if not steps.transforms:
+            raise UserError(
+                "the test pipeline of the config is empty; add a step that loads images"
+            )
+        load = steps.transforms[0]
+        # Whether it gives three bands of 8 bits; else it is for the loader to say.
+        known = type(load) in (LoadImageFromFile, LoadCheckedImage)
+        self.is_usual = known and load.color_type == "color" and load.imdecode_backend != "tifffile"
+        # The host's would make up what is missing of a truncated file.
+        if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
+            load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
+        self.channels = channels
+        self._load, self._steps = load, steps.transforms
+
+    def load(self, file: Path) -> np.ndarray:
+        """An image as the pipeline loads it, H x W or H x W x C, before anything is done to it."""
+        results, _ = load_image(self._steps, dict(img_path=str(file)))
+        return results["img"]
 
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
         """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
+
+        Of a config with a loader of its own an array is what that gives.
 
         Raises:
             UserError: it cannot be read, or is no such array.
         """
         if isinstance(image, str | Path):
-            results = self._load(dict(img_path=str(image)))
+            results, loading = load_image(self._steps, dict(img_path=str(image)))
         else:
-            pixels = _bgr(image)
+            own = isinstance(image, np.ndarray) and not self.is_usual
+            pixels = cast(np.ndarray, image) if own else _bgr(image)
             size = pixels.shape[:2]
             results = dict(img=pixels, img_shape=size, ori_shape=size, img_path="the image")
+            loading = 1
         loaded = results["img"]
-        packed = self._prepare(results)
+        if not self.is_usual:
+            self._check_bands(loaded, results["img_path"])
+        packed = Compose(self._steps[loading:])(results)
         inputs, samples = packed["inputs"], packed["data_samples"]
         if not isinstance(inputs, list):
             inputs, samples = [inputs], [samples]
         return Picture(loaded, tuple(inputs), tuple(samples))
+
+    def _check_bands(self, image: np.ndarray, name: str) -> None:
+        bands = image.shape[2] if image.ndim == 3 else 1
+        if image.ndim not in (2, 3) or bands != self.channels or not image.size:
+            raise UserError(
+                f"{name}: an image of shape {image.shape}, but the network takes H x W x "
+                f"{self.channels}; give images as it was trained on"
+            )
 
 
 def _drop_labels(steps: Compose) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
+from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import overlay
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.prediction.network import Classes
@@ -23,7 +24,8 @@ class Prediction:
 
     Attributes:
         labels: H x W, the index of each pixel's class; uint8, or uint16 of more than 256 classes.
-        image: H x W x 3, uint8, RGB.
+        image: H x W x 3, uint8, RGB; of other images than of three bands of 8 bits what can be
+            shown, and ``note`` says what that is.
         classes: names, colours and numbers of the classes.
         probabilities: C x H x W, float16, if they were asked for.
         windows: how many windows it was predicted in; 1: as a whole.
@@ -34,10 +36,12 @@ class Prediction:
     classes: Classes
     probabilities: np.ndarray | None = None
     windows: int = 1
+    note: str = ""
 
     @classmethod
-    def empty(cls, image: np.ndarray, classes: Classes, probabilities: bool | Path) -> "Prediction":
-        """Room for one of an image in RGB; ``probabilities`` may be the .npy file they go to."""
+    def empty(cls, shown: Shown, classes: Classes, probabilities: bool | Path) -> "Prediction":
+        """Room for one of an image; ``probabilities`` may be the .npy file they go to."""
+        image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
         scores: np.ndarray | None = None
         if isinstance(probabilities, Path):
@@ -46,11 +50,12 @@ class Prediction:
         elif probabilities:
             scores = np.empty((count, *size), np.float16)
         dtype = np.uint8 if count <= INDICES else np.uint16
-        return cls(np.empty(size, dtype), image, classes, scores)
+        return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
 
     def overlay(self) -> Image.Image:
         """The image in the colours of its classes with a legend, at most 2,000 pixels a side."""
-        return overlay(self.image, self.labels, self.classes.names, self.classes.palette)
+        named = self.classes.names, self.classes.palette
+        return overlay(self.image, self.labels, *named, self.note)
 
     def counts(self) -> np.ndarray:
         """Pixels of each class."""

@@ -21,12 +21,13 @@ FORMAT = 1  # of that file; another is scored anew
 class ScoredImage:
     """An image and its own scores in [0, 1]; None if all of it is void.
 
-    ``mean_iu`` is over the classes in its truth or its prediction.
+    ``mean_iu`` is over the classes in its truth or its prediction; ``note`` is said of its picture.
     """
 
     path: str
     mean_iu: float | None
     pixel_accuracy: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ class Evaluation:
         return (self.panels / f"{place}.png").is_file() and (self.panels / f"{place}.jpg").is_file()
 
 
-def scored_image(path: str, matrix: np.ndarray) -> ScoredImage:
+def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
     """From the image's own matrix, C x C."""
     found = scores(matrix)
     values = (found.mean_iu, found.pixel_accuracy)
-    return ScoredImage(path, *(None if math.isnan(value) else value for value in values))
+    mean_iu, accuracy = (None if math.isnan(value) else value for value in values)
+    return ScoredImage(path, mean_iu, accuracy, note)
 
 
 def save(evaluation: Evaluation) -> None:

@@ -82,8 +82,13 @@ def _example(evaluations: Sequence[Evaluation], place: Place) -> Example:
     first, classes = evaluations[0], evaluations[0].classes
     name = PurePath(key(first.images[place[0]])).name
     truth, _ = load_labels(first.panels, place[0])
+    note = first.images[place[0]].note
     panels = [
-        dict(caption="input", alt=f"input {name}", uri=jpeg_uri(first.panels, place[0])),
+        dict(
+            caption=f"input: {note}" if note else "input",
+            alt=f"input {name}",
+            uri=jpeg_uri(first.panels, place[0]),
+        ),
         _labels_panel("truth", name, truth, first),
     ]
     shown, texts = [truth], []

@@ -14,8 +14,8 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.bands import Viewer
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import confusion_matrix
 from fcn_plugin.evaluation.submission import on_first_process, spool_of
@@ -46,10 +46,10 @@ class EvaluationHook(Hook):
     ) -> None:
         self.folder = folder
         self.progress = progress
-        self.load_image = LoadCheckedImage()
 
     def before_test(self, runner: Runner) -> None:
         self.dataset = runner.test_dataloader.dataset
+        self.view = Viewer(self.dataset)
         self.classes = self.dataset.metainfo["classes"]
         metrics = runner.test_evaluator.metrics
         ours = [metric for metric in metrics if isinstance(metric, ConfusionMatrixMetric)]
@@ -96,11 +96,11 @@ class EvaluationHook(Hook):
                 f"{len(self.classes)} classes; check the label, and the decode head's num_classes"
             )
         self.matrix += matrix
-        self.images[place] = scored_image(path, matrix.numpy())
-        image = self.load_image.transform({"img_path": path})["img"][..., ::-1]
+        input_ = self.view(sample)
+        self.images[place] = scored_image(path, matrix.numpy(), input_.note)
         shown = truth.masked_fill(truth == self.ignored, 255)
         save_panels(
-            *(self.folder / evaluation.PANELS, place, image),
+            *(self.folder / evaluation.PANELS, place, input_.pixels),
             *(shown.numpy().astype(np.uint8), prediction.numpy().astype(np.uint8)),
         )
 

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 import fcn_plugin
-from fcn_plugin.config import type_name
+from fcn_plugin.config import innermost, type_name
 
 # The first that is installed of each row.
 PACKAGES = (("torch",), ("mmengine",), ("mmsegmentation",), ("mmcv", "mmcv-lite"), ("numpy",))
@@ -19,19 +19,24 @@ SHORTENED = 12  # digits of a commit
 
 
 def dataset_title(cfg: Config) -> str:
-    """Such as "CamVidDataset in data/camvid, val".
+    """Such as "CamVidDataset in data/camvid, val"; of several, each.
 
     What stands last is a name of the config's table ``splits``, else a list or a folder.
     """
-    dataset = cfg.test_dataloader.dataset
+    splits = cfg.get("splits", {})
+    titles = [_title(dataset, splits) for dataset in innermost(cfg.test_dataloader.dataset)]
+    return " and ".join(dict.fromkeys(titles))
+
+
+def _title(dataset: dict, splits: dict[str, dict]) -> str:
     names = [
         name
-        for name, settings in cfg.get("splits", {}).items()
+        for name, settings in splits.items()
         if all(dataset.get(key) == value for key, value in settings.items())
     ]
     folder = (dataset.get("data_prefix") or {}).get("img_path")
     part = next(filter(None, [*names, dataset.get("ann_file"), folder]), None)
-    where = f" in {dataset.data_root}" if dataset.get("data_root") else ""
+    where = f" in {dataset['data_root']}" if dataset.get("data_root") else ""
     return f"{type_name(dataset)}{where}" + (f", {part}" if part else "")
 
 

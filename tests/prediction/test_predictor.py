@@ -8,6 +8,7 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor
 from fcn_plugin.prediction.memory import HIDDEN
@@ -113,6 +114,35 @@ def test_test_time_augmentation(folder):
         tta(folder / "0.png", probabilities=True)
 
 
+BINARY = """
+model["decode_head"].update(num_classes=2, out_channels=1, threshold=0.3)
+test_dataloader["dataset"] = dict(
+    _delete_=True,
+    type="BaseSegDataset",
+    metainfo=dict(classes=("ground", "road")),
+    pipeline=[dict(type="LoadCheckedImage"), dict(type="PackSegInputs")],
+)
+tta_pipeline = [
+    dict(type="LoadCheckedImage"),
+    dict(type="TestTimeAug", transforms=[[dict(type="PackSegInputs")] * VIEWS]),
+]
+tta_model = dict(type="NAMED")
+"""
+
+
+@pytest.mark.parametrize("views", ["1", "2"])
+@pytest.mark.parametrize("named", ["FCNTTAModel", "SegTTAModel"])
+def test_views_that_agree_change_nothing_with_a_single_score(tmp_path, views, named):
+    extra = BINARY.replace("VIEWS", views).replace("NAMED", named)
+    config, weights = trained(tmp_path, extra)
+    file = image(tmp_path / "a.png", 40, 56)
+    plain, tta = (Predictor(config, weights, "cpu", tta=tta) for tta in (False, True))
+    middle = float(plain(file, probabilities=True).probabilities[1].max()) / 2
+    plain.model.decode_head.threshold = tta.model.module.decode_head.threshold = middle
+    assert np.array_equal(plain(file).labels, tta(file).labels)
+    assert len(np.unique(plain(file).labels)) == 2
+
+
 ADE = """
 test_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -141,7 +171,7 @@ def test_the_data_sets_own_numbers_from_the_config_alone(tmp_path):
 
 def test_more_classes_than_a_palette_has(tmp_path):
     classes = Classes(tuple(map(str, range(300))), ((1, 2, 3),) * 300)
-    result = Prediction.empty(np.zeros((1, 2, 3), np.uint8), classes, probabilities=False)
+    result = Prediction.empty(Shown(np.zeros((1, 2, 3), np.uint8)), classes, probabilities=False)
     result.labels[:] = [[0, 299]]
     result.save_labels(tmp_path / "a.png")
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 299]]

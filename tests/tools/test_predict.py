@@ -85,6 +85,50 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     )
 
 
+INNER = """
+_base_ = "tiny.py"
+plain = _base_.test_dataloader.dataset
+mixed = dict(plain, pipeline=plain.pipeline[:-1])
+"""
+WRAPPERS = {
+    "nested": 'dict(_delete_=True, type="ConcatDataset", datasets=[dict(type="RepeatDataset", '
+    "times=1, dataset=plain)])",
+    "mixed": 'dict(_delete_=True, type="MultiImageMixDataset", dataset=mixed, '
+    "pipeline=plain.pipeline[-1:])",
+}
+
+
+def predicted(project: Path, config: str) -> list[dict]:
+    """The labels that the tools give, with and without test-time augmentation."""
+    images = "data/shapes/JPEGImages/val_*.jpg"
+    found = []
+    for name, *options in (
+        ("predict.py", images, "--no-overlays"),
+        ("predict.py", images, "--no-overlays", "--tta"),
+        ("test.py", "--tta", "--report", "page.html"),
+    ):
+        out = project / "wrapped" / config / str(len(found))
+        run = tool(name, config, "run", *options, "--out", out, folder=project)
+        assert run.returncode == 0, run.stderr
+        found.append({Path(path).name: rows for path, rows in labels(out).items()})
+    return found
+
+
+@pytest.fixture(scope="module")
+def unwrapped(project):
+    return predicted(project, "tiny.py")
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_data_sets(project, unwrapped, name):
+    """The test pipeline, and that of --tta, are those of the data set within."""
+    text = f"{INNER}test_dataloader = dict(dataset={WRAPPERS[name]})\n"
+    (project / f"{name}.py").write_text(text)
+    assert predicted(project, f"{name}.py") == unwrapped
+    assert all(len(found) == 5 for found in unwrapped)
+    assert "BaseSegDataset in data/shapes, val" in (project / "page.html").read_text()
+
+
 def test_mistakes_end_in_one_line(project):
     for options, status, message in (
         (["--max-memory", "much"], 2, "'much' is no size; give e.g. 2GB"),

@@ -299,7 +299,7 @@ def test_mistakes_that_are_found_before_anything_is_built(name, project, monkeyp
     (project / "unsplit.py").write_text('_base_ = "voc.py"\nsplits = None\n')
     (project / "wrapped.py").write_text(
         '_base_ = "voc.py"\ntest_dataloader = dict(dataset=dict('
-        '_delete_=True, type="ConcatDataset", datasets=[]))\n'
+        '_delete_=True, type="ConcatDataset", datasets=[_base_.test_dataloader.dataset]))\n'
     )
     (project / "torn").mkdir(exist_ok=True)
     (project / "torn" / "best_mIoU_iter_1.pth").write_bytes(b"torn")

@@ -1,0 +1,96 @@
+"""Test-time augmentation: one prediction from several views of an image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+from mmseg.models import SegTTAModel
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from fcn_plugin.models.coarse import in_single
+
+
+@MODELS.register_module()
+class FCNTTAModel(BaseTTAModel):
+    """A segmentor whose labels follow from the mean probabilities over the views of an image.
+
+    Several scores become probabilities by softmax. A single one the segmentor has made a
+    probability already, and the head's threshold decides; mmseg's ``SegTTAModel`` takes its sigmoid
+    again. Of the views only a running sum is held, one view at a time.
+    """
+
+    def test_step(self, data: dict) -> list[SegDataSample]:
+        """Predict a batch.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
+
+        Returns:
+            The samples of the first view with ``pred_sem_seg`` (1 x H x W) of all, and without
+            ``seg_logits``. A single view is predicted as without augmentation.
+        """
+        views = [
+            dict(inputs=inputs, data_samples=samples)
+            for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True)
+        ]
+        samples = self.module.test_step(views[0])
+        if len(views) == 1:
+            return samples
+        totals = [_taken(sample) for sample in samples]
+        for view in views[1:]:
+            self._add(view, totals)
+        for sample, total in zip(samples, totals, strict=True):
+            self._decide(sample, total / len(views))
+        return samples
+
+    def _add(self, view: dict, totals: list[Tensor]) -> None:
+        for sample, total in zip(self.module.test_step(view), totals, strict=True):
+            total += _taken(sample)
+
+    def merge_preds(
+        self, data_samples_list: Sequence[Sequence[SegDataSample]]
+    ) -> list[SegDataSample]:
+        """As ``test_step`` merges them: the first sample of each image, from those of all views."""
+        merged = []
+        for samples in data_samples_list:
+            views = [probabilities(sample.seg_logits.data) for sample in samples]
+            merged.append(self._decide(samples[0], torch.stack(views).mean(0)))
+        return merged
+
+    def _decide(self, sample: SegDataSample, mean: Tensor) -> SegDataSample:
+        """Set the labels by mean probabilities, C x H x W."""
+        if len(mean) == 1:
+            heads = self.module.decode_head
+            head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+            labels = (mean > head.threshold).long()
+        else:
+            labels = mean.argmax(0, keepdim=True)
+        sample.pred_sem_seg = PixelData(data=labels)
+        return sample
+
+
+def probabilities(scores: Tensor) -> Tensor:
+    """C x H x W, in single precision at least, of scores as a segmentor's samples have them.
+
+    One score for two classes is a probability already.
+    """
+    return in_single(scores).softmax(0) if len(scores) > 1 else in_single(scores).clone()
+
+
+def _taken(sample: SegDataSample) -> Tensor:
+    """The probabilities of a sample, which has its scores no more."""
+    scores = sample.seg_logits.data
+    del sample.seg_logits
+    return probabilities(scores)
+
+
+def with_tta(tta_model: dict, network: dict | nn.Module) -> dict:
+    """A config of ``tta_model`` around a network; ``FCNTTAModel`` takes ``SegTTAModel``'s place."""
+    kind = tta_model["type"]
+    if (kind if isinstance(kind, type) else MODELS.get(kind)) is SegTTAModel:
+        tta_model = dict(tta_model, type="FCNTTAModel")
+    return dict(tta_model, module=network)

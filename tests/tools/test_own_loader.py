@@ -1,0 +1,130 @@
+"""A config with a loader of its own, of five bands in .npy files, from its scores to a file."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+from PIL import Image
+from prediction.trained import CLASSES, trained
+from tools.running import TOOLS
+
+from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.bands import shown
+from fcn_plugin.prediction import Predictor
+
+VAL = 2
+CONFIG = """
+model["data_preprocessor"].update(mean=[9000.0] * 5, std=[4000.0] * 5)
+model["backbone"].update(in_channels=5)
+test_dataloader = dict(
+    val_dataloader,
+    dataset=dict(
+        img_suffix=".npy",
+        pipeline=[
+            dict(type="LoadBands"),
+            dict(type="LoadCheckedLabel", num_classes=5),
+            dict(type="PackSegInputs"),
+        ],
+    ),
+)
+tta_pipeline = [
+    dict(type="LoadBands"),
+    dict(type="TestTimeAug", transforms=[
+        [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
+        [dict(type="LoadCheckedLabel", num_classes=5)],
+        [dict(type="PackSegInputs")],
+    ]),
+]
+"""
+
+
+@TRANSFORMS.register_module(force=True)
+class LoadBands(BaseTransform):
+    """H x W x 5, uint16."""
+
+    def transform(self, results: dict) -> dict:
+        results["img"] = np.load(results["img_path"])
+        results["img_shape"] = results["ori_shape"] = results["img"].shape[:2]
+        return results
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bands")
+    write_shapes(folder / "data" / "shapes", train=1, val=VAL, size=32)
+    images = folder / "data/shapes/JPEGImages"
+    for number in range(VAL):
+        name = images / f"val_{number:05}"
+        blocks = np.random.default_rng(number).integers(0, 18000, (4, 4, 5))
+        np.save(name.with_suffix(".npy"), blocks.astype(np.uint16).repeat(8, 0).repeat(8, 1))
+        Image.new("RGB", (9, 9)).save(name.with_suffix(".png"))  # a preview
+    trained(folder, CONFIG, dataset_meta=dict(classes=CLASSES))
+    return folder
+
+
+@pytest.fixture
+def run(project, monkeypatch, capsys):
+    """Runs a tool in this process, which has registered the loader."""
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.setenv("LOCAL_RANK", "0")  # or the tool sets it for all tests to come
+
+    def run(name: str, *options: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, "tiny.py", "weights.pth", *map(str, options)])
+        runpy.run_path(str(TOOLS / name))["main"]()
+        return "".join(capsys.readouterr())
+
+    return run
+
+
+def test_scores_with_pictures_and_a_page(project, run):
+    said = run("test.py", "--show-dir", "pictures", "--report", "page.html", "--out", "tested")
+    assert "Done: aAcc" in said and f"{VAL} pictures are in pictures" in said
+    assert "not shown" not in said
+    page = (project / "page.html").read_text()
+    assert "<figcaption>input: bands 1-3 of 5, scaled</figcaption>" in page
+    sheet = np.asarray(Image.open(project / "pictures/val_00000.png"))
+    bands = np.load(project / "data/shapes/JPEGImages/val_00000.npy")
+    panel = shown(bands).pixels.repeat(8, 0).repeat(8, 1)
+    assert np.array_equal(sheet[26 : 26 + 256, 8 : 8 + 256], panel)
+    assert "Done: aAcc" in run("test.py", "--show-dir", "pictures", "--tta")
+
+
+@pytest.mark.parametrize("images", ["data", "data/shapes/*/val_*.npy"])
+def test_new_images(project, run, images, tmp_path):
+    """In a folder, those of the data set's own suffix; in a glob, those of the suffix named."""
+    said = run("predict.py", images, "--out", tmp_path / "new")
+    assert f"Done: {VAL} images" in said
+    (label,) = (tmp_path / "new/labels").rglob("val_00001.png")
+    predictor = Predictor(project / "tiny.py", project / "weights.pth", "cpu")
+    bands = np.load(project / "data/shapes/JPEGImages/val_00001.npy")
+    prediction = predictor(bands)
+    assert np.array_equal(np.asarray(Image.open(label)), prediction.labels)
+    assert len(np.unique(prediction.labels)) > 1
+    assert prediction.note == "bands 1-3 of 5, scaled"
+    assert prediction.image.shape == (32, 32, 3) and prediction.image.dtype == np.uint8
+    (tmp_path / "text.npy").write_text("text")
+    for wrong in (bands[..., :3], tmp_path / "text.npy", Image.new("RGB", (9, 9))):
+        with pytest.raises(UserError):
+            predictor(wrong)
+
+
+def test_an_onnx_file(project, run):
+    image = project / "data/shapes/JPEGImages/val_00000.npy"
+    said = run("export_onnx.py", "bands.onnx", "--images", image)
+    assert "1 x 32 x 32" in said and "Left to you" not in said
+    session = onnxruntime.InferenceSession(project / "bands.onnx")
+    (given,) = session.get_inputs()
+    assert (given.type, given.shape[3]) == ("tensor(float)", 5)
+    assert "H x W x 5, float32" in session.get_modelmeta().custom_metadata_map["image"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["left_to_caller"]) == []
+    labels = session.run(None, {"image": np.load(image)[None].astype(np.float32)})[0][0]
+    predictor = Predictor(project / "tiny.py", project / "weights.pth", "cpu")
+    assert (labels == predictor(image).labels).mean() > 0.999
