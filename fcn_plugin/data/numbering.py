@@ -10,6 +10,7 @@ the second: it is in the data set's own numbers.
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Any
 
@@ -177,9 +178,12 @@ def set_colours(cfg: dict[str, Any]) -> None:
 
 
 def _metainfo(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    kind = cfg["type"] if isinstance(cfg["type"], type) else DATASETS.get(type_name(cfg))
+    name, kind = type_name(cfg), cfg.get("type")
+    kind = kind if isinstance(kind, type) else DATASETS.get(name)
     if kind is None:
-        raise UserError(f"type={cfg['type']!r} in the config is no data set; check its spelling")
+        close = get_close_matches(name, DATASETS.module_dict, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+        raise UserError(f"type={name!r} in the config is no data set that is known; {hint}")
     shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
     meta = {**shipped, **own}
     if isinstance(meta.get("classes"), str):  # a file of them
@@ -187,10 +191,9 @@ def _metainfo(cfg: Mapping[str, Any]) -> dict[str, Any]:
     if "classes" in own and "palette" not in own and "palette" in shipped:
         colours = dict(zip(shipped["classes"], shipped["palette"], strict=False))
         meta["palette"] = [colours.get(name, BLACK) for name in meta["classes"]]
-    try:
-        label_map = kind.get_label_map(meta.get("classes"))
-    except AttributeError:  # none of mmseg's
-        label_map = None
+    try:  # of mmseg's and ours; others have no maps
+        mapped = getattr(kind, "get_label_map", lambda classes: None)
+        label_map = mapped(meta.get("classes"))
     except ValueError as error:
         raise UserError(f"{kind.__name__}: {error}; correct metainfo.classes") from error
     return dict(meta, reduce_zero_label=_reduces(kind, cfg), label_map=label_map)

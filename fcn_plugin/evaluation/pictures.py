@@ -1,6 +1,6 @@
 """Pictures to judge a prediction by, with a legend: side by side with the truth, or laid over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -63,7 +63,7 @@ def coloured(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[int, str],
     palette: Sequence[Sequence[int]],
 ) -> Image.Image:
     """Lay the colours of the classes over the image, with borders between them and a legend.
@@ -74,7 +74,7 @@ def overlay(
     Args:
         image: H x W x 3, uint8, RGB.
         label: H x W, uint8 or uint16, all of them classes.
-        classes, palette: name and RGB colour of each class.
+        classes, palette: name and RGB colour of each label.
     """
     height, width = image.shape[:2]
     found, counts = np.unique(label, return_counts=True)

@@ -15,6 +15,7 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
 from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import confusion_matrix
@@ -117,6 +118,7 @@ class EvaluationHook(Hook):
                 dataset=origin.dataset_title(runner.cfg),
                 classes=self.classes,
                 palette=self.dataset.metainfo["palette"],
+                numbers=numbering_of(self.dataset.metainfo).numbers,
                 absent=self.absent,
                 matrix=self.matrix.numpy(),
                 images=[images[place] for place in sorted(images)],
