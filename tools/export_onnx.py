@@ -21,9 +21,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="The file takes 'image', batch x height x width x 3, uint8, RGB in 0-255, as image "
         "files hold it, any batch and size, and returns 'labels', batch x height x width, uint8 "
-        "(int64 of more than 256 classes), indices into its classes. The resizing of the config's "
-        "test pipeline, normalising, padding and crops are inside. Class names, palette and the "
-        "rest are in the metadata: "
+        "(int64 if numbers are above 255), in the data set's own numbers. The resizing of the "
+        "config's test pipeline, normalising, padding and crops are inside. Class names, palette "
+        "and the rest are in the metadata: "
         "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
         "the whole image, also where the config has sliding windows. Of a config with a loader of "
         "its own, 'image' has as many bands as that gives, float32.",
@@ -166,7 +166,9 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     file = find_checkpoint(Path(checkpoint))
     model, classes = load_network(cfg, file, torch.device("cpu"))
     # Where the host's init_model puts them.
-    model.dataset_meta = dict(classes=classes.names, palette=classes.palette)
+    model.dataset_meta = dict(
+        classes._asdict(), classes=classes.names, label_map=dict(classes.label_map)
+    )
     return model
 
 

@@ -87,6 +87,7 @@ def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
 def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
+    from fcn_plugin.data.numbering import metainfo_of, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
 
@@ -95,6 +96,8 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     cfg = cfg.copy()
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.work_dir, cfg.log_level = str(folder), "WARNING"
+    metainfo_of(cfg.test_dataloader.dataset)  # refuses what has no numbers of its own
+    set_colours(cfg.test_dataloader)
     prepare_cpu(cfg)
     with progress_bar() as progress:
         runner = Runner.from_cfg(cfg)

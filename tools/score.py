@@ -1,6 +1,7 @@
-"""Score folders of label PNGs by the leaderboards' rules, without a model.
+"""Score folders of label PNGs by the leaderboards' rules or a config's, without a model.
 
 python tools/score.py --pred DIR --truth DIR --protocol voc
+python tools/score.py --pred DIR --truth DIR --config CONFIG
 """
 
 import argparse
@@ -9,7 +10,7 @@ import math
 import sys
 from pathlib import Path
 
-from common import progress_bar, run
+from common import load_config, progress_bar, run
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # it is used.
@@ -20,9 +21,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="voc: labels from 0, background counted, truth 255 not counted, classes that "
         "neither occur nor are predicted left out of the means; for PASCAL-Context with "
-        "--num-classes 60, for CamVid with --num-classes 11 --ignore 11. "
+        "--num-classes 60, without its background with --num-classes 59 --first 1 --ignore 0, for "
+        "CamVid with --num-classes 11 --ignore 11. "
         "mit (ADE20K): labels from 1, truth 0 not counted, means over all classes, absent ones as "
-        "0.",
+        "0. --config scores files in the numbers of any config's test data set, such as those of "
+        "tools/test.py --out, as tools/test.py does, classes that the config leaves out included.",
     )
     parser.add_argument(
         "--pred", type=Path, required=True, metavar="DIR", help="predictions, right in it as *.png"
@@ -30,7 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--truth", type=Path, required=True, metavar="DIR", help="labels of the same names"
     )
-    parser.add_argument("--protocol", required=True, choices=("voc", "mit"), help="rule, see below")
+    rule = parser.add_mutually_exclusive_group(required=True)
+    rule.add_argument("--protocol", choices=("voc", "mit"), help="rule, see below")
+    rule.add_argument(
+        "--config", metavar="FILE", help="classes, their numbers and the rule are this config's"
+    )
     parser.add_argument(
         "--list",
         type=Path,
@@ -50,6 +57,9 @@ def parse_args() -> argparse.Namespace:
         help="truth that is not counted; default 255 (voc), 0 (mit)",
     )
     parser.add_argument(
+        "--first", type=int, metavar="N", help="label of the first class; default 0 (voc), 1 (mit)"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the scores here, as unrounded fractions"
     )
     parser.add_argument(
@@ -58,9 +68,13 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="processes that count; default: as many as there are cores",
     )
+    # What load_config reads besides.
+    parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
     if args.jobs is not None and args.jobs < 1:
         parser.error("--jobs: at least 1")
+    if args.config and {args.num_classes, args.ignore, args.first} != {None}:
+        parser.error("--num-classes, --ignore and --first are the config's; leave them out")
     return args
 
 
@@ -71,11 +85,14 @@ def main() -> None:
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
     from fcn_plugin.evaluation.metric import class_table
-    from fcn_plugin.evaluation.protocols import protocol
+    from fcn_plugin.evaluation.protocols import protocol, protocol_of
     from fcn_plugin.evaluation.scores import scores
     from fcn_plugin.parallel import available_cores
 
-    rule = protocol(args.protocol, args.num_classes, args.ignore)
+    if args.config:
+        rule = protocol_of(load_config(args))
+    else:
+        rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
     pairs = matched(args.truth, args.pred, args.list)
     tallies = counted(pairs, rule, args.jobs or available_cores())
     total = Tally()
@@ -88,8 +105,8 @@ def main() -> None:
     pixels, unclassed = int(matrix.sum()), int(matrix[:, len(rule.classes) :].sum())
     if not pixels:
         raise UserError(
-            f"{args.truth}: every pixel is {rule.ignored}, which is not scored; give the labels of "
-            "these images, or another --ignore"
+            f"{args.truth}: every pixel is {' or '.join(map(str, rule.ignored))}, which is not "
+            "scored; give the labels of these images, or another --ignore"
         )
     if unclassed:
         print(
@@ -124,7 +141,7 @@ def write_json(file: Path, rule, found, matrix, images: int) -> None:
     content = {
         "protocol": rule.name,
         "num_classes": len(rule.classes),
-        "ignore": rule.ignored,
+        "ignore": rule.ignored[0] if len(rule.ignored) == 1 else list(rule.ignored),
         "images": images,
         "pixels": int(matrix.sum()),
         "pixels_predicted_as_no_class": int(matrix[:, len(rule.classes) :].sum()),

@@ -57,6 +57,7 @@ def main() -> None:
     cfg = load_config(args)
 
     from fcn_plugin.config import set_pipeline
+    from fcn_plugin.data.numbering import metainfo_of, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.engine.terminal import BriefRunner
@@ -74,6 +75,8 @@ def main() -> None:
         set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
         cfg.model = with_tta(cfg.tta_model, cfg.model)
     choose_evaluators(cfg, args)
+    if args.out or args.submission or args.show_dir or args.report:
+        metainfo_of(cfg.test_dataloader.dataset)  # refuses what has no numbers of its own
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
@@ -82,6 +85,7 @@ def main() -> None:
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
     check_datasets(cfg, ("test_dataloader",))
+    set_colours(cfg.test_dataloader)
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     try:
@@ -138,13 +142,18 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
                 "--submission FILE or --out DIR for the predictions"
             )
         evaluators = []
-    if args.out:
-        writers = [e for e in evaluators if type_name(e) in ("ConfusionMatrixMetric", "IoUMetric")]
-        if not writers:
-            writers = [dict(type="ConfusionMatrixMetric", format_only=True)]
-            evaluators.extend(writers)
-        for writer in writers:
-            writer["output_dir"] = args.out
+    # mmseg's IoUMetric knows reduce_zero_label, but no label_map.
+    theirs = [each for each in evaluators if type_name(each) == "IoUMetric"]
+    folders = [args.out] if args.out else [each.pop("output_dir", None) for each in theirs]
+    for each in theirs:
+        each.pop("output_dir", None)
+    evaluators = [each for each in evaluators if each not in theirs or not each.get("format_only")]
+    for folder in filter(None, folders):
+        ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
+        if not ours:
+            ours = [dict(type="ConfusionMatrixMetric", format_only=True)]
+            evaluators.extend(ours)
+        ours[0]["output_dir"] = folder
     if args.submission:
         refuse_submission(cfg.test_dataloader.dataset, args)
         evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))

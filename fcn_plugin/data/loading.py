@@ -8,7 +8,6 @@ their place in a pipeline and raise one `UserError` that names the file.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageFile, ImageOps
 
+from fcn_plugin.data.numbering import IGNORED, numbering_of
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 
-IGNORED = 255
 MAX_LISTED = 8
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -186,8 +185,7 @@ class LoadCheckedLabel(LoadAnnotations):
             return results
         stored = read_label(path, self.backend_args)
         self._check_size(path, stored, results)
-        label_map = results.get("label_map") or {}
-        meaning = _meaning(bool(results.get("reduce_zero_label")), tuple(label_map.items()))
+        meaning = numbering_of(results, self.num_classes).meaning
         label = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
         # One more than each, and 255 becomes 0: a quick test of all pixels, which most labels pass.
         if stored.dtype != np.uint8 or (label + np.uint8(1)).max() > self.num_classes:
@@ -265,18 +263,6 @@ def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
     if image.format not in LABEL_FORMATS or image.info.get("compression") in LOSSY_TIFFS:
         return False
     return raw_mode in STRETCHED or not raw_mode.startswith(("1;", "L;"))
-
-
-@cache
-def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """The label [256] uint8 that each stored value stands for, in the host's order of steps."""
-    meaning = np.arange(256)
-    if reduce_zero_label:
-        meaning = np.where((meaning == 0) | (meaning == IGNORED), IGNORED, meaning - 1)
-    mapped = meaning.copy()
-    for old, new in label_map:
-        mapped[meaning == old] = new
-    return mapped.astype(np.uint8)
 
 
 def values_in_words(values: np.ndarray, counts: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 from torch import Tensor
 
+from fcn_plugin.data.numbering import KEYS, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
@@ -35,7 +36,8 @@ class ConfusionMatrixMetric(BaseMetric):
         absent: what a class without any pixel does to the means: 'skip' (VOC, FCN), or 'zero'
             (MIT), which also yields ``score``, the mean of pixel accuracy and mean IU.
         ignore_index: truth that is not counted.
-        output_dir: folder for the predictions as label PNGs, named as their images.
+        output_dir: folder for the predictions as label PNGs, named as their images, in the data
+            set's own numbers.
         format_only: write ``output_dir`` and score nothing, for images without labels.
         keep_results: without effect; mmseg's ``tools/test.py --out`` sets it.
         collect_device, prefix: as for every metric of the host.
@@ -113,18 +115,18 @@ class ConfusionMatrixMetric(BaseMetric):
             self._last = matrix  # the one that a sampler may have repeated
 
     def _save(self, sample: dict, folder: Path) -> None:
-        labels = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
-        palette = list(self.dataset_meta["palette"])
-        if sample.get("reduce_zero_label"):
-            # Back to the data set's own numbers, 0 = other.
-            labels, palette = labels + 1, [[0, 0, 0], *palette]
+        indices = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+        # Of data sets that are scored together, a sample may tell its own.
+        meta = {**self.dataset_meta, **{key: sample[key] for key in KEYS if key in sample}}
+        numbering = numbering_of(meta)
         stem = Path(sample["img_path"]).stem
         if self._saved.setdefault(stem, sample["img_path"]) != sample["img_path"]:
             raise UserError(
                 f"{sample['img_path']}: {self._saved[stem]} has the same name, and one prediction "
                 "would overwrite the other; write them to different folders"
             )
-        save_labels(labels, folder / f"{stem}.png", palette)
+        palette = numbering.palette(self.dataset_meta["palette"])
+        save_labels(numbering.labels(indices), folder / f"{stem}.png", palette)
 
     def _refuse_illegal(self) -> None:
         """Check the images that have not been, in one transfer from the device."""

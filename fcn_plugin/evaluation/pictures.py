@@ -1,6 +1,6 @@
 """Pictures to judge a prediction by, with a legend: side by side with the truth, or laid over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -66,7 +66,7 @@ def coloured(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
-    classes: Sequence[str],
+    classes: Sequence[str] | Mapping[int, str],
     palette: Sequence[Sequence[int]],
     note: str = "",
 ) -> Image.Image:
@@ -78,7 +78,7 @@ def overlay(
     Args:
         image: H x W x 3, uint8, RGB.
         label: H x W, uint8 or uint16, all of them classes.
-        classes, palette: name and RGB colour of each class.
+        classes, palette: name and RGB colour of each label.
         note: said of the image below the legend.
     """
     height, width = image.shape[:2]

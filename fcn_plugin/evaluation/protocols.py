@@ -1,18 +1,23 @@
 """The rules by which leaderboards score files of labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
+from fcn_plugin.config import type_name
 from fcn_plugin.data.loading import ranges_in_words, values_in_words
+from fcn_plugin.data.numbering import IGNORED, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 
 LABELS = 256  # of 8 bits
+CLASSES_ALONE = "class indices instead of colours"
 REMEDIES = {
-    "true": "--ignore INDEX if they are not to be scored, or class indices instead of colours",
-    "predicted": "a class for every pixel, as class indices instead of colours",
+    "true": f"--ignore INDEX if they are not to be scored, or {CLASSES_ALONE}",
+    "predicted": f"a class for every pixel, as {CLASSES_ALONE}",
 }
 
 
@@ -21,8 +26,10 @@ class Protocol:
     """A rule. ``counts[truth, prediction]`` below is int64 [256, 256], by the labels in the files.
 
     Attributes:
+        name: of the rule, or file name of the config that it is by.
         classes: their names.
-        first: label of the first class; the others follow it.
+        labels: of the classes.
+        others: labels that mean the same as one of ``labels``, as pairs.
         ignored: truth that is never counted.
         unclassed: labels that may be predicted though they are no class; they are wrong.
         strict: whether predictions are checked on ignored truth, too.
@@ -33,21 +40,21 @@ class Protocol:
 
     name: str
     classes: tuple[str, ...]
-    first: int
-    ignored: int
+    labels: Sequence[int]
+    ignored: tuple[int, ...]
     unclassed: tuple[int, ...]
     strict: bool
     absent: str
     mean: str
     final: bool
-
-    @property
-    def labels(self) -> range:
-        """The labels of the classes."""
-        return range(self.first, self.first + len(self.classes))
+    others: tuple[tuple[int, int], ...] = ()
 
     def matrix(self, counts: np.ndarray) -> np.ndarray:
         """What ``scores`` takes: C x (C + number of ``unclassed``)."""
+        counts = counts.copy()
+        for other, label in self.others:
+            counts[label] += counts[other]
+            counts[:, label] += counts[:, other]
         return counts[np.ix_(self.labels, [*self.labels, *self.unclassed])]
 
     def check(self, counts: np.ndarray, truth: Path, prediction: Path) -> None:
@@ -56,9 +63,10 @@ class Protocol:
         Raises:
             UserError: names the file, the labels with their pixels, and the remedy.
         """
-        self._refuse_others(truth, counts.sum(1), {*self.labels, self.ignored}, "true")
-        judged = counts if self.strict else counts[self.labels]
-        allowed = {*self.labels, *self.unclassed}
+        classes = {*self.labels, *(other for other, _ in self.others)}
+        self._refuse_others(truth, counts.sum(1), {*classes, *self.ignored}, "true")
+        judged = counts if self.strict else counts[sorted(classes)]
+        allowed = {*classes, *self.unclassed}
         self._refuse_others(prediction, judged.sum(0), allowed, "predicted")
 
     def _refuse_others(self, file: Path, pixels: np.ndarray, labels: set[int], role: str) -> None:
@@ -67,17 +75,22 @@ class Protocol:
         (wrong,) = np.nonzero(np.where(allowed, 0, pixels))
         if len(wrong) == 0:
             return
+        by = f"--protocol {self.name}" if self.name in PROTOCOLS else f"--config {self.name}"
         raise UserError(
-            f"{file}: label values {values_in_words(wrong, pixels[wrong])}, but with --protocol "
-            f"{self.name} and {len(self.classes)} classes only {ranges_in_words(allowed)} can be "
-            f"{role}; give {self._more(wrong.tolist())}{REMEDIES[role]}"
+            f"{file}: label values {values_in_words(wrong, pixels[wrong])}, but with {by} and "
+            f"{len(self.classes)} classes only {ranges_in_words(allowed)} can be {role}; give "
+            f"{self._more(wrong.tolist(), role)}"
         )
 
-    def _more(self, wrong: list[int]) -> str:
-        """The option that makes classes of ``wrong``, as far as they can be."""
-        possible = [label for label in wrong if not self.first <= self.ignored <= label]
-        number = max(possible, default=0) - self.first + 1
-        return f"--num-classes {number} if they are classes, or " if possible else ""
+    def _more(self, wrong: list[int], role: str) -> str:
+        """What makes classes of ``wrong``, as far as they can be, or else mends them."""
+        if self.name not in PROTOCOLS:
+            return f"the config of the data set that they are of, or {CLASSES_ALONE}"
+        (ignored,), first = self.ignored, self.labels[0]
+        possible = [label for label in wrong if label >= first and not first <= ignored <= label]
+        number = max(possible, default=0) - first + 1
+        more = f"--num-classes {number} if they are classes, or " if possible else ""
+        return more + REMEDIES[role]
 
 
 PROTOCOLS = {
@@ -85,8 +98,8 @@ PROTOCOLS = {
     "voc": Protocol(
         name="voc",
         classes=tuple(PascalVOCDataset.METAINFO["classes"]),
-        first=0,
-        ignored=255,
+        labels=range(21),
+        ignored=(255,),
         unclassed=(),
         strict=True,
         absent="skip",
@@ -97,8 +110,8 @@ PROTOCOLS = {
     "mit": Protocol(
         name="mit",
         classes=tuple(ADE20KDataset.METAINFO["classes"]),
-        first=1,
-        ignored=0,
+        labels=range(1, 151),
+        ignored=(0,),
         unclassed=(0,),
         strict=False,
         absent="zero",
@@ -108,27 +121,74 @@ PROTOCOLS = {
 }
 
 
-def protocol(name: str, num_classes: int | None = None, ignored: int | None = None) -> Protocol:
+def protocol(
+    name: str,
+    num_classes: int | None = None,
+    ignored: int | None = None,
+    first: int | None = None,
+) -> Protocol:
     """A row of ``PROTOCOLS``, for other classes (then named by number) or other ignored truth.
+
+    Args:
+        first: label of the first class; the others follow it.
 
     Raises:
         UserError: labels of 8 bits cannot hold the classes, or one of them would be ignored.
     """
     chosen = PROTOCOLS[name]
-    if num_classes is not None and num_classes != len(chosen.classes):
-        labels = range(chosen.first, chosen.first + num_classes)
-        chosen = replace(chosen, classes=tuple(str(label) for label in labels))
+    start = chosen.labels[0] if first is None else first
+    count = len(chosen.classes) if num_classes is None else num_classes
+    labels = range(start, start + count)
+    if labels != chosen.labels:
+        chosen = replace(chosen, labels=labels, classes=tuple(map(str, labels)))
     if ignored is not None:
-        chosen = replace(chosen, ignored=ignored)
-    labels = chosen.labels
-    most = LABELS - chosen.first
-    if not 1 <= len(labels) <= most:
+        chosen = replace(chosen, ignored=(ignored,))
+    if not 0 <= start < LABELS:
+        raise UserError(f"--first {first}: give 0 to {LABELS - 1}")
+    most = LABELS - start
+    if not 1 <= count <= most:
         raise UserError(f"--num-classes {num_classes}: give 1 to {most}")
-    if not 0 <= chosen.ignored < LABELS:
+    (void,) = chosen.ignored
+    if not 0 <= void < LABELS:
         raise UserError(f"--ignore {ignored}: give 0 to {LABELS - 1}")
-    if chosen.ignored in labels:
+    if void in labels:
         raise UserError(
-            f"--ignore {chosen.ignored}: is one of the classes {labels[0]} to {labels[-1]}; give "
+            f"--ignore {void}: is one of the classes {labels[0]} to {labels[-1]}; give "
             "another, or another --num-classes"
         )
-    return chosen
+    return replace(chosen, unclassed=tuple(set(chosen.unclassed) - {*labels}))
+
+
+def protocol_of(cfg: Config) -> Protocol:
+    """The rule by which a config scores its test data set, for files in that set's own numbers.
+
+    Raises:
+        UserError: nothing names its classes.
+    """
+    meta, name = metainfo_of(cfg.test_dataloader.dataset), Path(str(cfg.filename)).name
+    if not meta.get("classes"):
+        raise UserError(
+            f"{name}: nothing names the classes; set metainfo=dict(classes=(...)) of "
+            "test_dataloader.dataset"
+        )
+    evaluators = cfg.get("test_evaluator") or []
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
+    metric = (ours or [each for each in evaluators if type_name(each) == "IoUMetric"] or [{}])[0]
+    void = {IGNORED, metric.get("ignore_index", IGNORED)}
+    numbering = numbering_of(meta)
+    values = [(value, index) for value, index in enumerate(numbering.meaning.tolist())]
+    labels = numbering.numbers
+    return replace(
+        PROTOCOLS["mit" if metric.get("absent") == "zero" else "voc"],
+        name=name,
+        classes=tuple(meta["classes"]),
+        labels=labels,
+        ignored=tuple(value for value, index in values if index in void),
+        unclassed=(),
+        others=tuple(
+            (value, labels[index])
+            for value, index in values
+            if index < len(labels) and value != labels[index]
+        ),
+    )

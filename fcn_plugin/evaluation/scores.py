@@ -4,6 +4,7 @@
 not averaged (Caffe ``score.py``; MIT ``demoEvaluation.m`` with ``absent='zero'``).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +87,16 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
         accuracy = hit / row
         iu = hit / (row + col - hit)
         pixel_accuracy = float(hit.sum() / total)
-        frequency_weighted = float(np.nansum(row * iu) / total)
+        frequency_weighted = float(math.fsum(np.nan_to_num(row * iu)) / total)
     mean = _mean_of_present if absent == "skip" else _mean_of_all
     return Scores(pixel_accuracy, mean(accuracy), mean(iu), frequency_weighted, accuracy, iu)
 
 
+# The sums are exact before they are rounded: the order of the classes changes no digit.
 def _mean_of_present(values: np.ndarray) -> float:
     present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
+    return math.fsum(present) / len(present) if len(present) else float("nan")
 
 
 def _mean_of_all(values: np.ndarray) -> float:
-    return float(np.nan_to_num(values).mean())
+    return math.fsum(np.nan_to_num(values)) / len(values)

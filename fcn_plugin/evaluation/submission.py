@@ -28,6 +28,8 @@ from rich.console import Console
 from rich.progress import track
 
 from fcn_plugin.data.drawing import in_full, voc_palette
+from fcn_plugin.data.loading import ranges_in_words
+from fcn_plugin.data.numbering import Numbering, numbering_of
 from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
@@ -87,7 +89,7 @@ class Leaderboard:
     Attributes:
         classes: of its data set.
         images: how many the server's test list has; None if there is no such list.
-        first: the number of the first class in a PNG; the others follow.
+        numbers: of the classes in a PNG.
         palette: RGB in 0-255 from number 0 on, of indexed PNGs; None for grey ones.
         member: path of a PNG in the archive.
         title: what the archive is for.
@@ -99,7 +101,7 @@ class Leaderboard:
     name: str
     classes: tuple[str, ...]
     images: int | None
-    first: int
+    numbers: Sequence[int]
     palette: Sequence[Sequence[int]] | None
     member: str
     title: str
@@ -114,7 +116,7 @@ LEADERBOARDS = (
         name="VOC",
         classes=PascalVOCDataset.METAINFO["classes"],
         images=DATA_SETS["voc2012"].split("test").count,
-        first=0,
+        numbers=range(21),
         palette=voc_palette(),
         member="results/{year}/Segmentation/comp{comp}_test_cls/{name}.png",
         title="comp{comp} of {year}",
@@ -127,7 +129,7 @@ LEADERBOARDS = (
         name="MIT",
         classes=ADE20KDataset.METAINFO["classes"],
         images=DATA_SETS["ade20k"].split("test").count,
-        first=1,
+        numbers=range(1, 151),
         palette=None,
         member="{name}.png",
         title="for MIT's server of ADE20K",
@@ -140,7 +142,10 @@ LEADERBOARDS = (
 
 
 def leaderboard_of(
-    classes: Sequence[str], palette: Sequence[Sequence[int]] | None = None, own: bool = False
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]] | None = None,
+    own: bool = False,
+    numbering: Numbering | None = None,
 ) -> Leaderboard:
     """The leaderboard of a data set with these classes, in whatever order.
 
@@ -148,6 +153,7 @@ def leaderboard_of(
 
     Args:
         own: The data set is none of a leaderboard's, though it may have some of its classes.
+        numbering: of the classes in its files; by default from 0 on.
 
     Raises:
         UserError: a leaderboard has these classes and more.
@@ -161,17 +167,19 @@ def leaderboard_of(
                 f"{len(board.classes)} classes and the server wants all; leave metainfo.classes "
                 "out and train on all of them"
             )
-    return _own_board(classes, palette or voc_palette())
+    return _own_board(classes, palette, numbering or Numbering(len(classes)))
 
 
-def _own_board(classes: Sequence[str], palette: Sequence[Sequence[int]]) -> Leaderboard:
-    """A zip of PNGs that hold the class indices, for whoever judges them."""
+def _own_board(
+    classes: Sequence[str], palette: Sequence[Sequence[int]] | None, numbering: Numbering
+) -> Leaderboard:
+    """A zip of PNGs that hold the data set's own numbers, for whoever judges them."""
     return Leaderboard(
         name="your data",
         classes=tuple(classes),
         images=None,
-        first=0,
-        palette=in_full(palette),
+        numbers=numbering.numbers,
+        palette=in_full(numbering.palette(palette)) if palette else voc_palette(),
         member="{name}.png",
         title="index PNGs",
         comps=(),
@@ -199,7 +207,7 @@ def choose_comp(board: Leaderboard, file: Path, comp: int | None) -> int | None:
 
 def class_numbers(board: Leaderboard, classes: Sequence[str]) -> np.ndarray:
     """The leaderboard's number, uint8, of each of a data set's classes."""
-    return np.array([board.first + board.classes.index(name) for name in classes], np.uint8)
+    return np.array([board.numbers[board.classes.index(name)] for name in classes], np.uint8)
 
 
 # --- one PNG, one archive ------------------------------------------------------------------------
@@ -231,11 +239,12 @@ def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str 
     if image.size != size:
         return "it is {}x{} for an image of {}x{}".format(*image.size, *size)
     pixels = np.asarray(image)
-    low, high = int(pixels.min()), int(pixels.max())
-    last = board.first + len(board.classes) - 1
-    if low < board.first or high > last:
-        return f"has the value {high if high > last else low}, not only {board.first}-{last}"
+    allowed = np.isin(np.arange(256), board.numbers)
+    wrong = np.unique(pixels)[~allowed[np.unique(pixels)]]
+    if len(wrong):
+        return f"has the value {wrong[-1]}, not only {ranges_in_words(allowed)}"
     if board.palette:
+        last = max(board.numbers)
         colours = [level for colour in board.palette[: last + 1] for level in colour]
         if (image.getpalette() or [])[: len(colours)] != colours:
             return f"its palette is not {board.name}'s"
@@ -329,7 +338,7 @@ class SubmissionMetric(BaseMetric):
     """Writes the predictions of a test set as an archive for its leaderboard; scores nothing.
 
     With the classes of VOC or ADE20K, in any order, it is what their servers take; for any other
-    data set a zip of index PNGs. Until all samples are predicted the PNGs wait
+    data set a zip of index PNGs in its own numbers. Until all samples are predicted the PNGs wait
     in the folder ``.NAME.spool`` beside the archive; all processes have to see it. One process and
     many write the same bytes. Killed at any moment, ``file`` is as it was, or whole.
 
@@ -364,7 +373,7 @@ class SubmissionMetric(BaseMetric):
         classes = meta["classes"]
         # Of the host's data sets, those that a config takes some classes of have a map of them.
         own = meta.get("label_map", {}) is None
-        self.board = leaderboard_of(classes, meta.get("palette"), own)
+        self.board = leaderboard_of(classes, meta.get("palette"), own, numbering_of(meta))
         self.comp = choose_comp(self.board, self.file, self.comp)
         self.numbers = class_numbers(self.board, classes)
         self.spool = spool_of(self.file)

@@ -99,7 +99,11 @@ def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
 def _compared(deployed: Deployed, scores: Tensor, found: Tensor) -> Check:
     labels = deployed.labels(scores)
     if deployed.argmax:
-        of_found = scores.gather(1, found[:, None].long()) if scores.shape[1] > 1 else scores
+        # What is none of the numbers is taken for class 0 here, and for wrong below.
+        indices = torch.zeros_like(found, dtype=torch.int64)
+        for index, number in enumerate(deployed.numbers):
+            indices[found == number] = index
+        of_found = scores.gather(1, indices[:, None]) if scores.shape[1] > 1 else scores
         apart = scores.amax(1, keepdim=True) - of_found
         found_labels = found
     else:

@@ -6,22 +6,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.prediction.network import image_channels
-
-UINT8_LABELS = 256  # more classes than this take int64
 
 
 class Deployed(nn.Module):
     """From images to labels or scores of their size, with what the host does around its network.
+
+    Classes, and how the data set numbers them, are those of ``model.dataset_meta``, if it has that.
 
     Pixels are normalised and padded as the model's data preprocessor does for testing, and what
     was padded is cut off again. The network sees the whole image: ``test_cfg`` is not looked at.
 
     Args:
         model: a built segmentor of the host's, ours or another.
-        argmax: return labels N x H x W, uint8 (int64 of more than 256 classes), else scores
-            N x C x H x W as before softmax or sigmoid.
+        argmax: return labels N x H x W in the data set's own numbers, uint8 (int64 if one is above
+            255), else scores N x C x H x W as before softmax or sigmoid, in the order of the
+            classes.
         preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type, or as many
             bands and what values the network was trained on; else N x 3 x H x W as ``prepared``
             returns them.
@@ -50,7 +52,13 @@ class Deployed(nn.Module):
         self.size_divisor = 1 if self.least_size else padding.get("size_divisor") or 1
         self.pad_value = own.get("pad_val", 0)
         heads = self.model.decode_head
-        self.head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        self.head = head
+        meta = getattr(model, "dataset_meta", None) or {}
+        self.numbers = numbering_of(meta, max(head.num_classes, 2)).numbers
+        self.table: Tensor
+        table = torch.tensor(self.numbers, device=next(model.parameters()).device)
+        self.register_buffer("table", table, persistent=False)
 
     @property
     def channels(self) -> int:
@@ -104,11 +112,18 @@ class Deployed(nn.Module):
         return functional.interpolate(scores, size=size, mode="bilinear", align_corners=aligned)
 
     def labels(self, scores: Tensor) -> Tensor:
-        """N x C x H x W to N x H x W; of one channel 1 where it is above the head's threshold."""
-        channels = scores.shape[1]
-        if channels == 1:
-            return (scores[:, 0].sigmoid() > self.head.threshold).to(torch.uint8)
-        return scores.argmax(1).to(torch.uint8 if channels <= UINT8_LABELS else torch.int64)
+        """N x C x H x W to N x H x W in the data set's own numbers."""
+        indices = self.indices(scores)
+        kind = torch.uint8 if max(self.numbers) <= 255 else torch.int64
+        if self.numbers == tuple(range(len(self.numbers))):
+            return indices.to(kind)
+        return self.table[indices].to(kind)
+
+    def indices(self, scores: Tensor) -> Tensor:
+        """Of the classes; of one channel 1 where it is above the head's threshold."""
+        if scores.shape[1] == 1:
+            return (scores[:, 0].sigmoid() > self.head.threshold).long()
+        return scores.argmax(1)
 
     @property
     def _pads(self) -> bool:

@@ -43,8 +43,9 @@ def export_onnx(
     """Write ``Deployed(model, ...)`` as ONNX, for any batch and size.
 
     The input is ``image``, the output ``labels`` or ``scores``, their axes ``batch``, ``height``
-    and ``width``. The file's metadata, JSON but for plain words, tell what they mean; names and
-    palette of classes are those of ``model.dataset_meta``, as the host's ``init_model`` sets it.
+    and ``width``. The file's metadata, JSON but for plain words, tell what they mean; names,
+    palette and numbers of classes are those of ``model.dataset_meta``, as the host's
+    ``init_model`` sets it.
 
     Args:
         model: a built segmentor with its weights; is put into eval mode.
@@ -116,8 +117,9 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
     order = f"{deployed.order}, " if bands == 3 else ""
     values = "0-255" if dtype == torch.uint8 else "values"
     own = f"N x {bands} x H x W, float32, {order}({values} - mean) / std"
-    labels = "N x H x W, index into classes"
-    scores = "N x C x H x W, float32, before softmax (of one channel: sigmoid)"
+    labels = "N x H x W, numbers of the data set, see label_names"
+    scores = "N x C x H x W, float32, before softmax (of one channel: sigmoid), see classes"
+    classes = list(meta.get("classes") or [])
     return {
         "made_by": f"fcn_plugin {fcn_plugin.__version__}",
         "image": rgb if inside else own,
@@ -127,7 +129,8 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
         "network_order": deployed.order,
         "mean": mean,
         "std": std,
-        "classes": list(meta.get("classes") or []),
+        "classes": classes,
+        "label_names": dict(zip(map(str, deployed.numbers), classes, strict=False)),
         "palette": [list(map(int, colour)) for colour in meta.get("palette") or []],
     }
 

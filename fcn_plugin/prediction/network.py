@@ -1,6 +1,6 @@
 """A network ready to predict, from a config and a checkpoint that belong together."""
 
-import inspect
+from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.config import innermost, type_name
+from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
 from fcn_plugin.engine.input_check import Stored
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.tta import with_tta
@@ -23,12 +23,22 @@ class Classes(NamedTuple):
 
     Attributes:
         names, palette: of each class, its colour as RGB.
-        first: the data set's own number of class 0: 1 where 0 is kept for "other" (ADE20K).
+        reduce_zero_label, label_map: how the data set's files number them (``Numbering``).
     """
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    first: int = 0
+    reduce_zero_label: bool = False
+    label_map: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def numbering(self) -> Numbering:
+        return Numbering(len(self.names), self.reduce_zero_label, self.label_map)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The data set's own number of each class, as labels have it."""
+        return self.numbering.numbers
 
 
 def load_network(
@@ -45,7 +55,7 @@ def load_network(
     content = check_checkpoint(checkpoint)
     network = MODELS.build(cfg.model)
     stored = Stored.of(content)
-    of_config = _of_dataset(cfg.test_dataloader.dataset)
+    of_config = metainfo_of(cfg.test_dataloader.dataset)
     try:
         stored.refuse_others(network, of_config)
     except UserError as error:  # of a work dir, it was this package that chose the file
@@ -62,16 +72,6 @@ def load_network(
     if device.type == "cpu":
         model = revert_sync_batchnorm(model)
     return model.to(device).eval(), classes
-
-
-def _of_dataset(cfg: dict) -> dict[str, Any]:
-    """Names, colours and numbering by a data set's config; its files need not be there."""
-    cfg = innermost(cfg)[0]
-    kind = cfg["type"] if isinstance(cfg["type"], type) else DATASETS.get(type_name(cfg))
-    setting = inspect.signature(kind).parameters.get("reduce_zero_label")
-    reduced = cfg.get("reduce_zero_label", setting.default if setting else False)
-    own = getattr(kind, "METAINFO", {})
-    return dict(own, **{"reduce_zero_label": reduced is True, **(cfg.get("metainfo") or {})})
 
 
 def image_channels(network: nn.Module) -> int:
@@ -91,11 +91,22 @@ def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
             "neither checkpoint nor config names the classes; set metainfo=dict(classes=(...), "
             "palette=[...]) of test_dataloader.dataset"
         )
-    palette = meta.get("palette")
-    if not palette or len(palette) != len(names):
-        palette = [_hue(i / len(names)) for i in range(len(names))]
-    reduced = meta.get("reduce_zero_label", of_config.get("reduce_zero_label"))
-    return Classes(tuple(names), tuple(tuple(c) for c in palette), 1 if reduced is True else 0)
+    # What labels are written for is the config's data set, whatever the network was trained on.
+    numbered = of_config if len(of_config.get("classes") or ()) == len(names) else meta
+    numbering = numbering_of(numbered, len(names))
+    palette = _palette(meta.get("palette"), of_config.get("palette"), len(names))
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    return Classes(tuple(names), colours, numbering.reduce_zero_label, numbering.label_map)
+
+
+def _palette(stored: Any, of_config: Any, count: int) -> Sequence[Sequence[int]]:
+    """The checkpoint's colours, else the config's, else some."""
+    stored, of_config = (
+        each if each is not None and len(each) == count else None for each in (stored, of_config)
+    )
+    if stored and of_config and sorted(map(list, stored)) == sorted(map(list, of_config)):
+        return of_config  # mmseg stores them in another order than that of the classes
+    return stored or of_config or [_hue(i / count) for i in range(count)]
 
 
 def _hue(fraction: float) -> list[int]:

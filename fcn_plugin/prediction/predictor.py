@@ -111,7 +111,7 @@ class Predictor:
                 self._as_a_whole(pictures[some], results[some])
             else:
                 self._in_windows(pictures[start], results[start], side)
-        return results
+        return [result.numbered() for result in results]
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch; with test-time augmentation one of each variant.

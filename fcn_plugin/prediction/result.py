@@ -1,5 +1,6 @@
 """What a prediction is, and what can be made of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,12 @@ class Prediction:
     """The labels of one image.
 
     Attributes:
-        labels: H x W, the index of each pixel's class; uint8, or uint16 of more than 256 classes.
+        labels: H x W, the data set's own number of each pixel's class, as in its label files and
+            in ``save_labels``; uint8, or uint16 if a number is above 255.
         image: H x W x 3, uint8, RGB; of other images than of three bands of 8 bits what can be
             shown, and ``note`` says what that is.
-        classes: names, colours and numbers of the classes.
-        probabilities: C x H x W, float16, if they were asked for.
+        classes: ``names``, ``palette`` and ``numbers`` of the classes, in one order.
+        probabilities: C x H x W, float16, in the order of ``classes``, if they were asked for.
         windows: how many windows it was predicted in; 1: as a whole.
     """
 
@@ -40,7 +42,10 @@ class Prediction:
 
     @classmethod
     def empty(cls, shown: Shown, classes: Classes, probabilities: bool | Path) -> "Prediction":
-        """Room for one of an image; ``probabilities`` may be the .npy file they go to."""
+        """Room for one of an image; ``probabilities`` may be the .npy file they go to.
+
+        ``labels`` take the indices of the classes, which ``numbered`` then replaces.
+        """
         image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
         scores: np.ndarray | None = None
@@ -49,31 +54,39 @@ class Prediction:
             scores = open_memmap(probabilities, "w+", np.float16, (count, *size))
         elif probabilities:
             scores = np.empty((count, *size), np.float16)
-        dtype = np.uint8 if count <= INDICES else np.uint16
+        dtype = np.uint8 if max(classes.numbers) < INDICES else np.uint16
         return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
+
+    def numbered(self) -> "Prediction":
+        """Itself, with the data set's own numbers in the place of the indices of the classes."""
+        numbering, rows = self.classes.numbering, max(CHUNK // self.labels.shape[1], 1)
+        for start in range(0, len(self.labels), rows):
+            some = self.labels[start : start + rows]
+            some[:] = numbering.labels(some)
+        return self
 
     def overlay(self) -> Image.Image:
         """The image in the colours of its classes with a legend, at most 2,000 pixels a side."""
-        named = self.classes.names, self.classes.palette
-        return overlay(self.image, self.labels, *named, self.note)
+        names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
+        return overlay(self.image, self.labels, names, self._palette, self.note)
 
     def counts(self) -> np.ndarray:
-        """Pixels of each class."""
-        total = np.zeros(len(self.classes.names), np.int64)
+        """Pixels of each class, in the order of ``classes``."""
+        total = np.zeros(len(self._palette), np.int64)
         pixels = self.labels.reshape(-1)
         for start in range(0, len(pixels), CHUNK):  # each is copied as int64
             total += np.bincount(pixels[start : start + CHUNK], minlength=len(total))
-        return total
+        return total[list(self.classes.numbers)]
 
     def save_labels(self, path: Path) -> None:
-        """Write the labels as an indexed PNG; its values are the data set's own numbers.
+        """Write the labels as an indexed PNG.
 
-        Where these pass 255, a grey PNG of 16 bits.
+        Where they pass 255, a grey PNG of 16 bits.
         """
-        first, labels = self.classes.first, self.labels
-        palette = [(0, 0, 0)] * first + list(self.classes.palette)
-        if len(palette) > INDICES:
-            labels = labels.astype(np.uint16)
-        if first:
-            labels = labels + labels.dtype.type(first)
-        save_labels(labels, path, palette if len(palette) <= INDICES else None)
+        palette = self._palette
+        save_labels(self.labels, path, palette if len(palette) <= INDICES else None)
+
+    @property
+    def _palette(self) -> Sequence[Sequence[int]]:
+        """By number."""
+        return self.classes.numbering.palette(self.classes.palette)

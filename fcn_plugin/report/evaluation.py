@@ -14,7 +14,7 @@ from fcn_plugin.files import replacing
 
 FILE = "evaluation.json"
 PANELS = "images"  # folder beside it
-FORMAT = 1  # of that file; another is scored anew
+FORMAT = 2  # of that file; another is scored anew
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Evaluation:
 
     Attributes:
         dataset: data set and split, to be read.
-        classes, palette: name and RGB colour in 0-255 of each class.
+        classes, palette, numbers: name, RGB colour in 0-255, and the data set's own number of each
+            class.
         absent: what a class without any pixel does to the means, 'skip' or 'zero'.
         matrix: int64, C x C, pixels by truth and prediction.
         images: in the order of the data set.
@@ -48,6 +49,7 @@ class Evaluation:
     dataset: str
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
+    numbers: Sequence[int]
     absent: str
     matrix: np.ndarray
     images: Sequence[ScoredImage]

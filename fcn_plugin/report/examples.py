@@ -123,7 +123,7 @@ def _labels_panel(title: str, name: str, labels: np.ndarray, of: Evaluation) -> 
     return dict(
         caption=title,
         alt=f"{title} of {name}: {there or 'nothing but void'}",
-        uri=labels_uri(labels, of.palette),
+        uri=labels_uri(labels, of.palette, of.numbers),
     )
 
 

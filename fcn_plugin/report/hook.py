@@ -14,6 +14,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.bands import Viewer
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
@@ -117,6 +118,7 @@ class EvaluationHook(Hook):
                 dataset=origin.dataset_title(runner.cfg),
                 classes=self.classes,
                 palette=self.dataset.metainfo["palette"],
+                numbers=numbering_of(self.dataset.metainfo).numbers,
                 absent=self.absent,
                 matrix=self.matrix.numpy(),
                 images=[images[place] for place in sorted(images)],

@@ -190,7 +190,7 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
         ius = [_number(score.class_iu[i]) for score in scores]
         rows.append(
             dict(
-                number=i,
+                number=first.numbers[i],
                 name=name,
                 colour=_hex(first.palette[i]),
                 ius=ius,
@@ -228,14 +228,15 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)]
     whole = len(classes) <= WHOLE_MATRIX
     rows = [[None if math.isnan(share) else share for share in row] for row in shares.tolist()]
+    titles = [f"{number} {name}" for number, name in zip(evaluation.numbers, classes, strict=True)]
     return dict(
-        classes=list(classes),
+        titles=titles,
         rows=rows if whole else [],
         picture="" if whole else shares_uri(shares, max(1, MATRIX_SIDE // len(classes))),
         pairs=[
             dict(
-                truth=f"{i} {classes[i]}",
-                prediction=f"{j} {classes[j]}",
+                truth=titles[i],
+                prediction=titles[j],
                 share=_percent(shares[i, j]),
                 pixels=f"{wrong[i, j]:,}",
             )

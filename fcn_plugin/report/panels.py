@@ -53,8 +53,8 @@ def jpeg_uri(folder: Path, place: int) -> str:
     return data_uri((folder / f"{place}.jpg").read_bytes(), "jpeg")
 
 
-def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
-    """Labels h x w in their colours, void in VOC's, with the numbers of the classes on them."""
+def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Sequence[int]) -> str:
+    """Class indices h x w in their colours, void in VOC's, with the data set's numbers on them."""
     shown = np.where(labels < min(len(palette), VOID_INDEX), labels, VOID_INDEX).astype(np.uint8)
     colours = np.full((256, 3), VOID, np.uint8)
     colours[: min(len(palette), VOID_INDEX)] = palette[:VOID_INDEX]
@@ -65,9 +65,10 @@ def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
     image.putpalette(colours.tobytes())
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(digit)
     draw.fontmode = "1"  # indices cannot be blended
-    for number, x, y in _places(shown, ROOM * digit):
-        draw.rectangle(draw.textbbox((x, y), str(number), font, "mm"), PAPER, PAPER, 3)
-        draw.text((x, y), str(number), INK, font, "mm")
+    for index, x, y in _places(shown, ROOM * digit):
+        number = str(numbers[index])
+        draw.rectangle(draw.textbbox((x, y), number, font, "mm"), PAPER, PAPER, 3)
+        draw.text((x, y), number, INK, font, "mm")
     return png_uri(image)
 
 

@@ -39,11 +39,10 @@ def png(board, labels: np.ndarray) -> bytes:
 
 @st.composite
 def sound_members(draw, board) -> list[tuple[str, bytes]]:
-    last = board.first + len(board.classes) - 1
     made = []
     for name in draw(st.permutations(sorted(WANTED))):
         width, height = WANTED[name]
-        values = st.integers(board.first, last)
+        values = st.sampled_from(board.numbers)
         labels = draw(npst.arrays(np.uint8, (height, width), elements=values))
         made.append((path_of(board, name), png(board, labels)))
     return made
@@ -123,8 +122,8 @@ def doubled(draw, board, members):
 
 def of_another_value(draw, board, members):
     width, height = WANTED["a"]
-    labels = np.full((height, width), board.first, np.uint8)
-    wrong = [board.first + len(board.classes), 255, *([0] if board.first else [])]
+    labels = np.full((height, width), board.numbers[0], np.uint8)
+    wrong = sorted({0, board.numbers[-1] + 1, 255} - {*board.numbers})
     place = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
     labels[place] = draw(st.sampled_from(wrong))
     return with_a(board, members, png(board, labels))
@@ -134,7 +133,7 @@ def of_another_size(draw, board, members):
     width, height = WANTED["a"]
     shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     shape = (height + 1, width) if shape == (height, width) else shape
-    return with_a(board, members, png(board, np.full(shape, board.first, np.uint8)))
+    return with_a(board, members, png(board, np.full(shape, board.numbers[0], np.uint8)))
 
 
 OTHER_KINDS = [

@@ -1,0 +1,199 @@
+"""How a data set's label files number its classes: the way in, and the way out.
+
+    value in a file  -- reduce_zero_label, then label_map -->  class index, or void (255)
+    class index      -- the inverse                       -->  value in a file
+
+``LoadCheckedLabel`` goes the first way. Whatever this package writes or returns as labels has gone
+the second: it is in the data set's own numbers.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache, cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine import list_from_file
+from mmseg.registry import DATASETS
+
+from fcn_plugin.config import innermost, type_name
+from fcn_plugin.errors import UserError
+
+IGNORED = 255
+VALUES = 256  # of a label file
+BLACK = (0, 0, 0)
+KEYS = ("reduce_zero_label", "label_map")  # of a data set's metainfo, and perhaps of a sample's
+
+Colours = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The numbers of so many classes in the label files of a data set.
+
+    Attributes:
+        count: of classes.
+        reduce_zero_label: 0 in the files is no class, and those above count from 0.
+        label_map: (old, new), applied after it; what is no ``old`` stays.
+
+    >>> camvid_without_sky = Numbering(2, label_map=((0, 255), (1, 1), (2, 0)))
+    >>> camvid_without_sky.meaning[:3].tolist(), camvid_without_sky.numbers
+    ([255, 1, 0], (2, 1))
+    """
+
+    count: int
+    reduce_zero_label: bool = False
+    label_map: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def meaning(self) -> np.ndarray:
+        """The class index [256] uint8 that each value of a file stands for; 255: none, void."""
+        return _meaning(self.reduce_zero_label, self.label_map)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The value of each class in the files.
+
+        Where several values mean one class it is the smallest that ``label_map`` names, or else
+        the smallest.
+
+        Raises:
+            UserError: no value means one of the classes.
+        """
+        if self.count > IGNORED:  # than a file of 8 bits can tell apart
+            return tuple(range(self.reduce_zero_label, self.count + self.reduce_zero_label))
+        reduced, named = _meaning(self.reduce_zero_label, ()), dict(self.label_map)
+        first: dict[int, int] = {}
+        for value in sorted(range(VALUES), key=lambda value: int(reduced[value]) not in named):
+            first.setdefault(int(self.meaning[value]), value)
+        missing = [index for index in range(self.count) if index not in first]
+        if missing:
+            raise UserError(
+                f"no value of the data set's label files means class {missing[0]}; correct its "
+                "reduce_zero_label, or the label_map that its metainfo.classes make"
+            )
+        return tuple(first[index] for index in range(self.count))
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """Class indices as the data set's own numbers; what is no class, such as void, as 255.
+
+        Args:
+            indices: unsigned integers of any shape.
+
+        Returns:
+            The same shape, uint8, or uint16 if a number is above 255.
+        """
+        wide = max(self.numbers) >= VALUES
+        table = np.full(max(VALUES, self.count), IGNORED, np.uint16 if wide else np.uint8)
+        table[: self.count] = self.numbers
+        if indices.dtype == np.uint8 and indices.ndim == 2 and not wide:
+            return cv2.LUT(indices, table)  # without a copy as 64-bit integers
+        return table[np.minimum(indices, len(table) - 1)]
+
+    def palette(self, colours: Colours) -> list[Sequence[int]]:
+        """The colours of the classes by their numbers, black where a number is no class."""
+        numbered: list[Sequence[int]] = [BLACK] * (max(self.numbers) + 1)
+        for number, colour in zip(self.numbers, colours, strict=False):
+            numbered[number] = colour
+        return numbered
+
+
+@cache
+def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """In mmseg's order of steps."""
+    meaning = np.arange(VALUES)
+    if reduce_zero_label:
+        meaning = np.where((meaning == 0) | (meaning == IGNORED), IGNORED, meaning - 1)
+    mapped = meaning.copy()
+    for old, new in label_map:
+        mapped[meaning == old] = new
+    return mapped.astype(np.uint8)
+
+
+def numbering_of(meta: Mapping[str, Any], count: int | None = None) -> Numbering:
+    """That of a data set's ``metainfo``, or of a sample; of as many classes as it names.
+
+    Raises:
+        UserError: ``label_map`` maps other things than integers.
+    """
+    label_map = meta.get("label_map") or {}
+    if not isinstance(label_map, Mapping) or not all(
+        isinstance(number, int | np.integer) for pair in label_map.items() for number in pair
+    ):
+        raise UserError(f"label_map: {label_map!r} does not map integers to integers; correct it")
+    return Numbering(
+        len(meta["classes"]) if count is None else count,
+        bool(meta.get("reduce_zero_label")),
+        tuple((int(old), int(new)) for old, new in label_map.items()),
+    )
+
+
+# --- by a config, without the data set's files ---------------------------------------------------
+
+
+def metainfo_of(cfg: dict) -> dict[str, Any]:
+    """What the ``metainfo`` of a data set will be, by its config; wrappers are looked through.
+
+    Returns:
+        ``reduce_zero_label``, ``label_map``, and if they are known ``classes`` and ``palette``, in
+        the order of the classes.
+
+    Raises:
+        UserError: the data sets in a wrapper number their classes in several ways.
+    """
+    first, *others = (_metainfo(part) for part in innermost(cfg))
+    for other in others:
+        if any(first[key] != other[key] for key in KEYS):
+            raise UserError(
+                f"the data sets in {type_name(cfg)} number their classes in several ways "
+                "(reduce_zero_label, metainfo.classes), so that labels could not be written in "
+                "their own; test them one by one"
+            )
+    return first
+
+
+def set_colours(cfg: dict) -> None:
+    """Give data sets whose config has their classes in another order the colours in it, too.
+
+    mmseg leaves them in the old one, if all classes are there.
+    """
+    for part in innermost(cfg):
+        own = part.get("metainfo") or {}
+        reordered = "classes" in own and "palette" not in own
+        if reordered and (colours := _metainfo(part).get("palette")):
+            part["metainfo"] = dict(own, palette=colours)
+
+
+def _metainfo(cfg: dict) -> dict[str, Any]:
+    name, kind = type_name(cfg), cfg.get("type")
+    kind = kind if isinstance(kind, type) else DATASETS.get(name)
+    if kind is None:
+        close = get_close_matches(name, DATASETS.module_dict, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+        raise UserError(f"type={name!r} in the config is no data set that is known; {hint}")
+    shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
+    meta = {**shipped, **own}
+    if isinstance(meta.get("classes"), str):  # a file of them
+        meta["classes"] = list_from_file(meta["classes"])
+    if "classes" in own and "palette" not in own and "palette" in shipped:
+        colours = dict(zip(shipped["classes"], shipped["palette"], strict=False))
+        meta["palette"] = [colours.get(name, BLACK) for name in meta["classes"]]
+    try:  # of mmseg's and ours; others have no maps
+        mapped = getattr(kind, "get_label_map", lambda classes: None)
+        label_map = mapped(meta.get("classes"))
+    except ValueError as error:
+        raise UserError(f"{kind.__name__}: {error}; correct metainfo.classes") from error
+    return dict(meta, reduce_zero_label=_reduces(kind, cfg), label_map=label_map)
+
+
+def _reduces(kind: type, cfg: dict) -> bool:
+    if "reduce_zero_label" in cfg:
+        return bool(cfg["reduce_zero_label"])
+    # The nearest that takes it: the others hand it on.
+    inits = (vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each))
+    settings = (inspect.signature(init).parameters.get("reduce_zero_label") for init in inits)
+    setting = next(filter(None, settings), None)
+    return setting is not None and setting.default is True
