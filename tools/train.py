@@ -38,7 +38,7 @@ def main() -> None:
 
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
@@ -69,7 +69,7 @@ def main() -> None:
         hooks = cfg.get("custom_hooks") or []
         cfg.custom_hooks = [*hooks, dict(type="CompileHook", **settings)]
 
-    check_datasets(cfg, ("train_dataloader", "val_dataloader"))
+    check_config(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     for fault in faults:  # a second time, for the log file
