@@ -106,8 +106,13 @@ def check_scores(metrics: Iterable[BaseMetric], hooks: Iterable[Hook]) -> None:
         known |= scores
     for setting, wanted in _wanted(hooks):
         if known and wanted not in known:
-            close = get_close_matches(wanted, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "choose one of them, or add a metric"
+            spellings = {name.lower(): name for name in known}
+            close = get_close_matches(wanted.lower(), spellings, n=1)
+            hint = (
+                f"did you mean {spellings[close[0]]!r}?"
+                if close
+                else "choose one of them, or add a metric"
+            )
             raise UserError(
                 f"{setting}={wanted!r}, but val_evaluator gives {', '.join(sorted(known))}; {hint}"
             )
