@@ -235,6 +235,13 @@ def explain(error: Exception) -> str | None:
         )
     if isinstance(error, RuntimeError) and "Connection closed by peer" in text:
         return "another process has ended; see what it said last"
+    if "Expected more than 1 value per channel when training" in text:  # torch's BatchNorm
+        return (
+            "BatchNorm has a single pixel of a single image to normalise; set "
+            "train_dataloader.batch_size=2, take larger crops, or GroupNorm (norm_cfg)"
+        )
+    if "Cannot infer the rule for key" in text:  # mmengine's checkpoint hook
+        return f"default_hooks.checkpoint.save_best: {text}; set rule='greater' or 'less' beside it"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"

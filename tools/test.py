@@ -57,9 +57,9 @@ def main() -> None:
     cfg = load_config(args)
 
     from fcn_plugin.config import set_pipeline
-    from fcn_plugin.data.numbering import metainfo_of, set_colours
+    from fcn_plugin.data.numbering import metainfo_of
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
@@ -84,8 +84,7 @@ def main() -> None:
         report = dict(type="ReportHook", file=args.report)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
-    check_datasets(cfg, ("test_dataloader",))
-    set_colours(cfg.test_dataloader)
+    check_config(cfg, ("test_dataloader",))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     try:

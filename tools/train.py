@@ -37,9 +37,8 @@ def main() -> None:
     from mmengine.registry import OPTIMIZERS
 
     from fcn_plugin.config import type_name
-    from fcn_plugin.data.numbering import set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
@@ -70,9 +69,7 @@ def main() -> None:
         hooks = cfg.get("custom_hooks") or []
         cfg.custom_hooks = [*hooks, dict(type="CompileHook", **settings)]
 
-    check_datasets(cfg, ("train_dataloader", "val_dataloader"))
-    for loader in ("train_dataloader", "val_dataloader"):
-        set_colours(cfg.get(loader) or {})
+    check_config(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     for fault in faults:  # a second time, for the log file

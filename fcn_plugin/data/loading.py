@@ -160,23 +160,30 @@ class LoadCheckedLabel(LoadAnnotations):
     """Load ``seg_map_path`` as class indices: in place of the host's ``LoadAnnotations``.
 
     Adds ``gt_seg_map`` [H, W] uint8 and its name to ``seg_fields``: the values of the file after
-    the data set's ``reduce_zero_label`` and ``label_map``, all below ``num_classes`` or 255. A
-    sample without ``seg_map_path``, from a data set without labels, passes as it is.
+    the data set's ``reduce_zero_label`` and ``label_map``, all below ``num_classes`` or
+    ``ignore_index``. A sample without ``seg_map_path``, from a data set without labels, passes as
+    it is.
 
     Args:
         num_classes: As in the decode head, at most 255.
         backend_args: Where files are read from, as for the host's.
+        ignore_index: As in the decode head, 0 to 255; takes the place of 255, which is ignored too.
 
     Raises:
         UserError: the file is missing, truncated, in colour, not of its image's size, or holds a
             value that is no class.
     """
 
-    def __init__(self, num_classes: int, backend_args: dict | None = None) -> None:
+    def __init__(
+        self, num_classes: int, backend_args: dict | None = None, ignore_index: int = IGNORED
+    ) -> None:
         super().__init__(backend_args=backend_args)
         if not 1 <= num_classes <= IGNORED:
             raise UserError(f"LoadCheckedLabel: num_classes={num_classes}; give 1 to {IGNORED}")
+        if not 0 <= ignore_index <= IGNORED:
+            raise UserError(f"LoadCheckedLabel: ignore_index={ignore_index}; give 0 to {IGNORED}")
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the keys named above to ``results``."""
@@ -186,10 +193,14 @@ class LoadCheckedLabel(LoadAnnotations):
         stored = read_label(path, self.backend_args)
         self._check_size(path, stored, results)
         meaning = numbering_of(results, self.num_classes).meaning
+        if self.ignore_index != IGNORED:
+            meaning = np.where(meaning == self.ignore_index, np.uint8(IGNORED), meaning)
         label = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
         # One more than each, and 255 becomes 0: a quick test of all pixels, which most labels pass.
         if stored.dtype != np.uint8 or (label + np.uint8(1)).max() > self.num_classes:
             self._check_values(path, stored, meaning)
+        if self.ignore_index != IGNORED:
+            label[label == IGNORED] = self.ignore_index
         results["gt_seg_map"] = label
         results["seg_fields"].append("gt_seg_map")
         return results

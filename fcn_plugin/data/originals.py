@@ -35,20 +35,20 @@ def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str,
     raise UserError(f"{path}: no step of the test pipeline loads an image ('img')")
 
 
-def parts(dataset: Any) -> Iterator[BaseDataset]:
+def plain_datasets(dataset: Any) -> Iterator[BaseDataset]:
     """The plain data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
     if isinstance(dataset, BaseDataset):
         yield dataset
     for inner in getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]:
         if inner is not None:
-            yield from parts(inner)
+            yield from plain_datasets(inner)
 
 
 class Originals:
     """The images of a data set that was built, by their paths."""
 
     def __init__(self, dataset: Any) -> None:
-        self.parts = list(parts(dataset))
+        self.parts = list(plain_datasets(dataset))
         self._places: dict[str, tuple[BaseDataset, int]] = {}
 
     def __call__(self, path: str) -> np.ndarray:

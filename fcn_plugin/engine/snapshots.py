@@ -46,6 +46,9 @@ class SnapshotHook(CheckpointHook):
     a moment there is one more than ``max_keep_ckpts``. Arguments are the host's.
     """
 
+    # The more the better, of these too; by parts of the names, whatever prefix a metric has.
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "IoU", "Fscore", "Recall"]
+
     # The host's, whose types it leaves open.
     backend_args: dict | None
     keep_ckpt_ids: deque[int]

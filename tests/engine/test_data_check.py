@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 from torch import nn
+from torch.utils.data import DataLoader
 
 from fcn_plugin.data.drawing import CLASSES, PALETTE
 from fcn_plugin.data.shapes import write_shapes
@@ -39,13 +40,17 @@ def wrapped(root: Path) -> dict:
     return dict(type="RepeatDataset", times=2, dataset=both)
 
 
+def loop(dataset: dict) -> SimpleNamespace:
+    """What the hook sees of a loop."""
+    return SimpleNamespace(
+        dataloader=DataLoader(DATASETS.build(dataset)), evaluator=SimpleNamespace(metrics=[])
+    )
+
+
 def run_hook(dataset: dict, num_classes: int = 5) -> None:
     model = nn.Module()
     model.decode_head = SimpleNamespace(num_classes=num_classes)
-    runner = SimpleNamespace(
-        model=model, test_dataloader=SimpleNamespace(dataset=DATASETS.build(dataset))
-    )
-    DataCheckHook().before_test(runner)
+    DataCheckHook().before_test(SimpleNamespace(model=model, cfg={}, test_loop=loop(dataset)))
 
 
 def test_a_sound_data_set_passes(root):
@@ -112,9 +117,11 @@ def run_before_train(train: dict, val: dict) -> list[str]:
     said: list[str] = []
     runner = SimpleNamespace(
         model=model,
-        val_loop=object(),
-        train_dataloader=SimpleNamespace(dataset=DATASETS.build(train)),
-        val_dataloader=SimpleNamespace(dataset=DATASETS.build(val)),
+        cfg={},
+        hooks=[],
+        train_loop=loop(train),
+        train_dataloader=loop(train).dataloader,
+        val_loop=loop(val),
         logger=SimpleNamespace(warning=lambda text, *values: said.append(text % values)),
     )
     DataCheckHook().before_train(runner)

@@ -34,10 +34,27 @@ def unlabel(folder: Path) -> None:
     (folder / SHAPES / "SegmentationClass" / "train_00002.png").unlink()
 
 
+def in_black_and_white(folder: Path) -> None:
+    for path in (folder / SHAPES / "SegmentationClass").glob("*.png"):
+        Image.fromarray(np.uint8(255) * (np.asarray(Image.open(path)) > 0)).save(path)
+
+
+def widen(folder: Path) -> None:
+    for path in (folder / SHAPES).rglob("val_00001.*"):
+        with Image.open(path) as image:
+            image.resize((48, 32), Image.Resampling.NEAREST).save(path)
+
+
 def nothing(folder: Path) -> None:
     """The mistake is in the config or the options."""
 
 
+FCN = "dict(type='FCNHead', in_channels=8, in_index=0, channels=4, num_convs=1, num_classes={})"
+OCR = FCN.replace("FCNHead", "OCRHead").replace("num_convs", "ocr_channels")
+PIPELINE = (
+    "[dict(type='LoadCheckedImage'), dict(type='LoadCheckedLabel', num_classes={}), "
+    "dict(type='PackSegInputs')]"
+)
 WORKERS = "train_dataloader = dict(num_workers=1, persistent_workers=True)"
 # name: (what goes wrong with the data, addition to the config, options, what the line must have)
 MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = {
@@ -79,12 +96,159 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         [],
         ["train_00002.png: no such label", "add the label"],
     ),
+    "masks of 0 and 255": (
+        in_black_and_white,
+        "",
+        [],
+        ["SegmentationClass", "only 0", "255", "write 1 in place of 255", "tools/prepare_data.py"],
+    ),
     "truncated JPEG": (truncate, WORKERS, [], ["train_0000", ".jpg", "truncated", "again"]),
     "classes of another data set": (
         nothing,
         "model = dict(decode_head=dict(num_classes=21))",
         [],
         ["5 classes", "21", "model.decode_head.num_classes=5"],
+    ),
+    "classes of an auxiliary head": (
+        nothing,
+        f"model = dict(auxiliary_head={FCN.format(4)})",
+        [],
+        ["5 classes", "4", "model.auxiliary_head.num_classes=5"],
+    ),
+    "classes of one of two auxiliary heads": (
+        nothing,
+        f"model = dict(auxiliary_head=[{FCN.format(5)}, {FCN.format(21)}])",
+        [],
+        ["5 classes", "21", "model.auxiliary_head.1.num_classes=5"],
+    ),
+    "classes of the first head of a cascade": (
+        nothing,
+        "model.update(type='CascadeEncoderDecoder', num_stages=2, "
+        f"decode_head=[{FCN.format(4)}, {OCR.format(5)}])",
+        [],
+        ["5 classes", "4", "model.decode_head.0.num_classes=5"],
+    ),
+    "classes of a label loader": (
+        nothing,
+        f"train_dataloader = dict(dataset=dict(pipeline={PIPELINE.format(4)}))",
+        [],
+        ["5 classes", "4", "train_dataloader.dataset.pipeline", "num_classes=5"],
+    ),
+    "a single class": (
+        nothing,
+        "model['decode_head'].update(num_classes=1)\n"
+        "train_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes=['shape']), "
+        f"pipeline={PIPELINE.format(1)}))",
+        [],
+        ["model.decode_head", "num_classes=1", "model.decode_head.num_classes=2", "use_sigmoid"],
+    ),
+    "two numbers for ignored pixels": (
+        nothing,
+        f"model = dict(decode_head=dict(ignore_index=254), auxiliary_head={FCN.format(5)})\n"
+        "model['auxiliary_head'].update(ignore_index=253)",
+        [],
+        ["model.decode_head.ignore_index=254", "model.auxiliary_head.ignore_index=253"],
+    ),
+    "a number that no label has": (
+        nothing,
+        "model = dict(decode_head=dict(ignore_index=-100))",
+        [],
+        ["model.decode_head.ignore_index=-100", "8 bits"],
+    ),
+    "an endless sampler by epochs": (
+        nothing,
+        "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)",
+        [],
+        ["train_dataloader.sampler", "InfiniteSampler", "DefaultSampler"],
+    ),
+    "an endless sampler to score": (
+        nothing,
+        "val_dataloader = dict(sampler=dict(type='InfiniteSampler'))",
+        [],
+        ["val_dataloader.sampler", "InfiniteSampler", "DefaultSampler"],
+    ),
+    "images of two sizes in a batch": (
+        widen,
+        "",
+        [],
+        ["val_00000.jpg", "32x32", "val_00001.jpg", "48x32", "val_dataloader.batch_size=1"],
+    ),
+    "a label that is resized": (
+        nothing,
+        f"val_dataloader = dict(dataset=dict(pipeline={PIPELINE.format(5)}))\n"
+        "steps = val_dataloader['dataset']['pipeline']\n"
+        "steps.insert(2, dict(type='Resize', scale=(16, 16)))",
+        [],
+        ["val_00000.jpg", "32x32", "16x16", "val_dataloader.dataset.pipeline"],
+    ),
+    "a palette too short": (
+        nothing,
+        "train_dataloader = dict(dataset=dict(metainfo=dict(palette=[[0, 0, 0]])))",
+        [],
+        ["metainfo.palette", "1 colours", "5 classes"],
+    ),
+    "one text for the classes": (
+        nothing,
+        "train_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes='water')))",
+        [],
+        ["metainfo.classes='water'", "['background', 'water']"],
+    ),
+    "no image of that suffix": (
+        nothing,
+        "train_dataloader = dict(dataset=dict(ann_file='', img_suffix='.tif'))",
+        [],
+        ["JPEGImages", "'.tif'", ".jpg", "train_dataloader.dataset.img_suffix"],
+    ),
+    "a score that is not computed": (
+        nothing,
+        "default_hooks = dict(checkpoint=dict(save_best='mDice'))",
+        [],
+        ["save_best='mDice'", "aAcc, fwIoU, mAcc, mIoU"],
+    ),
+    "a misspelt score of the host's metric": (
+        nothing,
+        "val_evaluator = dict(type='IoUMetric', iou_metrics=['mIOU'])",
+        [],
+        ["iou_metrics", "'mIOU'", "mIoU"],
+    ),
+    "a backend that is not installed": (
+        nothing,
+        "visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])",
+        [],
+        ["visualizer.vis_backends.0", "pip install wandb"],
+    ),
+    "no evaluator": (
+        nothing,
+        "test_evaluator = None",
+        [],
+        ["test_dataloader", "no test_evaluator", "test_dataloader=None"],
+    ),
+    "mmseg's focal loss on a CPU": (
+        nothing,
+        "model = dict(decode_head=dict(loss_decode=dict(type='FocalLoss')))",
+        [],
+        ["model.decode_head.loss_decode", "FocalLoss", "CPU", "CrossEntropyLoss"],
+    ),
+    "weights for other classes": (
+        nothing,
+        "model['decode_head'].update(loss_decode=dict(type='CrossEntropyLoss', "
+        "class_weight=[1.0] * 4))",
+        [],
+        ["model.decode_head.loss_decode.class_weight", "4", "5"],
+    ),
+    "windows without a size": (
+        nothing,
+        "model = dict(test_cfg=dict(mode='slide'))",
+        [],
+        ["model.test_cfg.crop_size", "model.test_cfg.stride"],
+    ),
+    "a batch of one for BatchNorm": (
+        nothing,
+        "model['decode_head'].update(type='PSPHead', in_channels=8, in_index=0, channels=4)\n"
+        "model['decode_head'].update(norm_cfg=dict(type='BN'))\n"
+        "train_dataloader['batch_size'] = 1",
+        [],
+        ["decode_head.psp_modules.0", "train_dataloader.batch_size=2"],
     ),
     "levels of another backbone": (
         nothing,
