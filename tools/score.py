@@ -9,7 +9,7 @@ import math
 import sys
 from pathlib import Path
 
-from common import progress_bar, run
+from common import progress_bar, run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # it is used.
@@ -98,7 +98,7 @@ def main() -> None:
             file=sys.stderr,
         )
     found = scores(matrix, rule.absent)
-    print(class_table(rule.classes, found, matrix))
+    show(class_table(rule.classes, found, matrix))
     fractions = {
         "pixel acc.": found.pixel_accuracy,
         "mean acc.": found.mean_accuracy,

@@ -6,6 +6,8 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from fcn_plugin.text import printable
+
 LONG = ("Config:\n", "Hooks will be executed in the following order:\n")
 
 
@@ -16,6 +18,7 @@ class BriefRunner(Runner):
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
+            handler.addFilter(_obeyed_by_no_terminal)
             if isinstance(handler, logging.FileHandler):
                 logger.info("Log, with the config and all hooks: %s", handler.baseFilename)
             else:
@@ -25,3 +28,9 @@ class BriefRunner(Runner):
 
 def _brief(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(LONG)
+
+
+def _obeyed_by_no_terminal(record: logging.LogRecord) -> bool:
+    """Names from files may be anywhere in what is logged; its own line ends and tabs stay."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True

@@ -22,6 +22,7 @@ from fcn_plugin.weights.safetensors_files import (
     read_safetensors,
 )
 from fcn_plugin.weights.stored_arrays import ALLOWED, without_tokens
+from fcn_plugin.weights.structure import check_content
 
 ZIP_MAGIC = b"PK\x03\x04"  # as torch.load has it
 DOS_FOLDER = 0x10  # among a record's attributes
@@ -45,16 +46,19 @@ def read_tensors(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
         What was saved, without the meta data's "config": mmengine executes that on resuming.
 
     Raises:
-        UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, or is
-            damaged, truncated or no such file at all.
+        UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, is
+            damaged, truncated or no such file at all, or its parts are not of the right types.
         OSError: it cannot be opened.
     """
     with path.open("rb") as file:
         start = file.read(START_BYTES)
         if looks_like_safetensors(start):
-            return _without_config(read_safetensors(path, map_location))
-        mapped = mmap and start.startswith(ZIP_MAGIC)
-        return _without_config(_unpickle(path, file, map_location, mapped))
+            content = read_safetensors(path, map_location)
+        else:
+            mapped = mmap and start.startswith(ZIP_MAGIC)
+            content = _unpickle(path, file, map_location, mapped)
+    check_content(path, content)
+    return _without_config(content)
 
 
 def verify(path: Path) -> None:
