@@ -103,7 +103,7 @@ DATASET_META: Rules = {
 }
 RUN: Rules = {
     "message_hub": ("a table", _table),
-    "optimizer": ("a table", _table),
+    "optimizer": ("a table that is not empty", lambda value: _table(value) and bool(value)),
     "param_schedulers": ("a table, or a list of tables", lambda v: _table(v) or _each(_table)(v)),
 }
 HUB: Rules = {
@@ -115,7 +115,7 @@ RUNTIME_INFO: Rules = {
     **dict.fromkeys(
         ("iter", "epoch", "max_iters", "max_epochs", "scored"), ("a whole number", _whole)
     ),
-    "best_score": ("a number", is_number),
+    "best_score": ("a number", lambda value: isinstance(value, Real)),  # NaN, maybe
     "best_ckpt": ("a text", _text),
     "last_ckpt": ("a text", _text),
     "keep_ckpt_ids": ("whole numbers", _each(_whole)),
@@ -212,6 +212,8 @@ def _is_finite(tensor: Tensor) -> bool:
             tensor = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
                 tensor.untyped_storage()
             )
+        if tensor.element_size() == 1:  # float8, which PyTorch can only convert
+            tensor = tensor.float()
         # Of the extremes alone: isfinite would make another tensor as large.
         return all(extreme.isfinite() for extreme in tensor.aminmax())
 
