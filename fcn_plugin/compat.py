@@ -231,4 +231,4 @@ def _allow_checkpoints() -> None:
 
     from fcn_plugin.weights.stored_arrays import ALLOWED
 
-    torch.serialization.add_safe_globals(ALLOWED)
+    torch.serialization.add_safe_globals([*ALLOWED])

@@ -91,7 +91,9 @@ class TestHost:
         assert f'pip install "{remedy}' in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("version", ["2.10", "2.10.0a0+b4e4ee81d3.nv25.12", "2.13.0+cpu", "3.0"])
+    @pytest.mark.parametrize(
+        "version", ["2.10", "2.10.0a0+b4e4ee81d3.nv25.12", "2.13.0+cpu", "3.0"]
+    )
     def test_takes_what_vendors_call_their_builds(self, monkeypatch, version):
         pretend(monkeypatch, torch=version, mmcv_lite="2.1.0", mmcv=None)
         compat.check_host()

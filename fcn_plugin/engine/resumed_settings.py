@@ -1,7 +1,7 @@
 """The settings of optimizers and schedules before and after a checkpoint's are put in their place.
 
-The host and PyTorch take whatever a checkpoint has: a learning rate that is a text, a schedule whose
-``step`` is a number. Each would end in a traceback at the first iteration.
+The host and PyTorch take whatever a checkpoint has: a learning rate that is a text, a schedule
+whose ``step`` is a number. Each would end in a traceback at the first iteration.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 def settings(runner: Runner) -> dict[str, dict[str, Any]]:
     """Of each parameter group and each schedule, by what they are called in messages."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for optimizer in _optimizers(runner):
         for group in optimizer.param_groups:
             found[f"optimizer.param_groups.{len(found)}"] = dict(group)

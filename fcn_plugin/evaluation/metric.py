@@ -220,7 +220,9 @@ def class_table(classes: Sequence[str], found: Scores, matrix: np.ndarray) -> st
     share = matrix.sum(1) / max(matrix.sum(), 1)
     for row in zip(classes, found.class_iu, found.class_accuracy, share, strict=True):
         name, *fractions = row
-        table.add_row([printable(name), *("-" if np.isnan(f) else 100 * float(f) for f in fractions)])
+        table.add_row(
+            [printable(name), *("-" if np.isnan(f) else 100 * float(f) for f in fractions)]
+        )
     table.add_divider()
     table.add_row(["mean", 100 * found.mean_iu, 100 * found.mean_accuracy, ""])
     return table.get_string()

@@ -59,10 +59,13 @@ def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     return content
 
 
-def check_checkpoint(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
     """Refuse what is no checkpoint before anything is built, or has become damaged.
 
     The whole file is read once, for the checksums of its tensors.
+
+    Args:
+        finite: refuse NaN and inf among its weights as well.
 
     Returns:
         Its content; the tensors lie in the file until they are used.
@@ -78,7 +81,7 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
     content = read_torch_file(path)
     tensors = state_dict(content, path)
     verify(path)
-    check_tensors(path, tensors)
+    check_tensors(path, tensors, finite)
     return content
 
 

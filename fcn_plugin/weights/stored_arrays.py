@@ -117,7 +117,8 @@ class StoredArray(Token):
         if self.state is None:
             raise UnpicklingError("an array without numbers")
         shape, dtype, columns_first, data = self.state
-        stored = np.frombuffer(data, dtype.real()).reshape(shape, order="CF"[columns_first])
+        stored = np.frombuffer(data, dtype.real())
+        stored = stored.reshape(shape, order="F" if columns_first else "C")
         # A copy of its own, in this machine's byte order.
         return stored.astype(stored.dtype.newbyteorder("="), order="K")
 
@@ -193,7 +194,7 @@ class StoredMethod(Token):
 
     def check(self) -> None:
         owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
-        known = {StoredLog: STATISTICS, StoredCycle: CURVES}
+        known: dict[type, tuple[str, ...]] = {StoredLog: STATISTICS, StoredCycle: CURVES}
         if not isinstance(owner, type) or type(name) is not str or name not in known.get(owner, ()):
             raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
 
@@ -218,7 +219,7 @@ def no_bytes() -> bytes:
 
 # All that is allowed beside PyTorch's own list. numpy 2 moved its private functions, and files of
 # both ages name them.
-ALLOWED: list[tuple[Callable[..., Any], str]] = [
+ALLOWED: tuple[tuple[Callable[..., Any], str], ...] = (
     (StoredArrayType, "numpy.ndarray"),
     (StoredDtype, "numpy.dtype"),
     *((StoredArray, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
@@ -227,7 +228,7 @@ ALLOWED: list[tuple[Callable[..., Any], str]] = [
     (StoredMethod, "builtins.getattr"),
     (StoredLog, "mmengine.logging.history_buffer.HistoryBuffer"),
     (StoredCycle, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
-]
+)
 
 
 def without_tokens(content: Any) -> Any:

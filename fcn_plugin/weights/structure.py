@@ -27,7 +27,7 @@ EXTRA_STATE = "_extra_state"  # what PyTorch's modules keep beside tensors
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    return not _flag(value) and isinstance(value, Real) and isfinite(value)
 
 
 def _text(value: Any) -> bool:
@@ -35,7 +35,7 @@ def _text(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    return not _flag(value) and isinstance(value, Integral) and int(value) >= 0
 
 
 def _flag(value: Any) -> bool:
@@ -226,5 +226,7 @@ def _refuse(
         if value is None and key not in needed:
             continue
         if not check(value):
-            found = "None" if value is None else f"{type(value).__name__} {quoted(repr(value)[:40])}"
+            found = (
+                "None" if value is None else f"{type(value).__name__} {quoted(repr(value)[:40])}"
+            )
             raise UserError(f"{path}: its {where}{key} is {found}, expected {words}; {ANOTHER}")

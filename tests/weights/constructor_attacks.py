@@ -28,7 +28,9 @@ from fcn_plugin.weights.stored_arrays import ALLOWED, Token
 NAMES = [name for _, name in ALLOWED]
 NOWHERE = (0x4141414141414141).to_bytes(8, "little")  # an address
 REDUCE, NEWOBJ, BUILD = b"R", b"\x81", b"b"
-STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+)
 
 
 def named(name: str) -> bytes:
@@ -87,7 +89,9 @@ ARGUMENTS = {
 # What BUILD gives, to each object that a name makes of the arguments it expects.
 STATES = {
     "objects": listed(*map(plain, (1, (1,), np.dtype("O"), False, [1]))),
-    "an address": listed(plain(1), plain((1,)), dtype("f8", STRUCTURE), plain(False), plain(NOWHERE)),
+    "an address": listed(
+        plain(1), plain((1,)), dtype("f8", STRUCTURE), plain(False), plain(NOWHERE)
+    ),
     "strides": listed(plain(1), plain((2**40,)), dtype("f8"), plain(False), plain(bytes(8))),
     "negative shape": listed(plain(1), plain((-1, -1)), dtype("f8"), plain(False), plain(bytes(8))),
     "huge shape": listed(plain(1), plain((2**62, 4)), dtype("f8"), plain(False), plain(b"")),
@@ -263,7 +267,11 @@ def main() -> None:
         "loader": lambda path: CheckpointLoader.load_checkpoint(str(path)),
     } | {name: DOORS[name] for name in ("read_tensors", "read_mapped", "check_checkpoint")}
     few = {"numpy.ndarray: called with objects", "numpy.ndarray: new with objects"}
-    few |= {"numpy.ndarray: given an address", "tensor: strides beyond", f"{HISTORY}: given a log's"}
+    few |= {
+        "numpy.ndarray: given an address",
+        "tensor: strides beyond",
+        f"{HISTORY}: given a log's",
+    }
     found: dict[str, dict[str, str]] = {}
     for name, pickled in attacks():
         for key in ("w", "mean") if name in few else ("w",):
