@@ -12,8 +12,9 @@ measure                reason                                        unnecessary
                        compiled operators that mmcv-lite lacks       operators where it uses them
                                                                      (1.2.2 does not), or full
                                                                      mmcv is installed
-``_allow_checkpoints`` since PyTorch 2.6 ``torch.load`` refuses the  mmengine allows its own
-                       logs in a checkpoint of mmengine              classes (0.10.7 does not)
+``_allow_checkpoints`` ``torch.load`` refuses the logs in a          mmengine's checkpoints hold
+                       checkpoint of mmengine                        tensors alone (0.10.7's do
+                                                                     not)
 =====================  ============================================  ============================
 
 Nothing here imports torchvision: a build of it that does not fit torch fails on import.
@@ -29,7 +30,6 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -52,8 +52,9 @@ MMCV = ("mmcv-lite", "mmcv")
 
 # setup.cfg states the same ranges to pip; tests/test_packaging.py compares the two.
 HOST = (
-    # Older ones execute the pickle in a checkpoint.
-    Requirement(("torch",), (2, 6), (), "torch>=2.6"),
+    # CVE-2026-24747: a hostile checkpoint corrupts the memory of an older one's torch.load, even
+    # with weights_only=True. Before 2.6 it also executes the file (CVE-2025-32434).
+    Requirement(("torch",), (2, 10), (), "torch>=2.10"),
     Requirement(("numpy",), (1, 26), (3,), "numpy>=1.26,<3"),
     Requirement(("mmengine",), (0, 10, 7), (0, 11), "mmengine>=0.10.7,<0.11"),
     # mmsegmentation 1.2.2 itself refuses 2.2; mmcv needs a compiler, mmcv-lite does not.
@@ -138,8 +139,8 @@ def _installed(distribution: str) -> str | None:
 def _release(version: str) -> Version:
     """The numbers before any suffix: "2.13.0+cpu" gives (2, 13, 0).
 
-    A suffix is left out on purpose: vendors ship PyTorch 2.6 as "2.6.0a0+ecf3bae", which a
-    strict comparison puts before 2.6.
+    A suffix is left out on purpose: vendors ship PyTorch 2.10 as "2.10.0a0+b4e4ee8", which a
+    strict comparison puts before 2.10.
     """
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
@@ -213,31 +214,11 @@ def _provide_extension() -> None:
 # --- checkpoints ------------------------------------------------------------------------------
 
 
-class _OneCycle:
-    """Stands in for the schedule of one cycle, which a checkpoint only mentions by its name."""
-
-
-def _method(owner: object, name: str) -> Callable[..., Any]:
-    """Stands in for ``getattr`` while a checkpoint is read.
-
-    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name), and a
-    schedule of one cycle with its curve. The real getattr would let a file reach any function from
-    there.
-    """
-    from mmengine.logging import HistoryBuffer
-    from mmengine.optim import OneCycleParamScheduler
-
-    if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
-        return getattr(HistoryBuffer, name)
-    if owner is _OneCycle and name in ("_annealing_cos", "_annealing_linear"):
-        return getattr(OneCycleParamScheduler, name)
-    raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r} of {owner!r}")
-
-
 def _allow_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
 
-    Numbers only: an array of objects or of structures is still refused.
+    It reads numpy's and mmengine's objects as tokens, see ``weights.stored_arrays``; the loaders
+    of mmengine and the tools put numbers, arrays and logs in their places.
     """
     if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
         warnings.warn(
@@ -247,33 +228,7 @@ def _allow_checkpoints() -> None:
         )
 
     import torch
-    from mmengine.logging import HistoryBuffer
 
-    from fcn_plugin.weights.stored_arrays import (
-        StoredArray,
-        StoredDtype,
-        no_bytes,
-        stored_array,
-        stored_number,
-    )
+    from fcn_plugin.weights.stored_arrays import ALLOWED
 
-    # numpy 2 moved its private functions, and files of both ages name them.
-    moved = [
-        (function, f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for name, function in (("_reconstruct", stored_array), ("scalar", stored_number))
-    ]
-    arrays: list[tuple[Callable[..., Any], str]] = [
-        (StoredArray, "numpy.ndarray"),
-        (StoredDtype, "numpy.dtype"),
-        (no_bytes, "builtins.bytes"),
-    ]
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            *arrays,
-            *moved,
-            (_method, "builtins.getattr"),
-            (_OneCycle, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
-        ]
-    )
+    torch.serialization.add_safe_globals([*ALLOWED])

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
 
@@ -188,6 +189,7 @@ def run(main: Callable[[], None]) -> None:
 
     ``FCN_PLUGIN_TRACEBACK=1`` shows the traceback of such a mistake as well.
     """
+    show_warnings()
     try:
         main()
     except BrokenPipeError:  # whoever read the output has enough
@@ -199,10 +201,30 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         message = explain(error)
         if message is None or os.environ.get("FCN_PLUGIN_TRACEBACK"):
-            traceback.print_exc()
+            print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
         if message is not None:
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {printable(message)}", file=sys.stderr)
         sys.exit(1)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """As ``fcn_plugin.text.printable``, also where the package is what cannot be imported."""
+    try:
+        from fcn_plugin import text as package
+    except ImportError:
+        return ascii(text)[1:-1]
+    return package.printable(text, keep)
+
+
+def show(text: object, **options: Any) -> None:
+    """Print lines that may hold names and texts from files, which the terminal does not obey."""
+    print(printable(str(text), keep="\n\t"), **options)
+
+
+def show_warnings() -> None:
+    """Warnings as Python writes them, in which the terminal obeys no text from files either."""
+    write = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **kwargs: printable(write(*args, **kwargs), keep="\n")
 
 
 def explain(error: Exception) -> str | None:
@@ -213,8 +235,7 @@ def explain(error: Exception) -> str | None:
     text = str(error).strip()
     names = [kind.__name__ for kind in type(error).__mro__]
     if "UserError" in names:
-        # A data loader's worker hands its whole traceback over as the message.
-        return re.split(r"\b(?:UserError|DamagedFile): ", text)[-1].splitlines()[0]
+        return text
     if isinstance(error, ImportError) and error.name == "fcn_plugin":
         return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import progress_bar, quiet_host, run
+from common import progress_bar, quiet_host, run, show
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,8 +51,8 @@ def main() -> None:
         conversion = convert(
             args.source, args.target, args.net, args.dataset, args.num_classes, progress
         )
-    print(conversion)
-    print(f"Done: {args.target} holds {conversion.summary}")
+    show(conversion)
+    show(f"Done: {args.target} holds {conversion.summary}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from common import key_value, load_config, progress_bar, run
+from common import key_value, load_config, progress_bar, run, show
 
 LEAST_IDENTICAL = 0.9999  # of the pixels' labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
@@ -137,13 +137,13 @@ def main() -> None:
         apart = f", scores at most {difference:.1e} apart" if args.scores else ""
         print(f"{shape:<18} {100 * identical:.4f} % of labels identical{apart}")
     if left:
-        print(
+        show(
             f"Left to you: the test pipeline's {', '.join(map(written, left))} before, and to "
             "bring the labels to the image's size after; else they are not those of predict.py "
             "('left_to_caller' in the file's metadata)"
         )
     worst = min(check.identical for check in found)
-    print(
+    show(
         f"Done: {args.file}, {args.file.stat().st_size / 1e6:.1f} MB by fcn_plugin "
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(found)} batches"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import key_value, load_config, progress_bar, run
+from common import key_value, load_config, printable, progress_bar, run, show
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # Images of several sizes that wait for others of theirs to fill a batch.
@@ -134,7 +134,7 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
         try:
             picture = read(image)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            show(f"error: {error}", file=sys.stderr)
             totals.unreadable.append(image)
             continue
         waiting.setdefault(picture.shape, []).append((name, picture))
@@ -184,8 +184,8 @@ class Totals:
         table.align["class"] = "l"
         for name, images, pixels in zip(self.classes, self.found_in, self.pixels, strict=True):
             if images:
-                table.add_row([name, images, f"{100 * pixels / sum(self.pixels):.2f} %"])
-        print(table)
+                table.add_row([printable(name), images, f"{100 * pixels / sum(self.pixels):.2f} %"])
+        show(table)
         if self.windowed:
             print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
         places = ["labels"] + ["overlays"] * (not args.no_overlays)
@@ -194,7 +194,7 @@ class Totals:
         pace = self.images / seconds
         pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
         plural = "" if self.images == 1 else "s"
-        print(f"Done: {self.images:,} image{plural}, {where}, {pace} images/s")
+        show(f"Done: {self.images:,} image{plural}, {where}, {pace} images/s")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from common import progress_bar, run
+from common import progress_bar, run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # a command runs.
@@ -93,7 +93,7 @@ def published(args: argparse.Namespace) -> str:
 
 
 def note(text: str) -> None:
-    print(text, file=sys.stderr)
+    show(text, file=sys.stderr)
 
 
 def check(args: argparse.Namespace) -> str:
@@ -208,7 +208,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    print(COMMANDS[args.command][2](args))
+    show(COMMANDS[args.command][2](args))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import progress_bar, quiet_host, run, share_memory_with_workers
+from common import progress_bar, quiet_host, run, share_memory_with_workers, show
 
 KEPT = "evaluation"  # folder in a work dir
 
@@ -52,8 +52,8 @@ def main() -> None:
     with replacing(file) as part:
         part.write_text(page(runs), encoding="utf-8")
     for note in (f"{found.name}: {note}" for found in runs for note in found.notes):
-        print(f"warning: {note}", file=sys.stderr)
-    print(f"Done: {'; '.join(map(summary, runs))}; the page is {file}")
+        show(f"warning: {note}", file=sys.stderr)
+    show(f"Done: {'; '.join(map(summary, runs))}; the page is {file}")
 
 
 def summary(found) -> str:  # found: fcn_plugin.report.run.Run

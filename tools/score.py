@@ -10,7 +10,7 @@ import math
 import sys
 from pathlib import Path
 
-from common import load_config, progress_bar, run
+from common import load_config, progress_bar, run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # it is used.
@@ -115,7 +115,7 @@ def main() -> None:
             file=sys.stderr,
         )
     found = scores(matrix, rule.absent)
-    print(class_table(rule.classes, found, matrix))
+    show(class_table(rule.classes, found, matrix))
     fractions = {
         "pixel acc.": found.pixel_accuracy,
         "mean acc.": found.mean_accuracy,

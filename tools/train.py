@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import add_run_options, load_config, run, unknown_type
+from common import add_run_options, load_config, run, show, unknown_type
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 CLAIM_PATIENCE = 5  # seconds; a killed run may still be ending
@@ -98,7 +98,7 @@ def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg:
     if restarted or wanted == "auto":
         found = last_whole_checkpoint(Path(cfg.work_dir), faults.append)
         for fault in faults:
-            print(f"warning: {fault}", file=sys.stderr)
+            show(f"warning: {fault}", file=sys.stderr)
         if found or wanted in ("auto", None, False):
             return found
     if not wanted:

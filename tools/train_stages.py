@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common import key_value, load_config, run
+from common import key_value, load_config, run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # it is used.
@@ -255,7 +255,7 @@ def train_stages(
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    show(line, flush=True)
 
 
 # --- one stage --------------------------------------------------------------------------------

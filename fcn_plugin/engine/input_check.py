@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.nets import COUNT, net_of
+from fcn_plugin.weights.quoting import quoted
 from fcn_plugin.weights.sources import Input
+from fcn_plugin.weights.structure import check_tensors
 
 # Means that differ by less are those of two samples of the same pictures: Caffe's VGG subtracts
 # 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
@@ -50,7 +52,9 @@ class Stored(NamedTuple):
         for fault in [*self.faults(model, dataset_meta), self._lacking(model)]:
             if fault:
                 config = self.meta.get("made_for")
-                raise UserError(f"{fault}; the checkpoint is for {config}" if config else fault)
+                raise UserError(
+                    f"{fault}; the checkpoint is for {quoted(config)}" if config else fault
+                )
 
     def faults(self, model: nn.Module, dataset_meta: Any) -> list[str]:
         """Where network, padding, input or order of the classes are others."""
@@ -101,6 +105,10 @@ class InputCheckHook(Hook):
             checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        tensors = checkpoint.get("state_dict", checkpoint)
+        names = _segmentor(runner).state_dict().keys() & tensors
+        file = getattr(runner, "_load_from", None) or "the checkpoint"
+        check_tensors(file, {name: tensors[name] for name in names})
         self.stored = Stored.of(checkpoint)
 
     def before_test(self, runner: Runner) -> None:
@@ -116,7 +124,8 @@ class InputCheckHook(Hook):
 def _other(what: str, stored: Any, own: Any, remedy: str) -> str | None:
     if not isinstance(stored, str) or own is None or stored == own:
         return None
-    return f"the checkpoint's {what} is {stored}, the config's is {own}; {remedy.format(stored)}"
+    said = quoted(stored)
+    return f"the checkpoint's {what} is {said}, the config's is {own}; {remedy.format(said)}"
 
 
 def _padding(model: nn.Module) -> str | None:

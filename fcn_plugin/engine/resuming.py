@@ -11,6 +11,7 @@ from mmseg.registry import HOOKS
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.loading import check_checkpoint
+from fcn_plugin.weights.structure import check_run
 
 LAST = "last_checkpoint"  # the host's file with the name of the last one
 EARLIER = "earlier_run_"  # folders for what a run finds in its work dir
@@ -53,6 +54,7 @@ def check_resumable(path: Path) -> None:
             f"{path}: holds no {' and no '.join(missing)}, so that a run cannot go on from it; "
             "give an iter_N.pth, or start with it: --cfg-options load_from=FILE"
         )
+    check_run(path, held)
 
 
 def checkpoints_of(work_dir: Path) -> Iterator[Path]:

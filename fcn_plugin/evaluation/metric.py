@@ -16,6 +16,7 @@ from fcn_plugin.data.numbering import IGNORED, KEYS, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
+from fcn_plugin.text import printable
 
 # Images whose labels are checked at once: to look at a count is to wait for any device but the CPU.
 CHECKED_TOGETHER = {"cpu": 1}
@@ -223,7 +224,9 @@ def class_table(classes: Sequence[str], found: Scores, matrix: np.ndarray) -> st
     share = matrix.sum(1) / max(matrix.sum(), 1)
     for row in zip(classes, found.class_iu, found.class_accuracy, share, strict=True):
         name, *fractions = row
-        table.add_row([name, *("-" if np.isnan(f) else 100 * float(f) for f in fractions)])
+        table.add_row(
+            [printable(name), *("-" if np.isnan(f) else 100 * float(f) for f in fractions)]
+        )
     table.add_divider()
     table.add_row(["mean", 100 * found.mean_iu, 100 * found.mean_accuracy, ""])
     return table.get_string()

@@ -11,6 +11,7 @@ from torch import Tensor
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel
 from fcn_plugin.weights.reading import read_tensors, verify
+from fcn_plugin.weights.structure import NO_STATE_DICT, check_tensors
 
 
 @dataclass
@@ -35,42 +36,52 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     """
     content = read_tensors(path, mmap=True)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
+        raise UserError(f"{path}: {NO_STATE_DICT}")
     return content
 
 
 def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file: all it holds, or what it has under the usual names."""
+    """The tensors of a PyTorch file: all it holds, or what it has under the usual names.
+
+    Raises:
+        UserError: it holds none, or some that no network can be filled from.
+    """
     for key in ("state_dict", "model_state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise UserError(f"{path}: holds no state_dict; save model.state_dict() into it")
+        raise UserError(f"{path}: {NO_STATE_DICT}")
+    check_tensors(path, content, finite=False)
     if all(name.startswith("module.") for name in content):  # from within a wrapper
         content = {name.removeprefix("module."): value for name, value in content.items()}
     return content
 
 
-def check_checkpoint(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
     """Refuse what is no checkpoint before anything is built, or has become damaged.
 
     The whole file is read once, for the checksums of its tensors.
+
+    Args:
+        finite: refuse NaN and inf among its weights as well.
 
     Returns:
         Its content; the tensors lie in the file until they are used.
 
     Raises:
-        UserError: it is missing, hostile, damaged, truncated or of another kind.
+        UserError: it is missing, hostile, damaged, truncated or of another kind, or has weights
+            that are no numbers.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
     if looks_like_caffemodel(path):
         raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
     content = read_torch_file(path)
-    state_dict(content, path)
+    tensors = state_dict(content, path)
     verify(path)
+    check_tensors(path, tensors, finite)
     return content
 
 

@@ -1,10 +1,11 @@
 """What a file says, fit for a message."""
 
+from fcn_plugin.text import printable
+
 LENGTH = 100  # characters
 
 
 def quoted(said: str | Exception) -> str:
     """The first line of a name or an error, without what a terminal would obey."""
     text = str(said).strip() or type(said).__name__
-    line = text.splitlines()[0][:LENGTH]
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable(text.splitlines()[0][:LENGTH])

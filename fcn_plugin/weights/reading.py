@@ -7,6 +7,8 @@ Whatever the environment says: ``weights_only`` is stated, so that neither
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,11 +21,13 @@ from fcn_plugin.weights.safetensors_files import (
     looks_like_safetensors,
     read_safetensors,
 )
+from fcn_plugin.weights.stored_arrays import ALLOWED, without_tokens
+from fcn_plugin.weights.structure import check_content
 
 ZIP_MAGIC = b"PK\x03\x04"  # as torch.load has it
 DOS_FOLDER = 0x10  # among a record's attributes
 PROGRAM = "constants.pkl"  # only TorchScript's archives have it
-# In PyTorch's message, and in compat's.
+# In PyTorch's message, and in the tokens'.
 ASKED = re.compile(r"(?:GLOBAL|the attribute) '?([\w.]{1,100})")
 OUR_CONFIG = re.compile(r"configs/[\w.-]+\.py")
 TENSORS_ALONE = "ask its source for the tensors alone: torch.save(model.state_dict(), FILE)"
@@ -42,16 +46,19 @@ def read_tensors(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
         What was saved, without the meta data's "config": mmengine executes that on resuming.
 
     Raises:
-        UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, or is
-            damaged, truncated or no such file at all.
+        UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, is
+            damaged, truncated or no such file at all, or its parts are not of the right types.
         OSError: it cannot be opened.
     """
     with path.open("rb") as file:
         start = file.read(START_BYTES)
         if looks_like_safetensors(start):
-            return _without_config(read_safetensors(path, map_location))
-        mapped = mmap and start.startswith(ZIP_MAGIC)
-        return _without_config(_unpickle(path, file, map_location, mapped))
+            content = read_safetensors(path, map_location)
+        else:
+            mapped = mmap and start.startswith(ZIP_MAGIC)
+            content = _unpickle(path, file, map_location, mapped)
+    check_content(path, content)
+    return _without_config(content)
 
 
 def verify(path: Path) -> None:
@@ -81,7 +88,11 @@ def _unpickle(path: Path, file: BinaryIO, map_location: Any, mmap: bool) -> Any:
         _check_archive(path, file)
         # By its name PyTorch takes a file for safetensors, but not where it is given opened.
         source = path if mmap and path.suffix != ".safetensors" else file
-        return torch.load(source, map_location=map_location, weights_only=True, mmap=source is path)
+        with _allowed():
+            content = torch.load(
+                source, map_location=map_location, weights_only=True, mmap=source is path
+            )
+        return without_tokens(content)
     except (UserError, torch.OutOfMemoryError):
         raise
     # What torch.load raises on arbitrary bytes is not documented.
@@ -90,6 +101,25 @@ def _unpickle(path: Path, file: BinaryIO, map_location: Any, mmap: bool) -> Any:
             # Without PyTorch's own message, which advises to execute the file.
             raise _refused(path, str(error)) from None
         raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """Where a program has allowed the classes themselves that we have tokens for, ours count."""
+    before, names = torch.serialization.get_safe_globals(), {entry[1] for entry in ALLOWED}
+    if not (others := [each for each in before if each not in ALLOWED and _name(each) in names]):
+        yield
+        return
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([each for each in before if each not in others])
+    try:
+        yield
+    finally:
+        torch.serialization.add_safe_globals(others)
+
+
+def _name(allowed: Any) -> str:
+    return allowed[1] if isinstance(allowed, tuple) else f"{allowed.__module__}.{allowed.__name__}"
 
 
 def _check_archive(path: Path, file: BinaryIO) -> None:

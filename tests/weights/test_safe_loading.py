@@ -5,7 +5,10 @@ All of it with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD set, which makes PyTorch execute
 """
 
 import contextlib
+import json
+import os
 import re
+import subprocess
 import sys
 import threading
 import zipfile
@@ -21,7 +24,9 @@ from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner import checkpoint as host
 from mmseg.apis import MMSegInferencer, init_model
 from mmseg.registry import MODELS
-from tools.running import config, tool
+from tools.running import REPOSITORY, config, tool
+from weights import constructor_attacks
+from weights.constructor_attacks import NAMES
 from weights.hostile_files import FILES, execute, extension_registered
 
 from fcn_plugin.data.shapes import write_shapes
@@ -115,6 +120,7 @@ def host_backbone(path: Path) -> None:
     MODELS.build(dict(settings, init_cfg=weights)).init_weights()
 
 
+READERS = ("read_tensors", "read_mapped", "loader")  # which take any data
 DOORS = {
     "read_tensors": read_tensors,
     "read_mapped": partial(read_tensors, mmap=True),
@@ -231,6 +237,42 @@ def test_a_caffemodel_is_one_line(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"\x0a\x03net\xa2\x06\x05\x0a\x03fc6")
     with pytest.raises(UserError, match="a Caffe model; make a checkpoint of it"):
         CheckpointLoader.load_checkpoint(str(tmp_path / "net.pth"))
+
+
+class TestConstructors:
+    """What the unpickler may call and fill, with whatever a file gives it."""
+
+    @staticmethod
+    def attack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))
+        return subprocess.run(
+            [sys.executable, constructor_attacks.__file__, str(folder), *arguments],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_give_nothing_but_data_by_any_door(self, tmp_path):
+        done = self.attack(tmp_path)
+        assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert len(found) > 300 and all(any(name in case for case in found) for name in NAMES)
+        for case, outcomes in found.items():
+            for door, outcome in outcomes.items():
+                if door in ("torch.load", "torch.load mapped"):  # these may say what they like
+                    good = outcome == "loaded" or outcome.startswith("raised ")
+                else:
+                    good = outcome == "refused" or (outcome == "loaded" and door in READERS)
+                assert good, f"{case}, {door}: {outcome}"
+        for case in found:
+            if case.startswith(("numpy.ndarray: called", "numpy.ndarray: new")):
+                assert "loaded" not in found[case].values(), case
+
+    def test_end_the_process_where_numpys_own_class_is_allowed(self, tmp_path):
+        """The negative control."""
+        done = self.attack(tmp_path, "control")
+        assert done.returncode < 0, done.stderr
 
 
 class TestTheConfigOfACheckpoint:
