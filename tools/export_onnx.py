@@ -14,6 +14,7 @@ from common import key_value, load_config, progress_bar, run, show
 
 LEAST_IDENTICAL = 0.9999  # of the pixels' labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
+OWN_SIZE = dict(type="Resize", scale_factor=1.0)  # as they do
 
 
 def parse_args() -> argparse.Namespace:
@@ -211,7 +212,9 @@ def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
 
     every = pipeline_of(cfg.test_dataloader.dataset)
     named = [dict(step, type=type_name(step)) for step in every[1:]]  # the first loads
-    found = [step for step in named if not step["type"].startswith(FILES_AND_FORM)]
+    found = [
+        step for step in named if not step["type"].startswith(FILES_AND_FORM) and step != OWN_SIZE
+    ]
     # It is the last that gives the network's image; and the file knows only whole levels.
     last = found and found[-1]["type"] == "Resize"
     floats = any(step.get("to_float32") for step in every)

@@ -150,13 +150,13 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     names = [name for name, _ in batch]
     wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
     results = predictor.predict([picture for _, picture in batch], wanted)
-    for name, result in zip(names, results, strict=True):
+    for (name, picture), result in zip(batch, results, strict=True):
         result.save_labels(args.out / "labels" / f"{name}.png")
         if not args.no_overlays:
             file = args.out / "overlays" / f"{name}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
             result.overlay().save(file, quality=90, subsampling=0)
-        totals.add(result)
+        totals.add(result, () if args.tta else picture.factors)
 
 
 class Totals:
@@ -168,10 +168,13 @@ class Totals:
         self.pixels = [0] * len(classes)
         self.found_in = [0] * len(classes)
         self.unreadable: list[Path] = []
+        self.factors: list[float] = []
 
-    def add(self, result: Any) -> None:
+    def add(self, result: Any, factors: tuple[float, ...]) -> None:
+        """``factors``: by which the config resized the image; of several scales none."""
         self.images += 1
         self.windowed += result.windows > 1
+        self.factors += factors
         for i, count in enumerate(result.counts().tolist()):
             self.pixels[i] += count
             self.found_in[i] += count > 0
@@ -186,6 +189,12 @@ class Totals:
             if images:
                 table.add_row([printable(name), images, f"{100 * pixels / sum(self.pixels):.2f} %"])
         show(table)
+        factors = sorted(self.factors) or [1.0]
+        seen = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
+        if seen != ["1"]:
+            print(
+                f"The network saw them at {' to '.join(seen)} of their size (the config's Resize)"
+            )
         if self.windowed:
             print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
         places = ["labels"] + ["overlays"] * (not args.no_overlays)

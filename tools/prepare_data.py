@@ -122,7 +122,8 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="SOURCE",
         help="folder with *.json of labelme; or with JPEGImages and SegmentationClass, as VOC and "
-        "CVAT have it; or with images and labels. Images in its folder test need no labels",
+        "CVAT have it; or with images and labels. Images in its folder test need no labels. Its "
+        "lists train.txt, val.txt and test.txt in ImageSets/Segmentation are kept to",
     )
     parser.add_argument(
         "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"
@@ -132,19 +133,26 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="names of the classes, one a line, in the order of the labels' values; a line "
-        "__ignore__ for what is left out; default: labelmap.txt, classes.txt or class_names.txt in "
-        "SOURCE, or all labels of labelme, sorted",
+        "__ignore__ for what is left out; default: labelmap.txt (of pictures), classes.txt, "
+        "class_names.txt or labels.txt in SOURCE, or all labels of labelme, sorted",
     )
     parser.add_argument(
         "--val",
         type=float,
         default=0.2,
         metavar="SHARE",
-        help="of the images to score on, if SOURCE has no ImageSets/Segmentation/train.txt and "
-        f"val.txt{DEFAULT}",
+        help=f"of the training images to score on, if SOURCE has no list val.txt{DEFAULT}",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help=f"another seed, other images to score on{DEFAULT}"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="show the network all images smaller or larger by this factor, in training and "
+        f"after; 0.5 lets it see twice as far{DEFAULT}",
     )
 
 
@@ -154,9 +162,8 @@ def own(args: argparse.Namespace) -> str:
 
     with progress_bar() as progress:
         tell = Tell(note, progress)
-        return "\n".join(
-            prepare_own(args.source, args.root, args.classes, args.val, args.seed, tell)
-        )
+        options = args.source, args.root, args.classes, args.val, args.seed, args.scale
+        return "\n".join(prepare_own(*options, tell))
 
 
 # name -> what it prepares, its options, the function that does it and returns the last line

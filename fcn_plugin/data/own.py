@@ -6,8 +6,8 @@ place whole, so that an interrupted run is started again with the same command.
 
 import hashlib
 import json
+import math
 import shutil
-import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,19 @@ from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
 from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source
-from fcn_plugin.data.own_source import Item, Size, Source, Tell, each, pictures
-from fcn_plugin.data.splits import list_text, read_ids
+from fcn_plugin.data.own_source import Item, Size, Source, Tell, each
+from fcn_plugin.data.own_split import LISTS, Splits, with_splits
+from fcn_plugin.data.splits import list_text
 from fcn_plugin.data.staging import stage_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
 
 # Written to the finished tree; a higher number when the same source gives another tree.
-FORMAT = 1
+FORMAT = 2
 MARKER = "own.json"
-LISTS = Path("ImageSets", "Segmentation")
 LOCK_PATIENCE = 2.0  # seconds
+LARGEST_SCALE = 8
 # Kept as they are, by Pillow's name; images in another format become PNG. MPO: JPEGs of phones.
 KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 
@@ -41,7 +42,7 @@ KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 SOURCES: tuple[
     tuple[Callable[[Path], object], Callable[[Path, Path | None, Tell], Source]], ...
 ] = (
-    (mask_folders, lambda folder, classes, tell: mask_source(folder, classes)),
+    (mask_folders, mask_source),
     (lambda folder: any(folder.glob("*.json")), labelme_source),
 )
 
@@ -61,20 +62,21 @@ def prepare_own(
     classes_file: Path | None = None,
     val: float = 0.2,
     seed: int = 0,
+    scale: float = 1.0,
     tell: Tell | None = None,
 ) -> list[str]:
     """Make the data set ``root`` of the folder ``source``; a finished one is left as it is.
 
     ``JPEGImages``, ``SegmentationClass`` (index PNGs with a palette), ``ImageSets/Segmentation``
-    with train.txt, val.txt and, if there are unlabelled images in ``source/test`` or in the
-    source's own list, test.txt; ``classes.txt``, ``dataset.py`` and two configs.
+    with train.txt, val.txt and, if the source has test images, test.txt; ``classes.txt``,
+    ``dataset.py`` and two configs. The split is the source's own; see ``with_splits``.
 
     Args:
         classes_file: Names of classes, one a line; see ``labelme_source`` and ``mask_source``.
-        val: Share of the labelled images to score on, unless the source has lists
-            ``ImageSets/Segmentation/{train,val}.txt`` of its own.
+        val: Share of the training images to score on, unless the source says which.
         seed: Another seed, other images in val. An image stays where it is when others are added,
             but for a few.
+        scale: Factor by which the network sees images smaller or larger, in training and after.
 
     Returns:
         Lines to print: a table of the classes, and what there is now.
@@ -87,9 +89,11 @@ def prepare_own(
         raise UserError(f"--val {val}: give a share between 0 and 1, such as 0.2")
     if set('"\\\n') & set(str(root.resolve())):
         raise UserError(f"{root}: a quote or backslash in its name; choose another --root")
+    if not (math.isfinite(scale) and 0 < scale <= LARGEST_SCALE):
+        raise UserError(f"--scale {scale}: give a factor up to {LARGEST_SCALE}, such as 0.5")
     found = open_source(source, classes_file, tell)
-    splits = split(source, found, val, seed)
-    state = _state(found, splits)
+    found, splits = with_splits(source, found, val, seed, tell)
+    state = _state(found, splits, scale)
     if (lines := _finished(root, state)) is not None:
         return lines
     stage = stage_of(root)
@@ -99,7 +103,7 @@ def prepare_own(
         try:
             _clear(stage)
             with room(stage):
-                lines = _write(found, splits, stage, root, tell)
+                lines = _write(found, splits, scale, stage, root, tell)
                 marker = {"state": state, "lines": lines}
                 (stage / MARKER).write_text(json.dumps(marker) + "\n")
             stage.replace(root.resolve())
@@ -123,82 +127,16 @@ def open_source(folder: Path, classes_file: Path | None, tell: Tell) -> Source:
         raise UserError(f"{folder}: {reason}")
     for recognised, opened in SOURCES:
         if recognised(folder):
-            return _with_test_images(folder, opened(folder, classes_file, tell), tell)
+            return opened(folder, classes_file, tell)
     raise UserError(
         f"{folder}: no labelled pictures; there should be *.json of labelme, or JPEGImages and "
         "SegmentationClass, or images and labels, with the files right in them and not deeper"
     )
 
 
-def _with_test_images(folder: Path, source: Source, tell: Tell) -> Source:
-    """Of what has no label only the test images: the folder ``test``, or those in test.txt."""
-    separate = pictures(folder / "test")
-    if any((folder / "test").glob("*.json")):
-        raise UserError(
-            f"{folder / 'test'}: has labels (*.json), and test images are taken without; move "
-            f"them to {folder}, or the .json files away"
-        )
-    listed = folder / LISTS / "test.txt"
-    named = set(read_ids(listed)) if listed.is_file() else set()
-    chosen = [path for path in source.unlabelled if path.stem in named]
-    left = len(source.unlabelled) - len(chosen)
-    if left:
-        tell.note(f"{folder}: {left:,} images without a label are left out")
-    items = list(source.items)
-    taken = {item.name: item.file for item in items}
-    for path in [*chosen, *separate.values()]:
-        if path.stem in taken:
-            raise UserError(f"{path}: {taken[path.stem]} has the same name; rename one of them")
-        taken[path.stem] = path
-        items.append(Item(path.stem, path, None))
-    for item in items:
-        if item.name != item.name.strip() or not item.name.isprintable():
-            raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
-    return source._replace(items=items)
-
-
-def split(folder: Path, source: Source, val: float, seed: int) -> dict[str, list[str]]:
-    """The names of each split: the source's own lists, or a draw."""
-    labelled = sorted(item.name for item in source.items if item.annotation)
-    test = sorted(item.name for item in source.items if not item.annotation)
-    lists = {name: folder / LISTS / f"{name}.txt" for name in ("train", "val")}
-    if all(path.is_file() for path in lists.values()):
-        splits = {name: read_ids(path) for name, path in lists.items()}
-        _refuse_lists(lists, splits, set(labelled))
-    else:
-        if len(labelled) < 2:
-            raise UserError(
-                f"{folder}: {len(labelled)} labelled image; at least 2 are needed, one to train on "
-                "and one to score"
-            )
-        # By a hash of each name, so that an image that is added moves hardly any other.
-        drawn = sorted(
-            labelled, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()
-        )
-        count = min(max(round(val * len(labelled)), 1), len(labelled) - 1)
-        splits = {"train": sorted(drawn[count:]), "val": sorted(drawn[:count])}
-    return splits | ({"test": test} if test else {})
-
-
-def _refuse_lists(lists: dict[str, Path], splits: dict[str, list[str]], labelled: set[str]) -> None:
-    for name, ids in splits.items():
-        if not ids:
-            raise UserError(f"{lists[name]}: no names in it; list images, or delete both lists")
-        if strangers := sorted(set(ids) - labelled):
-            raise UserError(
-                f"{lists[name]}: {strangers[0]} has no image or no label; take it off the list"
-            )
-        if len(set(ids)) < len(ids):
-            raise UserError(f"{lists[name]}: a name is there twice; take one off the list")
-    if both := sorted(set(splits["train"]) & set(splits["val"])):
-        raise UserError(
-            f"{lists['val']}: {both[0]} is trained on, too; take it off one of the lists"
-        )
-
-
-def _state(source: Source, splits: dict[str, list[str]]) -> str:
+def _state(source: Source, splits: Splits, scale: float) -> str:
     """A hash of all that decides how the data set comes out, by the files' times and sizes."""
-    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, scale]).encode())
     files = {path for item in source.items for path in (item.image, item.annotation) if path}
     for path in sorted(files | set(source.settings)):
         status = path.stat()
@@ -238,7 +176,7 @@ def _clear(stage: Path) -> None:
 
 
 def _write(
-    source: Source, splits: dict[str, list[str]], stage: Path, root: Path, tell: Tell
+    source: Source, splits: Splits, scale: float, stage: Path, root: Path, tell: Tell
 ) -> list[str]:
     used = {name for names in splits.values() for name in names}
     items = [item for item in source.items if item.name in used]
@@ -248,46 +186,47 @@ def _write(
     palette = in_full(source.palette)
     write = partial(_write_item, read=source.read, palette=palette, target=stage)
     written = each("Writing images and labels", write, items, tell)
+    _refuse_vanishing(written, scale)
     suffix = _one_format(stage, written, tell)
     for name, names in splits.items():
         (stage / LISTS / f"{name}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
-    texts = configs(_facts(root, source, splits, written, suffix))
-    for file, text in texts.items():
-        (stage / file).write_text(text, encoding="utf-8")
     owners = {name: of for of, names in splits.items() for name in names}
     by_split = {
-        of: np.array([item.counts for item in written if owners[item.name] == of])
-        for of in ("train", "val")
+        of: np.array([item.counts for item in written if owners[item.name] == of]) for of in splits
     }
+    labelled = [counts.any() for counts in by_split.get("test", ())]
+    if not all(labelled):
+        del by_split["test"]
+        if any(labelled):
+            count = f"{sum(labelled):,} of {len(labelled):,} test images"
+            tell.note(f"{root}: {count} have a label; without the others' none is scored")
     _note_missing(root, source.classes, by_split["train"].sum(axis=0), tell)
-    counts = ", ".join(f"{name} {len(names):,}" for name, names in splits.items())
-    *_, pretrained, scratch = texts
-    return [
-        class_table(source.classes, by_split),
-        f"from ImageNet weights: {command('train', root / pretrained)}",
-        f"without them:          {command('train', root / scratch)}",
-        f"{root}: {counts} images, {len(source.classes)} classes",
-    ]
-
-
-def _facts(
-    root: Path,
-    source: Source,
-    splits: dict[str, list[str]],
-    written: Sequence[Written],
-    suffix: str,
-) -> Facts:
-    heights, widths = zip(*(item.size for item in written), strict=True)
-    return Facts(
+    facts = Facts(
         root=root,
         classes=source.classes,
         palette=source.palette,
         suffix=suffix,
-        size=(round(statistics.median(heights)), round(statistics.median(widths))),
-        train=len(splits["train"]),
-        test="test" in splits,
+        sizes=[item.size for item in written],
+        scale=scale,
+        splits=splits,
+        scores_test="test" in by_split,
     )
+    texts = configs(facts)
+    for file, text in texts.items():
+        (stage / file).write_text(text, encoding="utf-8")
+    if advice := facts.advice():
+        tell.note(advice)
+    counts = ", ".join(f"{name} {len(names):,}" for name, names in splits.items())
+    *_, pretrained, scratch = texts
+    seen = f"images are seen at {scale:g} of their size (--scale; scale in dataset.py)"
+    return [
+        class_table(source.classes, by_split),
+        *([seen] if scale != 1 else []),
+        f"from ImageNet weights: {command('train', root / pretrained)}",
+        f"without them:          {command('train', root / scratch)}",
+        f"{root}: {counts} images, {len(source.classes)} classes",
+    ]
 
 
 def _note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: Tell) -> None:
@@ -296,6 +235,16 @@ def _note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: 
     for value, name in enumerate(classes):
         if not pixels[value]:
             tell.note(f"{root}: no training image has {name} (value {value}){left_out}")
+
+
+def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
+    """Of a side, half a pixel has to be left in training, where it is halved again."""
+    smallest = min(written, key=lambda item: min(item.size))
+    if min(smallest.size) * scale < 1:
+        height, width = smallest.size
+        raise UserError(
+            f"--scale {scale:g}: {smallest.name} of {width}x{height} would have no pixel"
+        )
 
 
 def _write_item(

@@ -3,15 +3,20 @@
 import os
 import re
 import shlex
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
 import fcn_plugin
 from fcn_plugin.data.own_source import Size
 
-LONGEST = 1024  # pixels; larger images are trained on, and predicted, at this size
 LARGEST_CROP = 512
 BATCH = 8
+# Pixels of a picture; larger ones are trained on in windows, and predicted in windows of this side
+# that overlap by a quarter.
+LARGE, WINDOW = 1_500_000, 1024
+# Pixels that FCN-8s on VGG16 sees at once, and the length of a picture from which that is little.
+FIELD, LONG = 404, 2048
 
 
 class Facts(NamedTuple):
@@ -21,9 +26,35 @@ class Facts(NamedTuple):
     classes: list[str]
     palette: list[list[int]]
     suffix: str  # of the images
-    size: Size  # the usual one
-    train: int  # images
-    test: bool  # whether there are test images
+    sizes: list[Size]
+    scale: float  # factor by which images are seen smaller or larger
+    splits: dict[str, list[str]]
+    scores_test: bool  # whether all test images have labels
+
+    @property
+    def size(self) -> Size:
+        """The usual one, as it is seen."""
+        height, width = (
+            max(1, round(statistics.median(sides) * self.scale))
+            for sides in zip(*self.sizes, strict=True)
+        )
+        return height, width
+
+    @property
+    def largest(self) -> Size:
+        """The largest image, as it is."""
+        return max(self.sizes, key=lambda size: size[0] * size[1])
+
+    def advice(self) -> str:
+        """A line where the network sees little of a picture; else none."""
+        longest = max(self.size)
+        if longest <= LONG:
+            return ""
+        less = self.scale * WINDOW / longest
+        return (
+            f"{self.root}: the network sees {FIELD} pixels at once, of images {longest:,} pixels "
+            f"long; if that shows it too little, prepare them with --scale {less:.2g}"
+        )
 
 
 def shipped_configs() -> Path:
@@ -37,7 +68,9 @@ def configs(facts: Facts) -> dict[str, str]:
     """The text of each config by its file's name; the last two are to be trained."""
     name = re.sub(r"[^\w-]+", "-", facts.root.resolve().name).strip("-") or "own"
     bases = _base_folder(facts.root)
-    height, width = _scale(facts.size)
+    height, width = facts.size
+    rows, cols = facts.largest
+    pixels = rows * cols
     crop = (min(height, LARGEST_CROP), min(width, LARGEST_CROP))
     known = dict(
         bases=bases,
@@ -45,18 +78,19 @@ def configs(facts: Facts) -> dict[str, str]:
         palette=_lines(facts.palette),
         num_classes=len(facts.classes),
         suffix=facts.suffix,
-        scale=(width, height),
+        scale=float(facts.scale),
         crop=crop,
         batch=BATCH,
-        test='    test=dict(ann_file="ImageSets/Segmentation/test.txt", '
-        'data_prefix=dict(img_path="JPEGImages")),\n'
-        if facts.test
+        windows=WINDOWS if pixels > LARGE else "",
+        slide=SLIDE.format(width=cols, height=rows, side=WINDOW, stride=WINDOW * 3 // 4)
+        if pixels * facts.scale**2 > LARGE
         else "",
+        test=_test(facts),
     )
     texts = {"dataset.py": DATASET.format_map(known)}
     for pattern, template, epochs, least in RECIPES:
         stem = pattern.format(name)
-        iters = _iterations(facts.train, epochs, least)
+        iters = _iterations(len(facts.splits["train"]), epochs, least)
         of_run = dict(
             train_it=command("train", facts.root / f"{stem}.py"),
             test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
@@ -82,10 +116,12 @@ def _base_folder(root: Path) -> str:
     return shipped.as_posix()
 
 
-def _scale(size: Size) -> Size:
-    shrink = min(1.0, LONGEST / max(size))
-    height, width = (max(1, round(side * shrink)) for side in size)
-    return height, width
+def _test(facts: Facts) -> str:
+    """The entry of ``splits``."""
+    if "test" not in facts.splits:
+        return ""
+    images = "" if facts.scores_test else ', data_prefix=dict(img_path="JPEGImages")'
+    return f'    test=dict(ann_file="ImageSets/Segmentation/test.txt"{images}),\n'
 
 
 def _iterations(images: int, epochs: int, least: int) -> int:
@@ -108,14 +144,20 @@ metainfo = dict(
     palette=[
 {palette}    ],
 )
-# Width and height that images are trained on and predicted at, and height and width of a crop.
+# Factor by which images are seen smaller or larger than they are, in training and after.
 scale = {scale}
-crop_size = {crop}
+crop_size = {crop}  # height and width
 load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
 train_pipeline = [
     _base_.load_image,
     load_label,
-    dict(type="RandomResize", scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
+{windows}    dict(
+        type="RandomChoice",
+        transforms=[
+            [dict(type="Resize", scale_factor=scale * factor)]
+            for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+        ],
+    ),
     dict(type="FastRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="FastRandomFlip", prob=0.5),
     dict(type="FastPhotoMetricDistortion"),
@@ -123,18 +165,20 @@ train_pipeline = [
 ]
 test_pipeline = [
     _base_.load_image,
-    dict(type="Resize", scale=scale, keep_ratio=True),
+    dict(type="Resize", scale_factor=scale),
     # After Resize: the prediction is scored at the label's own size.
     load_label,
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
     _base_.load_image,
-    dict(type="Resize", scale=scale, keep_ratio=True),
     dict(
         type="TestTimeAug",
         transforms=[
-            _base_.multi_scale,
+            [
+                dict(type="Resize", scale_factor=scale * factor)
+                for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            ],
             _base_.as_is_and_mirrored,
             [load_label],
             [dict(type="PackSegInputs")],
@@ -177,6 +221,16 @@ val_evaluator = dict(type="ConfusionMatrixMetric")
 test_evaluator = val_evaluator
 '''
 
+# Of large images.
+WINDOWS = """\
+    # What the smallest factor makes a crop of; to resize all of a large image takes long.
+    dict(type="FastRandomCrop", crop_size=tuple(int(2 * side / scale) for side in crop_size)),
+"""
+SLIDE = """\
+    # Windows that overlap: whole, an image of {width} x {height} would take much memory.
+    test_cfg=dict(mode="slide", crop_size=({side}, {side}), stride=({stride}, {stride})),
+"""
+
 PRETRAINED = '''"""FCN-8s on the data set in this folder, from ImageNet weights.
 
 {train_it}
@@ -189,7 +243,10 @@ _base_ = [
     "{bases}/_base_/schedules/sgd_40k.py",
     "{bases}/_base_/runtime.py",
 ]
-model = dict(data_preprocessor=dict(size={crop}), decode_head=dict(num_classes={num_classes}))
+model = dict(
+    data_preprocessor=dict(size={crop}),
+    decode_head=dict(num_classes={num_classes}),
+{slide})
 # Half of the schedule's, as batches are half as wide.
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 max_iters = {iters}
@@ -222,7 +279,7 @@ model = dict(
         init_cfg=None,
     ),
     decode_head=dict(in_channels=(64, 128, 256), num_classes={num_classes}),
-)
+{slide})
 max_iters = {iters}
 train_cfg = dict(type="ExactTrainLoop", max_iters=max_iters, val_interval={interval})
 val_cfg = dict(type="ValLoop")

@@ -27,6 +27,7 @@ from fcn_plugin.data.own_source import (
     Size,
     Source,
     Tell,
+    classes_beside,
     default_palette,
     each,
     pictures,
@@ -202,13 +203,14 @@ def labelme_source(folder: Path, classes_file: Path | None, tell: Tell) -> Sourc
     """A folder with labelme's JSON files, right in it, and mostly the images beside them.
 
     Args:
-        classes_file: Its classes in their order; without it all labels that occur, sorted.
-            Background is added in front if it is not among them.
+        classes_file: Its classes in their order; default: a file of ``CLASS_FILES`` in the folder,
+            or all labels that occur, sorted. Background is added in front if it is not among them.
 
     Raises:
-        UserError: a file is damaged or not labelme's, a label is not in ``classes_file``, or two
+        UserError: a file is damaged or not labelme's, a label is not in the file of classes, or two
             files are of one image.
     """
+    classes_file = classes_file or classes_beside(folder)
     files = sorted(folder.glob("*.json"))
     summaries = each("Reading labelme's files", _summary, files, tell)
     owners: dict[Path, Path] = {}

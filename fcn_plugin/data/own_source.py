@@ -1,5 +1,6 @@
 """What is found of a user's own labelled pictures, before anything is made of it."""
 
+import codecs
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from fcn_plugin.parallel import on_all_cores
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # labelme's names for pixels that are no object, and for those that are left out.
 BACKGROUND, LABELME_BACKGROUND, LABELME_IGNORED = "background", "_background_", "__ignore__"
+# Files of class names in a source; the last is what labelme's documentation calls its own.
+CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
 MAX_TOLD = 20
 
 Given = TypeVar("Given")
@@ -121,6 +124,19 @@ def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str
     return found
 
 
+def text_of(path: Path) -> str:
+    """A text of any editor: UTF-8, or with a byte order mark UTF-16, as Windows' shell writes."""
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+
+
+def classes_beside(folder: Path) -> Path | None:
+    """The file in ``folder`` that names the classes, if there is one."""
+    files = (folder / name for name in CLASS_FILES)
+    return next((file for file in files if file.is_file()), None)
+
+
 def read_classes(path: Path) -> list[str]:
     """The names in a file of one class a line, as labelme's lists too.
 
@@ -131,8 +147,7 @@ def read_classes(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of class names; write one, with one name a line")
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
     names = [BACKGROUND if name == LABELME_BACKGROUND else name for name in names]
     # Where labelme numbers classes, this is number -1.
     if names[:2] == [LABELME_IGNORED, BACKGROUND]:

@@ -16,35 +16,45 @@ class Resizing(NamedTuple):
     """What the host's ``Resize`` does to images.
 
     Attributes:
-        scale: width and height, as the config has them.
+        scale: width and height, as the config has them; None if there are factors.
         keep_ratio: the largest size within ``scale``, whose longer side lies along the image's.
+        factor: of the image's own width and height.
     """
 
-    scale: tuple[int, int]
+    scale: tuple[int, int] | None = None
     keep_ratio: bool = False
+    factor: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(cls, step: dict) -> "Resizing":
-        """That of a ``Resize`` in a pipeline's config.
+    def of(cls, step: dict) -> "Resizing | None":
+        """That of a ``Resize`` in a pipeline's config; None if it leaves images as they are.
 
         Raises:
             UserError: it resizes in a way that graphs have not.
         """
         resize: Resize = TRANSFORMS.build(step)
-        if not resize.scale or (resize.interpolation, resize.backend) != ("bilinear", "cv2"):
+        if (resize.interpolation, resize.backend) != ("bilinear", "cv2"):
             raise UserError(
-                "the test pipeline has another Resize than one to a scale, bilinear by OpenCV; "
-                "leave it to whoever uses the file: --no-resize"
+                "the test pipeline has another Resize than bilinear by OpenCV; leave it to whoever "
+                "uses the file: --no-resize"
             )
-        width, height = resize.scale
-        return cls((width, height), resize.keep_ratio)
+        if resize.scale:
+            width, height = resize.scale
+            return cls((width, height), resize.keep_ratio)
+        found = cls(None, resize.keep_ratio, resize.scale_factor)
+        return None if found == cls(None, resize.keep_ratio) else found
 
     def size(self, rows: int, cols: int) -> tuple[int, int]:
         """Of the network's image, for one of ``rows`` and ``cols``; these may be symbols."""
+        width, height = self.scale or (
+            torch.sym_int(side * factor + 0.5)
+            for side, factor in zip((cols, rows), self.factor, strict=True)
+        )
         if not self.keep_ratio:
-            return self.scale[1], self.scale[0]
+            return height, width
         factor = torch.sym_min(
-            max(self.scale) / torch.sym_max(rows, cols), min(self.scale) / torch.sym_min(rows, cols)
+            torch.sym_max(width, height) / torch.sym_max(rows, cols),
+            torch.sym_min(width, height) / torch.sym_min(rows, cols),
         )
         return torch.sym_int(rows * factor + 0.5), torch.sym_int(cols * factor + 0.5)
 

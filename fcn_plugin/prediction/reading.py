@@ -37,6 +37,12 @@ class Picture(NamedTuple):
         return tuple(size for one in self.inputs for size in one.shape)
 
     @property
+    def factors(self) -> tuple[float, float]:
+        """By which the config resized it for the network, in width and height."""
+        width, height = self.samples[0].metainfo.get("scale_factor") or (1.0, 1.0)
+        return width, height
+
+    @property
     def pixels(self) -> int:
         """Of the image or of what the network is given, whichever has more."""
         height, width = self.image.shape[:2]

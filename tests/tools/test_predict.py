@@ -51,6 +51,7 @@ def test_a_folder_is_labelled_as_testing_does(project):
     scores = np.load(project / "new" / "probabilities" / "val_00000.npy")
     assert scores.shape == (5, 32, 32)
     *table, last = run.stdout.splitlines()
+    assert "of their size" not in run.stdout
     assert re.fullmatch(
         "Done: 5 images, labels in new/labels, overlays in new/overlays, probabilities in "
         r"new/probabilities, [\d.]+ images/s",
@@ -127,6 +128,33 @@ def test_wrapped_data_sets(project, unwrapped, name):
     assert predicted(project, f"{name}.py") == unwrapped
     assert all(len(found) == 5 for found in unwrapped)
     assert "BaseSegDataset in data/shapes, val" in (project / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("resize", "seen"),
+    [
+        ("scale_factor=0.5", "at 0.5 of their size"),
+        ("scale=(48, 48), keep_ratio=True", "at 0.8 to 1.5 of their size"),
+        ("scale_factor=1.0", None),
+    ],
+    ids=["factor", "one size", "none"],
+)
+def test_a_factor_by_which_the_config_resizes_is_told(project, resize, seen):
+    (project / "resized.py").write_text(
+        f"""
+_base_ = "tiny.py"
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type="LoadImageFromFile"), dict(type="Resize", {resize}), dict(type="PackSegInputs"),
+]))
+"""
+    )
+    for name, side in (("small", 32), ("large", 60)):
+        image(project / f"sizes/{name}.png", side, side)
+    options = ["sizes", "--out", "resized", "--no-overlays", "--device", "cpu"]
+    run = tool("predict.py", "resized.py", "run", *options, folder=project)
+    assert run.returncode == 0, run.stderr
+    told = [line for line in run.stdout.splitlines() if "of their size" in line]
+    assert len(told) == bool(seen) and (not seen or seen in told[0])
 
 
 def test_mistakes_end_in_one_line(project):
