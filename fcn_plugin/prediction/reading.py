@@ -9,11 +9,12 @@ from mmcv.transforms import BaseTransform, LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.structures import SegDataSample
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.errors import UserError
+from fcn_plugin.files import is_special
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
@@ -66,6 +67,15 @@ class Reader:
         self._load: BaseTransform = load
         self._prepare: Callable[[dict], dict[str, Any]] = steps
 
+    def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """What a file of this picture would be to the pipeline: H x W x 3, uint8, BGR."""
+        if isinstance(image, np.ndarray):
+            return _checked(image)
+        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
+        name = str(getattr(image, "filename", "")) or "the image"
+        content = _undecoded(image)
+        return loader.convert(image, name) if content is None else loader.decode(content, name)
+
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
         """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
 
@@ -73,9 +83,11 @@ class Reader:
             UserError: it cannot be read, or is no such array.
         """
         if isinstance(image, str | Path):
+            if is_special(image):
+                raise UserError(f"{image}: a pipe, device or socket; save the image to a file")
             results = self._load(dict(img_path=str(image)))
         else:
-            pixels = _bgr(image)
+            pixels = self._pixels(image)
             size = pixels.shape[:2]
             results = dict(img=pixels, img_shape=size, ori_shape=size, img_path="the image")
         loaded = results["img"]
@@ -94,12 +106,26 @@ def _drop_labels(steps: Compose) -> None:
             _drop_labels(variant)
 
 
-def _bgr(image: np.ndarray | Image.Image) -> np.ndarray:
-    if isinstance(image, Image.Image):
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(
             f"an array of shape {image.shape} and {image.dtype} is no image; give H x W x 3, "
             "uint8, in BGR"
         )
     return image
+
+
+def _undecoded(image: Image.Image) -> bytes | None:
+    """The file of a picture that Pillow has opened and not yet decoded, or changed.
+
+    So it is decoded as any file is: JPEGs by another decoder than Pillow's.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
+        return None
+    if image.tell() > 0 or image.decoderconfig:  # another page, or a smaller draft
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    content = image.fp.read()
+    image.fp.seek(place)
+    return content
