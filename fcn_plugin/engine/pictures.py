@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 
 from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.evaluation.pictures import picture
+from fcn_plugin.evaluation.predictions import save_picture
 
 
 @HOOKS.register_module()
@@ -49,9 +50,8 @@ class PicturesHook(Hook):
         if "gt_sem_seg" in sample:
             labels["truth"] = sample.gt_sem_seg.data.squeeze(0).long().cpu().numpy()
         labels["prediction"] = sample.pred_sem_seg.data.squeeze(0).long().cpu().numpy()
-        self.out_dir.mkdir(parents=True, exist_ok=True)
         name = f"{Path(sample.img_path).stem}.png"
-        picture(image, labels, classes, palette).save(self.out_dir / name)
+        save_picture(picture(image, labels, classes, palette), self.out_dir / name)
 
     def after_test(self, runner: Runner) -> None:
         written = torch.tensor(-(-self.seen // self.interval))
