@@ -60,6 +60,7 @@ def main() -> None:
     from benchmarks.machine import describe, matrix_rates
     from benchmarks.table import Table, to_json
     from fcn_plugin.errors import UserError
+    from fcn_plugin.files import replacing
 
     figures = choose(all_figures(), args.names)
     table = Table()
@@ -96,7 +97,8 @@ def main() -> None:
         table.add(result, machine["matrix_products"][dtype])
         if args.json:  # each time, so that an interrupt loses one figure only
             report = to_json(results, machine, vars(args) | dict(device=name, dtype=dtype))
-            args.json.write_text(json.dumps(report, indent=2) + "\n")
+            with replacing(args.json) as part:
+                part.write_text(json.dumps(report, indent=2) + "\n")
     table.foot(results, args.quick)
     if any(result.disagreement for result in results):
         sys.exit(1)

@@ -147,6 +147,8 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
     """Predict a batch and write what was asked for."""
+    from fcn_plugin.evaluation.predictions import save_picture
+
     names = [name for name, _ in batch]
     wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
     results = predictor.predict([picture for _, picture in batch], wanted)
@@ -154,8 +156,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
         result.save_labels(args.out / "labels" / f"{name}.png")
         if not args.no_overlays:
             file = args.out / "overlays" / f"{name}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            result.overlay().save(file, quality=90, subsampling=0)
+            save_picture(result.overlay(), file, quality=90, subsampling=0)
         totals.add(result, () if args.tta else picture.factors)
 
 

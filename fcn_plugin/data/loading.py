@@ -18,9 +18,14 @@ from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
+from fcn_plugin.data.kinds import LOADER, is_raw, kind_of, tiff_in_words
+from fcn_plugin.data.narrow import Narrowing
 from fcn_plugin.data.numbering import IGNORED, numbering_of
+from fcn_plugin.data.whole import check_rows
 from fcn_plugin.errors import DamagedFile, UserError
+from fcn_plugin.files import is_special
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 
 MAX_LISTED = 8
@@ -39,6 +44,8 @@ LOSSY_TIFFS = ("jpeg", "webp")
 
 def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
     """The bytes of a file."""
+    if not backend_args and is_special(path):
+        raise DamagedFile(f"{path}: a pipe, device or socket; save the {kind} to a file")
     try:
         return fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
@@ -49,21 +56,30 @@ def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
 
 
 @contextmanager
-def _damage_named(path: str | Path, kind: str, content: bytes) -> Iterator[None]:
+def _damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator[None]:
     """Whatever a decoder raises, as the fault of this file."""
+    lenient = ImageFile.LOAD_TRUNCATED_IMAGES  # another package may have set it
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         yield
+    except UserError:
+        raise
     # What a decoder raises on arbitrary bytes is not documented: OSError, SyntaxError, struct.error
     # and more have been seen.
     except Exception as error:
-        if not content:
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        if unknown and content and (other := kind_of(content)):
+            raise DamagedFile(f"{path}: {other.name}; {other.remedy}") from error
+        if content == b"":
             reason = "the file is empty"
-        elif isinstance(error, Image.UnidentifiedImageError):
+        elif unknown:
             reason = "no image format is recognised in it"
         else:
             reason = " ".join(str(error).split())  # OpenCV's go over several lines
         remedy = "copy, download or unpack it again"
         raise DamagedFile(f"{path}: damaged {kind}, {reason}; {remedy}") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
@@ -73,6 +89,9 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
     """
     image = Image.open(io.BytesIO(content))
     if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+        raise Image.UnidentifiedImageError
+    raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
+    if raw or isinstance(image, ImageFile.StubImageFile):  # of which Pillow only knows the name
         raise Image.UnidentifiedImageError
     if image.format == "PNG":
         image.verify()
@@ -106,53 +125,59 @@ class LoadCheckedImage(LoadImageFromFile):
 
     Args:
         backend_args: Where files are read from, as for the host's.
+        bits: Of 16-bit pictures, how many bits hold numbers, 8 to 16: with ``bits=12`` the values 0
+            to 4095 become 0 to 255. Default: all 16, as OpenCV reads them; the first picture that
+            would be nearly black so is named in a warning.
 
     Raises:
         UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
+    def __init__(self, backend_args: dict | None = None, bits: int | None = None) -> None:
         super().__init__(imdecode_backend="pillow", backend_args=backend_args)
+        self.narrow = Narrowing(bits)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the keys named above to ``results``."""
         path = results["img_path"]
-        content = _content(path, "image", self.backend_args)
-        with _damage_named(path, "image", content):
-            image = _opened(content)
-            img = _whole_jpeg(image, content)
-            if img is None:
-                image.load()
-        if img is None:
-            img = _as_bgr(image, path)
+        img = self.decode(_content(path, "image", self.backend_args), path)
         results["img"] = img
         results["img_shape"] = results["ori_shape"] = img.shape[:2]
         return results
 
+    def decode(self, content: bytes, path: str) -> np.ndarray:
+        """The picture [H, W, 3] in the bytes of a file; ``path`` is its name in errors."""
+        with _damage_named(path, "image", content):
+            opened = _opened(content)
+            image: Image.Image = opened
+            raw_mode = _raw_mode(opened)
+            img = _whole_jpeg(image, content)
+            if img is None:
+                opened.load()
+            check_rows(image, img, content)
+            if img is None and ";16" in raw_mode and image.mode not in WIDE_MODES:
+                image = self.narrow.colour(image, content, path)
+        return self.convert(image, path) if img is None else img
 
-def _as_bgr(image: Image.Image, path: str) -> np.ndarray:
-    """A picture of any mode as BGR [H, W, 3] uint8, upright."""
-    if image.mode == "I" and image.format == "TIFF":
-        raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in WIDE_MODES:
-        image = _narrowed(image, path)
-    elif image.mode == "F":
-        raise UserError(f"{path}: an image of floating-point numbers; save it with 8 bits")
-    elif image.mode == "P":
-        # By way of RGBA, or Pillow warns of a transparency that is dropped.
-        image = image.convert("RGBA")
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
+    def convert(self, image: Image.Image, path: str) -> np.ndarray:
+        """A picture of Pillow's, of any mode, as ``decode`` has it."""
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise UserError(f"{path}: {_numbers_in_words(image)}; {LOADER}")
+        with _damage_named(path, "image", None):
+            image = ImageOps.exif_transpose(image)
+        if image.mode in WIDE_MODES:
+            image = Image.fromarray(self.narrow(np.asarray(image), path))
+        elif image.mode == "P":
+            # By way of RGBA, or Pillow warns of a transparency that is dropped.
+            image = image.convert("RGBA")
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
-def _narrowed(image: Image.Image, path: str) -> Image.Image:
-    """A 16-bit grey picture with its upper 8 bits, which is how OpenCV reads it too."""
-    pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() >= 1 << 16:
-        raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+def _numbers_in_words(image: Image.Image) -> str:
+    tags = getattr(image, "tag_v2", None)
+    return tiff_in_words(tags) if tags else "a picture of numbers beyond 16 bits"
 
 
 @TRANSFORMS.register_module()
@@ -248,6 +273,11 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         image = _opened(content)
         raw_mode = _raw_mode(image)
         image.load()
+        check_rows(image, None, content)
+    if image.mode == "F":
+        raise UserError(
+            f"{path}: label of {_numbers_in_words(image)}; save the class indices as PNG"
+        )
     if image.mode not in INDEX_MODES:
         remedy = "save the class indices as one channel (grey or palette)"
         raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from fcn_plugin.data.archives import room
 from fcn_plugin.data.drawing import MIN_SIZE, SIZE, SPLITS, draw, voc_palette
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.predictions import save_labels, save_picture
 
 # Written to the finished tree; a higher number when the same parameters give other pictures.
 FORMAT = 1
@@ -53,8 +54,9 @@ def write_shapes(
     name = "-".join(f"{key}{value}" for key, value in parameters.items())
     partial = root.absolute().with_name(f".{root.absolute().name}.{name}.partial")
     try:
-        _write_tree(partial, parameters, progress)
-        partial.rename(root)
+        with room(root):
+            _write_tree(partial, parameters, progress)
+            partial.rename(root)
     except OSError:
         # Another process with the same parameters may have been first.
         if not _is_finished(root, parameters):
@@ -87,16 +89,13 @@ def _write_tree(
 ) -> None:
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    palette = np.array(voc_palette(), dtype=np.uint8).tobytes()
 
     def write(item: tuple[str, int, str]) -> None:
         split, index, name = item
         image, label = draw(parameters["seed"], split, index, parameters["size"])
-        picture = Image.fromarray(image)
-        picture.save(root / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
-        indexed = Image.fromarray(label)
-        indexed.putpalette(palette)
-        indexed.save(root / "SegmentationClass" / f"{name}.png")
+        picture = root / "JPEGImages" / f"{name}.jpg"
+        save_picture(Image.fromarray(image), picture, quality=95, subsampling=0)
+        save_labels(label, root / "SegmentationClass" / f"{name}.png", voc_palette())
 
     def items() -> Iterator[tuple[str, int, str]]:
         for split in SPLITS:

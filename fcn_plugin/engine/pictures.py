@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 
 from fcn_plugin.evaluation.bands import Viewer
 from fcn_plugin.evaluation.pictures import picture
+from fcn_plugin.evaluation.predictions import save_picture
 
 
 @HOOKS.register_module()
@@ -61,7 +62,7 @@ class PicturesHook(Hook):
         labels["prediction"] = sample.pred_sem_seg.data.squeeze(0).long().cpu().numpy()
         name = f"{Path(sample.img_path).stem}.png"
         sheet = picture(shown.pixels, labels, classes, palette, shown.note)
-        sheet.save(self.out_dir / name)
+        save_picture(sheet, self.out_dir / name)
 
     def after_test(self, runner: Runner) -> None:
         written = torch.tensor(self.written)

@@ -1,10 +1,16 @@
 """Predicted labels as files."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from fcn_plugin.files import replacing
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG"}
 
 
 def save_labels(
@@ -18,5 +24,18 @@ def save_labels(
     image = Image.fromarray(labels)
     if palette is not None:
         image.putpalette([level for colour in palette for level in colour])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    save_picture(image, path)
+
+
+def save_picture(image: Image.Image, path: Path, **options: Any) -> None:
+    """Write a .png or .jpg whole or not at all; several processes may write the same one.
+
+    Args:
+        options: Pillow's, of the format.
+    """
+    # Into memory first: to a file Pillow writes JPEGs itself, and does not see that the disk took
+    # only a part.
+    content = BytesIO()
+    image.save(content, FORMATS[path.suffix], **options)
+    with replacing(path, alone=False) as part:
+        part.write_bytes(content.getbuffer())

@@ -1,6 +1,7 @@
 """Predict labels of images: as a whole, in batches, or in windows where memory is short."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from math import isqrt
 from pathlib import Path
 from typing import Any, cast
@@ -93,9 +94,17 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict pictures of one ``shape``, together as far as memory allows."""
         results = [
-            Prediction.empty(shown(picture.image), self.classes, each)
+            Prediction.empty(shown(picture.image), self.classes, each is True)
             for picture, each in zip(pictures, probabilities, strict=True)
         ]
+        with ExitStack() as files:
+            for result, each in zip(results, probabilities, strict=True):
+                if isinstance(each, Path):
+                    files.enter_context(result.probabilities_in(each))
+            self._fill(pictures, results)
+        return [result.numbered() for result in results]
+
+    def _fill(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         scored = any(result.probabilities is not None for result in results)
         if scored and self.tta:
             raise UserError("test-time augmentation keeps no scores; ask for no probabilities")
@@ -111,7 +120,6 @@ class Predictor:
                 self._as_a_whole(pictures[some], results[some])
             else:
                 self._in_windows(pictures[start], results[start], side)
-        return [result.numbered() for result in results]
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch; with test-time augmentation one of each variant.

@@ -8,12 +8,13 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadDepthAnnotation
 from mmseg.structures import SegDataSample
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.errors import UserError
+from fcn_plugin.files import is_special
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
@@ -79,6 +80,15 @@ class Reader:
         results, _ = load_image(self._steps, dict(img_path=str(file)))
         return results["img"]
 
+    def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """What a file of this picture would be to the pipeline: H x W x 3, uint8, BGR."""
+        if isinstance(image, np.ndarray):
+            return _checked(image)
+        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
+        name = str(getattr(image, "filename", "")) or "the image"
+        content = _undecoded(image)
+        return loader.convert(image, name) if content is None else loader.decode(content, name)
+
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
         """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
 
@@ -88,10 +98,12 @@ class Reader:
             UserError: it cannot be read, or is no such array.
         """
         if isinstance(image, str | Path):
+            if is_special(image):
+                raise UserError(f"{image}: a pipe, device or socket; save the image to a file")
             results, loading = load_image(self._steps, dict(img_path=str(image)))
         else:
             own = isinstance(image, np.ndarray) and not self.is_usual
-            pixels = cast(np.ndarray, image) if own else _bgr(image)
+            pixels = cast(np.ndarray, image) if own else self._pixels(image)
             size = pixels.shape[:2]
             results = dict(img=pixels, img_shape=size, ori_shape=size, img_path="the image")
             loading = 1
@@ -121,12 +133,26 @@ def _drop_labels(steps: Compose) -> None:
             _drop_labels(variant)
 
 
-def _bgr(image: np.ndarray | Image.Image) -> np.ndarray:
-    if isinstance(image, Image.Image):
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(
             f"an array of shape {image.shape} and {image.dtype} is no image; give H x W x 3, "
             "uint8, in BGR"
         )
     return image
+
+
+def _undecoded(image: Image.Image) -> bytes | None:
+    """The file of a picture that Pillow has opened and not yet decoded, or changed.
+
+    So it is decoded as any file is: JPEGs by another decoder than Pillow's.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
+        return None
+    if image.tell() > 0 or image.decoderconfig:  # another page, or a smaller draft
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    content = image.fp.read()
+    image.fp.seek(place)
+    return content

@@ -1,6 +1,7 @@
 """What a prediction is, and what can be made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import overlay
 from fcn_plugin.evaluation.predictions import save_labels
+from fcn_plugin.files import allocate, replacing
 from fcn_plugin.prediction.network import Classes
 
 # Pixels that are counted at once.
@@ -41,19 +43,12 @@ class Prediction:
     note: str = ""
 
     @classmethod
-    def empty(cls, shown: Shown, classes: Classes, probabilities: bool | Path) -> "Prediction":
-        """Room for one of an image; ``probabilities`` may be the .npy file they go to.
-
-        ``labels`` take the indices of the classes, which ``numbered`` then replaces.
-        """
+    def empty(cls, shown: Shown, classes: Classes, probabilities: bool) -> "Prediction":
+        """Room for one of an image; ``labels`` take the indices of the classes, which ``numbered``
+        then replaces."""
         image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
-        scores: np.ndarray | None = None
-        if isinstance(probabilities, Path):
-            probabilities.parent.mkdir(parents=True, exist_ok=True)
-            scores = open_memmap(probabilities, "w+", np.float16, (count, *size))
-        elif probabilities:
-            scores = np.empty((count, *size), np.float16)
+        scores = np.empty((count, *size), np.float16) if probabilities else None
         dtype = np.uint8 if max(classes.numbers) < INDICES else np.uint16
         return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
 
@@ -64,6 +59,21 @@ class Prediction:
             some = self.labels[start : start + rows]
             some[:] = numbering.labels(some)
         return self
+
+    @contextmanager
+    def probabilities_in(self, file: Path) -> Iterator[None]:
+        """Room for the probabilities in a .npy file, which is there when the block has filled it.
+
+        Raises:
+            OSError: the disk has less room than they take.
+        """
+        shape = len(self.classes.names), *self.labels.shape
+        with replacing(file) as part:
+            scores = open_memmap(part, "w+", np.float16, shape)
+            allocate(part)
+            self.probabilities = scores
+            yield
+            scores.flush()
 
     def overlay(self) -> Image.Image:
         """The image in the colours of its classes with a legend, at most 2,000 pixels a side."""

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fcn_plugin.evaluation.pictures import VOID
+from fcn_plugin.evaluation.predictions import save_picture
 
 SIDE = 480  # pixels of the longer side, at most
 QUALITY = 80  # of a JPEG
@@ -37,10 +38,10 @@ def save_panels(
     zoom = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     labels = Image.fromarray(np.stack([truth, prediction], -1).astype(np.uint8), "LA")
-    folder.mkdir(parents=True, exist_ok=True)
-    labels.resize(size, Image.Resampling.NEAREST).save(folder / f"{place}.png")
+    save_picture(labels.resize(size, Image.Resampling.NEAREST), folder / f"{place}.png")
     picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.resize(size, Image.Resampling.BOX).save(folder / f"{place}.jpg", quality=QUALITY)
+    smaller = picture.resize(size, Image.Resampling.BOX)
+    save_picture(smaller, folder / f"{place}.jpg", quality=QUALITY)
 
 
 def load_labels(folder: Path, place: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ models/test_blockwise_loss.py; any bytes in property/test_any_label.py.
 
 import io
 import math
+import struct
 from pathlib import Path
 
 import cv2
@@ -18,10 +19,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fcn_plugin.data import loading
-from fcn_plugin.data.loading import LoadCheckedImage, read_label
+from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel, read_label
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
@@ -220,9 +221,7 @@ REFUSED_IMAGES = {
         "broken PNG file",
     ),
     "a PNG without its end": (PNG[:-12], "truncated"),
-    "a page": (b"<html>404</html>", "no image format is recognised"),
-    "a program in PostScript": (saved(RAMP, "EPS"), "no image format is recognised"),
-    "a PDF": (b"%PDF-1.4\n", "no image format is recognised"),
+    "zeros": (bytes(1000), "no image format is recognised"),
     "a size beyond all memory": (
         PNG[:16] + b"\x7f\xff\xff\xff" * 2 + PNG[24:],
         "",
@@ -240,11 +239,91 @@ def test_a_damaged_image_is_named(tmp_path, name, config):
     assert len(str(error.value).splitlines()) == 1
 
 
+def opencvs_tiff(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".tiff", pixels)[1].tobytes()
+
+
+def tagged(**tags: int) -> bytes:
+    """A TIFF with more tags, by their numbers."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        info[int(name[1:])] = value
+    return saved(RAMP, "TIFF", tiffinfo=info)
+
+
+def five_bands() -> bytes:
+    """A TIFF's head says how many bands its pixels have."""
+    four = saved(Image.new("RGBA", (9, 8)), "TIFF")
+    at = four.index(struct.pack("<HHIH", 277, 3, 1, 4))
+    return four[: at + 8] + b"\5" + four[at + 9 :]
+
+
+FTYP = b"\0\0\0\x18ftyp%s\0\0\0\0" + bytes(200)
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+SVG = b'<?xml version="1.0"?>\n<!-- -->\n<svg width="9">'
+SIGNED, FLOATING = "16-bit numbers with a sign", "32-bit floating-point numbers"
+OWN_LOADER = "convert it to three bands of 8 bits, or put a loader"
+# name: (file, what it is, what to do with it)
+OTHERS = {
+    "MP4": (FTYP % b"isom", "a video", "ffmpeg"),
+    "MOV": (FTYP % b"qt  ", "a video", "ffmpeg"),
+    "AVI": (b"RIFF\x24\0\0\0AVI LIST" + bytes(99), "a video", "ffmpeg"),
+    "MKV or WebM": (b"\x1aE\xdf\xa3" + bytes(99), "a video", "ffmpeg"),
+    "MPEG": (b"\0\0\1\xba" + bytes(99), "a video", "ffmpeg"),
+    "HEIC": (FTYP % b"heic", "a HEIC picture", "convert it"),
+    "CR3": (FTYP % b"crx ", "a camera's raw file", "develop it"),
+    "RAF": (b"FUJIFILMCCD-RAW 0201", "a camera's raw file", "develop it"),
+    "DNG": (tagged(_50706=1), "a camera's raw file", "develop it"),
+    "a preview first": (tagged(_254=1), "a camera's raw file", "develop it"),
+    "5 bands": (five_bands(), "a TIFF of 5 bands, 8-bit whole numbers", OWN_LOADER),
+    "3 x int16": (
+        opencvs_tiff(np.zeros((8, 9, 3), np.int16)),
+        f"a TIFF of 3 bands, {SIGNED}",
+        OWN_LOADER,
+    ),
+    "float32": (opencvs_tiff(np.zeros((8, 9, 3), np.float32)), FLOATING, OWN_LOADER),
+    "PDF": (b"%PDF-1.4\n", "a PDF", "save its pictures as PNG"),
+    "PostScript": (saved(RAMP, "EPS"), "a program in PostScript", "save what it draws"),
+    "SVG": (SVG, "an SVG drawing", "save it as PNG"),
+    "HDR": (b"#?RADIANCE\n", "HDR", OWN_LOADER),
+    "EXR": (b"v/1\x01\2\0\0\0", "EXR", OWN_LOADER),
+    "DICOM": (bytes(128) + b"DICM" + bytes(99), "a DICOM file", OWN_LOADER),
+    "npy": (b"\x93NUMPY\x01\0v\0" + bytes(99), "an array of NumPy", OWN_LOADER),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an array of numbers", OWN_LOADER),
+    "zip": (b"PK\x03\x04" + bytes(99), "an archive", "unpack it"),
+    "tar.gz": (b"\x1f\x8b\x08" + bytes(99), "an archive", "unpack it"),
+    "tar": (b"a.jpg".ljust(257, b"\0") + b"ustar\00000", "an archive", "unpack it"),
+    "page": (b"\n<!DOCTYPE html><title>404</title>", "a web page", "download that again"),
+    "message": (b"404: Not Found", "a text", "download that again"),
+    "Git LFS": (LFS, "a pointer of Git LFS", "git lfs pull"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_image_is_told_and_not_called_damaged(tmp_path, name):
+    content, kind, remedy = OTHERS[name]
+    given = sample(tmp_path, content, content)
+    for load in (LoadCheckedImage(), LoadCheckedLabel(CLASSES)):
+        with pytest.raises(UserError, match=rf"a\.(jpg|png\.label): .*{kind}.*; .*") as error:
+            load.transform(dict(given))
+        text = str(error.value)
+        assert "damaged" not in text and remedy in text and len(text.splitlines()) == 1
+
+
+def test_an_image_of_signed_numbers(tmp_path):
+    """As a label it may hold indices."""
+    content = opencvs_tiff(np.zeros((HIGH, WIDE), np.int16))
+    given = sample(tmp_path, content, content)
+    with pytest.raises(UserError, match=rf"a\.jpg: a TIFF of 1 band, {SIGNED}; {OWN_LOADER}"):
+        LoadCheckedImage().transform(given)
+    assert not read_label(given["seg_map_path"]).any()
+
+
 def test_an_image_of_32_bits_is_not_taken_for_one_of_16(tmp_path):
     """Its values may end at 255, of which the upper 8 of 16 bits would be black."""
     given = sample(tmp_path, saved(RAMP[..., 0].astype(np.int32), "TIFF"), label_of(HIGH, WIDE))
     with pytest.raises(
-        UserError, match=r"a.jpg: an image of more than 16 bits; save it with 8 bits"
+        UserError, match=r"a.jpg: a TIFF of 1 band, 32-bit numbers with a sign; convert it"
     ):
         LoadCheckedImage().transform(given)
 
@@ -293,7 +372,6 @@ REFUSED_LABELS = {
     "GIF": (saved(LABEL, "GIF"), "label in GIF .*, which may change class indices"),
     "empty file": (b"", "damaged label, the file is empty"),
     "truncated": (saved(LABEL, "PNG")[:60], "damaged label, .*; copy"),
-    "an archive": (b"PK\x03\x04" + bytes(99), "damaged label, no image format is recognised"),
 }
 
 

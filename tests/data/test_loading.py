@@ -4,6 +4,7 @@ import os
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -12,7 +13,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
-from fcn_plugin.data import loading
+from fcn_plugin.data import loading, narrow
 from fcn_plugin.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -187,7 +188,7 @@ def test_a_jpeg_that_opencv_cannot_decode_is_left_to_pillow(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "the file is empty"), (b"<html>404</html>", "no image format is recognised in it")],
+    [(b"", "the file is empty"), (bytes(500), "no image format is recognised in it")],
 )
 def test_a_file_that_is_no_image(tmp_path, content, reason):
     (tmp_path / "a.jpg").write_bytes(content)
@@ -197,10 +198,12 @@ def test_a_file_that_is_no_image(tmp_path, content, reason):
 
 def test_images_that_have_no_8_bits_in_them(tmp_path):
     Image.fromarray(np.ones((3, 4), dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(UserError, match=r"a.tif: an image of floating-point numbers; save it with"):
+    with pytest.raises(UserError, match=r"a.tif: a TIFF of 1 band, 32-bit floating-point"):
         load_image(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a.tif: label of a TIFF of 1 band, 32-bit floating-point"):
+        load_label(tmp_path / "a.tif")
     Image.fromarray(np.full((3, 4), 1 << 20, dtype=np.int32)).save(tmp_path / "b.tif")
-    with pytest.raises(UserError, match=r"b.tif: an image of more than 16 bits; save it with 8"):
+    with pytest.raises(UserError, match=r"b.tif: a TIFF of 1 band, 32-bit numbers with a sign; "):
         load_image(tmp_path / "b.tif")
 
 
@@ -213,11 +216,98 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path, load, kind):
         load(tmp_path / "b.png")
 
 
+@pytest.mark.parametrize("load", [load_image, load_label])
+def test_a_pipe_is_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", "/dev/zero"):
+        with pytest.raises(UserError, match=f"{path}: a pipe, device or socket; save the"):
+            load(path)
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path):
     (tmp_path / "a.png").touch(mode=0)
     with pytest.raises(UserError, match=r"a.png: cannot be read \(Permission denied\)"):
         load_image(tmp_path / "a.png")
+
+
+# --- images of 16 bits ---------------------------------------------------------------------------
+
+TWELVE = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+WIDE = {
+    "grey.png": TWELVE,
+    "grey.tif": TWELVE,
+    "colour.png": np.stack([TWELVE, TWELVE.T, TWELVE[::-1]], -1),
+    "colour.tif": np.stack([TWELVE, TWELVE.T, TWELVE[::-1]], -1),
+    "alpha.png": np.dstack([TWELVE, TWELVE.T, TWELVE[::-1], np.full_like(TWELVE, 65535)]),
+}
+
+
+def wide_file(folder, name, pixels):
+    """Of 16 bits a channel, in BGR; Pillow writes no colours of so many."""
+    assert cv2.imwrite(str(folder / name), pixels)
+    return folder / name
+
+
+def load_bits(path, bits):
+    return TRANSFORMS.build(dict(type="LoadCheckedImage", bits=bits))(dict(img_path=str(path)))
+
+
+@pytest.fixture
+def warnings_of(monkeypatch):
+    texts = []
+    monkeypatch.setattr(narrow, "print_log", lambda text, **_: texts.append(text))
+    return texts
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_twelve_of_sixteen_bits(tmp_path, warnings_of, name):
+    """By default nearly black, which is said once; with bits=12 as bright as they should be."""
+    path = wide_file(tmp_path, name, WIDE[name])
+    loader = TRANSFORMS.build(dict(type="LoadCheckedImage"))
+    for _ in range(2):
+        dark = loader(dict(img_path=str(path)))["img"]
+    assert dark.max() == 15
+    (warning,) = warnings_of
+    assert str(path) in warning and "4095" in warning and "bits=12" in warning
+    bright = load_bits(path, 12)["img"]
+    expected = (WIDE[name] if WIDE[name].ndim == 3 else np.stack([TWELVE] * 3, -1))[..., :3] >> 4
+    np.testing.assert_array_equal(bright, expected)
+    assert len(warnings_of) == 1
+    with pytest.raises(UserError, match=rf"{name}: a value of 4095, which 10 bits cannot .* to 12"):
+        load_bits(path, 10)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_all_of_sixteen_bits_are_not_warned_of(tmp_path, warnings_of, name):
+    path = wide_file(tmp_path, name, WIDE[name] << 4)
+    for image in (load_image(path), load_bits(path, 16)):
+        assert image["img"].max() == 255
+    assert not load_image(wide_file(tmp_path, name, WIDE[name] * 0))["img"].any()
+    assert not warnings_of
+    Image.fromarray(RAMP).save(tmp_path / "8.png")
+    np.testing.assert_array_equal(
+        load_bits(tmp_path / "8.png", 12)["img"], load_image(tmp_path / "8.png")["img"]
+    )
+
+
+def test_the_turn_of_a_picture_of_12_bits(tmp_path):
+    pixels = WIDE["colour.png"][:40]
+    path = wide_file(tmp_path, "a.png", pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = b"eXIf" + exif.tobytes()[6:]  # without the marker that JPEGs have
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk + content[33:])
+    assert load_image(path)["img_shape"] == (64, 40)
+    np.testing.assert_array_equal(load_bits(path, 12)["img"], np.rot90(pixels >> 4, -1))
+
+
+@pytest.mark.parametrize("bits", [0, 7, 17, "12", True])
+def test_bits_that_cannot_be(bits):
+    with pytest.raises(UserError, match=r"LoadCheckedImage: bits=.*; give 8 to 16"):
+        TRANSFORMS.build(dict(type="LoadCheckedImage", bits=bits))
 
 
 # --- labels --------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Predictions from Python: alone and in batches, by us and by the host's inferencer."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor
 from fcn_plugin.prediction.memory import HIDDEN
 from fcn_plugin.prediction.network import Classes
+from fcn_plugin.prediction.reading import Reader
 
 SIZES = [(40, 56), (33, 71), (40, 56), (1, 9)]
 
@@ -53,6 +56,84 @@ def test_files_pillows_pictures_and_bgr_arrays_are_one(folder, predictor):
     for wrong in (array[..., 0], array / 255, array[:0]):
         with pytest.raises(UserError, match="give H x W x 3, uint8, in BGR"):
             predictor(wrong)
+
+
+def pictures() -> dict[str, tuple[Image.Image, dict]]:
+    """Kinds of pictures that a plain conversion to RGB would show otherwise than they are."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
+    rgb = Image.fromarray(pixels.repeat(8, 0).repeat(8, 1))
+    grey = np.asarray(rgb.convert("L"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return {
+        "rgb.png": (rgb, {}),
+        "rgb.jpg": (rgb, dict(quality=90)),
+        "turned.jpg": (rgb, dict(exif=exif)),
+        "turned.png": (rgb, dict(exif=exif)),
+        "16-bit.png": (Image.fromarray(grey.astype(np.uint16) * 257), {}),
+        "palette.png": (rgb.quantize(200), {}),
+        "transparent.png": (rgb.quantize(200), dict(transparency=bytes(range(200)))),
+        "alpha.png": (Image.fromarray(np.dstack([np.asarray(rgb), grey])), {}),
+        "cmyk.jpg": (rgb.convert("CMYK"), {}),
+        "cmyk.tif": (rgb.convert("CMYK"), {}),
+        "grey.jpg": (rgb.convert("L"), {}),
+        "bits.png": (rgb.convert("1"), {}),
+        "rgb.webp": (rgb, {}),
+    }
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_an_opened_picture_is_as_its_file(predictor, tmp_path, name):
+    picture, options = pictures()[name]
+    picture.save(tmp_path / name, **options)
+    expected = predictor(tmp_path / name)
+    with Image.open(tmp_path / name) as opened:
+        found = predictor(opened)
+        assert np.array_equal(found.image, expected.image)
+        assert np.array_equal(found.labels, expected.labels)
+        opened.load()  # then by Pillow, whose JPEGs are a rounding apart
+        decoded = predictor(opened).image.astype(int)
+    assert np.abs(decoded - expected.image).max() <= (2 if name.endswith("jpg") else 0)
+    with Image.open(tmp_path / name) as opened:
+        smaller = opened.resize((20, 30))
+    assert predictor(smaller).image.shape in ((30, 20, 3), (20, 30, 3))
+
+
+def test_the_page_that_was_chosen(predictor, tmp_path):
+    pages = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "a.tif") as opened:
+        assert predictor(opened).image[0, 0].tolist() == [255, 0, 0]
+        opened.seek(1)
+        assert predictor(opened).image[0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_picture_that_cannot_be_decoded(predictor, tmp_path):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"a\.png: damaged image"):
+        predictor(Image.open(tmp_path / "a.png"))
+    with pytest.raises(UserError, match="a picture of numbers beyond 16 bits"):
+        predictor(Image.new("F", (5, 4)))
+
+
+@pytest.mark.parametrize("load", ["LoadCheckedImage", "LoadImageFromFile"])
+def test_a_pipe_is_not_waited_for(predictor, tmp_path, load):
+    os.mkfifo(tmp_path / "a.png")
+    reader = Reader([dict(type=load), dict(type="PackSegInputs")])
+    for read in (reader, predictor):
+        with pytest.raises(UserError, match=r"a\.png: a pipe, device or socket; save the image"):
+            read(tmp_path / "a.png")
+
+
+def test_probabilities_appear_whole_or_not_at_all(folder, predictor, tmp_path, monkeypatch):
+    file = tmp_path / "a.npy"
+    file.write_bytes(b"before")
+    monkeypatch.setattr(predictor, "_run", None)  # the network fails
+    with pytest.raises(TypeError):
+        predictor(folder / "1.png", probabilities=file)
+    assert file.read_bytes() == b"before" and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_batch_is_as_one_by_one(folder, predictor):
