@@ -56,7 +56,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
-    from fcn_plugin.data.numbering import metainfo_of, set_colours
+    from fcn_plugin.data.numbering import check_numbers, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
     from fcn_plugin.engine.terminal import BriefRunner
@@ -74,7 +74,7 @@ def main() -> None:
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     choose_evaluators(cfg, args)
     if args.out or args.submission or args.show_dir or args.report:
-        metainfo_of(cfg.test_dataloader.dataset)  # refuses what has no numbers of its own
+        check_numbers(cfg.test_dataloader.dataset)
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]

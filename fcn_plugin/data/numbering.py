@@ -155,6 +155,13 @@ def metainfo_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return first
 
 
+def check_numbers(cfg: Mapping[str, Any]) -> None:
+    """Refuse a data set, by its config, whose labels could not be written in its own numbers."""
+    meta = metainfo_of(cfg)
+    if meta.get("classes"):
+        numbering_of(meta).numbers  # noqa: B018  # raises
+
+
 def parts(cfg: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The configs of the data sets in wrappers such as ConcatDataset and RepeatDataset."""
     inner = cfg.get("datasets") or ([cfg["dataset"]] if "dataset" in cfg else [])
