@@ -87,7 +87,7 @@ def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
 def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
-    from fcn_plugin.data.numbering import metainfo_of, set_colours
+    from fcn_plugin.data.numbering import check_numbers, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
 
@@ -96,7 +96,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     cfg = cfg.copy()
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.work_dir, cfg.log_level = str(folder), "WARNING"
-    metainfo_of(cfg.test_dataloader.dataset)  # refuses what has no numbers of its own
+    check_numbers(cfg.test_dataloader.dataset)
     set_colours(cfg.test_dataloader)
     prepare_cpu(cfg)
     with progress_bar() as progress:

@@ -57,7 +57,7 @@ def main() -> None:
     cfg = load_config(args)
 
     from fcn_plugin.config import set_pipeline
-    from fcn_plugin.data.numbering import metainfo_of
+    from fcn_plugin.data.numbering import check_numbers
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.terminal import BriefRunner
@@ -76,7 +76,7 @@ def main() -> None:
         cfg.model = with_tta(cfg.tta_model, cfg.model)
     choose_evaluators(cfg, args)
     if args.out or args.submission or args.show_dir or args.report:
-        metainfo_of(cfg.test_dataloader.dataset)  # refuses what has no numbers of its own
+        check_numbers(cfg.test_dataloader.dataset)
     if args.show_dir:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]

@@ -155,6 +155,13 @@ def metainfo_of(cfg: dict) -> dict[str, Any]:
     return first
 
 
+def check_numbers(cfg: dict) -> None:
+    """Refuse a data set, by its config, whose labels could not be written in its own numbers."""
+    meta = metainfo_of(cfg)
+    if meta.get("classes"):
+        numbering_of(meta).numbers  # noqa: B018  # raises
+
+
 def set_colours(cfg: dict) -> None:
     """Give data sets whose config has their classes in another order the colours in it, too.
 

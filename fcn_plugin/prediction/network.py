@@ -62,7 +62,7 @@ def load_network(
         raise UserError(f"{checkpoint}: {error}") from None
     network.load_state_dict(state_dict(content, checkpoint), strict=False)
     classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
-    named, scored = len(classes.names), getattr(network, "num_classes", len(classes.names))
+    named, scored = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
     if named != scored:  # the host's segmentors have the number of their last head
         raise UserError(
             f"{checkpoint}: has {named} class names, the network {scored} classes; set metainfo "

@@ -10,7 +10,13 @@ from mmseg.registry import DATASETS
 
 from fcn_plugin.data import numbering as module
 from fcn_plugin.data.camvid import CLASSES as CAMVID
-from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of, set_colours
+from fcn_plugin.data.numbering import (
+    Numbering,
+    check_numbers,
+    metainfo_of,
+    numbering_of,
+    set_colours,
+)
 from fcn_plugin.errors import UserError
 
 NAMES = ("a", "b", "c", "d")
@@ -141,6 +147,10 @@ def test_mistakes_in_a_config():
         metainfo_of(dict(type="FourClases"))
     with pytest.raises(UserError, match=r"FourClasses: .* correct metainfo.classes"):
         metainfo_of(dict(type="FourClasses", metainfo=dict(classes=["e"])))
+    lacking = dict(type="BaseSegDataset", reduce_zero_label=True)
+    with pytest.raises(UserError, match="means class 254"):
+        check_numbers(dict(lacking, metainfo=dict(classes=[str(i) for i in range(255)])))
+    check_numbers(lacking)  # nothing names its classes yet
     with pytest.raises(UserError, match="CamVid has no class 'Car'"):
         metainfo_of(dict(type="CamVidDataset", metainfo=dict(classes=["Car"])))
 

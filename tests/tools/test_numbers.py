@@ -67,7 +67,6 @@ def project(tmp_path_factory) -> Path:
     model = MODELS.build(Config.fromfile(folder / "camvid.py").model)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    # As mmseg stores it: its colours stay in the data set's order if all classes are there.
     torch.save(dict(meta={}, state_dict=model.state_dict()), folder / "a.pth")
     outputs = ["--out", "out", "--submission", "out.zip", "--report", "r.html", "--show-dir", "s"]
     (folder / "said").write_text(done("test.py", "camvid.py", "a.pth", *outputs, folder=folder))
@@ -146,7 +145,7 @@ def test_the_report(project):
     text = " ".join(Page((project / "r.html").read_text()).text.split())
     for number, name in zip(NUMBERS, NAMES, strict=True):
         assert f"{number} {name}" in text
-    assert f"0 {NAMES[0]}" not in text
+    assert not re.search(rf"\b0 {NAMES[0]}", text)
 
 
 def test_several_numberings_at_once_are_refused(project):
@@ -160,7 +159,6 @@ def test_several_numberings_at_once_are_refused(project):
     for name, options in (
         ("test.py", ["--out", "no"]),
         ("test.py", ["--show-dir", "no"]),
-        ("predict.py", ["data/camvid/val", "--out", "no"]),
         ("export_onnx.py", ["no"]),
     ):
         run = tool(name, "both.py", "a.pth", *options, folder=project)
