@@ -259,19 +259,28 @@ def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> N
     for dataset in parts:
         classes = dataset.metainfo.get("classes")
         if classes is not None:
-            _check_numbers(name, model, dataset, len(classes))
+            _check_numbers(name, model, dataset, list(classes))
         _check_files(dataset)
 
 
-def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: int) -> None:
-    kind = type(dataset).__name__
-    check_classes(model, kind, classes)
+def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: list[str]) -> None:
+    kind, number = type(dataset).__name__, len(classes)
+    check_classes(model, kind, number)
     for step in _steps(dataset):
-        if isinstance(step, LoadCheckedLabel) and step.num_classes != classes:
-            raise UserError(
-                f"{kind} has {classes} classes, but LoadCheckedLabel in {name}.dataset.pipeline "
-                f"allows {step.num_classes}; set its num_classes={classes}"
-            )
+        if isinstance(step, LoadCheckedLabel):
+            if step.num_classes != number:
+                raise UserError(
+                    f"{kind} has {number} classes, but LoadCheckedLabel in {name}.dataset.pipeline "
+                    f"allows {step.num_classes}; set its num_classes={number}"
+                )
+            if number == 1:
+                raise UserError(
+                    f"{kind} has a single class (num_classes=1), so that nothing can be learned; "
+                    "name the background, too: metainfo.classes="
+                    f"['background', {classes[0]!r}], labels of 0 and 1, and "
+                    "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
+                    "with loss_decode.use_sigmoid=True is possible then"
+                )
 
 
 def _steps(dataset: BaseDataset) -> Sequence[Any]:

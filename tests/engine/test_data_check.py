@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
+from tools.running import config
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -110,9 +112,10 @@ def test_data_that_is_elsewhere_is_not_looked_for(root):
     check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
 
 
-def run_before_train(train: dict, val: dict) -> list[str]:
-    """The warnings."""
+def run_before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]:
+    """The warnings; ``size`` is what crops are padded to."""
     model = nn.Module()
+    model.data_preprocessor = SimpleNamespace(size=size)
     model.decode_head = SimpleNamespace(num_classes=len(CLASSES))
     said: list[str] = []
     runner = SimpleNamespace(
@@ -120,7 +123,7 @@ def run_before_train(train: dict, val: dict) -> list[str]:
         cfg={},
         hooks=[],
         train_loop=loop(train),
-        train_dataloader=loop(train).dataloader,
+        train_dataloader=DataLoader(DATASETS.build(train), batch_size=2),
         val_loop=loop(val),
         logger=SimpleNamespace(warning=lambda text, *values: said.append(text % values)),
     )
@@ -142,6 +145,68 @@ def test_pascals_images_are_told_by_name(root, tmp_path):
     train, val = (plain(folder, "val") | voc for folder in (root, tmp_path / "other"))
     (said,) = run_before_train(train, val)
     assert said.startswith("2 images") and "val_00000" in said
+
+
+@pytest.mark.parametrize(("size", "warns"), [((32, 32), 1), ((64, 64), 0)])
+def test_crops_that_are_larger_than_what_they_are_padded_to(root, size, warns):
+    crop = dict(type="FastRandomCrop", crop_size=(48, 48))
+    data = plain(root, "train") | dict(pipeline=[crop])
+    said = run_before_train(data, plain(root, "val"), size)
+    assert len(said) == warns
+    assert all("model.data_preprocessor.size=(32, 32)" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("metainfo", "message"),
+    [
+        (dict(classes="water"), r"metainfo.classes='water'.*\['background', 'water'\]"),
+        (dict(classes=CLASSES, palette=PALETTE[:3]), "3 colours for 5 classes"),
+        (dict(classes=CLASSES, palette=[*PALETTE[:4], [0, 256, 0]]), r"\[0, 256, 0\]"),
+    ],
+)
+def test_classes_and_their_colours(root, metainfo, message):
+    cfg = plain(root, "val") | dict(metainfo=metainfo)
+    with pytest.raises(UserError, match=message):
+        check_datasets(dict(test_dataloader=dict(dataset=cfg)), ("test_dataloader",))
+
+
+def test_colours_that_fit(root):
+    """Of some of a set's classes mmseg takes theirs; without any it draws them."""
+    voc = PascalVOCDataset.METAINFO
+    for metainfo in (
+        dict(classes=voc["classes"][:3]),
+        dict(classes=voc["classes"][:3], palette=voc["palette"]),
+        dict(classes=voc["classes"][:3], palette=voc["palette"][:3]),
+        dict(palette=[]),
+    ):
+        cfg = plain(root, "val") | dict(type="PascalVOCDataset", metainfo=metainfo)
+        check_datasets(dict(test_dataloader=dict(dataset=cfg)), ("test_dataloader",))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (
+            "model['decode_head'].update(ignore_index=254)",
+            "data_preprocessor.seg_pad_val=254",
+        ),
+        (
+            "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)",
+            "train_dataloader.sampler",
+        ),
+        ("default_hooks = dict(checkpoint=dict(save_best='mDice'))", "save_best='mDice'"),
+    ],
+)
+def test_by_any_runner(root, tmp_path, monkeypatch, extra, message):
+    """The host's own tool builds nothing but this."""
+    monkeypatch.chdir(tmp_path)
+    root.rename(tmp_path / "data_")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data_").rename(tmp_path / "data/shapes")
+    cfg = Config.fromfile(config(tmp_path, extra))
+    cfg.work_dir = str(tmp_path / "run")
+    with pytest.raises(UserError, match=message):
+        Runner.from_cfg(cfg).train()
 
 
 def test_a_list_given_to_a_wrapper(root):

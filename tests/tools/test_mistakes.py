@@ -140,7 +140,17 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         "train_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes=['shape']), "
         f"pipeline={PIPELINE.format(1)}))",
         [],
-        ["model.decode_head", "num_classes=1", "model.decode_head.num_classes=2", "use_sigmoid"],
+        ["['background', 'shape']", "model.decode_head.num_classes=2", "use_sigmoid"],
+    ),
+    "a single channel with a softmax": (
+        nothing,
+        "model['decode_head'].update(num_classes=2, out_channels=1, "
+        "loss_decode=dict(type='CrossEntropyLoss'))\n"
+        "two = dict(dataset=dict(metainfo=dict(_delete_=True, classes=['ground', 'shape']), "
+        f"pipeline={PIPELINE.format(2)}))\n"
+        "train_dataloader, val_dataloader = two, two",
+        [],
+        ["model.decode_head", "model.decode_head.loss_decode.use_sigmoid=True"],
     ),
     "two numbers for ignored pixels": (
         nothing,
