@@ -42,6 +42,8 @@ def first_fault(runner: Runner, before: dict[str, dict[str, Any]]) -> str | None
                 return f"param_schedulers.{i}.{key} would hide what the schedule does"
     for optimizer in _optimizers(runner):
         for parameter, state in optimizer.state.items():
+            if not isinstance(parameter, Tensor):
+                return "optimizer.state is of parameters that the model has not"
             for key, value in state.items():
                 if value is not None and not isinstance(value, Number | Tensor | list | tuple):
                     return f"optimizer.state has a {key} that is {type(value).__name__}"

@@ -1,0 +1,78 @@
+"""No text from a file reaches the terminal as more than text."""
+
+import logging
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from tools.running import as_module
+
+from fcn_plugin.engine.terminal import BriefRunner
+from fcn_plugin.errors import DamagedFile, UserError
+from fcn_plugin.evaluation.metric import class_table
+from fcn_plugin.evaluation.scores import scores
+from fcn_plugin.text import printable
+from fcn_plugin.weights.quoting import quoted
+
+HOSTILE = "a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
+SHOWN = r"a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
+
+
+def test_what_a_terminal_obeys_is_escaped():
+    assert printable(HOSTILE) == SHOWN
+    assert printable(printable(HOSTILE)) == SHOWN
+    assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+@pytest.mark.parametrize("name", ["Straße", "地面", "می\u200cشود", "no\u00a0break", "a\\x"])
+def test_names_in_any_language_stay(name):
+    assert printable(name) == name
+
+
+def test_errors_are_one_line():
+    for kind in (UserError, DamagedFile):
+        error = kind(f"{HOSTILE}: damaged\n")
+        assert str(error) == f"{SHOWN}: damaged"
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert quoted(HOSTILE) == SHOWN.partition(r"\n")[0]
+
+
+def test_an_error_of_a_worker_is_its_own_last_line():
+    told = "Caught DamagedFile in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
+    assert str(DamagedFile(f"{told}fcn_plugin.errors.DamagedFile: a.png: cut\n")) == "a.png: cut"
+
+
+def test_tools_print_and_warn_so(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with as_module("common") as common:
+        common.show(f"one {HOSTILE.splitlines()[0]}\ntwo")
+        common.show_warnings()
+        assert "\x1b" not in warnings.formatwarning(HOSTILE, UserWarning, "x.py", 1)
+
+        def fails() -> None:
+            raise KeyError(HOSTILE) from Exception(HOSTILE)
+
+        with pytest.raises(SystemExit):
+            common.run(fails)
+    said = capsys.readouterr()
+    assert said.out == "one a\\x1b]0;x\\x07b\\x1b[31mc\ntwo\n"
+    assert not set(said.err) & set("\x1b\x07\r\u202e\x9b\u2028") and "Traceback" in said.err
+
+
+def test_a_table_of_classes_has_a_line_for_each():
+    found = scores(np.eye(2, dtype=np.int64), "skip")
+    table = class_table([HOSTILE, "other"], found, np.eye(2, dtype=np.int64))
+    assert SHOWN in table and len(table.splitlines()) == 8
+
+
+def test_the_log_of_a_run(tmp_path, capfd):
+    runner = BriefRunner.__new__(BriefRunner)
+    runner._log_dir, runner._timestamp = str(tmp_path), "0"
+    runner._experiment_name = "text"
+    logger = runner.build_logger("INFO", str(tmp_path / "run.log"))
+    logger.warning("%s is\n  other", HOSTILE.replace("\n", ""))
+    logging.shutdown()
+    for said in (capfd.readouterr().out, (tmp_path / "run.log").read_text()):
+        assert "\\x1b]0;x\\x07" in said and "is\n  other" in said
+        assert not set(said) & set("\x07\r\u202e\x9b\u2028")
