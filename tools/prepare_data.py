@@ -133,7 +133,7 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="names of the classes, one a line, in the order of the labels' values; a line "
-        "__ignore__ for what is left out; default: labelmap.txt (of pictures), classes.txt, "
+        "__ignore__ for what is left out; default: labelmap.txt (not of labelme), classes.txt, "
         "class_names.txt or labels.txt in SOURCE, or all labels of labelme, sorted",
     )
     parser.add_argument(

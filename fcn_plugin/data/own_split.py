@@ -151,7 +151,7 @@ class _Names:
             if len(names) == 1 and (name := names.pop()) is not None:
                 return name
         raise UserError(
-            f"{path}: {line!r} is no picture of {self.folder.name}; add it, or take it off the list"
+            f"{path}: {line!r} is no picture in {self.folder}; add it, or take it off the list"
         )
 
     def _name(self, written: str) -> str | None:

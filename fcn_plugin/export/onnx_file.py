@@ -125,7 +125,7 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
         "image": rgb if inside else own,
         "labels" if deployed.argmax else "scores": labels if deployed.argmax else scores,
         "preprocessing": "inside" if inside else "by the caller",
-        "resizing": deployed.resizing and deployed.resizing._asdict(),
+        "resizing": deployed.resizing and deployed.resizing.settings(),
         "network_order": deployed.order,
         "mean": mean,
         "std": std,

@@ -1,6 +1,6 @@
 """The resizing of a test pipeline, as part of a graph."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmcv.transforms import Resize
@@ -43,6 +43,11 @@ class Resizing(NamedTuple):
             return cls((width, height), resize.keep_ratio)
         found = cls(None, resize.keep_ratio, resize.scale_factor)
         return None if found == cls(None, resize.keep_ratio) else found
+
+    def settings(self) -> dict[str, Any]:
+        """For ``Resizing(**settings)``, without those that are not used."""
+        size = {"scale": self.scale} if self.scale else {"factor": self.factor}
+        return {**size, "keep_ratio": self.keep_ratio}
 
     def size(self, rows: int, cols: int) -> tuple[int, int]:
         """Of the network's image, for one of ``rows`` and ``cols``; these may be symbols."""

@@ -520,7 +520,7 @@ def test_lists_of_ones_own(tmp_path):
     assert not (tmp_path / "out/JPEGImages/b.jpg").exists()
     for text, message in {
         "a\n": "'a' is in train.txt, too",
-        "f\n": "'f' is no picture of in",
+        "f\n": "'f' is no picture in ",
         "b\ne\n": "'e' is in test.txt, too",
         "": "no names in it",
         "d\nd\n": "'d' is there twice",

@@ -163,7 +163,7 @@ def test_a_labelled_test_split_is_scored(source):
 WRONG = {
     "in train and test": (dict(train="a\nb\n", Test="c\nb\n"), r"\w+.txt: 'b' is in \w+.txt, too"),
     "in val and test": (dict(val="a\n", test="a\n"), r"\w+.txt: 'a' is in \w+.txt, too"),
-    "not there": (dict(train="a\nnone\n"), r"train.txt: 'none' is no picture of in"),
+    "not there": (dict(train="a\nnone\n"), r"train.txt: 'none' is no picture in "),
     "in a folder that is not read": (dict(train="a\nsub/b\n"), r"train.txt: 'sub/b' is no picture"),
     "escape sequences": (dict(train="a\n\x1b[2Jb\n"), r"train.txt: '\\x1b\[2Jb' is no picture"),
     "two names for one": (dict(train="a\nimages/a.jpg\n"), r"train.txt: 'a' is there twice"),

@@ -69,6 +69,7 @@ def test_levels_of_other_arithmetic_are_not():
 )
 def test_the_hosts_settings(step, expected):
     assert Resizing.of(step) == expected
+    assert expected is None or Resizing(**expected.settings()) == expected
 
 
 @pytest.mark.parametrize(

@@ -83,20 +83,24 @@ def test_resizing_is_left_out_on_request(run):
 
 
 RESIZE = dict(type="Resize", scale=(96, 80))
+HALVED, AS_IT_IS = (dict(type="Resize", scale_factor=factor) for factor in (0.5, 1.0))
 MULTIPLE = dict(type="ResizeToMultiple", size_divisor=32)
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
+SIZED = Resizing((96, 80))
 
 
 @pytest.mark.parametrize(
     ("steps", "inside", "left"),
     [
-        ([LOAD, RESIZE, PACK], True, []),
-        ([LOAD, MULTIPLE, RESIZE, PACK], True, [MULTIPLE]),
-        ([LOAD, RESIZE, MULTIPLE, PACK], False, [RESIZE, MULTIPLE]),
-        ([dict(LOAD, to_float32=True), RESIZE, PACK], False, [RESIZE]),
-        ([LOAD, PACK], False, []),
+        ([LOAD, RESIZE, PACK], SIZED, []),
+        ([LOAD, HALVED, PACK], Resizing(factor=(0.5, 0.5)), []),
+        ([LOAD, AS_IT_IS, PACK], None, []),
+        ([LOAD, MULTIPLE, RESIZE, PACK], SIZED, [MULTIPLE]),
+        ([LOAD, RESIZE, MULTIPLE, PACK], None, [RESIZE, MULTIPLE]),
+        ([dict(LOAD, to_float32=True), RESIZE, PACK], None, [RESIZE]),
+        ([LOAD, PACK], None, []),
     ],
-    ids=["alone", "last", "not last", "of floats", "none"],
+    ids=["alone", "by half", "by 1", "last", "not last", "of floats", "none"],
 )
 def test_what_the_file_does_of_a_pipeline(steps, inside, left):
     """What it leaves comes before what it does."""
@@ -104,7 +108,7 @@ def test_what_the_file_does_of_a_pipeline(steps, inside, left):
     with as_module("export_onnx") as export:
         resizing, found = export.steps(cfg, inside=True)
         outside, _ = export.steps(cfg, inside=False)
-    assert resizing == (Resizing((96, 80)) if inside else None)
+    assert resizing == inside
     assert found == left
     assert outside is None
 
