@@ -88,6 +88,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
     from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.loader_check import prepare_loaders
     from fcn_plugin.report.hook import EvaluationHook
 
     share_memory_with_workers()
@@ -96,6 +97,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.work_dir, cfg.log_level = str(folder), "WARNING"
     prepare_cpu(cfg)
+    prepare_loaders(cfg, ("test_dataloader",))
     with progress_bar() as progress:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(EvaluationHook(folder, progress))

@@ -58,6 +58,7 @@ def main() -> None:
 
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.loader_check import prepare_loaders
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
@@ -80,6 +81,7 @@ def main() -> None:
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
     check_datasets(cfg, ("test_dataloader",))
+    prepare_loaders(cfg, ("test_dataloader",))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     try:
@@ -136,7 +138,8 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
             )
         evaluators = []
     if args.out:
-        writers = [e for e in evaluators if type_name(e) in ("ConfusionMatrixMetric", "IoUMetric")]
+        # Not the host's IoUMetric, which leaves half a file where the disk is full.
+        writers = [e for e in evaluators if type_name(e) == "ConfusionMatrixMetric"]
         if not writers:
             writers = [dict(type="ConfusionMatrixMetric", format_only=True)]
             evaluators.extend(writers)

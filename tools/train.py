@@ -39,6 +39,7 @@ def main() -> None:
     from fcn_plugin.config import type_name
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.loader_check import prepare_loaders
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
@@ -70,6 +71,7 @@ def main() -> None:
         cfg.custom_hooks = [*hooks, dict(type="CompileHook", **settings)]
 
     check_datasets(cfg, ("train_dataloader", "val_dataloader"))
+    prepare_loaders(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     for fault in faults:  # a second time, for the log file
