@@ -91,8 +91,9 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
             _refuse_shorthand(cfg, key)
         cfg.merge_from_dict(options)
     for loader in (cfg.get(f"{name}_dataloader") for name in ("train", "val", "test")):
-        if loader and not loader.get("num_workers"):  # PyTorch refuses workers that persist then
+        if loader and not loader.get("num_workers"):  # PyTorch refuses both without workers
             loader["persistent_workers"] = False
+            loader.pop("timeout", None)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     return cfg
@@ -254,7 +255,8 @@ def explain(error: Exception) -> str | None:
             "another process did not answer for env_cfg.dist_cfg.timeout seconds; see what it said "
             "last, or give it more time"
         )
-    if isinstance(error, RuntimeError) and "Connection closed by peer" in text:
+    gone = r"Connection (closed|reset) by peer|Broken pipe"
+    if isinstance(error, RuntimeError) and re.search(gone, text):
         return "another process has ended; see what it said last"
     if "Expected more than 1 value per channel when training" in text:  # torch's BatchNorm
         return (
@@ -263,6 +265,18 @@ def explain(error: Exception) -> str | None:
         )
     if "Cannot infer the rule for key" in text:  # mmengine's checkpoint hook
         return f"default_hooks.checkpoint.save_best: {text}; set rule='greater' or 'less' beside it"
+    if isinstance(error, RuntimeError) and "DataLoader timed out" in text:
+        return (
+            "the workers of a data loader gave no batch for its timeout; see what they said last, "
+            "or give them more seconds: train_dataloader.timeout, test_dataloader.timeout"
+        )
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return (
+            "a worker of the data loader was killed, as systems do when memory runs out; make "
+            "room, or set the loader's num_workers lower"
+        )
+    if "Too many open files" in text or "received 0 items of ancdata" in text:
+        return "more files are open than ulimit -n allows; raise it, or set num_workers=0"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"

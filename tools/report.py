@@ -89,6 +89,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
 
     from fcn_plugin.data.numbering import check_numbers, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.loader_check import prepare_loaders
     from fcn_plugin.report.hook import EvaluationHook
 
     share_memory_with_workers()
@@ -99,6 +100,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     check_numbers(cfg.test_dataloader.dataset)
     set_colours(cfg.test_dataloader)
     prepare_cpu(cfg)
+    prepare_loaders(cfg, ("test_dataloader",))
     with progress_bar() as progress:
         runner = Runner.from_cfg(cfg)
         runner.register_hook(EvaluationHook(folder, progress))

@@ -29,6 +29,7 @@ from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.data.originals import plain_datasets
 from fcn_plugin.data.published import command_for
 from fcn_plugin.engine.ignored import ignored_number, refuse_other_ignored, unify_ignored
+from fcn_plugin.engine.loader_check import prepare_loaders
 from fcn_plugin.engine.model_check import (
     check_classes,
     check_losses,
@@ -57,8 +58,8 @@ def _remedy(root: Path, missing: object = "") -> str:
 def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Refuse what of ``cfg`` cannot be run, and have the rest checked before the first iteration.
 
-    One number for ignored pixels is set everywhere, each class gets its own colour, and
-    ``DataCheckHook`` is added if it is not there.
+    Loaders are given up after a time, one number for ignored pixels is set everywhere, each class
+    gets its own colour, and ``DataCheckHook`` is added if it is not there.
     ``loaders`` are the keys of the data loaders that are going to be used.
 
     Raises:
@@ -66,6 +67,7 @@ def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
     """
     check_settings(cfg)
     check_datasets(cfg, loaders)
+    prepare_loaders(cfg, loaders)
     unify_ignored(cfg)
     for name in loaders:
         set_colours(cfg.get(name) or {})
