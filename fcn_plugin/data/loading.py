@@ -6,10 +6,11 @@ their place in a pipeline and raise one `UserError` that names the file.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -21,6 +22,7 @@ from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageFile, ImageOps
 
 from fcn_plugin.errors import DamagedFile, UserError
+from fcn_plugin.memory import check_picture
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 
 IGNORED = 255
@@ -36,6 +38,12 @@ STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
 # Other formats lose indices (JPEG), number them anew (GIF) or stretch them (PGM).
 LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_TIFFS = ("jpeg", "webp")
+# As many pixels OpenCV refuses; so many are converted at once.
+OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
+# Held while Pillow's guard against large pictures, which is one for all threads, is lifted.
+UNGUARDED = Lock()
+
+CheckSize = Callable[[str | Path, tuple[int, int]], None]
 
 
 def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
@@ -54,6 +62,8 @@ def _damage_named(path: str | Path, kind: str, content: bytes) -> Iterator[None]
     """Whatever a decoder raises, as the fault of this file."""
     try:
         yield
+    except UserError:
+        raise
     # What a decoder raises on arbitrary bytes is not documented: OSError, SyntaxError, struct.error
     # and more have been seen.
     except Exception as error:
@@ -67,17 +77,33 @@ def _damage_named(path: str | Path, kind: str, content: bytes) -> Iterator[None]
         raise DamagedFile(f"{path}: damaged {kind}, {reason}; {remedy}") from error
 
 
-def _opened(content: bytes) -> ImageFile.ImageFile:
+def open_picture(source: Any, formats: list[str] | None = None) -> ImageFile.ImageFile:
+    """A picture of a file or of bytes, of any size, its pixels still to be decoded.
+
+    Pillow takes large pictures for attacks, and refuses them; here memory decides.
+    """
+    with UNGUARDED:
+        guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = guard
+
+
+def _opened(
+    content: bytes, path: str | Path, check_size: CheckSize = check_picture
+) -> ImageFile.ImageFile:
     """A picture whose pixels are still to be decoded; of a PNG all checksums are right.
 
     Pillow does not look at those of the pixels when it decodes them.
     """
-    image = Image.open(io.BytesIO(content))
+    image = open_picture(io.BytesIO(content))
     if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
         raise Image.UnidentifiedImageError
+    check_size(path, image.size)
     if image.format == "PNG":
         image.verify()
-        image = Image.open(io.BytesIO(content))  # the one that is verified cannot be used further
+        image = open_picture(io.BytesIO(content))  # the verified one cannot be used further
     return image
 
 
@@ -88,6 +114,8 @@ def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
     what is missing; and for one whose orientation may stand in XMP, where OpenCV does not look.
     """
     if image.mode not in ("L", "RGB") or "xmp" in image.info or content[:2] != JPEG_START:
+        return None
+    if image.width * image.height >= OPENCV_PIXELS:
         return None
     if not content.endswith(JPEG_END):
         return None
@@ -108,9 +136,15 @@ class LoadCheckedImage(LoadImageFromFile):
     Args:
         backend_args: Where files are read from, as for the host's.
 
+    Attributes:
+        check_size: refuses a picture by its path, width and height, before it is decoded; by
+            default one that does not fit into the memory that is free.
+
     Raises:
         UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
     """
+
+    check_size: CheckSize = staticmethod(check_picture)
 
     def __init__(self, backend_args: dict | None = None) -> None:
         super().__init__(imdecode_backend="pillow", backend_args=backend_args)
@@ -120,7 +154,7 @@ class LoadCheckedImage(LoadImageFromFile):
         path = results["img_path"]
         content = _content(path, "image", self.backend_args)
         with _damage_named(path, "image", content):
-            image = _opened(content)
+            image = _opened(content, path, self.check_size)
             img = _whole_jpeg(image, content)
             if img is None:
                 image.load()
@@ -140,12 +174,17 @@ def _as_bgr(image: Image.Image, path: str) -> np.ndarray:
         image = _narrowed(image, path)
     elif image.mode == "F":
         raise UserError(f"{path}: an image of floating-point numbers; save it with 8 bits")
-    elif image.mode == "P":
-        # By way of RGBA, or Pillow warns of a transparency that is dropped.
-        image = image.convert("RGBA")
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
+    # Some rows at a time, since each step makes a copy.
+    bgr = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows := max(1, AT_ONCE // image.width)):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if part.mode == "P":
+            # By way of RGBA, or Pillow warns of a transparency that is dropped.
+            part = part.convert("RGBA")
+        if part.mode != "RGB":
+            part = part.convert("RGB")
+        cv2.cvtColor(np.asarray(part), cv2.COLOR_RGB2BGR, bgr[top : top + rows])
+    return bgr
 
 
 def _narrowed(image: Image.Image, path: str) -> Image.Image:
@@ -236,7 +275,7 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     """
     content = _content(path, "label", backend_args)
     with _damage_named(path, "label", content):
-        image = _opened(content)
+        image = _opened(content, path)
         raw_mode = _raw_mode(image)
         image.load()
     if image.mode not in INDEX_MODES:

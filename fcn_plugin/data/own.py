@@ -18,7 +18,7 @@ from PIL import Image
 
 from fcn_plugin.data.archives import room
 from fcn_plugin.data.drawing import in_full
-from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
+from fcn_plugin.data.loading import IGNORED, LoadCheckedImage, open_picture
 from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source
@@ -323,7 +323,7 @@ def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
         pixels = LoadCheckedImage().transform({"img_path": str(part)})["img"]
     except UserError as error:
         raise UserError(str(error).replace(str(part), str(item.file))) from None
-    with Image.open(part) as image:
+    with open_picture(part) as image:
         kept = KEPT_FORMATS.get(str(image.format))
     if kept:
         part.rename(folder / f"{item.name}{kept}")

@@ -7,9 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fcn_plugin.data.loading import IGNORED, LoadCheckedImage, read_label, values_in_words
+from fcn_plugin.data.loading import (
+    IGNORED,
+    LoadCheckedImage,
+    open_picture,
+    read_label,
+    values_in_words,
+)
 from fcn_plugin.data.own_source import (
     BACKGROUND,
     LABELME_IGNORED,
@@ -151,7 +156,7 @@ def _read(
 
 def _is_grey(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode in INDEX_MODES
     # What is damaged is found, and told better, when it is read.
     except (OSError, SyntaxError, ValueError):

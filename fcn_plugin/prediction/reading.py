@@ -12,8 +12,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.loading import CheckSize, LoadCheckedImage
 from fcn_plugin.errors import UserError
+from fcn_plugin.memory import check_picture
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
@@ -37,10 +38,14 @@ class Picture(NamedTuple):
         return tuple(size for one in self.inputs for size in one.shape)
 
     @property
-    def pixels(self) -> int:
-        """Of the image or of what the network is given, whichever has more."""
-        height, width = self.image.shape[:2]
-        return max(height * width, *(one.shape[-2] * one.shape[-1] for one in self.inputs))
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of the image, then of what the network is given."""
+        return [each[:2] for each in (self.image.shape, *(one.shape[-2:] for one in self.inputs))]
+
+    @property
+    def resized(self) -> bool:
+        """Whether the network is given another size."""
+        return self.sizes[1] != self.sizes[0]
 
 
 class Reader:
@@ -48,7 +53,12 @@ class Reader:
 
     Args:
         pipeline: config of its steps; the first loads the image.
+
+    Attributes:
+        check_size: refuses a picture by its path, width and height, before it is decoded.
     """
+
+    check_size: CheckSize = staticmethod(check_picture)
 
     def __init__(self, pipeline: list[dict]) -> None:
         steps = Compose(pipeline)
@@ -63,6 +73,8 @@ class Reader:
         if plain and not load.to_float32:
             load = LoadCheckedImage(load.backend_args)
         _drop_labels(steps)
+        if isinstance(load, LoadCheckedImage):
+            load.check_size = lambda path, size: self.check_size(path, size)
         self._load: BaseTransform = load
         self._prepare: Callable[[dict], dict[str, Any]] = steps
 

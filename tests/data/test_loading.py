@@ -10,10 +10,10 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fcn_plugin.data import loading
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import DamagedFile, UserError
 
 RNG = np.random.default_rng(0)
 # Smooth, so that JPEG keeps it; not symmetric, so that a turn shows.
@@ -211,6 +211,39 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path, load, kind):
     (tmp_path / "b.png").mkdir()
     with pytest.raises(UserError, match=r"b.png: cannot be read \(Is a directory\)"):
         load(tmp_path / "b.png")
+
+
+def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
+    """Pillow's guard is as it was afterwards; a picture is refused by its head alone."""
+    images = [tmp_path / name for name in ("a.png", "a.jpg", "a.bmp")]
+    for path in images:
+        Image.fromarray(RAMP).save(path)
+    label = tmp_path / "label.png"
+    Image.fromarray(RAMP[..., 0] // 20).save(label)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for path in images:
+        assert load_image(path)["img"].shape == RAMP.shape
+    assert load_label(label)["gt_seg_map"].shape == RAMP.shape[:2]
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr("fcn_plugin.memory.SMALL", 10)
+    monkeypatch.setattr("fcn_plugin.memory.free_memory", lambda: 1000)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    for path in (*images, label):
+        load = load_label if path == label else load_image
+        with pytest.raises(
+            UserError, match=rf"{path.name}: a picture of 16x24 .* are free"
+        ) as told:
+            load(path)
+        assert not isinstance(told.value, DamagedFile)
+
+
+def test_a_large_picture_is_converted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "AT_ONCE", 16 * 5)
+    for mode in ("RGB", "L", "P", "RGBA", "CMYK"):
+        path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+        Image.fromarray(RAMP).convert(mode).save(path)
+        expected = np.asarray(Image.open(path).convert("RGB"))[..., ::-1]
+        assert np.array_equal(load_image(path)["img"], expected)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
