@@ -18,6 +18,7 @@ from common import key_value, load_config, printable, progress_bar, run, show
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # Images of several sizes that wait for others of theirs to fill a batch.
 WAITING = 4  # batches
+LARGE = 2**24  # bytes of an image that waits for no other
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,16 +90,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
-    from PIL import Image
-
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
 
     check_target(args.out)
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
-    # Pillow's guard against small files that unfold to large pictures. These the user chose.
-    Image.MAX_IMAGE_PIXELS = None
     with progress_bar() as progress:
         predictor = Predictor(
             cfg,
@@ -114,6 +111,7 @@ def main() -> None:
         totals = Totals(predictor.classes.names)
         for batch in batches(images, predictor.read, args.batch_size, totals):
             predict(batch, predictor, args, totals)
+            batch.clear()  # before the next is read
             progress("Predicting", totals.images + len(totals.unreadable), len(images))
     if totals.images:
         totals.tell(args, time.monotonic() - began)
@@ -137,9 +135,11 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
             show(f"error: {error}", file=sys.stderr)
             totals.unreadable.append(image)
             continue
-        waiting.setdefault(picture.shape, []).append((name, picture))
-        if len(waiting[picture.shape]) == size:
-            yield waiting.pop(picture.shape)
+        shape, large = picture.shape, picture.image.size > LARGE
+        waiting.setdefault(shape, []).append((name, picture))
+        del picture
+        if large or len(waiting[shape]) == size:
+            yield waiting.pop(shape)
         elif sum(map(len, waiting.values())) >= WAITING * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()

@@ -6,7 +6,7 @@ their place in a pipeline and raise one `UserError` that names the file.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fcn_plugin.data.kinds import LOADER, is_raw, kind_of, tiff_in_words
 from fcn_plugin.data.narrow import Narrowing
 from fcn_plugin.data.numbering import IGNORED, numbering_of
-from fcn_plugin.data.whole import check_rows
+from fcn_plugin.data.whole import check_rows, open_picture
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.files import is_special
+from fcn_plugin.memory import check_picture
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 
 MAX_LISTED = 8
@@ -40,6 +41,10 @@ STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
 # Other formats lose indices (JPEG), number them anew (GIF) or stretch them (PGM).
 LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_TIFFS = ("jpeg", "webp")
+# As many pixels OpenCV refuses; so many are converted at once.
+OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
+
+CheckSize = Callable[[str | Path, tuple[int, int]], None]
 
 
 def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
@@ -82,20 +87,23 @@ def _damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterato
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
-def _opened(content: bytes) -> ImageFile.ImageFile:
+def _opened(
+    content: bytes, path: str | Path, check_size: CheckSize = check_picture
+) -> ImageFile.ImageFile:
     """A picture whose pixels are still to be decoded; of a PNG all checksums are right.
 
     Pillow does not look at those of the pixels when it decodes them.
     """
-    image = Image.open(io.BytesIO(content))
+    image = open_picture(io.BytesIO(content))
     if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
         raise Image.UnidentifiedImageError
     raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
     if raw or isinstance(image, ImageFile.StubImageFile):  # of which Pillow only knows the name
         raise Image.UnidentifiedImageError
+    check_size(path, image.size)
     if image.format == "PNG":
         image.verify()
-        image = Image.open(io.BytesIO(content))  # the one that is verified cannot be used further
+        image = open_picture(io.BytesIO(content))  # the verified one cannot be used further
     return image
 
 
@@ -106,6 +114,8 @@ def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
     what is missing; and for one whose orientation may stand in XMP, where OpenCV does not look.
     """
     if image.mode not in ("L", "RGB") or "xmp" in image.info or content[:2] != JPEG_START:
+        return None
+    if image.width * image.height >= OPENCV_PIXELS:
         return None
     if not content.endswith(JPEG_END):
         return None
@@ -129,9 +139,15 @@ class LoadCheckedImage(LoadImageFromFile):
             to 4095 become 0 to 255. Default: all 16, as OpenCV reads them; the first picture that
             would be nearly black so is named in a warning.
 
+    Attributes:
+        check_size: refuses a picture by its path, width and height, before it is decoded; by
+            default one that does not fit into the memory that is free.
+
     Raises:
         UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
     """
+
+    check_size: CheckSize = staticmethod(check_picture)
 
     def __init__(self, backend_args: dict | None = None, bits: int | None = None) -> None:
         super().__init__(imdecode_backend="pillow", backend_args=backend_args)
@@ -148,7 +164,7 @@ class LoadCheckedImage(LoadImageFromFile):
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """The picture [H, W, 3] in the bytes of a file; ``path`` is its name in errors."""
         with _damage_named(path, "image", content):
-            opened = _opened(content)
+            opened = _opened(content, path, self.check_size)
             image: Image.Image = opened
             raw_mode = _raw_mode(opened)
             img = _whole_jpeg(image, content)
@@ -167,12 +183,17 @@ class LoadCheckedImage(LoadImageFromFile):
             image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             image = Image.fromarray(self.narrow(np.asarray(image), path))
-        elif image.mode == "P":
-            # By way of RGBA, or Pillow warns of a transparency that is dropped.
-            image = image.convert("RGBA")
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
+        # Some rows at a time, since each step makes a copy.
+        bgr = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, rows := max(1, AT_ONCE // image.width)):
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            if part.mode == "P":
+                # By way of RGBA, or Pillow warns of a transparency that is dropped.
+                part = part.convert("RGBA")
+            if part.mode != "RGB":
+                part = part.convert("RGB")
+            cv2.cvtColor(np.asarray(part), cv2.COLOR_RGB2BGR, bgr[top : top + rows])
+        return bgr
 
 
 def _numbers_in_words(image: Image.Image) -> str:
@@ -270,7 +291,7 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     """
     content = _content(path, "label", backend_args)
     with _damage_named(path, "label", content):
-        image = _opened(content)
+        image = _opened(content, path)
         raw_mode = _raw_mode(image)
         image.load()
         check_rows(image, None, content)

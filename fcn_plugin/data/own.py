@@ -26,6 +26,7 @@ from fcn_plugin.data.own_source import Item, Size, Source, Tell, each
 from fcn_plugin.data.own_split import LISTS, Splits, with_splits
 from fcn_plugin.data.splits import list_text
 from fcn_plugin.data.staging import stage_of
+from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
@@ -272,7 +273,7 @@ def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
         pixels = LoadCheckedImage().transform({"img_path": str(part)})["img"]
     except UserError as error:
         raise UserError(str(error).replace(str(part), str(item.file))) from None
-    with Image.open(part) as image:
+    with open_picture(part) as image:
         kept = KEPT_FORMATS.get(str(image.format))
     if kept:
         part.rename(folder / f"{item.name}{kept}")

@@ -35,6 +35,7 @@ from fcn_plugin.data.own_source import (
     refuse_classes,
     refuse_size,
 )
+from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 
 # labelme's, in pixels: a line has no width of its own, and a point no size.
@@ -109,7 +110,7 @@ def _shape(path: Path, number: int, shape: Any) -> Shape:
 def _decoded_mask(where: str, text: Any, points: Points) -> np.ndarray:
     """The mask of the box between two points, both included."""
     try:
-        mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))).astype(bool)
+        mask = np.asarray(open_picture(io.BytesIO(base64.b64decode(text)))).astype(bool)
     # What a decoder raises on arbitrary bytes is not documented.
     except Exception:
         raise UserError(f"{where} has a damaged mask; draw it again, or delete it") from None

@@ -9,9 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fcn_plugin.data.loading import IGNORED, LoadCheckedImage, read_label, values_in_words
+from fcn_plugin.data.loading import (
+    IGNORED,
+    LoadCheckedImage,
+    read_label,
+    values_in_words,
+)
 from fcn_plugin.data.own_source import (
     BACKGROUND,
     LABELME_BACKGROUND,
@@ -28,6 +32,7 @@ from fcn_plugin.data.own_source import (
     refuse_size,
     text_of,
 )
+from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 
 # folder of images -> folders of labels, the first that has any
@@ -193,7 +198,7 @@ def _read(
 
 def _is_grey(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode in INDEX_MODES
     # What is damaged is found, and told better, when it is read.
     except (OSError, SyntaxError, ValueError):

@@ -1,15 +1,17 @@
-"""Whether a picture has all rows that its header promises; decoders make up those that are missing.
+"""Pictures of any size, and whether they have all rows that their headers promise.
 
-Pillow leaves them black where the data of a PNG end early with right checksums, and libjpeg makes
-them grey where a JPEG's end comes too soon. Either is quickly seen to be out of the question; only
-where it is not, the file is read a second time.
+Decoders make up those that are missing. Pillow leaves them black where the data of a PNG end early
+with right checksums, and libjpeg makes them grey where a JPEG's end comes too soon. Most files are
+quickly seen to be whole; only where that is not so, the file is read a second time.
 """
 
 from io import BytesIO
+from threading import Lock
+from typing import Any
 from zlib import crc32, decompressobj
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the header's colour type
 # First column and row of the passes of an interlaced PNG, and the steps from them.
@@ -28,6 +30,22 @@ JPEG_END = b"\xff\xd9"
 # What libjpeg puts for missing pixels, also when these are inverted, as CMYK is.
 GREY = (127, 128)
 FILLING = bytes(range(1, 65))  # no code of a JPEG's end, and not the same for long
+
+# Held while Pillow's guard against large pictures, which is one for all threads, is lifted.
+UNGUARDED = Lock()
+
+
+def open_picture(source: Any, formats: list[str] | None = None) -> ImageFile.ImageFile:
+    """A picture of a file or of bytes, of any size, its pixels still to be decoded.
+
+    Pillow takes large pictures for attacks, and refuses them; here memory decides.
+    """
+    with UNGUARDED:
+        guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = guard
 
 
 def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> None:
@@ -87,5 +105,5 @@ def _jpeg_lacks_blocks(content: bytes) -> bool:
     """Whether more data before the end would be taken for pixels; else they are passed over."""
     end = content.rindex(JPEG_END)
     filled = content[:end] + FILLING + content[end:]
-    before, after = (crc32(Image.open(BytesIO(each)).tobytes()) for each in (content, filled))
+    before, after = (crc32(open_picture(BytesIO(each)).tobytes()) for each in (content, filled))
     return before != after

@@ -14,11 +14,12 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmseg.evaluation import IoUMetric
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.places import random_numbers
+from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
@@ -88,7 +89,7 @@ def _header(path: str) -> Any:
     """What decides the size of a picture once it is upright; None if Pillow cannot tell."""
     # What Pillow raises on arbitrary bytes is not documented; files are judged as they are loaded.
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.size, image.getexif().get(ExifTags.Base.Orientation, 1) > 4
     except Exception:
         return None

@@ -31,6 +31,7 @@ from fcn_plugin.data.drawing import in_full, voc_palette
 from fcn_plugin.data.loading import ranges_in_words
 from fcn_plugin.data.numbering import Numbering, numbering_of
 from fcn_plugin.data.published import DATA_SETS
+from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import replacing
@@ -215,7 +216,7 @@ def class_numbers(board: Leaderboard, classes: Sequence[str]) -> np.ndarray:
 
 def image_size(path: str) -> tuple[int, int]:
     """Width and height of an image turned upright, from the head of its file."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         width, height = image.size
         turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
     return (height, width) if turned else (width, height)
@@ -224,8 +225,8 @@ def image_size(path: str) -> tuple[int, int]:
 def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str | None:
     """What the server would not like about a PNG for an image of ``size``; None for nothing."""
     try:
-        Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # the checksums
-        image = Image.open(io.BytesIO(content), formats=["PNG"])
+        open_picture(io.BytesIO(content), formats=["PNG"]).verify()  # the checksums
+        image = open_picture(io.BytesIO(content), formats=["PNG"])
         stored = str(image.tile[0][3])  # Pillow's mode with the number of bits, if not eight
         image.load()
     except Image.UnidentifiedImageError:

@@ -1,9 +1,10 @@
 """Scores of images that exist only on the coarse grid they were computed on.
 
-Upsampling is linear and known: fine = down @ coarse @ across.T with two small interpolation
-matrices, whatever the scale, phase, crop, mirroring and later resizing. What is wanted of the
-fine scores, their labels or their loss, is computed block by block, and the fine scores, 64 times
-as many at stride 8, never exist at once.
+Upsampling is linear, known and local: fine = down @ coarse @ across.T, where each row of the two
+matrices has a few weights side by side, whatever the scale, phase, crop, mirroring and later
+resizing. What is wanted of the fine scores, their labels or their loss, is computed block by block
+with small dense parts of the matrices. Neither the fine scores, 64 times as many at stride 8, nor
+the matrices, which would grow with the square of the side, ever exist as a whole.
 """
 
 from collections.abc import Iterator
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fcn_plugin.models.upsample import Placement, interpolation_matrix
+from fcn_plugin.models.upsample import Placement
 
 # Fine scores, over all classes, at work at once: on a CPU as many as its caches hold, elsewhere
 # enough to fill a GPU. Blocks are low, since each fine pixel is multiplied with all coarse rows of
-# its block, and whole vectors wide, without which reductions take several times as long.
+# its block, whole vectors wide, without which reductions take several times as long, and not wider
+# than their dense matrices pay for.
 ELEMENTS, ELEMENTS_ON_GPU = 2**20, 2**24
-HEIGHT, VECTOR = 32, 32
+HEIGHT, WIDTH, VECTOR = 32, 1024, 32
 
 
 class CoarseScores(NamedTuple):
@@ -42,28 +44,33 @@ class Axis:
     """One axis of an upsampling.
 
     Attributes:
-        matrix: length x size, the weights of the coarse pixels in each fine one.
-        spans: for each fine pixel the first coarse pixel of weight, and one past the last.
+        pixels: length x taps, int64: the coarse pixels of each fine one, side by side.
+        weights: length x taps, what these weigh in it.
+        firsts: the first column of ``pixels``, where looking at it waits for no GPU.
     """
 
-    matrix: Tensor
-    spans: tuple[tuple[int, int], ...]
+    pixels: Tensor
+    weights: Tensor
+    firsts: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return len(self.firsts)
 
     def part(self, fine: slice, multiple: int = 1) -> tuple[slice, Tensor]:
-        """The coarse pixels that some fine pixels need, and their weights.
+        """The coarse pixels that some fine pixels need, and the dense matrix of their weights.
 
         Fine pixels without weights follow, up to a ``multiple``.
         """
-        firsts, beyonds = zip(*self.spans[fine], strict=True)
-        needed = slice(min(firsts), max(beyonds))
-        weights = self.matrix[fine, needed]
-        return needed, functional.pad(weights, (0, 0, 0, -len(weights) % multiple))
+        # They rise with the fine pixels, or fall where these are mirrored.
+        ends = self.firsts[fine.start], self.firsts[fine.stop - 1]
+        needed = slice(min(ends), max(ends) + self.pixels.shape[1])
+        length = fine.stop - fine.start
+        matrix = self.weights.new_zeros(length + -length % multiple, needed.stop - needed.start)
+        matrix[:length].scatter_(1, self.pixels[fine] - needed.start, self.weights[fine])
+        return needed, matrix
 
 
-# A few are kept, since crops are of one size; on a GPU nothing then waits for the matrix.
+# Some are kept, since crops are of one size; on a GPU nothing then waits for the weights.
 @lru_cache(maxsize=32)
 def axis(
     place: Placement,
@@ -82,23 +89,37 @@ def axis(
     """
     # On the CPU, where looking at values waits for no GPU.
     exact = torch.empty(0, dtype=torch.float64, device="cpu")
-    matrix = interpolation_matrix(place, size, exact, zero_border)
-    matrix = matrix[padding[0] : place.length - padding[1]]
+    at = place.coarse(exact)[padding[0] : place.length - padding[1]]
     if mirrored:
-        matrix = matrix.flip(0)
-    if length is not None and length != len(matrix):
+        at = at.flip(0)
+    pixels, weights = _neighbours(at, size, zero_border)
+    if length is not None and length != len(at):
         # Each pixel of the original lies between two of these.
-        scale = length / len(matrix)
-        at = Placement(scale, (scale - 1) / 2, 0, length).coarse(exact).clamp(0, len(matrix) - 1)
-        before = at.floor().long()
-        after = (before + 1).clamp(max=len(matrix) - 1)
-        matrix = torch.lerp(matrix[before], matrix[after], (at - before)[:, None])
-    weighs = (matrix != 0).int()
-    first, beyond = weighs.argmax(1), size - weighs.flip(1).argmax(1)
-    # A fine pixel beyond zero borders needs none, and gets one of weight 0.
-    beyond = torch.where(weighs.any(1), beyond, 1)
-    spans = tuple(zip(first.tolist(), beyond.tolist(), strict=True))
-    return Axis(matrix.to(device, dtype), spans)
+        scale = length / len(at)
+        at = Placement(scale, (scale - 1) / 2, 0, length).coarse(exact)
+        two, shares = _neighbours(at, len(weights), zero_border=False)
+        pixels = pixels[two].flatten(1)
+        weights = (weights[two] * shares[..., None]).flatten(1)
+    # A pixel that is named twice gets both weights.
+    first, last = pixels.amin(1), pixels.amax(1)
+    taps = int((last - first).max()) + 1
+    first = first.clamp(max=size - taps)[:, None]
+    weights = weights.new_zeros(len(weights), taps).scatter_add_(1, pixels - first, weights)
+    pixels = first + torch.arange(taps, device="cpu")
+    return Axis(pixels.to(device), weights.to(device, dtype), tuple(first[:, 0].tolist()))
+
+
+def _neighbours(at: Tensor, size: int, zero_border: bool) -> tuple[Tensor, Tensor]:
+    """The two of ``size`` pixels that each place lies between, and their weights; P x 2 each.
+
+    Pixels beyond the ends weigh nothing if ``zero_border``, else the one at the end has it all.
+    """
+    if not zero_border:
+        at = at.clamp(0, size - 1)
+    pixels = at.floor()[:, None] + torch.arange(2, dtype=at.dtype, device=at.device)
+    weights = 1 - (at[:, None] - pixels).abs()
+    inside = pixels.clamp(0, size - 1)
+    return inside.long(), weights * (inside == pixels)
 
 
 @dataclass(frozen=True)
@@ -148,14 +169,14 @@ class Block:
 
 def blocks(images: int, channels: int, rows: Axis, cols: Axis) -> Iterator[Block]:
     """Blocks that cover the fine grid of N images."""
-    on_gpu = rows.matrix.device.type != "cpu"
+    on_gpu = rows.weights.device.type != "cpu"
     pixels = max((ELEMENTS_ON_GPU if on_gpu else ELEMENTS) // channels, 1)
-    wide = max(pixels // min(HEIGHT, len(rows)) // VECTOR, 1) * VECTOR
+    wide = min(max(pixels // min(HEIGHT, len(rows)) // VECTOR, 1) * VECTOR, WIDTH)
     many = max(pixels // (len(rows) * len(cols)), 1)
     across = [(part, *cols.part(part, VECTOR)) for part in parts(len(cols), wide)]
     widest = max(len(weights) for _, _, weights in across)
     most = min(many, images) * min(HEIGHT, len(rows)) * channels * widest
-    room = torch.empty(most, dtype=rows.matrix.dtype, device=rows.matrix.device)
+    room = rows.weights.new_empty(most)
     for down in parts(len(rows), HEIGHT):
         coarse_rows, row_weights = rows.part(down)
         for part, coarse_cols, col_weights in across:
@@ -206,7 +227,15 @@ def labels(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
     return found
 
 
+@torch.no_grad()
 def upsample(scores: Tensor, rows: Axis, cols: Axis) -> Tensor:
     """All fine scores: N x C x h x w to N x C x H x W, in single precision at least."""
+    images, channels = scores.shape[:2]
     with torch.autocast(scores.device.type, enabled=False):
-        return torch.matmul(torch.matmul(rows.matrix, in_single(scores)), cols.matrix.t())
+        scores = class_rows(in_single(scores))
+        everything = scores.new_empty(images, channels, len(rows), len(cols))
+        for block in blocks(images, channels, rows, cols):
+            place = everything[block.images, :, block.rows, block.cols]
+            fine = block.upsample(scores)[..., : place.shape[-1]]
+            place.copy_(fine.view(len(place), -1, *fine.shape[1:]).transpose(1, 2))
+    return everything

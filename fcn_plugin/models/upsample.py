@@ -9,6 +9,7 @@ factor of 2, offset is 0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75.
 """
 
 from fractions import Fraction
+from math import floor
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,10 @@ from torch.nn import functional
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, upsampling
+
+# Fine pixels of an axis that are interpolated with one dense matrix, so that no matrix grows with
+# the square of the side.
+PIECE = 1024
 
 
 class Placement(NamedTuple):
@@ -38,6 +43,24 @@ class Placement(NamedTuple):
         fine = torch.arange(self.length, dtype=dtype, device=like.device)
         fine += self.start
         return (fine - self.offset) / self.scale
+
+    def parts(self, x: Tensor, dim: int) -> list[tuple["Placement", Tensor]]:
+        """Short pieces of it, each with the part of ``x`` along ``dim`` that it lies in.
+
+        In a graph, where sizes may be symbols, it stays in one piece.
+        """
+        in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if in_graph or self.length <= PIECE:
+            return [(self, x)]
+        size, end = x.shape[dim], self.start + self.length
+        pieces = []
+        for start in range(self.start, end, PIECE):
+            length = min(PIECE, end - start)
+            ends = ((fine - self.offset) / self.scale for fine in (start, start + length - 1))
+            first, last = (min(max(floor(at), 0), size - 1) for at in ends)
+            piece = Placement(self.scale, self.offset + first * self.scale, start, length)
+            pieces.append((piece, x.narrow(dim, first, min(last + 2, size) - first)))
+        return pieces
 
     @property
     def pixels(self) -> slice:
@@ -69,16 +92,23 @@ class Upsampling(nn.Module):
 
 
 class Bilinear(Upsampling):
-    """Fixed bilinear interpolation, as two products with interpolation matrices.
+    """Fixed bilinear interpolation, as products with interpolation matrices.
 
     The same numbers as a transposed convolution with the bilinear kernel (``zero_border``) or as
     ``functional.interpolate`` (otherwise), at any scale and phase.
     """
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
-        down = interpolation_matrix(rows, x.shape[-2], x, zero_border)
-        across = interpolation_matrix(cols, x.shape[-1], x, zero_border)
-        return torch.matmul(torch.matmul(down, x), across.t())
+        high = [
+            torch.matmul(interpolation_matrix(fine, part.shape[-2], x, zero_border), part)
+            for fine, part in rows.parts(x, -2)
+        ]
+        x = torch.cat(high, -2) if len(high) > 1 else high[0]
+        wide = [
+            torch.matmul(part, interpolation_matrix(fine, part.shape[-1], x, zero_border).t())
+            for fine, part in cols.parts(x, -1)
+        ]
+        return torch.cat(wide, -1) if len(wide) > 1 else wide[0]
 
 
 def interpolation_matrix(axis: Placement, size: int, like: Tensor, zero_border: bool) -> Tensor:

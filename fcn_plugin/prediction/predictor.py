@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import isqrt
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from torch import Tensor
 from fcn_plugin.config import pipeline_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.bands import shown
+from fcn_plugin.memory import Memory, check_picture, peak_resident
 from fcn_plugin.prediction.checkpoints import find_checkpoint
-from fcn_plugin.prediction.memory import HIDDEN, TensorBytes, budget, side_within
+from fcn_plugin.prediction.memory import Budget
 from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
@@ -28,8 +28,6 @@ from fcn_plugin.prediction.windows import layouts
 
 # What is as small as this is predicted as a whole, and no memory is measured for it.
 SMALL = 256 * 256
-# Elements of a tensor that every kernel can count, and the channels that an image's size may have.
-COUNTABLE, CHANNELS = 2**31 - 1, 64
 
 
 class Predictor:
@@ -67,12 +65,16 @@ class Predictor:
         init_default_scope(cfg.get("default_scope", "mmseg"))
         self.device = _device(device)
         self.max_memory, self.tta, self.progress = max_memory, tta, progress
+        peak = peak_resident()
         file = find_checkpoint(Path(checkpoint))
         self.model, self.classes = load_network(cfg, file, self.device, tta)
         steps = cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset)
         network: Any = self.model.module if tta else self.model
         self.read = Reader(steps, image_channels(network))
-        self._peaks: dict[tuple[int, bool], int] = {}
+        self.layouts = layouts(self.model)
+        self.budget = Budget(self.model, self._square, self.device, max_memory)
+        self.read.check_size = self._check_size
+        self._check_network(file, peak)
 
     def __call__(
         self, image: str | Path | np.ndarray | Image.Image, probabilities: bool | Path = False
@@ -108,18 +110,13 @@ class Predictor:
         scored = any(result.probabilities is not None for result in results)
         if scored and self.tta:
             raise UserError("test-time augmentation keeps no scores; ask for no probabilities")
-        pixels = pictures[0].pixels
-        if self.tta:
-            side, together = 0, 1
-        else:
-            side = self._side(pixels * len(pictures), scored)
-            together = side**2 // pixels
+        together = 1 if self.tta else self._together(pictures[0], results, scored)
         for start in range(0, len(pictures), max(together, 1)):
             some = slice(start, start + max(together, 1))
             if together:
                 self._as_a_whole(pictures[some], results[some])
             else:
-                self._in_windows(pictures[start], results[start], side)
+                self._in_windows(pictures[start], results[start], scored)
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch; with test-time augmentation one of each variant.
@@ -134,10 +131,22 @@ class Predictor:
             if result.probabilities is not None:
                 result.probabilities[:] = class_probabilities(sample.seg_logits.data)
 
-    def _in_windows(self, picture: Picture, result: Prediction, side: int) -> None:
+    def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
+        (rows, cols), given = picture.sizes[0], picture.sizes[1]
+        # Of an image that was reduced, windows have to be read at its own size.
+        enlarged = max(rows / given[0], 1) * max(cols / given[1], 1)
+        scored = scored or picture.resized
+        smallest = max(layout.smallest for layout in self.layouts)
+        cost, held = self.budget.cost(scored), _unfilled([result])
+        area = cost.area_within(self.budget.left(held)) / enlarged
+        if area < cost.area(smallest, smallest):
+            name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
+            need = int(self.budget.need(smallest, scored) * enlarged) + held
+            self.budget.refuse(name, need)
         threshold = getattr(getattr(self.model, "decode_head", None), "threshold", None) or 0.5
+        window = cost.window(*given, max(area, cost.area(smallest, smallest)))
         predict_in_windows(
-            picture, result, self._one, layouts(self.model), side, threshold, self.progress
+            picture, result, self._one, self.layouts, window, threshold, self.progress
         )
 
     def _one(self, image: Tensor, sample: SegDataSample) -> SegDataSample:
@@ -147,30 +156,50 @@ class Predictor:
     def _run(self, batch: dict) -> list[SegDataSample]:
         return cast(Any, self.model).test_step(batch)
 
-    def _side(self, pixels: int, scored: bool) -> int:
-        """Side of the largest square that can be predicted at once; 256 at least, not measured."""
-        if pixels <= SMALL:
-            return isqrt(SMALL)
-        channels = max(CHANNELS, len(self.classes.names))
-        weights = max((p.nbytes for p in self.model.parameters()), default=0)
-        most = (budget(self.device, self.max_memory) - weights) / HIDDEN
-        return min(
-            side_within(lambda side: self._peak(side, scored), int(most)),
-            isqrt(COUNTABLE // channels),
-        )
+    def _together(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
+        """How many pictures of this shape may be predicted at once; 0: not even one."""
+        if len(results) * max(rows * cols for rows, cols in picture.sizes) <= SMALL:
+            return len(results)
+        cost = self.budget.cost(scored)
+        area = cost.area_within(self.budget.left(_unfilled(results)))
+        return int(area / max(cost.area(*size) for size in picture.sizes))
 
-    def _peak(self, side: int, scored: bool) -> int:
-        """Bytes of tensors to predict a square, with the scores if these are read as well."""
-        if (side, scored) not in self._peaks:
-            size = (side, side)
-            sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
-            with TensorBytes() as tensors:
-                found = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
-                label_array(found)
-                if scored:
-                    class_probabilities(found.seg_logits.data)
-            self._peaks[side, scored] = tensors.peak
-        return self._peaks[side, scored]
+    def _square(self, side: int, scored: bool) -> None:
+        """Predict a square, to see what it takes."""
+        size = (side, side)
+        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+        found = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
+        label_array(found)
+        if scored:
+            class_probabilities(found.seg_logits.data)
+
+    def _check_network(self, file: Path, peak: int) -> None:
+        """Refuse a limit that the network alone takes, or took while it was loaded."""
+        if self.max_memory is None or self.device.type == "cuda":
+            return
+        memory = Memory.of_process()
+        loading = memory.peak - memory.used if memory.peak > peak else 0
+        need = max(loading, self._least())
+        memory.refuse(f"{file}: the network", need, self.max_memory)
+
+    def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
+        """Refuse a picture that does not fit beside the network; before it is decoded."""
+        if self.device.type == "cuda":
+            check_picture(path, size)
+        else:
+            check_picture(path, size, self.max_memory, self._least)
+
+    def _least(self) -> int:
+        """Bytes that the smallest windows take."""
+        return 0 if self.tta else self.budget.need(max(each.smallest for each in self.layouts))
+
+
+def _unfilled(results: Sequence[Prediction]) -> int:
+    """Bytes of arrays that take memory only when they are filled; not of files."""
+    arrays = [array for result in results for array in (result.labels, result.probabilities)]
+    return sum(
+        array.nbytes for array in arrays if array is not None and not isinstance(array, np.memmap)
+    )
 
 
 def _device(name: str | None) -> torch.device:

@@ -11,10 +11,11 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.loading import CheckSize, LoadCheckedImage
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import is_special
+from fcn_plugin.memory import check_picture
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
@@ -44,10 +45,14 @@ class Picture(NamedTuple):
         return width, height
 
     @property
-    def pixels(self) -> int:
-        """Of the image or of what the network is given, whichever has more."""
-        height, width = self.image.shape[:2]
-        return max(height * width, *(one.shape[-2] * one.shape[-1] for one in self.inputs))
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of the image, then of what the network is given."""
+        return [each[:2] for each in (self.image.shape, *(one.shape[-2:] for one in self.inputs))]
+
+    @property
+    def resized(self) -> bool:
+        """Whether the network is given another size."""
+        return self.sizes[1] != self.sizes[0]
 
 
 class Reader:
@@ -56,7 +61,12 @@ class Reader:
     Args:
         pipeline: config of its steps; the first loads the image, by whatever loader.
         channels: of the images that the network takes.
+
+    Attributes:
+        check_size: refuses a picture by its path, width and height, before it is decoded.
     """
+
+    check_size: CheckSize = staticmethod(check_picture)
 
     def __init__(self, pipeline: list[dict], channels: int = 3) -> None:
         steps = Compose(pipeline)
@@ -72,6 +82,8 @@ class Reader:
         # The host's would make up what is missing of a truncated file.
         if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
+        if isinstance(load, LoadCheckedImage):
+            load.check_size = lambda path, size: self.check_size(path, size)
         self.channels = channels
         self._load, self._steps = load, steps.transforms
 

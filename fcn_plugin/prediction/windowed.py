@@ -1,13 +1,14 @@
 """Predict an image in windows, so that no scores of its size exist."""
 
+import mmap
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import Axis, axis, in_single, labels, upsample
 from fcn_plugin.models.upsample import Placement
 from fcn_plugin.prediction.reading import Picture
@@ -22,7 +23,7 @@ def predict_in_windows(
     result: Prediction,
     run: Run,
     layouts: tuple[Layout, Layout],
-    side: int,
+    window: tuple[int, int],
     threshold: float,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -30,27 +31,16 @@ def predict_in_windows(
 
     Args:
         run: predicts an image 3 x h x w that belongs to a sample.
-        side: most pixels a side of a window, at the size of the network's input or of the image,
-            whichever is larger.
+        window: most rows and columns of one, at the size of the network's input.
         threshold: of the probability of class 1, where the network has one score for two classes.
         progress: told the number of windows done, and of all.
-
-    Raises:
-        UserError: such windows are too small to see anything.
     """
     (image,), (sample,) = picture.inputs, picture.samples
     sizes, original = tuple(image.shape[-2:]), result.labels.shape
     scales = [own / given for own, given in zip(original, sizes, strict=True)]
-    most = int(side / max(1.0, *scales))
-    for layout in layouts:
-        if most < layout.smallest:
-            raise UserError(
-                f"{sample.img_path}: memory is left for windows of "
-                f"{most} pixels a side, {layout.smallest} are needed; give --max-memory "
-                "(max_memory) more"
-            )
     rows, cols = (
-        layout.cut(size, layout.size(most)) for layout, size in zip(layouts, sizes, strict=True)
+        layout.cut(size, size if most >= size else layout.size(most))
+        for layout, size, most in zip(layouts, sizes, window, strict=True)
     )
     result.windows = len(rows) * len(cols)
     for number, (row, col) in enumerate((row, col) for row in rows for col in cols):
@@ -67,6 +57,7 @@ def predict_in_windows(
             _put(found, (row, col), places, result)
         else:
             _put_resized(found, (row, col), scales, places, threshold, result)
+        _leave_to_the_file(result.probabilities)
 
 
 def _put(
@@ -119,6 +110,13 @@ def _resizing(window: Window, scale: float, place: slice, size: int, like: Tenso
     offset = (scale - 1) / 2 + scale * window.start
     to = Placement(scale, offset, place.start, place.stop - place.start)
     return axis(to, size, False, like.dtype, like.device)
+
+
+def _leave_to_the_file(array: np.ndarray | None) -> None:
+    """Of an array in a file, keep nothing in the memory of this process."""
+    pages: Any = None if array is None else array.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def label_array(sample: SegDataSample) -> np.ndarray:

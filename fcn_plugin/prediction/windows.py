@@ -57,7 +57,7 @@ class Layout(NamedTuple):
         """
         if length <= size:
             return [Window(0, length, 0, length)]
-        margin = min(self.margin, size // 4) if not self.base else self.margin
+        margin = min(self.margin, size // 3) if not self.base else self.margin
         stride = (size - 2 * margin) // self.step * self.step
         last = -(-(length - size) // self.step) * self.step
         starts = [*range(0, last, stride), last]

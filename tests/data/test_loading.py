@@ -11,10 +11,10 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fcn_plugin.data import loading, narrow
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import DamagedFile, UserError
 
 RNG = np.random.default_rng(0)
 # Smooth, so that JPEG keeps it; not symmetric, so that a turn shows.
@@ -222,6 +222,39 @@ def test_a_pipe_is_not_waited_for(tmp_path, load):
     for path in (tmp_path / "a.png", "/dev/zero"):
         with pytest.raises(UserError, match=f"{path}: a pipe, device or socket; save the"):
             load(path)
+
+
+def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
+    """Pillow's guard is as it was afterwards; a picture is refused by its head alone."""
+    images = [tmp_path / name for name in ("a.png", "a.jpg", "a.bmp")]
+    for path in images:
+        Image.fromarray(RAMP).save(path)
+    label = tmp_path / "label.png"
+    Image.fromarray(RAMP[..., 0] // 20).save(label)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for path in images:
+        assert load_image(path)["img"].shape == RAMP.shape
+    assert load_label(label)["gt_seg_map"].shape == RAMP.shape[:2]
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr("fcn_plugin.memory.SMALL", 10)
+    monkeypatch.setattr("fcn_plugin.memory.free_memory", lambda: 1000)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    for path in (*images, label):
+        load = load_label if path == label else load_image
+        with pytest.raises(
+            UserError, match=rf"{path.name}: a picture of 16x24 .* are free"
+        ) as told:
+            load(path)
+        assert not isinstance(told.value, DamagedFile)
+
+
+def test_a_large_picture_is_converted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "AT_ONCE", 16 * 5)
+    for mode in ("RGB", "L", "P", "RGBA", "CMYK"):
+        path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+        Image.fromarray(RAMP).convert(mode).save(path)
+        expected = np.asarray(Image.open(path).convert("RGB"))[..., ::-1]
+        assert np.array_equal(load_image(path)["img"], expected)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

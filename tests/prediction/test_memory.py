@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from fcn_plugin.prediction import memory
-from fcn_plugin.prediction.memory import TensorBytes, budget, free_memory, side_within
+from fcn_plugin import memory
+from fcn_plugin.errors import UserError
+from fcn_plugin.memory import Memory, check_picture, free_memory
+from fcn_plugin.prediction.memory import Cost, TensorBytes
 
 MIB = 2**20
-CPU = torch.device("cpu")
 
 
 def told(path, text) -> None:
@@ -52,14 +53,28 @@ def test_of_a_group_of_the_first_version(system):
 def test_where_the_system_does_not_tell(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PROC", tmp_path)
     assert free_memory() == memory.UNKNOWN_FREE
-    limit = memory.UNKNOWN_USED + 100 * MIB
-    assert budget(CPU, limit) == int(memory.SHARE * 100 * MIB)
+    assert Memory.of_process() == (memory.UNKNOWN_USED, memory.UNKNOWN_FREE, 0)
 
 
 def test_a_limit_is_of_the_whole_process(system):
     told(system / "proc/self/statm", f"9 {100 * MIB // memory.PAGESIZE} 9 9\n")
-    assert budget(CPU, 300 * MIB) == int(memory.SHARE * 200 * MIB)
-    assert budget(CPU, 9000 * MIB) == budget(CPU, None) == int(memory.SHARE * 1000 * MIB)
+    told(system / "proc/self/status", f"Name: a\nVmHWM:  {150 * 1024} kB\n")
+    found = Memory.of_process()
+    assert found == (100 * MIB, 1000 * MIB, 150 * MIB)
+    assert found.left(300 * MIB) == 200 * MIB
+    assert found.left(9000 * MIB) == found.left(None) == 1000 * MIB
+
+
+def test_a_picture_beyond_the_memory_is_refused_with_what_would_do(system):
+    told(system / "proc/self/statm", f"9 {100 * MIB // memory.PAGESIZE} 9 9\n")
+    size = 10000, 9000
+    check_picture("a.png", (2000, 2000), limit=1)  # asks nobody
+    check_picture("a.png", size, limit=None)
+    with pytest.raises(UserError, match=r"a\.png: .* 10000x9000 .* give --max-memory 1100MB"):
+        check_picture("a.png", size, limit=10**9)
+    check_picture("a.png", size, limit=1100 * 10**6)
+    with pytest.raises(UserError, match=r"a\.png: .* 10000x9000 .* 1\.0 GB are free"):
+        check_picture("a.png", size, more=lambda: 900 * 10**6)
 
 
 def test_tensors_made_and_dropped_are_counted():
@@ -71,28 +86,65 @@ def test_tensors_made_and_dropped_are_counted():
         del a
         c = b.reshape(2, 500) * 2  # 4,000, and 4,000 of b
         b.add_(1)
-    assert tensors.peak == 8000
+    assert (tensors.peak, tensors.largest) == (8000, 1000)
     assert c.shape == (2, 500)
+
+
+def measured(peak, most=1e15) -> tuple[Cost, list[int]]:
+    sides = []
+
+    def run(side):
+        sides.append(side)
+        tensors = TensorBytes()
+        tensors.peak, tensors.largest = peak(side), 16 * side**2
+        return tensors
+
+    return Cost.measured(run, most), sides
 
 
 @pytest.mark.parametrize("power", [2, 3, 4])
 def test_the_largest_square(power):
-    """Memory grows as the side squared, or faster; 1 % of what is allowed may be left."""
-    measured = []
-
-    def peak(side):
-        measured.append(side)
-        return 100 * side**power
-
+    """Memory grows as the side squared, or faster; a little of what is allowed may be left."""
     most = 100 * 3000**power
-    assert side_within(peak, most) == pytest.approx(3000, abs=2)
-    assert max(measured) == (256 if power == 2 else 2048)
-    assert side_within(peak, 0) == side_within(peak, -5) == 0
+    cost, sides = measured(lambda side: 100 * side**power, most)
+    high, wide = cost.window(10**5, 10**5, cost.area_within(most))
+    assert high == wide and 2960 < high <= 3000
+    assert max(sides) == (256 if power == 2 else 2048)
+    assert cost.window(9, 9, cost.area_within(-5)) == (0, 0)
+
+
+def test_padding_counts():
+    cost, _ = measured(lambda side: 10 * (side + 200) ** 2)
+    assert cost.border == pytest.approx(200)
+    assert cost.bytes(1, 30000) == pytest.approx(10 * 201 * 30200)
+
+
+@pytest.mark.parametrize(
+    ("image", "window"),
+    [
+        ((1, 30000), (1, 29000)),
+        ((30000, 1), (29000, 1)),
+        ((700, 43000), (700, 1270)),
+        ((5500, 5500), (943, 943)),
+    ],
+)
+def test_windows_have_the_area_that_is_allowed_and_a_shape_that_suits(image, window):
+    cost, _ = measured(lambda side: 150 * side**2)
+    area = cost.area(*window)
+    found = cost.window(*image, area)
+    assert found == pytest.approx(window, abs=2)
+    assert cost.area(*found) <= area
 
 
 def test_memory_that_begins_to_grow_faster_with_the_size():
     def peak(side):
         return 1000 * side**2 + side**4  # attention
 
-    side = side_within(peak, peak(2500))
+    cost, _ = measured(peak, peak(2500))
+    side, _ = cost.window(10**5, 10**5, cost.area_within(peak(2500)))
     assert 2300 < side <= 2500
+
+
+def test_elements_are_countable_by_the_networks_own_width():
+    cost, _ = measured(lambda side: 100 * side**2)
+    assert 16 * cost.area_within(1e15) == pytest.approx(2**31, rel=0.01)

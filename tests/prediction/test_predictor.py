@@ -1,6 +1,7 @@
 """Predictions from Python: alone and in batches, by us and by the host's inferencer."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from prediction.trained import CLASSES, image, trained
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
-from fcn_plugin.prediction import Prediction, Predictor
-from fcn_plugin.prediction.memory import HIDDEN
+from fcn_plugin.prediction import Prediction, Predictor, memory
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.reading import Reader
 
@@ -172,17 +172,48 @@ def test_windows_by_a_limit(folder, predictor, monkeypatch):
     large = image(folder / "large.png", 1100, 1100)
     expected = predictor(large)
     assert expected.windows == 1
-    weights = max(parameter.nbytes for parameter in predictor.model.parameters())
-    left = weights + int(HIDDEN * predictor._peak(256, False) * (1060 / 256) ** 2)
-    monkeypatch.setattr("fcn_plugin.prediction.predictor.budget", lambda device, limit: left)
+    left = predictor.budget.cost(scored=False).bytes(1060, 1060)
+    monkeypatch.setattr(predictor.budget, "left", lambda held=0: left)
     told = []
     monkeypatch.setattr(predictor, "progress", lambda done, total: told.append((done, total)))
     result = predictor(large)
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4)] and result.windows == 4
     assert (result.labels != expected.labels).sum() < 10  # float32: a rounding decides
-    monkeypatch.setattr("fcn_plugin.prediction.predictor.budget", lambda device, limit: 0)
-    with pytest.raises(UserError, match=r"large\.png: memory is left for windows of 0 pixels"):
-        predictor(large)
+    narrow = predictor(image(folder / "narrow.png", 3, 30000))
+    assert narrow.windows == 1
+
+
+def test_a_refusal_names_the_memory_that_would_do(folder, predictor, monkeypatch):
+    """First of the file, before it is decoded; of an array, before it is predicted."""
+    large = image(folder / "large.png", 2100, 2100)
+    array = np.asarray(Image.open(large))
+    used = 500 * 2**20
+    monkeypatch.setattr("fcn_plugin.memory.resident", lambda: used)
+    monkeypatch.setattr("fcn_plugin.memory.peak_resident", lambda: used)
+    monkeypatch.setattr("fcn_plugin.memory.free_memory", lambda: 2**40)
+    for given, name in ((large, r"large\.png"), (array, "the image")):
+        monkeypatch.setattr(predictor, "max_memory", used + 2**20)
+        monkeypatch.setattr(predictor.budget, "limit", used + 2**20)
+        with pytest.raises(UserError, match=rf"{name}: a picture of 2100x2100 .* needs") as told:
+            predictor(given)
+        assert "damaged" not in str(told.value)
+        would_do = int(re.search(r"--max-memory (\d+)MB", str(told.value))[1]) * 10**6
+        monkeypatch.setattr(predictor, "max_memory", would_do)
+        monkeypatch.setattr(predictor.budget, "limit", would_do)
+        assert predictor(given).labels.shape == (2100, 2100)
+
+
+def test_a_limit_below_the_network_is_refused(folder):
+    with pytest.raises(UserError, match=r"weights\.pth: the network needs .* give --max-memory"):
+        Predictor(folder / "tiny.py", folder / "weights.pth", "cpu", max_memory=10**7)
+
+
+def test_what_kernels_cannot_count_goes_in_windows(folder, predictor, monkeypatch):
+    """Of the network's own widest tensor, whatever memory there is."""
+    monkeypatch.setattr(memory, "COUNTABLE", 5 * 600 * 600)
+    monkeypatch.setattr(predictor.budget, "_costs", {})
+    assert predictor(image(folder / "a.png", 300, 300)).windows == 1
+    assert predictor(image(folder / "b.png", 900, 900)).windows > 1
 
 
 def test_test_time_augmentation(folder):

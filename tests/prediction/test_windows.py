@@ -9,7 +9,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
@@ -80,8 +79,10 @@ def in_windows(model, given: Picture, side: int, layout=None) -> Prediction:
         return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
     result = Prediction.empty(given.image, CLASSES, probabilities=True)
+    # At the size of the network's input or of the image, whichever is larger.
+    most = int(side / max(1, *(own / seen for own, seen in zip(*given.sizes, strict=True))))
     predict_in_windows(
-        given, result, run, layout or layouts(model), side, 0.5, lambda done, total: None
+        given, result, run, layout or layouts(model), (most, most), 0.5, lambda done, total: None
     )
     assert result.windows > 1
     return result
@@ -96,7 +97,7 @@ def test_each_pixel_is_taken_once_from_an_interior(layout, length):
     windows = layout.cut(length, size)
     taken = [pixel for w in windows for pixel in range(w.first, w.beyond)]
     assert taken == list(range(length))
-    margin = min(layout.margin, size // 4) if not layout.base else layout.margin
+    margin = min(layout.margin, size // 3) if not layout.base else layout.margin
     for window in windows:
         assert window.start % layout.step == 0 and window.stop - window.start <= size
         assert window.start == 0 or window.first - window.start >= margin
@@ -168,7 +169,8 @@ def test_one_score_for_two_classes():
         def run(image, sample):
             return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
-        predict_in_windows(given, result, run, (Layout(32, 64),) * 2, 500, 0.5, print)
+        most = 500 * 64 // original[0]
+        predict_in_windows(given, result, run, (Layout(32, 64),) * 2, (most, most), 0.5, print)
         assert result.windows > 1 and 0 < expected.mean() < 1
         assert np.array_equal(result.labels, expected)
         assert probabilities.shape == (2, *original)
@@ -188,6 +190,19 @@ def test_sliding_keeps_its_meaning(width):
     assert not np.array_equal(in_windows(model, given, 400, off).probabilities, probabilities)
 
 
-def test_windows_too_small_are_refused():
-    with pytest.raises(UserError, match=r"a\.png: memory is left for windows of 100 pixels"):
-        in_windows(segmentor(), picture((300, 800)), 100)
+@pytest.mark.parametrize("size", [(1, 1600), (1600, 1), (40, 1600)])
+def test_of_narrow_images_windows_are_long(size):
+    model = published("fcn8s", "same")
+    given = picture(size)
+    layout, _ = layouts(model)
+    window = tuple(min(length, 1184) for length in size)
+
+    @torch.no_grad()
+    def run(image, sample):
+        assert max(image.shape[-2:]) <= 1184 and min(image.shape[-2:]) == min(size)
+        return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+
+    result = Prediction.empty(given.image, CLASSES, probabilities=False)
+    predict_in_windows(given, result, run, (layout, layout), window, 0.5, lambda *_: None)
+    assert result.windows == 2
+    assert np.array_equal(result.labels, whole(model, given)[0])

@@ -12,9 +12,7 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import ENVIRONMENT, TOOLS, tool
 
-from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.shapes import write_shapes
-from fcn_plugin.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -177,22 +175,6 @@ def test_sizes(text, monkeypatch):
     assert number_of_bytes(text) == wanted[text]
 
 
-def test_pillows_guard_against_large_pictures_is_lifted(project, monkeypatch, capsys):
-    """Here lowered, so that a small picture is large to it."""
-    monkeypatch.syspath_prepend(TOOLS)
-    import predict
-
-    large = image(project / "large.png", 40, 56)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"large\.png: damaged image, Image size .* exceeds limit"):
-        LoadCheckedImage().transform(dict(img_path=str(large)))
-    monkeypatch.chdir(project)
-    argv = ["predict.py", "tiny.py", "run", "large.png", "--out", "lifted", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", argv)
-    predict.main()
-    assert "Done: 1 image, labels in lifted/labels" in capsys.readouterr().out
-
-
 MEASURED = """
 import os, subprocess, sys
 process = subprocess.Popen(sys.argv[1:])
@@ -201,27 +183,62 @@ print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 """
 
 
+def measured(project, picture, limit) -> tuple[subprocess.CompletedProcess, int]:
+    """A prediction by a process of its own, and the most memory that it had, in bytes."""
+    command = [TOOLS / "predict.py", "tiny.py", "run", picture, "--out", "big", "--max-memory"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit],
+        cwd=project,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    status, peak = map(int, done.stdout.splitlines()[-1].split())
+    done.returncode = status
+    return done, peak
+
+
+def test_a_row_of_pixels_takes_memory_for_its_pixels_only(project):
+    """No matrix is as long as the row and as wide as its scores."""
+    done, peak = measured(project, image(project / "row.png", 1, 30000), "1GB")
+    assert done.returncode == 0, done.stderr
+    assert peak < 8e8
+
+
 @pytest.mark.slow
-def test_a_large_image_stays_within_the_limit(project):
-    """30 million pixels, in TIFF, by a process of at most 1 GB."""
+@pytest.mark.parametrize(
+    "size", [(1, 30000), (30000, 1), (700, 43000), (5500, 5500), (3648, 5472)], ids=str
+)
+def test_a_process_stays_within_its_limit(project, size):
+    """For noise, whose file is as large as it can be."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(project / "noise.png", compress_level=1)
+    done, peak = measured(project, "noise.png", "1GB")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(project / "big" / "labels" / "noise.png").size == size[::-1]
+    assert peak < 1e9
+
+
+@pytest.mark.slow
+def test_a_refused_limit_names_one_that_works(project):
+    """180 million pixels, which Pillow itself would refuse."""
+    big = image(project / "big.png", 12000, 15000)
+    done, peak = measured(project, big, "1GB")
+    assert done.returncode == 1 and peak < 1e9
+    would_do = re.search(r"15000x12000 .* give --max-memory (\d+MB)", done.stderr)
+    assert would_do and "damaged" not in done.stderr, done.stderr
+    done, peak = measured(project, big, would_do[1])
+    assert done.returncode == 0, done.stderr
+    assert peak < int(would_do[1][:-2]) * 1e6
+
+
+@pytest.mark.slow
+def test_windows_give_the_labels_of_the_whole(project):
     big = image(project / "big.tif", 5000, 6000)
-    command = [TOOLS / "predict.py", "tiny.py", "run", big, "--out", "big", "--max-memory"]
-    peaks = {}
+    labels = []
     for limit in ("1GB", "100GB"):
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit],
-            cwd=project,
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-        )
-        status, peaks[limit] = map(int, done.stdout.splitlines()[-1].split())
-        assert status == 0, done.stderr
-        windowed = "of them in windows" in done.stdout
-        found = np.asarray(Image.open(project / "big" / "labels" / "big.png"))
-        assert found.shape == (5000, 6000)
-        if limit == "1GB":
-            assert windowed
-            first = found
-    assert peaks["1GB"] < 1e9 < peaks["100GB"]
-    assert (first != found).sum() < 100  # float32: a rounding decides between two classes
+        done, _ = measured(project, big, limit)
+        assert done.returncode == 0, done.stderr
+        labels.append(np.asarray(Image.open(project / "big" / "labels" / "big.png")))
+    assert "of them in windows" not in done.stdout
+    assert (labels[0] != labels[1]).sum() < 100  # float32: a rounding decides between two classes

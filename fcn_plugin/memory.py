@@ -1,0 +1,130 @@
+"""How much memory there is, and whether a picture fits into it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import ceil
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import NamedTuple
+
+from fcn_plugin.errors import UserError
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+# Where the system does not tell: free memory, and what Python with the host takes.
+UNKNOWN_FREE, UNKNOWN_USED = 4 * 2**30, 2**30
+
+# A cgroup's files: limit, usage, and in memory.stat what of the usage can be dropped.
+CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
+CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+# Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
+# of those that are turned), or later as BGR, as the network's input, its labels and their copies.
+PIXEL = 10
+# Pixels up to which there is memory, and nobody asks.
+SMALL = 2**22
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    try:
+        pages = int((PROC / "self/statm").read_text().split()[1])
+        return pages * PAGESIZE
+    except OSError:
+        return UNKNOWN_USED
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has had; 0 where the system does not tell."""
+    with suppress(OSError, StopIteration):
+        lines = (PROC / "self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return 0
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its cgroups' limits."""
+    frees = list(_cgroups_free())
+    with suppress(OSError, StopIteration):
+        lines = (PROC / "meminfo").read_text().splitlines()
+        frees.append(next(int(line.split()[1]) * 1024 for line in lines if "MemAvail" in line))
+    return min(frees, default=UNKNOWN_FREE)
+
+
+def _cgroups_free() -> Iterator[int]:
+    """Of each cgroup that this process is in and that has a limit."""
+    with suppress(OSError):
+        for line in (PROC / "self/cgroup").read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            root, files = (CGROUPS / "memory", CGROUP_1) if kinds else (CGROUPS, CGROUP_2)
+            own = root / path.lstrip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(root):
+                    yield from _free_of(folder, *files)
+
+
+def _free_of(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[int]:
+    # A group without a limit has no such file, or "max" in it.
+    with suppress(OSError, ValueError):
+        most, used = (int((folder / name).read_text()) for name in (limit, usage))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        yield max(most - used + int(stat.get(droppable, 0)), 0)
+
+
+class Memory(NamedTuple):
+    """Bytes of this process: that it has, that it may still take, and the most it has had."""
+
+    used: int
+    free: int
+    peak: int = 0
+
+    @classmethod
+    def of_process(cls) -> "Memory":
+        return cls(resident(), free_memory(), peak_resident())
+
+    def left(self, limit: int | None) -> int:
+        """Bytes to take, where the process may have ``limit``."""
+        return self.free if limit is None else min(limit - self.used, self.free)
+
+    def refuse(self, name: str, need: int, limit: int | None) -> None:
+        """A UserError where ``name`` needs more bytes than are left.
+
+        The message names the limit that would do.
+        """
+        if need <= self.left(limit):
+            return
+        if limit is None or self.used + need <= limit:
+            raise UserError(
+                f"{name} needs about {need / 1e9:.1f} GB of memory, {self.free / 1e9:.1f} GB are "
+                "free; free that much, or cut the picture into parts"
+            )
+        # What has been needed before will be needed again; and no two runs are quite alike.
+        would_do = 1.05 * max(self.used + need, self.peak)
+        raise UserError(
+            f"{name} needs about {(self.used + need) / 1e9:.1f} GB of memory in all, "
+            f"{limit / 1e9:.1f} GB are allowed; give --max-memory {ceil(would_do / 1e8)}00MB "
+            "(max_memory), or cut the picture into parts"
+        )
+
+
+def check_picture(
+    path: str | Path,
+    size: tuple[int, int],
+    limit: int | None = None,
+    more: Callable[[], int] = lambda: 0,
+) -> None:
+    """Refuse a picture that there is no memory for, before it is decoded.
+
+    Args:
+        size: width and height, by the head of its file.
+        limit: bytes that this process may have; default: what is free.
+        more: bytes that are needed besides, e.g. by the network.
+
+    Raises:
+        UserError: it takes more; the message names the memory that would do.
+    """
+    width, height = size
+    if width * height > SMALL:
+        name = f"{path}: a picture of {width}x{height} pixels"
+        Memory.of_process().refuse(name, PIXEL * width * height + more(), limit)
