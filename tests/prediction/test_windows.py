@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
@@ -78,7 +79,7 @@ def in_windows(model, given: Picture, side: int, layout=None) -> Prediction:
     def run(image, sample):
         return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
-    result = Prediction.empty(given.image, CLASSES, probabilities=True)
+    result = Prediction.empty(Shown(given.image), CLASSES, probabilities=True)
     # At the size of the network's input or of the image, whichever is larger.
     most = int(side / max(1, *(own / seen for own, seen in zip(*given.sizes, strict=True))))
     predict_in_windows(
@@ -163,7 +164,7 @@ def test_one_score_for_two_classes():
     for original in ((64, 800), (100, 1250)):
         given = picture((64, 800), original)
         expected, probabilities = whole(model, given)
-        result = Prediction.empty(given.image, two, probabilities=True)
+        result = Prediction.empty(Shown(given.image), two, probabilities=True)
 
         @torch.no_grad()
         def run(image, sample):
@@ -202,7 +203,7 @@ def test_of_narrow_images_windows_are_long(size):
         assert max(image.shape[-2:]) <= 1184 and min(image.shape[-2:]) == min(size)
         return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
-    result = Prediction.empty(given.image, CLASSES, probabilities=False)
+    result = Prediction.empty(Shown(given.image), CLASSES, probabilities=False)
     predict_in_windows(given, result, run, (layout, layout), window, 0.5, lambda *_: None)
     assert result.windows == 2
     assert np.array_equal(result.labels, whole(model, given)[0])
