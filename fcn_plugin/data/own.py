@@ -30,6 +30,7 @@ from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
+from fcn_plugin.text import printable
 
 # Written to the finished tree; a higher number when the same source gives another tree.
 FORMAT = 2
@@ -235,7 +236,7 @@ def _note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: 
     left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
     for value, name in enumerate(classes):
         if not pixels[value]:
-            tell.note(f"{root}: no training image has {name} (value {value}){left_out}")
+            tell.note(f"{root}: no training image has {printable(name)} (value {value}){left_out}")
 
 
 def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
@@ -313,7 +314,7 @@ def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
         counts: for each split, pixels [images, 256] of each value in each label.
     """
     pixels = sum(count.sum(axis=0) for count in counts.values())
-    names = {**dict(enumerate(classes)), IGNORED: "(left out)"}
+    names = {**dict(enumerate(map(printable, classes))), IGNORED: "(left out)"}
     width = max(map(len, [*names.values(), "class"]))
     heads = "".join(f"{name:>8}" for name in counts)
     lines = [f"{'':>4}{'class':<{width}}{heads}{'pixels':>10}"]

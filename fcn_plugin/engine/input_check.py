@@ -105,10 +105,13 @@ class InputCheckHook(Hook):
             checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        tensors = checkpoint.get("state_dict", checkpoint)
-        names = _segmentor(runner).state_dict().keys() & tensors
-        file = getattr(runner, "_load_from", None) or "the checkpoint"
-        check_tensors(file, {name: tensors[name] for name in names})
+        own = _segmentor(runner).state_dict()
+        used = {
+            name: value
+            for name, value in checkpoint.get("state_dict", checkpoint).items()
+            if isinstance(value, Tensor) and name.removeprefix("module.") in own
+        }
+        check_tensors(getattr(runner, "_load_from", None) or "the checkpoint", used)
         self.stored = Stored.of(checkpoint)
 
     def before_test(self, runner: Runner) -> None:

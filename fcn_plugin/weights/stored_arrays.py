@@ -100,7 +100,7 @@ class StoredArray(Token):
     of = "numpy.ndarray"
 
     def check(self) -> None:
-        if self.arguments[:1] != (StoredArrayType,):
+        if not self.arguments or self.arguments[0] is not StoredArrayType:
             raise UnpicklingError("an array of another type than numpy.ndarray")
 
     def checked(self, state: Any) -> Any:

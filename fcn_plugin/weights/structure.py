@@ -83,8 +83,19 @@ def _switches(value: Any) -> bool:
     return _table(value) and all(map(_flag, value.values()))
 
 
+def _versions(value: Any) -> bool:
+    """Of modules, by their names."""
+    versions = [m.get("version") for m in value.values() if _table(m)] if _table(value) else []
+    return (
+        _table(value)
+        and len(versions) == len(value)
+        and all(v is None or _whole(v) for v in versions)
+    )
+
+
 # For each key what is expected, in words and as a check; a key may be absent, or None.
 Rules = Mapping[str, tuple[str, Check]]
+STATE_DICT: Rules = {"_metadata": ("versions of modules", _versions)}
 META: Rules = {
     "net": ("a text", _text),
     "padding": ("a text", _text),
@@ -142,6 +153,7 @@ def check_content(path: Path, content: Any) -> None:
             raise UserError(
                 f"{path}: {quoted(name)} is no tensor but {type(value).__name__}; {ANOTHER}"
             )
+    _refuse(path, "state_dict.", vars(state) if hasattr(state, "__dict__") else {}, STATE_DICT)
     for name in (*state, *content):
         # The host prints names as they are.
         if isinstance(name, str) and printable(name) != name:

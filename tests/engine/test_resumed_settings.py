@@ -38,7 +38,7 @@ def run(folder: Path, iterations: int, **settings) -> BriefRunner:
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=1.0, momentum=0.9)),
         param_scheduler=[
             dict(type="LinearLR", start_factor=0.5, end=2, by_epoch=False),
-            dict(type="MultiStepLR", milestones=[3], by_epoch=False),
+            dict(type="MultiStepLR", milestones=[3], end=9, by_epoch=False),
         ],
         default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2)),
         log_level="ERROR",

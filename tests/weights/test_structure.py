@@ -169,6 +169,17 @@ def test_the_wrong_types_are_refused_by_every_reader(tmp_path, change):
         assert place in message or place == "state_dict"
 
 
+@pytest.mark.parametrize("versions", [5, {"": 5}, {"": {"version": "new"}}, {1: {}}])
+def test_versions_of_modules_are_numbers(tmp_path, versions):
+    def change(content: dict) -> None:
+        content["state_dict"]._metadata = versions
+
+    path = saved(tmp_path, change)
+    with pytest.raises(UserError) as error:
+        CheckpointLoader.load_checkpoint(str(path))
+    assert "_metadata" in in_one_line(error, path)
+
+
 @pytest.mark.parametrize("change", RUNS, ids=lambda change: change.__name__)
 def test_no_run_goes_on_from_the_wrong_types(tmp_path, change):
     path = saved(tmp_path, change)
