@@ -30,6 +30,7 @@ from fcn_plugin.evaluation.submission import (
     archive_faults,
     image_size,
     leaderboard_of,
+    png_fault,
 )
 
 VOC, MIT = (kind.METAINFO["classes"] for kind in (PascalVOCDataset, ADE20KDataset))
@@ -108,6 +109,24 @@ def test_mit(tmp_path):
         image = Image.open(io.BytesIO(content))
         assert (image.format, image.mode) == ("PNG", "L")
         assert np.array_equal(np.asarray(image), sample["pred_sem_seg"]["data"][0] + 1)
+
+
+def test_any_other_data_set_in_its_own_numbers(tmp_path):
+    """Two of three classes in another order; void in the truth has no part in it."""
+    made = METRICS.build(dict(type="SubmissionMetric", file=str(tmp_path / "out.zip")))
+    palette, label_map = [[200, 0, 0], [1, 2, 3]], {0: 1, 1: 255, 2: 0}
+    meta = dict(classes=["hat", "apple"], palette=palette, label_map=label_map)
+    made.dataset_meta = meta | dict(reduce_zero_label=True)
+    given = samples(tmp_path / "mine", 2)
+    made.process({}, given)
+    made.evaluate(len(given))
+    for sample, content in zip(given, zip_members(tmp_path / "out.zip").values(), strict=True):
+        image = Image.open(io.BytesIO(content))
+        expected = np.array([3, 1])[sample["pred_sem_seg"]["data"][0].numpy()]
+        assert np.array_equal(np.asarray(image), expected)
+        assert image.getpalette()[3:12] == [1, 2, 3, 0, 0, 0, 200, 0, 0]
+    lacking = png_fault(content, replace(made.board, numbers=(1, 2)), image.size)
+    assert lacking == "has the value 3, not only 1-2"
 
 
 @pytest.mark.parametrize("classes", [["background", "cat", "dog"], ["background", "apple"]])

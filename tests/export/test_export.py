@@ -149,6 +149,18 @@ def test_onnx_gives_the_same_at_any_size(name, tmp_path):
     assert check_onnx(model, file, sizes=SIZES[:1])[0].difference > 1e-3
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_labels_are_the_data_sets_own_numbers(channels):
+    model = segmentor(head=dict(num_classes=2, out_channels=channels, threshold=0.3))
+    images = pictures(1, (50, 41))
+    plain = Deployed(model)(images)
+    model.dataset_meta = dict(classes=("b", "a"), palette=[[9] * 3] * 2, label_map={0: 1, 7: 0})
+    labels = Deployed(model)(images)
+    assert labels.dtype == torch.uint8 and len(labels.unique()) == 2
+    assert torch.equal(labels, torch.where(plain == 0, 7, 0).to(torch.uint8))
+    assert torch.equal(export_graph(model).module()(images), labels)
+
+
 def test_labels_and_what_the_file_tells(tmp_path):
     import onnxruntime
 

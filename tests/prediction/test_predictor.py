@@ -6,10 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
+from mmseg.registry import MODELS
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
+from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
@@ -280,6 +283,50 @@ def test_the_data_sets_own_numbers_from_the_config_alone(tmp_path):
     written = Image.open(tmp_path / "labels.png")
     assert np.array_equal(np.asarray(written), result.labels) and result.labels.min() >= 1
     assert tuple(written.getpalette()[3:6]) == result.classes.palette[0]
+
+
+def test_classes_in_another_order_than_their_numbers(tmp_path):
+    """Names, colours and counts belong to the numbers that labels have."""
+    palette = ((200, 0, 0), (0, 200, 0))
+    classes = Classes(("car", "sky"), palette, label_map=((0, 1), (1, 255), (2, 0)))
+    assert classes.numbers == (2, 0)
+    result = Prediction.empty(np.zeros((3, 4, 3), np.uint8), classes, probabilities=False)
+    result.labels[:] = 1
+    result.labels[0] = 0
+    assert result.numbered().labels.tolist() == [[2] * 4, [0] * 4, [0] * 4]
+    assert result.counts().tolist() == [4, 8]
+    assert np.asarray(result.overlay())[10, 10].tolist() == [100, 0, 0]
+    result.save_labels(tmp_path / "a.png")
+    written = Image.open(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(written), result.labels)
+    assert written.getpalette()[:9] == [0, 200, 0, 0, 0, 0, 200, 0, 0]
+
+
+def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):
+    """Whatever the checkpoint was trained on, and its colours if they are the same ones."""
+    names = ("star", "circle", "square", "triangle", "background")
+    meta = dict(classes=names, palette=[[i] * 3 for i in range(5)], reduce_zero_label=True)
+    config, weights = trained(tmp_path, dataset_meta=meta)
+    cfg = Config.fromfile(config)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=names)
+    assert Predictor(cfg, weights, "cpu").classes.numbers == (0, 1, 2, 3, 4)
+    del cfg.test_dataloader.dataset["metainfo"]
+    found = Predictor(cfg, weights, "cpu").classes
+    assert found.numbers == (1, 2, 3, 4, 5) and found.palette[4] == (4, 4, 4)
+    stale = dict(classes=[*CAMVID][::-1], palette=[*CAMVID.values()], label_map=None)
+    cfg.model.decode_head.num_classes = len(CAMVID)
+    cfg.test_dataloader.dataset = dict(
+        type="CamVidDataset",
+        metainfo=dict(classes=[*CAMVID][::-1]),
+        pipeline=cfg.test_dataloader.dataset.pipeline,
+    )
+    torch.save(
+        dict(meta=dict(dataset_meta=stale), state_dict=MODELS.build(cfg.model).state_dict()),
+        weights,
+    )
+    found = Predictor(cfg, weights, "cpu").classes
+    assert found.numbers == tuple(range(11))[::-1]
+    assert [list(colour) for colour in found.palette] == [*CAMVID.values()][::-1]
 
 
 def test_more_classes_than_a_palette_has(tmp_path):
