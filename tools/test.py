@@ -58,8 +58,8 @@ def main() -> None:
 
     from fcn_plugin.config import set_pipeline
     from fcn_plugin.data.numbering import check_numbers
+    from fcn_plugin.engine.config_check import check_config
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of

@@ -37,8 +37,8 @@ def main() -> None:
     from mmengine.registry import OPTIMIZERS
 
     from fcn_plugin.config import type_name
+    from fcn_plugin.engine.config_check import check_config
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.data_check import check_config
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError

@@ -147,7 +147,7 @@ def main() -> None:
 
 def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     """All configs with the options; what is wrong with the last is better said before the first."""
-    from fcn_plugin.engine.data_check import check_datasets
+    from fcn_plugin.engine.config_check import check_datasets
     from fcn_plugin.errors import UserError
 
     stages: list[Stage] = []

@@ -2,68 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from importlib.util import find_spec
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.evaluation import IoUMetric
 
-from fcn_plugin.config import type_name
 from fcn_plugin.engine.sampling import ReplacementSampler
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
-# What belongs together in a config: the runner wants all of a row or none.
-TOGETHER = (
-    ("train_dataloader", "train_cfg", "optim_wrapper"),
-    ("val_dataloader", "val_cfg", "val_evaluator"),
-    ("test_dataloader", "test_cfg", "test_evaluator"),
-)
-# The packages of mmengine's backends that may be absent: any of a row will do.
-BACKENDS = dict(
-    TensorboardVisBackend=("tensorboard", "tensorboardX"),
-    WandbVisBackend=("wandb",),
-    MLflowVisBackend=("mlflow",),
-    ClearMLVisBackend=("clearml",),
-    NeptuneVisBackend=("neptune",),
-    DVCLiveVisBackend=("dvclive",),
-    AimVisBackend=("aim",),
-)
 IOU_SCORES = dict(
     mIoU=("mIoU", "mAcc"),
     mDice=("mDice", "mAcc"),
     mFscore=("mFscore", "mPrecision", "mRecall"),
 )
-
-
-def check_settings(cfg: Config) -> None:
-    """Raise ``UserError`` for what of ``cfg`` a runner cannot be built of."""
-    for row in TOGETHER:
-        given = [key for key in row if cfg.get(key) is not None]
-        missing = [key for key in row if cfg.get(key) is None]
-        if given and missing:
-            raise UserError(
-                f"the config has {' and '.join(given)}, but no {' and no '.join(missing)}; add it, "
-                f"or set {'=None '.join(given)}=None"
-            )
-    backends = (cfg.get("visualizer") or {}).get("vis_backends") or ()
-    for index, backend in enumerate(backends):
-        packages = BACKENDS.get(type_name(backend), ())
-        if packages and not any(_is_installed(package) for package in packages):
-            raise UserError(
-                f"visualizer.vis_backends.{index}: {type_name(backend)} needs {packages[0]}, which "
-                f"is not installed; pip install {packages[0]}, or take it out of the list"
-            )
-
-
-def _is_installed(package: str) -> bool:
-    """A folder of that name, such as one that wandb leaves, is no package."""
-    spec = find_spec(package)
-    return spec is not None and spec.origin is not None
 
 
 def check_order(name: str, loader: Any, loop: object) -> None:

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from fcn_plugin.data.drawing import CLASSES, PALETTE
 from fcn_plugin.data.shapes import write_shapes
-from fcn_plugin.engine.data_check import DataCheckHook, check_datasets
+from fcn_plugin.engine import DataCheckHook
+from fcn_plugin.engine.config_check import check_datasets
 from fcn_plugin.errors import UserError
 
 

@@ -9,7 +9,8 @@ from mmseg.evaluation import IoUMetric
 from torch.utils.data import DataLoader
 
 from fcn_plugin.engine import ReplacementSampler, SnapshotHook
-from fcn_plugin.engine.run_check import check_order, check_scores, check_settings, smallest_batch
+from fcn_plugin.engine.config_check import check_settings
+from fcn_plugin.engine.run_check import check_order, check_scores, smallest_batch
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 from tools.running import REPOSITORY, TOOLS, as_module, tool
 
-from fcn_plugin.engine import data_check
+from fcn_plugin.engine import config_check
 from fcn_plugin.errors import UserError
 
 ITERATIONS, EVERY = 6, 2
@@ -277,7 +277,7 @@ CONFIGS = REPOSITORY / "configs"
 
 def chain(stages, tmp_path, monkeypatch, *names: str, options=()):
     """The stages of shipped configs at full width, whose data need not be there."""
-    monkeypatch.setattr(data_check, "check_datasets", lambda cfg, loaders: None)
+    monkeypatch.setattr(config_check, "check_datasets", lambda cfg, loaders: None)
     args = argparse.Namespace(
         configs=[CONFIGS / f"{name}.py" for name in names], cfg_options=list(options)
     )
