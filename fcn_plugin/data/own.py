@@ -24,13 +24,13 @@ from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source
 from fcn_plugin.data.own_source import Item, Size, Source, Tell, each
 from fcn_plugin.data.own_split import LISTS, Splits, with_splits
+from fcn_plugin.data.own_table import class_table, note_missing
 from fcn_plugin.data.splits import list_text
 from fcn_plugin.data.staging import stage_of
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
-from fcn_plugin.text import printable
 
 # Written to the finished tree; a higher number when the same source gives another tree.
 FORMAT = 2
@@ -203,7 +203,7 @@ def _write(
         if any(labelled):
             count = f"{sum(labelled):,} of {len(labelled):,} test images"
             tell.note(f"{root}: {count} have a label; without the others' none is scored")
-    _note_missing(root, source.classes, by_split["train"].sum(axis=0), tell)
+    note_missing(root, source.classes, by_split["train"].sum(axis=0), tell)
     facts = Facts(
         root=root,
         classes=source.classes,
@@ -229,14 +229,6 @@ def _write(
         f"without them:          {command('train', root / scratch)}",
         f"{root}: {counts} images, {len(source.classes)} classes",
     ]
-
-
-def _note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: Tell) -> None:
-    """Classes that cannot be learned; such as those of masks whose white, 255, was to be one."""
-    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
-    for value, name in enumerate(classes):
-        if not pixels[value]:
-            tell.note(f"{root}: no training image has {printable(name)} (value {value}){left_out}")
 
 
 def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
@@ -305,23 +297,3 @@ def _jpeg_to_png(path: Path) -> Path:
     )
     path.unlink()
     return path
-
-
-def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
-    """A table of the classes: how many images show them, and their share of all pixels.
-
-    Args:
-        counts: for each split, pixels [images, 256] of each value in each label.
-    """
-    pixels = sum(count.sum(axis=0) for count in counts.values())
-    names = {**dict(enumerate(map(printable, classes))), IGNORED: "(left out)"}
-    width = max(map(len, [*names.values(), "class"]))
-    heads = "".join(f"{name:>8}" for name in counts)
-    lines = [f"{'':>4}{'class':<{width}}{heads}{'pixels':>10}"]
-    for value, name in names.items():
-        if value == IGNORED and not pixels[value]:
-            continue
-        images = "".join(f"{(count[:, value] > 0).sum():>8,}" for count in counts.values())
-        share = f"{100 * pixels[value] / pixels.sum():.2f} %"
-        lines.append(f"{value:>3} {name:<{width}}{images}{share:>10}")
-    return "\n".join(lines)
