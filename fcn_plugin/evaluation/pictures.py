@@ -13,6 +13,7 @@ MARGIN = 8
 LINE = 18  # pixels of a line of text
 FONT = 13
 LARGEST = 2000  # pixels of an overlay's longer side
+CHUNK = 2**20  # pixels that are counted at once
 OPACITY = 0.5  # of the colours over the image
 
 
@@ -82,12 +83,18 @@ def overlay(
         note: said of the image below the legend.
     """
     height, width = image.shape[:2]
-    found, counts = np.unique(label, return_counts=True)
+    counts, pixels = np.zeros(len(classes), np.int64), label.reshape(-1)
+    for start in range(0, len(pixels), CHUNK):  # each is copied as int64
+        counts += np.bincount(pixels[start : start + CHUNK], minlength=len(classes))
+    found = np.flatnonzero(counts)
+    counts = counts[found]
     longest = max(height, width)
     zoom = LARGEST / longest if longest > LARGEST else max(1, -(-PANEL // longest))
     size = max(round(width * zoom), 1), max(round(height * zoom), 1)
     smoothly = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
-    shown = cv2.resize(np.ascontiguousarray(image), size, interpolation=smoothly)
+    # Turned around: what is given is BGR that looks like RGB, and large, so nothing is copied.
+    shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=smoothly)
+    shown = np.ascontiguousarray(shown[..., ::-1])
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
 
     colours = np.asarray(palette, dtype=np.uint8)[label]

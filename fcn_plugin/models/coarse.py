@@ -44,30 +44,32 @@ class Axis:
     """One axis of an upsampling.
 
     Attributes:
-        pixels: length x taps, int64: the coarse pixels of each fine one, side by side.
-        weights: length x taps, what these weigh in it.
-        firsts: the first column of ``pixels``, where looking at it waits for no GPU.
+        pixels: length x taps, int64: coarse pixels side by side from the first that weighs in a
+            fine one; those past the last coarse pixel weigh nothing.
+        weights: length x taps, what these weigh.
+        spans: for each fine pixel the first coarse pixel of weight, and one past the last; they
+            rise, or fall where the image is mirrored.
     """
 
     pixels: Tensor
     weights: Tensor
-    firsts: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
-        return len(self.firsts)
+        return len(self.spans)
 
     def part(self, fine: slice, multiple: int = 1) -> tuple[slice, Tensor]:
         """The coarse pixels that some fine pixels need, and the dense matrix of their weights.
 
         Fine pixels without weights follow, up to a ``multiple``.
         """
-        # They rise with the fine pixels, or fall where these are mirrored.
-        ends = self.firsts[fine.start], self.firsts[fine.stop - 1]
-        needed = slice(min(ends), max(ends) + self.pixels.shape[1])
-        length = fine.stop - fine.start
-        matrix = self.weights.new_zeros(length + -length % multiple, needed.stop - needed.start)
+        firsts, beyonds = zip(self.spans[fine.start], self.spans[fine.stop - 1], strict=True)
+        needed = slice(min(firsts), max(beyonds))
+        length, wide = fine.stop - fine.start, needed.stop - needed.start
+        taps = self.weights.shape[1]
+        matrix = self.weights.new_zeros(length + -length % multiple, wide + taps)
         matrix[:length].scatter_(1, self.pixels[fine] - needed.start, self.weights[fine])
-        return needed, matrix
+        return needed, matrix[:, :wide]
 
 
 # Some are kept, since crops are of one size; on a GPU nothing then waits for the weights.
@@ -100,13 +102,18 @@ def axis(
         two, shares = _neighbours(at, len(weights), zero_border=False)
         pixels = pixels[two].flatten(1)
         weights = (weights[two] * shares[..., None]).flatten(1)
+    weighs = weights != 0
+    # A fine pixel beyond zero borders needs none, and gets one of weight 0.
+    weighs[:, 0] |= ~weighs.any(1)
+    first = pixels.where(weighs, size).amin(1, keepdim=True)
+    beyond = pixels.where(weighs, -1).amax(1, keepdim=True) + 1
+    taps = int((beyond - first).max())
     # A pixel that is named twice gets both weights.
-    first, last = pixels.amin(1), pixels.amax(1)
-    taps = int((last - first).max()) + 1
-    first = first.clamp(max=size - taps)[:, None]
-    weights = weights.new_zeros(len(weights), taps).scatter_add_(1, pixels - first, weights)
+    tap = (pixels - first).clamp(0, taps - 1)
+    weights = weights.new_zeros(len(weights), taps).scatter_add_(1, tap, weights)
     pixels = first + torch.arange(taps, device="cpu")
-    return Axis(pixels.to(device), weights.to(device, dtype), tuple(first[:, 0].tolist()))
+    spans = tuple(map(tuple, torch.cat((first, beyond), 1).tolist()))
+    return Axis(pixels.to(device), weights.to(device, dtype), spans)
 
 
 def _neighbours(at: Tensor, size: int, zero_border: bool) -> tuple[Tensor, Tensor]:

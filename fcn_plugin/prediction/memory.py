@@ -126,9 +126,9 @@ class Cost(NamedTuple):
 
     def window(self, rows: int, cols: int, area: float) -> tuple[int, int]:
         """The shape of a window of an image that is within an area: a square, or what suits it."""
-        side = sqrt(area) - self.border
+        side = max(sqrt(area) - self.border, 0)
         high = min(rows, side)
-        wide = min(cols, area / (high + self.border) - self.border)
+        wide = min(cols, max(area / (high + self.border) - self.border, 0))
         high = min(rows, area / (wide + self.border) - self.border)
         return max(int(high), 0), max(int(wide), 0)
 
