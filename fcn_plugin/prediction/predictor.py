@@ -143,10 +143,16 @@ class Predictor:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
             need = int(self.budget.need(smallest, scored) * enlarged) + held
             self.budget.refuse(name, need)
-        threshold = getattr(getattr(self.model, "decode_head", None), "threshold", None) or 0.5
+        threshold = getattr(getattr(self.model, "decode_head", None), "threshold", None)
         window = cost.window(*given, max(area, cost.area(smallest, smallest)))
         predict_in_windows(
-            picture, result, self._one, self.layouts, window, threshold, self.progress
+            picture,
+            result,
+            self._one,
+            self.layouts,
+            window,
+            0.5 if threshold is None else threshold,
+            self.progress,
         )
 
     def _one(self, image: Tensor, sample: SegDataSample) -> SegDataSample:
