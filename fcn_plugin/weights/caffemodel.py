@@ -20,7 +20,6 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.text import printable
 
 # Field numbers and types, of the fields read here. Submessages are declared as bytes and parsed
 # one at a time, so that no level of a damaged file can blow up before the level above it is known
@@ -232,12 +231,9 @@ def _text(raw: bytes) -> str:
     if len(raw) > MAX_NAME_BYTES:
         raise _Damaged(f"expected a name of at most {MAX_NAME_BYTES} bytes, found {len(raw)}")
     try:
-        text = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise _Damaged(f"expected a name in UTF-8, found {raw[:20]!r}") from error
-    if printable(text) != text:
-        raise _Damaged(f"expected a name, found control characters: {raw[:20]!r}")
-    return text
 
 
 def _fields(file: BinaryIO) -> Iterator[tuple[int, int, int]]:

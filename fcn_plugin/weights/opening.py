@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fcn_plugin.download import Digest, file_digests
 from fcn_plugin.errors import UserError
+from fcn_plugin.text import printable
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.layouts import Layout, features_only, recognise
 from fcn_plugin.weights.loading import read_torch_file, state_dict
@@ -155,6 +156,8 @@ def _caffe_tensors(path: Path, progress: Callable[[int, int], None]) -> dict[str
             name = f"{layer.name}.{kind}"
             if name in tensors:
                 raise UserError(f"{path}: has two layers {layer.name}; download it again")
+            if printable(name) != name:  # all names are told of
+                raise UserError(f"{path}: has control characters in the name {name}; {EXPECTED}")
             tensors[name] = blob
     return tensors
 
