@@ -12,7 +12,7 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 from torch import Tensor
 
-from fcn_plugin.data.numbering import IGNORED, KEYS, numbering_of
+from fcn_plugin.data.numbering import KEYS, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
@@ -36,7 +36,7 @@ class ConfusionMatrixMetric(BaseMetric):
     Args:
         absent: what a class without any pixel does to the means: 'skip' (VOC, FCN), or 'zero'
             (MIT), which also yields ``score``, the mean of pixel accuracy and mean IU.
-        ignore_index: truth that is not counted; 255 never is.
+        ignore_index: truth that is not counted.
         output_dir: folder for the predictions as label PNGs, named as their images, in the data
             set's own numbers.
         format_only: write ``output_dir`` and score nothing, for images without labels.
@@ -106,8 +106,6 @@ class ConfusionMatrixMetric(BaseMetric):
             # The other way, to the CPU, they would be read before they are there.
             truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
             classes = len(self.dataset_meta["classes"])
-            if self.ignore_index != IGNORED:
-                truth = truth.masked_fill(truth == IGNORED, self.ignore_index)
             matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
             outside = torch.stack((matrix[classes].sum(), matrix[:, classes].sum()))
             self._unchecked.append((name, outside))

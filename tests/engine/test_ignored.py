@@ -125,6 +125,14 @@ def test_two_numbers_are_refused(folder, extra, said):
     assert "254" in str(error.value)
 
 
+def test_a_metric_of_its_own_number_is_refused(folder):
+    cfg = settled(folder, "val_evaluator = dict(ignore_index=0)")
+    with pytest.raises(UserError, match=r"val_evaluator.ignore_index=0.*255"):
+        unify_ignored(cfg)
+    cfg.val_evaluator.type = "IoUMetric"
+    unify_ignored(cfg)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_no_config_changes(path):
     cfg = Config.fromfile(path)
