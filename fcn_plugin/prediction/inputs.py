@@ -40,17 +40,22 @@ def suffixes_of(dataset: dict) -> set[str]:
     >>> suffixes_of(dict(type="BaseSegDataset", img_suffix="_bands.npy"))
     {'.npy'}
     """
-    own = {Path(f"name{_img_suffix(part)}").suffix.lower() for part in innermost(dataset)}
+    own = {
+        Path(f"name{suffix}").suffix.lower()
+        for part in innermost(dataset)
+        for suffix in _img_suffixes(part)
+    }
     # Of a kind of its own, the usual pictures beside it are others, such as previews.
     return own - {""} if own - SUFFIXES - {""} else SUFFIXES
 
 
-def _img_suffix(dataset: dict) -> str:
+def _img_suffixes(dataset: dict) -> Sequence[str]:
     kind = (
         dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(type_name(dataset))
     )
     setting = inspect.signature(kind).parameters.get("img_suffix") if kind else None
-    return dataset.get("img_suffix", setting.default if setting else "")
+    given = dataset.get("img_suffix", setting.default if setting else "")
+    return [given] if isinstance(given, str) else given
 
 
 def find_images(
