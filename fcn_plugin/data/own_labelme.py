@@ -37,6 +37,7 @@ from fcn_plugin.data.own_source import (
 )
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
+from fcn_plugin.files import is_special
 
 # labelme's, in pixels: a line has no width of its own, and a point no size.
 LINE_WIDTH, POINT_RADIUS = 10, 5
@@ -62,6 +63,8 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read or is something else.
     """
+    if is_special(path):
+        raise UserError(f"{path}: a pipe, device or socket; save it to a file or move it away")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
