@@ -122,11 +122,10 @@ def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
 
 def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
     """What becomes of the predictions: scores if there are labels, PNGs, an archive."""
-    from fcn_plugin.config import type_name
+    from fcn_plugin.config import one_or_many, type_name
     from fcn_plugin.errors import UserError
 
-    evaluators = cfg.test_evaluator
-    evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    evaluators = one_or_many(cfg.test_evaluator)
     if args.out and Path(args.out).is_file():
         raise UserError(f"{args.out}: is a file; give --out a folder")
     if not has_labels(cfg.test_dataloader.dataset):
@@ -163,12 +162,11 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     """What the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
-    from fcn_plugin.config import innermost, type_name
+    from fcn_plugin.config import class_of, innermost
     from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
 
     dataset = innermost(dataset)[0]
-    kind = DATASETS.get(type_name(dataset))
-    known = getattr(kind, "METAINFO", {}).get("classes")
+    known = getattr(class_of(dataset, DATASETS), "METAINFO", {}).get("classes")
     classes = (dataset.get("metainfo") or {}).get("classes") or known
     if isinstance(classes, list | tuple):
         choose_comp(leaderboard_of(classes, own=not known), Path(args.submission), args.comp)

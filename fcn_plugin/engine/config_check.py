@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import class_of, type_name
 from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.data.published import command_for
 from fcn_plugin.engine.ignored import unify_ignored
@@ -121,8 +121,8 @@ def _refuse_wrapped(dataset: dict, loader: str) -> None:
 
 
 def _check_classes(dataset: dict) -> None:
-    kind = _kind(dataset)
-    known = (getattr(kind, "METAINFO", None) or {}).get("classes")
+    shipped = getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}
+    known = shipped.get("classes")
     metainfo = dataset.get("metainfo") or {}
     classes = metainfo.get("classes", known or ())
     if isinstance(classes, str):  # names a file of them
@@ -159,10 +159,6 @@ def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> Non
             )
 
 
-def _kind(dataset: dict) -> Any:
-    return dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(dataset["type"])
-
-
 def _check_paths(dataset: dict, loader: str) -> None:
     root = Path(dataset.get("data_root") or "")
     if not root.is_dir():
@@ -181,8 +177,8 @@ def _check_paths(dataset: dict, loader: str) -> None:
                 f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); "
                 f"{remedy(root, folder)}"
             )
-    kind = _kind(dataset)
-    if not ann_file and isinstance(kind, type) and issubclass(kind, BaseSegDataset):
+    kind = class_of(dataset, DATASETS)
+    if not ann_file and kind and issubclass(kind, BaseSegDataset):
         defaults = {name: p.default for name, p in signature(kind).parameters.items()}
         suffix = dataset.get("img_suffix", defaults.get("img_suffix"))
         if isinstance(suffix, str) and not defaults.get("ann_file"):

@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from fcn_plugin.config import class_of
 from fcn_plugin.models.coarse import in_single
 
 
@@ -90,7 +91,6 @@ def _taken(sample: SegDataSample) -> Tensor:
 
 def with_tta(tta_model: dict, network: dict | nn.Module) -> dict:
     """A config of ``tta_model`` around a network; ``FCNTTAModel`` takes ``SegTTAModel``'s place."""
-    kind = tta_model["type"]
-    if (kind if isinstance(kind, type) else MODELS.get(kind)) is SegTTAModel:
+    if class_of(tta_model, MODELS) is SegTTAModel:
         tta_model = dict(tta_model, type="FCNTTAModel")
     return dict(tta_model, module=network)
