@@ -16,7 +16,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +288,8 @@ def unknown_type(name: str, scope: str, registry: str) -> str:
     """One line for a ``type`` of a config that no package has registered."""
     from mmengine import registry as roots
 
+    from fcn_plugin.text import did_you_mean
+
     known: set[str] = set()
     for root in vars(roots).values():
         if isinstance(root, roots.Registry) and root.name.replace("_", " ") == registry.replace(
@@ -296,6 +297,5 @@ def unknown_type(name: str, scope: str, registry: str) -> str:
         ):
             for part in (root, *root.children.values()):
                 known |= set(part.module_dict)
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+    hint = did_you_mean(name, known, "is the package that has it imported?")
     return f"type={name!r} in the config is not a {registry} known to {scope}; {hint}"

@@ -28,8 +28,7 @@ from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.files import is_special
 from fcn_plugin.memory import check_picture
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
-
-MAX_LISTED = 8
+from fcn_plugin.text import some, width_by_height
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -255,7 +254,7 @@ class LoadCheckedLabel(LoadAnnotations):
         # Not img_shape: test pipelines resize the image before they load the label.
         shape = tuple(results.get("ori_shape", stored.shape)[:2])
         if stored.shape != shape:
-            found, wanted = (f"{width}x{height}" for height, width in (stored.shape, shape))
+            found, wanted = map(width_by_height, (stored.shape, shape))
             remedy = "use the label made for this image"
             raise UserError(f"{path}: label of {found} for an image of {wanted}; {remedy}")
 
@@ -329,9 +328,7 @@ def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
 
 def values_in_words(values: np.ndarray, counts: np.ndarray) -> str:
     """Label values and their numbers of pixels, such as ``7 (2 px), 20 (1 px)``; many are cut."""
-    listed = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
-    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
-    return ", ".join(listed[:MAX_LISTED]) + more
+    return some([f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)])
 
 
 def ranges_in_words(allowed: np.ndarray) -> str:

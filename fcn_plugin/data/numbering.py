@@ -9,7 +9,6 @@ the second: it is in the data set's own numbers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Any
 
@@ -20,6 +19,7 @@ from mmseg.registry import DATASETS
 
 from fcn_plugin.config import class_of, constructors, innermost, type_name
 from fcn_plugin.errors import UserError
+from fcn_plugin.text import did_you_mean
 
 IGNORED = 255
 VALUES = 256  # of a label file
@@ -177,8 +177,7 @@ def _metainfo(cfg: dict) -> dict[str, Any]:
     kind = class_of(cfg, DATASETS)
     if kind is None:
         name = type_name(cfg)
-        close = get_close_matches(name, DATASETS.module_dict, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+        hint = did_you_mean(name, DATASETS.module_dict, "is the package that has it imported?")
         raise UserError(f"type={name!r} in the config is no data set that is known; {hint}")
     shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
     meta = {**shipped, **own}

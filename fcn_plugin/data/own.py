@@ -31,6 +31,7 @@ from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
+from fcn_plugin.text import width_by_height
 
 # Written to the finished tree; a higher number when the same source gives another tree.
 FORMAT = 2
@@ -235,10 +236,8 @@ def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
     """Of a side, half a pixel has to be left in training, where it is halved again."""
     smallest = min(written, key=lambda item: min(item.size))
     if min(smallest.size) * scale < 1:
-        height, width = smallest.size
-        raise UserError(
-            f"--scale {scale:g}: {smallest.name} of {width}x{height} would have no pixel"
-        )
+        size = width_by_height(smallest.size)
+        raise UserError(f"--scale {scale:g}: {smallest.name} of {size} would have no pixel")
 
 
 def _write_item(

@@ -10,7 +10,6 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from fcn_plugin.data.own_source import (
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import is_special
+from fcn_plugin.text import did_you_mean
 
 # labelme's, in pixels: a line has no width of its own, and a point no size.
 LINE_WIDTH, POINT_RADIUS = 10, 5
@@ -290,8 +290,7 @@ def _refuse_strangers(
 ) -> None:
     for item, labels in summaries:
         for label in sorted(labels - set(known)):
-            close = get_close_matches(label, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "add it there, or correct the label"
+            hint = did_you_mean(label, known, "add it there, or correct the label")
             raise UserError(f"{item.annotation}: label {label!r} is not in {classes_file}; {hint}")
 
 

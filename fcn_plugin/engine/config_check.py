@@ -1,7 +1,6 @@
 """What of a config cannot be run, found before anything is built: its parts, paths and classes."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -18,6 +17,7 @@ from fcn_plugin.data.published import command_for
 from fcn_plugin.engine.ignored import unify_ignored
 from fcn_plugin.engine.loader_check import prepare_loaders
 from fcn_plugin.errors import UserError
+from fcn_plugin.text import did_you_mean
 
 # What belongs together in a config: the runner wants all of a row or none.
 TOGETHER = (
@@ -71,14 +71,14 @@ def check_settings(cfg: Config) -> None:
     backends = (cfg.get("visualizer") or {}).get("vis_backends") or ()
     for index, backend in enumerate(backends):
         packages = BACKENDS.get(type_name(backend), ())
-        if packages and not any(_is_installed(package) for package in packages):
+        if packages and not any(map(is_installed, packages)):
             raise UserError(
                 f"visualizer.vis_backends.{index}: {type_name(backend)} needs {packages[0]}, which "
                 f"is not installed; pip install {packages[0]}, or take it out of the list"
             )
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """A folder of that name, such as one that wandb leaves, is no package."""
     spec = find_spec(package)
     return spec is not None and spec.origin is not None
@@ -134,8 +134,7 @@ def _check_classes(dataset: dict) -> None:
         classes = list_from_file(classes)
     for name in classes:
         if known and name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            hint = did_you_mean(name, known, f"it has {', '.join(known)}")
             raise UserError(
                 f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
             )

@@ -35,6 +35,7 @@ from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import replacing
+from fcn_plugin.text import some
 
 LATEST_VOC = "VOC2012"
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -305,10 +306,9 @@ def write_submission(
         names = _shown(sorted(members), "packing", len(members))
         board.write(part, ((name, predictions[members[name]].read_bytes()) for name in names))
         if faults := archive_faults(part, board, sizes):
-            more = f" and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
             raise UserError(
                 f"{file}: not written, {len(faults)} faults in it: "
-                f"{'; '.join(faults[:MAX_LISTED])}{more}; put that right and test again"
+                f"{some(faults, MAX_LISTED, '; ')}; put that right and test again"
             )
     title = board.title.format(comp=comp, year=year)
     return f"{file}: {len(members):,} predictions, {title}, read back and valid"

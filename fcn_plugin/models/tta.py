@@ -1,7 +1,6 @@
 """Test-time augmentation: one prediction from several views of an image."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from mmengine.model import BaseTTAModel
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from fcn_plugin.config import class_of
 from fcn_plugin.models.coarse import in_single
+from fcn_plugin.models.segmentor import final_head
 
 
 @MODELS.register_module()
@@ -65,9 +65,7 @@ class FCNTTAModel(BaseTTAModel):
     def _decide(self, sample: SegDataSample, mean: Tensor) -> SegDataSample:
         """Set the labels by mean probabilities, C x H x W."""
         if len(mean) == 1:
-            heads = self.module.decode_head
-            head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-            labels = (mean > head.threshold).long()
+            labels = (mean > final_head(self.module).threshold).long()
         else:
             labels = mean.argmax(0, keepdim=True)
         sample.pred_sem_seg = PixelData(data=labels)
