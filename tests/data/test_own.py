@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 from fcn_plugin.data.own import prepare_own
 from fcn_plugin.data.own_config import shipped_configs
-from fcn_plugin.data.own_labelme import KINDS, Shape, draw
+from fcn_plugin.data.own_shapes import KINDS, Shape, draw
 from fcn_plugin.data.own_source import Tell
 from fcn_plugin.errors import UserError
 
