@@ -20,7 +20,7 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from fcn_plugin.data.loading import LoadCheckedLabel
-from fcn_plugin.data.originals import plain_datasets
+from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.engine.config_check import remedy
 from fcn_plugin.engine.ignored import ignored_number, refuse_other_ignored
 from fcn_plugin.engine.model_check import (
@@ -116,7 +116,7 @@ def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> N
 def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: list[str]) -> None:
     kind, number = type(dataset).__name__, len(classes)
     check_classes(model, kind, number)
-    for step in _steps(dataset):
+    for step in steps_of(dataset):
         if isinstance(step, LoadCheckedLabel):
             if step.num_classes != number:
                 raise UserError(
@@ -131,10 +131,6 @@ def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: l
                     "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
                     "with loss_decode.use_sigmoid=True is possible then"
                 )
-
-
-def _steps(dataset: BaseDataset) -> Sequence[Any]:
-    return getattr(dataset.pipeline, "transforms", ())
 
 
 def _doubts(
@@ -153,7 +149,7 @@ def _doubts(
             "there are any, use SkipFusionHead, or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
-    steps = [step for part in parts for step in _steps(part) if isinstance(step, RandomCrop)]
+    steps = [step for part in parts for step in steps_of(part) if isinstance(step, RandomCrop)]
     for crop in {tuple(step.crop_size) for step in steps} if size and batch != 1 else ():
         if any(side > room for side, room in zip(crop, size, strict=False)):
             yield (

@@ -18,6 +18,7 @@ from PIL import ExifTags
 
 from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.originals import steps_of
 from fcn_plugin.data.places import random_numbers
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import DamagedFile, UserError
@@ -154,8 +155,8 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
 
 def _labels(dataset: BaseDataset) -> Iterator[tuple[BaseDataset, int, LoadCheckedLabel]]:
     """Each image, and what loads its label."""
-    steps = getattr(dataset.pipeline, "transforms", ())
-    loader = next((step for step in steps if isinstance(step, LoadCheckedLabel)), None)
+    steps = (step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel))
+    loader = next(steps, None)
     if loader is not None and not getattr(dataset, "backend_args", None):
         yield from ((dataset, index, loader) for index in range(len(dataset)))
 
