@@ -42,6 +42,26 @@ OTHER_KEYS = {
 }
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The arguments of tools that take a trained network."""
+    parser.add_argument("config", help="config file it was trained with")
+    parser.add_argument(
+        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
+    )
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """What ``load_config`` reads besides, for tools that start no run."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="override settings of the config, as with tools/test.py",
+    )
+    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of mmseg's own tools that train.py and test.py have in common."""
     parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")

@@ -12,7 +12,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.datasets import PascalVOCDataset
 from mmseg.datasets.transforms import RandomCrop
@@ -23,6 +22,7 @@ from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.engine.config_check import remedy
 from fcn_plugin.engine.ignored import ignored_number, refuse_other_ignored
+from fcn_plugin.engine.input_check import segmentor_of
 from fcn_plugin.engine.model_check import (
     check_classes,
     check_losses,
@@ -56,7 +56,7 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         refuse_other_ignored(runner.cfg)
-        model, loader = _bare_model(runner), runner.train_dataloader
+        model, loader = segmentor_of(runner), runner.train_dataloader
         parts = list(plain_datasets(loader.dataset))
         check_order("train_dataloader", loader, runner.train_loop)
         _check_parts("train_dataloader", model, parts)
@@ -89,15 +89,9 @@ class DataCheckHook(Hook):
         _check_scored(runner, "test_dataloader", runner.test_loop)
 
 
-def _bare_model(runner: Runner) -> nn.Module:
-    """The segmentor, out of its wrappers for several processes and test-time augmentation."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, "module", model)
-
-
 def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     """What validation and testing have in common."""
-    model, loader = _bare_model(runner), loop.dataloader
+    model, loader = segmentor_of(runner), loop.dataloader
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))

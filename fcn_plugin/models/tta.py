@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.models import SegTTAModel
@@ -11,6 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from fcn_plugin.config import class_of
+from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import in_single
 from fcn_plugin.models.segmentor import final_head
 
@@ -85,6 +87,12 @@ def _taken(sample: SegDataSample) -> Tensor:
     scores = sample.seg_logits.data
     del sample.seg_logits
     return probabilities(scores)
+
+
+def check_tta(cfg: Config) -> None:
+    """Raise ``UserError`` unless a config has what test-time augmentation needs."""
+    if not {"tta_pipeline", "tta_model"} <= set(cfg):
+        raise UserError(f"--tta: {cfg.filename} has no tta_pipeline and tta_model; add them")
 
 
 def with_tta(tta_model: dict, network: dict | nn.Module) -> dict:
