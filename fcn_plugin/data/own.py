@@ -18,7 +18,8 @@ from PIL import Image
 
 from fcn_plugin.data.archives import room
 from fcn_plugin.data.drawing import in_full
-from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
+from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source

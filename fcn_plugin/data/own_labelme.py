@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fcn_plugin.data.loading import IGNORED
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_shapes import draw, read_shapes
 from fcn_plugin.data.own_source import (
     BACKGROUND,

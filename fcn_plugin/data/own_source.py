@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.loading import IGNORED
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.parallel import on_all_cores
 from fcn_plugin.text import width_by_height

@@ -14,13 +14,12 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmseg.evaluation import IoUMetric
-from PIL import ExifTags
 
 from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import steps_of
 from fcn_plugin.data.places import random_numbers
-from fcn_plugin.data.whole import open_picture
+from fcn_plugin.data.whole import size_and_turn
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.text import some, width_by_height
@@ -90,8 +89,7 @@ def _header(path: str) -> Any:
     """What decides the size of a picture once it is upright; None if Pillow cannot tell."""
     # What Pillow raises on arbitrary bytes is not documented; files are judged as they are loaded.
     try:
-        with open_picture(path) as image:
-            return image.size, image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return size_and_turn(path)
     except Exception:
         return None
 
