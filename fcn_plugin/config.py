@@ -1,6 +1,10 @@
 """Reading configs, of which there are two styles."""
 
+from collections.abc import Iterator, Mapping
+from inspect import Parameter, signature
 from typing import Any
+
+from mmengine.registry import Registry
 
 
 def type_name(cfg: object) -> str:
@@ -12,10 +16,27 @@ def type_name(cfg: object) -> str:
     return kind if isinstance(kind, str) else getattr(kind, "__name__", "")
 
 
+def one_or_many(node: Any) -> list[Any]:
+    """Of what a config has as one or as a list: a list; without any an empty one."""
+    return list(node) if isinstance(node, list | tuple) else [node] if node else []
+
+
+def class_of(cfg: object, registry: Registry) -> type | None:
+    """The class under ``type`` of a config; None if none of that name is registered."""
+    kind = cfg.get("type") if isinstance(cfg, dict) else None
+    kind = registry.get(kind) if isinstance(kind, str) and kind else kind
+    return kind if isinstance(kind, type) else None
+
+
+def constructors(kind: type) -> Iterator[Mapping[str, Parameter]]:
+    """The parameters of a class's constructor and of its bases', the nearest first."""
+    own = (vars(each).get("__init__") for each in kind.__mro__[:-1])
+    return (signature(init).parameters for init in own if init is not None)
+
+
 def wrapped(dataset: dict) -> list[dict]:
     """What a data set's config wraps, such as ``ConcatDataset``; nothing of a plain one."""
-    inner = dataset.get("datasets") or dataset.get("dataset")
-    inner = inner if isinstance(inner, list | tuple) else [inner]
+    inner = one_or_many(dataset.get("datasets") or dataset.get("dataset"))
     return [part for part in inner if isinstance(part, dict)]
 
 

@@ -10,7 +10,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from common import key_value, load_config, progress_bar, run, show
+from common import add_cfg_options, add_network, load_config, progress_bar, run, show
 
 LEAST_IDENTICAL = 0.9999  # of the pixels' labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
@@ -29,10 +29,7 @@ def parse_args() -> argparse.Namespace:
         "the whole image, also where the config has sliding windows. Of a config with a loader of "
         "its own, 'image' has as many bands as that gives, float32.",
     )
-    parser.add_argument("config", help="config file it was trained with")
-    parser.add_argument(
-        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
-    )
+    add_network(parser)
     parser.add_argument("file", type=Path, help="ONNX file to write, e.g. fcn8s.onnx; up to 2 GB")
     parser.add_argument(
         "--scores",
@@ -64,15 +61,7 @@ def parse_args() -> argparse.Namespace:
         metavar="FILE",
         help="check the file with these too; default: with made pictures of three sizes alone",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as with tools/test.py",
-    )
-    # What load_config reads besides.
-    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.size and min(args.size) < 1:
         parser.error("--size: at least 1 1")

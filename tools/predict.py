@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import key_value, load_config, printable, progress_bar, run, show
+from common import (
+    add_cfg_options,
+    add_network,
+    load_config,
+    printable,
+    progress_bar,
+    run,
+    show,
+)
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # Images of several sizes that wait for others of theirs to fill a batch.
@@ -28,10 +36,7 @@ def parse_args() -> argparse.Namespace:
         "has at most 2000 pixels a side. Images below a folder keep their place in it. What cannot "
         "be read is named and passed over, and the exit status is 1 then.",
     )
-    parser.add_argument("config", help="config file it was trained with")
-    parser.add_argument(
-        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
-    )
+    add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, or globs")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
@@ -57,15 +62,7 @@ def parse_args() -> argparse.Namespace:
         "predicted in windows that overlap; default: most of what is free",
     )
     parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as with tools/test.py",
-    )
-    # What load_config reads besides.
-    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.batch_size < 1:
         parser.error("--batch-size: at least 1")

@@ -10,15 +10,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-from common import add_run_options, load_config, run
+from common import add_network, add_run_options, load_config, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Score a segmentor on its test data set.")
-    parser.add_argument("config", help="config file it was trained with")
-    parser.add_argument(
-        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
-    )
+    add_network(parser)
     parser.add_argument("--out", metavar="DIR", help="write predictions as label PNGs here")
     parser.add_argument(
         "--show-dir", metavar="DIR", help="write pictures here: input, truth, prediction"
@@ -61,17 +58,15 @@ def main() -> None:
     from fcn_plugin.engine.config_check import check_config
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.terminal import BriefRunner
-    from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.submission import spool_of
-    from fcn_plugin.models.tta import with_tta
+    from fcn_plugin.models.tta import check_tta, with_tta
     from fcn_plugin.prediction.checkpoints import find_checkpoint
 
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
     if args.split:
         choose_split(cfg, args)
     if args.tta:
-        if "tta_pipeline" not in cfg or "tta_model" not in cfg:
-            raise UserError(f"--tta: {args.config} has no tta_pipeline and tta_model; add them")
+        check_tta(cfg)
         set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
         cfg.model = with_tta(cfg.tta_model, cfg.model)
     choose_evaluators(cfg, args)
@@ -122,11 +117,10 @@ def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
 
 def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
     """What becomes of the predictions: scores if there are labels, PNGs, an archive."""
-    from fcn_plugin.config import type_name
+    from fcn_plugin.config import one_or_many, type_name
     from fcn_plugin.errors import UserError
 
-    evaluators = cfg.test_evaluator
-    evaluators = list(evaluators) if isinstance(evaluators, list | tuple) else [evaluators]
+    evaluators = one_or_many(cfg.test_evaluator)
     if args.out and Path(args.out).is_file():
         raise UserError(f"{args.out}: is a file; give --out a folder")
     if not has_labels(cfg.test_dataloader.dataset):
@@ -163,12 +157,11 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     """What the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
-    from fcn_plugin.config import innermost, type_name
+    from fcn_plugin.config import class_of, innermost
     from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
 
     dataset = innermost(dataset)[0]
-    kind = DATASETS.get(type_name(dataset))
-    known = getattr(kind, "METAINFO", {}).get("classes")
+    known = getattr(class_of(dataset, DATASETS), "METAINFO", {}).get("classes")
     classes = (dataset.get("metainfo") or {}).get("classes") or known
     if isinstance(classes, list | tuple):
         choose_comp(leaderboard_of(classes, own=not known), Path(args.submission), args.comp)

@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from common import add_run_options, load_config, run, show, unknown_type
+from common import add_run_options, load_config, run, show
+from explaining import unknown_type
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 CLAIM_PATIENCE = 5  # seconds; a killed run may still be ending

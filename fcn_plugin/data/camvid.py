@@ -10,9 +10,9 @@ from mmengine import list_from_file
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 
-IGNORED = 255
 VOID_LABEL = 11
 
 # class, colour (RGB) of the labels as they are usually shown

@@ -5,31 +5,32 @@ values above 255 into others, and leave a value that is no class to fail in the 
 their place in a pipeline and raise one `UserError` that names the file.
 """
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
-import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageFile, ImageOps
-from PIL.TiffImagePlugin import TiffImageFile
 
-from fcn_plugin.data.kinds import LOADER, is_raw, kind_of, tiff_in_words
+from fcn_plugin.data.kinds import LOADER
 from fcn_plugin.data.narrow import Narrowing
 from fcn_plugin.data.numbering import IGNORED, numbering_of
-from fcn_plugin.data.whole import check_rows, open_picture
-from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.files import is_special
+from fcn_plugin.data.opening import (
+    CheckSize,
+    content_of,
+    damage_named,
+    numbers_in_words,
+    open_checked,
+    raw_mode_of,
+)
+from fcn_plugin.data.whole import check_rows
+from fcn_plugin.errors import UserError
 from fcn_plugin.memory import check_picture
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
-
-MAX_LISTED = 8
+from fcn_plugin.text import some, width_by_height
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -43,68 +44,6 @@ LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_TIFFS = ("jpeg", "webp")
 # As many pixels OpenCV refuses; so many are converted at once.
 OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
-
-CheckSize = Callable[[str | Path, tuple[int, int]], None]
-
-
-def _content(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
-    """The bytes of a file."""
-    if not backend_args and is_special(path):
-        raise DamagedFile(f"{path}: a pipe, device or socket; save the {kind} to a file")
-    try:
-        return fileio.get(path, backend_args=backend_args)
-    except FileNotFoundError:
-        remedy = "add the file, or take its name out of the data set's list"
-        raise UserError(f"{path}: no such {kind}; {remedy}") from None
-    except OSError as error:
-        raise DamagedFile(f"{path}: cannot be read ({error.strerror}); make it readable") from error
-
-
-@contextmanager
-def _damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator[None]:
-    """Whatever a decoder raises, as the fault of this file."""
-    lenient = ImageFile.LOAD_TRUNCATED_IMAGES  # another package may have set it
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        yield
-    except UserError:
-        raise
-    # What a decoder raises on arbitrary bytes is not documented: OSError, SyntaxError, struct.error
-    # and more have been seen.
-    except Exception as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        if unknown and content and (other := kind_of(content)):
-            raise DamagedFile(f"{path}: {other.name}; {other.remedy}") from error
-        if content == b"":
-            reason = "the file is empty"
-        elif unknown:
-            reason = "no image format is recognised in it"
-        else:
-            reason = " ".join(str(error).split())  # OpenCV's go over several lines
-        remedy = "copy, download or unpack it again"
-        raise DamagedFile(f"{path}: damaged {kind}, {reason}; {remedy}") from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-
-
-def _opened(
-    content: bytes, path: str | Path, check_size: CheckSize = check_picture
-) -> ImageFile.ImageFile:
-    """A picture whose pixels are still to be decoded; of a PNG all checksums are right.
-
-    Pillow does not look at those of the pixels when it decodes them.
-    """
-    image = open_picture(io.BytesIO(content))
-    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
-        raise Image.UnidentifiedImageError
-    raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
-    if raw or isinstance(image, ImageFile.StubImageFile):  # of which Pillow only knows the name
-        raise Image.UnidentifiedImageError
-    check_size(path, image.size)
-    if image.format == "PNG":
-        image.verify()
-        image = open_picture(io.BytesIO(content))  # the verified one cannot be used further
-    return image
 
 
 def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
@@ -156,17 +95,17 @@ class LoadCheckedImage(LoadImageFromFile):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the keys named above to ``results``."""
         path = results["img_path"]
-        img = self.decode(_content(path, "image", self.backend_args), path)
+        img = self.decode(content_of(path, "image", self.backend_args), path)
         results["img"] = img
         results["img_shape"] = results["ori_shape"] = img.shape[:2]
         return results
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """The picture [H, W, 3] in the bytes of a file; ``path`` is its name in errors."""
-        with _damage_named(path, "image", content):
-            opened = _opened(content, path, self.check_size)
+        with damage_named(path, "image", content):
+            opened = open_checked(content, path, self.check_size)
             image: Image.Image = opened
-            raw_mode = _raw_mode(opened)
+            raw_mode = raw_mode_of(opened)
             img = _whole_jpeg(image, content)
             if img is None:
                 opened.load()
@@ -178,8 +117,8 @@ class LoadCheckedImage(LoadImageFromFile):
     def convert(self, image: Image.Image, path: str) -> np.ndarray:
         """A picture of Pillow's, of any mode, as ``decode`` has it."""
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-            raise UserError(f"{path}: {_numbers_in_words(image)}; {LOADER}")
-        with _damage_named(path, "image", None):
+            raise UserError(f"{path}: {numbers_in_words(image)}; {LOADER}")
+        with damage_named(path, "image", None):
             image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             image = Image.fromarray(self.narrow(np.asarray(image), path))
@@ -194,11 +133,6 @@ class LoadCheckedImage(LoadImageFromFile):
                 part = part.convert("RGB")
             cv2.cvtColor(np.asarray(part), cv2.COLOR_RGB2BGR, bgr[top : top + rows])
         return bgr
-
-
-def _numbers_in_words(image: Image.Image) -> str:
-    tags = getattr(image, "tag_v2", None)
-    return tiff_in_words(tags) if tags else "a picture of numbers beyond 16 bits"
 
 
 @TRANSFORMS.register_module()
@@ -255,7 +189,7 @@ class LoadCheckedLabel(LoadAnnotations):
         # Not img_shape: test pipelines resize the image before they load the label.
         shape = tuple(results.get("ori_shape", stored.shape)[:2])
         if stored.shape != shape:
-            found, wanted = (f"{width}x{height}" for height, width in (stored.shape, shape))
+            found, wanted = map(width_by_height, (stored.shape, shape))
             remedy = "use the label made for this image"
             raise UserError(f"{path}: label of {found} for an image of {wanted}; {remedy}")
 
@@ -289,15 +223,15 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         UserError: the file is missing, truncated, in colour, or of a kind that does not keep
             indices as they are.
     """
-    content = _content(path, "label", backend_args)
-    with _damage_named(path, "label", content):
-        image = _opened(content, path)
-        raw_mode = _raw_mode(image)
+    content = content_of(path, "label", backend_args)
+    with damage_named(path, "label", content):
+        image = open_checked(content, path)
+        raw_mode = raw_mode_of(image)
         image.load()
         check_rows(image, None, content)
     if image.mode == "F":
         raise UserError(
-            f"{path}: label of {_numbers_in_words(image)}; save the class indices as PNG"
+            f"{path}: label of {numbers_in_words(image)}; save the class indices as PNG"
         )
     if image.mode not in INDEX_MODES:
         remedy = "save the class indices as one channel (grey or palette)"
@@ -312,14 +246,6 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     return stored // STRETCHED[raw_mode] if raw_mode in STRETCHED else stored
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
-    """Pillow's name for the pixels as the file has them, before it has decoded them."""
-    if not image.tile:
-        return image.mode
-    raw_mode = image.tile[0][3]
-    return str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode)
-
-
 def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
     """Whether the pixels are those that were saved; grey TIFFs may have 0 for white ("L;I")."""
     if image.format not in LABEL_FORMATS or image.info.get("compression") in LOSSY_TIFFS:
@@ -329,9 +255,7 @@ def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
 
 def values_in_words(values: np.ndarray, counts: np.ndarray) -> str:
     """Label values and their numbers of pixels, such as ``7 (2 px), 20 (1 px)``; many are cut."""
-    listed = [f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)]
-    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
-    return ", ".join(listed[:MAX_LISTED]) + more
+    return some([f"{value} ({count} px)" for value, count in zip(values, counts, strict=True)])
 
 
 def ranges_in_words(allowed: np.ndarray) -> str:

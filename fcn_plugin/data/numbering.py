@@ -7,10 +7,8 @@
 the second: it is in the data set's own numbers.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,8 +17,9 @@ import numpy as np
 from mmengine import list_from_file
 from mmseg.registry import DATASETS
 
-from fcn_plugin.config import innermost, type_name
+from fcn_plugin.config import class_of, constructors, innermost, type_name
 from fcn_plugin.errors import UserError
+from fcn_plugin.text import did_you_mean
 
 IGNORED = 255
 VALUES = 256  # of a label file
@@ -175,11 +174,10 @@ def set_colours(cfg: dict) -> None:
 
 
 def _metainfo(cfg: dict) -> dict[str, Any]:
-    name, kind = type_name(cfg), cfg.get("type")
-    kind = kind if isinstance(kind, type) else DATASETS.get(name)
+    kind = class_of(cfg, DATASETS)
     if kind is None:
-        close = get_close_matches(name, DATASETS.module_dict, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "is the package that has it imported?"
+        name = type_name(cfg)
+        hint = did_you_mean(name, DATASETS.module_dict, "is the package that has it imported?")
         raise UserError(f"type={name!r} in the config is no data set that is known; {hint}")
     shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
     meta = {**shipped, **own}
@@ -200,7 +198,6 @@ def _reduces(kind: type, cfg: dict) -> bool:
     if "reduce_zero_label" in cfg:
         return bool(cfg["reduce_zero_label"])
     # The nearest that takes it: the others hand it on.
-    inits = (vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each))
-    settings = (inspect.signature(init).parameters.get("reduce_zero_label") for init in inits)
+    settings = (parameters.get("reduce_zero_label") for parameters in constructors(kind))
     setting = next(filter(None, settings), None)
     return setting is not None and setting.default is True

@@ -44,6 +44,11 @@ def plain_datasets(dataset: Any) -> Iterator[BaseDataset]:
             yield from plain_datasets(inner)
 
 
+def steps_of(dataset: BaseDataset) -> Sequence[Any]:
+    """Its pipeline; empty where it has one of another kind than mmengine's."""
+    return getattr(dataset.pipeline, "transforms", ())
+
+
 class Originals:
     """The images of a data set that was built, by their paths."""
 
@@ -65,7 +70,7 @@ class Originals:
         info = dict(img_path=path)
         if path in self._places:
             part, index = self._places[path]
-            steps, info = part.pipeline.transforms, part.get_data_info(index)
+            steps, info = steps_of(part), part.get_data_info(index)
         # Without a pipeline of its own, it has files that anyone can read.
         results, _ = load_image(steps or [LoadCheckedImage()], info)
         return results["img"]

@@ -18,7 +18,8 @@ from PIL import Image
 
 from fcn_plugin.data.archives import room
 from fcn_plugin.data.drawing import in_full
-from fcn_plugin.data.loading import IGNORED, LoadCheckedImage
+from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_config import Facts, command, configs
 from fcn_plugin.data.own_labelme import embedded_image, labelme_source
 from fcn_plugin.data.own_masks import mask_folders, mask_source
@@ -31,6 +32,7 @@ from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.locking import LOCK, only_one_at_work
+from fcn_plugin.text import width_by_height
 
 # Written to the finished tree; a higher number when the same source gives another tree.
 FORMAT = 2
@@ -235,10 +237,8 @@ def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
     """Of a side, half a pixel has to be left in training, where it is halved again."""
     smallest = min(written, key=lambda item: min(item.size))
     if min(smallest.size) * scale < 1:
-        height, width = smallest.size
-        raise UserError(
-            f"--scale {scale:g}: {smallest.name} of {width}x{height} would have no pixel"
-        )
+        size = width_by_height(smallest.size)
+        raise UserError(f"--scale {scale:g}: {smallest.name} of {size} would have no pixel")
 
 
 def _write_item(

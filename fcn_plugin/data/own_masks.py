@@ -10,12 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_plugin.data.loading import (
-    IGNORED,
-    LoadCheckedImage,
-    read_label,
-    values_in_words,
-)
+from fcn_plugin.data.loading import LoadCheckedImage, read_label, values_in_words
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_source import (
     BACKGROUND,
     LABELME_BACKGROUND,

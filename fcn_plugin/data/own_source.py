@@ -10,9 +10,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.loading import IGNORED
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.parallel import on_all_cores
+from fcn_plugin.text import width_by_height
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # labelme's names for pixels that are no object, and for those that are left out.
@@ -186,5 +187,5 @@ def refuse_size(annotation: Path, stated: Size, seen: Size) -> None:
         if stated == seen[::-1]
         else "put the image there that was labelled"
     )
-    found, wanted = (f"{width}x{height}" for height, width in (stated, seen))
+    found, wanted = map(width_by_height, (stated, seen))
     raise UserError(f"{annotation}: a label of {found} for an image of {wanted}; {remedy}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_plugin.data.loading import IGNORED
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_source import Tell
 from fcn_plugin.text import printable
 

@@ -16,10 +16,11 @@ from fcn_plugin.data.derive import DERIVATIONS, derive
 from fcn_plugin.data.job import Preparation
 from fcn_plugin.data.published import DATA_SETS, Part
 from fcn_plugin.data.staging import install, stage_of, staged
-from fcn_plugin.data.tree_check import faults_of, is_there, leaks, names, some
+from fcn_plugin.data.tree_check import faults_of, is_there, leaks, names
 from fcn_plugin.download import download, file_digests
 from fcn_plugin.errors import UserError
 from fcn_plugin.locking import only_one_at_work
+from fcn_plugin.text import some
 
 DOWNLOADS = "downloads"
 # Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.

@@ -18,9 +18,9 @@ from fcn_plugin.data.published import APART, DATA_SETS, DataSet, Split
 from fcn_plugin.data.splits import list_text, read_ids
 from fcn_plugin.errors import UserError
 from fcn_plugin.parallel import on_all_cores
+from fcn_plugin.text import some
 
 IMAGE_SUFFIXES = (".jpg", ".png")
-MAX_LISTED = 8
 
 
 Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or, in VOC, two
@@ -123,12 +123,6 @@ def leaks(root: Path, name: str) -> list[str]:
                 f"{where}: {len(both):,} of its images are trained on by {other}: {some(both)}"
             )
     return faults
-
-
-def some(names: list[str]) -> str:
-    """The first few names in words."""
-    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _named(root: Path, place: str) -> tuple[Path, list[str]]:

@@ -11,8 +11,9 @@ from typing import Any
 from zlib import crc32, decompressobj
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
+TURNED = (5, 6, 7, 8)  # EXIF's orientations of pictures that lie on their side
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the header's colour type
 # First column and row of the passes of an interlaced PNG, and the steps from them.
 ADAM7 = (
@@ -46,6 +47,12 @@ def open_picture(source: Any, formats: list[str] | None = None) -> ImageFile.Ima
             return Image.open(source, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = guard
+
+
+def size_and_turn(path: str) -> tuple[tuple[int, int], bool]:
+    """Width and height by the head of a picture's file, and whether upright they change places."""
+    with open_picture(path) as image:
+        return image.size, image.getexif().get(ExifTags.Base.Orientation) in TURNED
 
 
 def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> None:

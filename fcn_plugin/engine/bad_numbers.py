@@ -25,6 +25,7 @@ from fcn_plugin.engine.cpu import BFloat16OptimWrapper
 from fcn_plugin.engine.train_loop import PLACE
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.classifier import check_choice
+from fcn_plugin.text import some
 
 LOWER = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
 # By what of a layer is not finite; elsewhere it is LOWER.
@@ -296,9 +297,8 @@ def _images(data_batch: Any) -> list[str]:
 def _listed(images: list[str], batch: int) -> str:
     if not images:
         return ""
-    more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
-    some = f" (of {batch})" if len(images) < batch else ""
-    return f"image{'s' * (len(images) > 1)} {', '.join(images[:NAMED])}{more}{some}"
+    of_all = f" (of {batch})" if len(images) < batch else ""
+    return f"image{'s' * (len(images) > 1)} {some(images, NAMED)}{of_all}"
 
 
 def _remedy(runner: Runner, origin: Origin) -> str:

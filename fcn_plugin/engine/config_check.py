@@ -1,7 +1,6 @@
 """What of a config cannot be run, found before anything is built: its parts, paths and classes."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -12,12 +11,13 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import class_of, type_name
 from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.data.published import command_for
 from fcn_plugin.engine.ignored import unify_ignored
 from fcn_plugin.engine.loader_check import prepare_loaders
 from fcn_plugin.errors import UserError
+from fcn_plugin.text import did_you_mean
 
 # What belongs together in a config: the runner wants all of a row or none.
 TOGETHER = (
@@ -71,14 +71,14 @@ def check_settings(cfg: Config) -> None:
     backends = (cfg.get("visualizer") or {}).get("vis_backends") or ()
     for index, backend in enumerate(backends):
         packages = BACKENDS.get(type_name(backend), ())
-        if packages and not any(_is_installed(package) for package in packages):
+        if packages and not any(map(is_installed, packages)):
             raise UserError(
                 f"visualizer.vis_backends.{index}: {type_name(backend)} needs {packages[0]}, which "
                 f"is not installed; pip install {packages[0]}, or take it out of the list"
             )
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """A folder of that name, such as one that wandb leaves, is no package."""
     spec = find_spec(package)
     return spec is not None and spec.origin is not None
@@ -121,8 +121,8 @@ def _refuse_wrapped(dataset: dict, loader: str) -> None:
 
 
 def _check_classes(dataset: dict) -> None:
-    kind = _kind(dataset)
-    known = (getattr(kind, "METAINFO", None) or {}).get("classes")
+    shipped = getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}
+    known = shipped.get("classes")
     metainfo = dataset.get("metainfo") or {}
     classes = metainfo.get("classes", known or ())
     if isinstance(classes, str):  # names a file of them
@@ -134,8 +134,7 @@ def _check_classes(dataset: dict) -> None:
         classes = list_from_file(classes)
     for name in classes:
         if known and name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            hint = did_you_mean(name, known, f"it has {', '.join(known)}")
             raise UserError(
                 f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
             )
@@ -159,10 +158,6 @@ def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> Non
             )
 
 
-def _kind(dataset: dict) -> Any:
-    return dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(dataset["type"])
-
-
 def _check_paths(dataset: dict, loader: str) -> None:
     root = Path(dataset.get("data_root") or "")
     if not root.is_dir():
@@ -181,8 +176,8 @@ def _check_paths(dataset: dict, loader: str) -> None:
                 f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); "
                 f"{remedy(root, folder)}"
             )
-    kind = _kind(dataset)
-    if not ann_file and isinstance(kind, type) and issubclass(kind, BaseSegDataset):
+    kind = class_of(dataset, DATASETS)
+    if not ann_file and kind and issubclass(kind, BaseSegDataset):
         defaults = {name: p.default for name, p in signature(kind).parameters.items()}
         suffix = dataset.get("img_suffix", defaults.get("img_suffix"))
         if isinstance(suffix, str) and not defaults.get("ann_file"):

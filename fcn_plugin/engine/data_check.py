@@ -12,7 +12,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.datasets import PascalVOCDataset
 from mmseg.datasets.transforms import RandomCrop
@@ -20,9 +19,10 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from fcn_plugin.data.loading import LoadCheckedLabel
-from fcn_plugin.data.originals import plain_datasets
+from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.engine.config_check import remedy
 from fcn_plugin.engine.ignored import ignored_number, refuse_other_ignored
+from fcn_plugin.engine.input_check import segmentor_of
 from fcn_plugin.engine.model_check import (
     check_classes,
     check_losses,
@@ -56,7 +56,7 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         refuse_other_ignored(runner.cfg)
-        model, loader = _bare_model(runner), runner.train_dataloader
+        model, loader = segmentor_of(runner), runner.train_dataloader
         parts = list(plain_datasets(loader.dataset))
         check_order("train_dataloader", loader, runner.train_loop)
         _check_parts("train_dataloader", model, parts)
@@ -89,15 +89,9 @@ class DataCheckHook(Hook):
         _check_scored(runner, "test_dataloader", runner.test_loop)
 
 
-def _bare_model(runner: Runner) -> nn.Module:
-    """The segmentor, out of its wrappers for several processes and test-time augmentation."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, "module", model)
-
-
 def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     """What validation and testing have in common."""
-    model, loader = _bare_model(runner), loop.dataloader
+    model, loader = segmentor_of(runner), loop.dataloader
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
@@ -116,7 +110,7 @@ def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> N
 def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: list[str]) -> None:
     kind, number = type(dataset).__name__, len(classes)
     check_classes(model, kind, number)
-    for step in _steps(dataset):
+    for step in steps_of(dataset):
         if isinstance(step, LoadCheckedLabel):
             if step.num_classes != number:
                 raise UserError(
@@ -131,10 +125,6 @@ def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: l
                     "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
                     "with loss_decode.use_sigmoid=True is possible then"
                 )
-
-
-def _steps(dataset: BaseDataset) -> Sequence[Any]:
-    return getattr(dataset.pipeline, "transforms", ())
 
 
 def _doubts(
@@ -153,7 +143,7 @@ def _doubts(
             "there are any, use SkipFusionHead, or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
-    steps = [step for part in parts for step in _steps(part) if isinstance(step, RandomCrop)]
+    steps = [step for part in parts for step in steps_of(part) if isinstance(step, RandomCrop)]
     for crop in {tuple(step.crop_size) for step in steps} if size and batch != 1 else ():
         if any(side > room for side, room in zip(crop, size, strict=False)):
             yield (

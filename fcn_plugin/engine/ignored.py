@@ -7,13 +7,13 @@ for a class: the loss fails, on a GPU by a device assert.
 
 import re
 from collections.abc import Iterator
-from inspect import Parameter, signature
+from inspect import Parameter
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmseg.registry import METRICS, MODELS, TRANSFORMS
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import class_of, constructors, type_name
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 
@@ -102,15 +102,13 @@ def _number(settings: list[Setting]) -> int:
 def _settings(cfg: Config) -> Iterator[Setting]:
     for part, registry in PARTS.items():
         for path, node in _typed(cfg.get(part), part):
-            kind = node["type"]
-            if isinstance(kind, str):
-                kind = registry.get(kind)
-            for name in NAMES if isinstance(kind, type) else ():
-                value = node.get(name, _default(kind, name))
-                if value is not Parameter.empty:
-                    place = f"{path}.{name}"
-                    rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
-                    yield Setting(node, name, place, value, bool(rules))
+            if kind := class_of(node, registry):
+                for name in NAMES:
+                    value = node.get(name, _default(kind, name))
+                    if value is not Parameter.empty:
+                        place = f"{path}.{name}"
+                        rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
+                        yield Setting(node, name, place, value, bool(rules))
             if type_name(node) == "Pad":
                 yield _of_pad(node, path)
 
@@ -129,13 +127,10 @@ def _typed(node: object, path: str) -> Iterator[tuple[str, dict]]:
 
 def _default(kind: type, name: str) -> Any:
     """The default of a constructor's argument, which may be one of a base class."""
-    for base in kind.__mro__:
-        parameters = (
-            signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
-        )
+    for parameters in constructors(kind):
         if name in parameters:
             return parameters[name].default
-        if parameters and not any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
+        if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
             break
     return Parameter.empty
 

@@ -99,13 +99,13 @@ class InputCheckHook(Hook):
         self.stored = Stored({}, None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = _segmentor(runner)
+        model = segmentor_of(runner)
         checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
         if (own := input_of(model)) is not None:
             checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        own = _segmentor(runner).state_dict()
+        own = segmentor_of(runner).state_dict()
         used = {
             name: value
             for name, value in checkpoint.get("state_dict", checkpoint).items()
@@ -116,11 +116,11 @@ class InputCheckHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
-        self.stored.refuse_others(_segmentor(runner), getattr(dataset, "metainfo", None))
+        self.stored.refuse_others(segmentor_of(runner), getattr(dataset, "metainfo", None))
 
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset
-        for fault in self.stored.faults(_segmentor(runner), getattr(dataset, "metainfo", None)):
+        for fault in self.stored.faults(segmentor_of(runner), getattr(dataset, "metainfo", None)):
             runner.logger.warning(fault)
 
 
@@ -135,7 +135,7 @@ def _padding(model: nn.Module) -> str | None:
     return getattr(getattr(model, "backbone", None), "padding", None)
 
 
-def _segmentor(runner: Runner) -> nn.Module:
+def segmentor_of(runner: Runner) -> nn.Module:
     """The model, out of its wrappers for several processes and for test-time augmentation."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return getattr(model, "module", model)

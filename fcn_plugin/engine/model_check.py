@@ -1,7 +1,6 @@
 """What of a model would stop or spoil its training later: heads, losses, windows, BatchNorm."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 from mmcv.cnn import ConvModule
@@ -10,6 +9,7 @@ from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, Tversky
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fcn_plugin.engine.config_check import is_installed
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.blockwise_loss import applies
 
@@ -105,8 +105,7 @@ def losses_failing_on_void(model: nn.Module) -> list[str]:
 def _fault_of_focal(device: str) -> str:
     if device == "cpu":
         return "mmseg's FocalLoss fails on a CPU (it takes one class of the labels for all)"
-    spec = find_spec("mmcv._ext")
-    if spec is None or spec.origin is None:
+    if not is_installed("mmcv._ext"):
         return "mmseg's FocalLoss needs the operators of full mmcv, which mmcv-lite has not"
     return ""
 

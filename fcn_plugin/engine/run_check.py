@@ -1,7 +1,6 @@
 """What of a run's loops, loaders and scores would stop it later, or never let it end."""
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
@@ -13,6 +12,7 @@ from mmseg.evaluation import IoUMetric
 from fcn_plugin.engine.sampling import ReplacementSampler
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.text import did_you_mean
 
 IOU_SCORES = dict(
     mIoU=("mIoU", "mAcc"),
@@ -61,13 +61,7 @@ def check_scores(metrics: Iterable[BaseMetric], hooks: Iterable[Hook]) -> None:
         known |= scores
     for setting, wanted in _wanted(hooks):
         if known and wanted not in known:
-            spellings = {name.lower(): name for name in known}
-            close = get_close_matches(wanted.lower(), spellings, n=1)
-            hint = (
-                f"did you mean {spellings[close[0]]!r}?"
-                if close
-                else "choose one of them, or add a metric"
-            )
+            hint = did_you_mean(wanted, known, "choose one of them, or add a metric")
             raise UserError(
                 f"{setting}={wanted!r}, but val_evaluator gives {', '.join(sorted(known))}; {hint}"
             )

@@ -14,17 +14,17 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmseg.evaluation import IoUMetric
-from PIL import ExifTags
 
 from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.originals import steps_of
 from fcn_plugin.data.places import random_numbers
-from fcn_plugin.data.whole import open_picture
+from fcn_plugin.data.whole import size_and_turn
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.text import some, width_by_height
 
 PATIENCE = 2.0  # seconds for each of the two that look at more than one file
-NAMED = 8  # classes in a message
 
 
 def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -> None:
@@ -47,8 +47,8 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
         isinstance(metric, ConfusionMatrixMetric | IoUMetric) for metric in metrics
     ):
         raise UserError(
-            f"{sample.img_path}: predicted at its size, {_in_words(size)}, but its label is of "
-            f"{_in_words(label)}; load the label after the resizing steps of "
+            f"{sample.img_path}: predicted at its size, {width_by_height(size)}, but its label is "
+            f"of {width_by_height(label)}; load the label after the resizing steps of "
             f"{name}.dataset.pipeline"
         )
 
@@ -79,9 +79,9 @@ def check_batches(name: str, loader: Any) -> None:
             if len(members) > 1:
                 (one, first), (other, second) = list(members.items())[:2]
                 raise UserError(
-                    f"{first} is of {_in_words(one)} after {name}.dataset.pipeline and {second} of "
-                    f"{_in_words(other)}, in one batch of {len(batch)}; set {name}.batch_size=1, "
-                    "or resize all to one size"
+                    f"{first} is of {width_by_height(one)} after {name}.dataset.pipeline and "
+                    f"{second} of {width_by_height(other)}, in one batch of {len(batch)}; set "
+                    f"{name}.batch_size=1, or resize all to one size"
                 )
 
 
@@ -89,8 +89,7 @@ def _header(path: str) -> Any:
     """What decides the size of a picture once it is upright; None if Pillow cannot tell."""
     # What Pillow raises on arbitrary bytes is not documented; files are judged as they are loaded.
     try:
-        with open_picture(path) as image:
-            return image.size, image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return size_and_turn(path)
     except Exception:
         return None
 
@@ -100,10 +99,6 @@ def _shape(loaded: Any) -> tuple[int, int] | None:
     inputs = loaded.get("inputs") if isinstance(loaded, dict) else None
     image = inputs[0] if isinstance(inputs, list) else inputs
     return None if image is None else tuple(image.shape[-2:])
-
-
-def _in_words(size: Sequence[int]) -> str:
-    return f"{size[1]}x{size[0]}"
 
 
 def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
@@ -143,8 +138,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
     whole = looked == len(labels)
     if whole and met[loader.ignore_index] and met[0] and len(missing) == len(names) - 1:
         raise UserError(_nothing_to_learn(folder, looked, names, bool(info["reduce_zero_label"])))
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    listed = ", ".join(missing[:NAMED]) + more
+    listed = some(missing)
     if whole:
         logger.warning(
             f"No pixel of the {looked} training labels in {folder} is of {listed}: it cannot be "
@@ -159,8 +153,8 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
 
 def _labels(dataset: BaseDataset) -> Iterator[tuple[BaseDataset, int, LoadCheckedLabel]]:
     """Each image, and what loads its label."""
-    steps = getattr(dataset.pipeline, "transforms", ())
-    loader = next((step for step in steps if isinstance(step, LoadCheckedLabel)), None)
+    steps = (step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel))
+    loader = next(steps, None)
     if loader is not None and not getattr(dataset, "backend_args", None):
         yield from ((dataset, index, loader) for index in range(len(dataset)))
 

@@ -14,6 +14,7 @@ from fcn_plugin.data.splits import read_ids
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.protocols import LABELS, Protocol
 from fcn_plugin.parallel import on_all_cores
+from fcn_plugin.text import width_by_height
 
 BLOCK = 1 << 20  # pixels; bounds the memory of counting, whatever an image's size
 CHUNK = 8  # pairs of files that a worker takes at once, at most
@@ -136,7 +137,7 @@ def file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
     """
     truth, prediction = (_read(file) for file in pair)
     if prediction.shape != truth.shape:
-        found, wanted = (f"{s.shape[1]}x{s.shape[0]}" for s in (prediction, truth))
+        found, wanted = (width_by_height(label.shape) for label in (prediction, truth))
         raise UserError(
             f"{pair.prediction}: prediction of {found} for a truth of {wanted}; predict every "
             "image at its own size"

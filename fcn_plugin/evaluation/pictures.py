@@ -83,9 +83,7 @@ def overlay(
         note: said of the image below the legend.
     """
     height, width = image.shape[:2]
-    counts, pixels = np.zeros(len(classes), np.int64), label.reshape(-1)
-    for start in range(0, len(pixels), CHUNK):  # each is copied as int64
-        counts += np.bincount(pixels[start : start + CHUNK], minlength=len(classes))
+    counts = pixel_counts(label, len(classes))
     found = np.flatnonzero(counts)
     counts = counts[found]
     longest = max(height, width)
@@ -122,6 +120,14 @@ def overlay(
     font = ImageFont.load_default(FONT * scale)
     ImageDraw.Draw(sheet).text((MARGIN, size[1] + MARGIN + rows * line), note, INK, font)
     return sheet
+
+
+def pixel_counts(labels: np.ndarray, count: int) -> np.ndarray:
+    """Pixels [count], int64, of each label from 0 on; ``labels`` are of any shape, all below."""
+    counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
+    for start in range(0, len(pixels), CHUNK):  # each is copied as int64
+        counts += np.bincount(pixels[start : start + CHUNK], minlength=count)
+    return counts
 
 
 def _percent(share: float) -> str:

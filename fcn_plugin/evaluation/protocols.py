@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
-from fcn_plugin.config import type_name
+from fcn_plugin.config import one_or_many, type_name
 from fcn_plugin.data.loading import ranges_in_words, values_in_words
 from fcn_plugin.data.numbering import IGNORED, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
@@ -171,8 +171,7 @@ def protocol_of(cfg: Config) -> Protocol:
             f"{name}: nothing names the classes; set metainfo=dict(classes=(...)) of "
             "test_dataloader.dataset"
         )
-    evaluators = cfg.get("test_evaluator") or []
-    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    evaluators = one_or_many(cfg.get("test_evaluator"))
     ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
     metric = (ours or [each for each in evaluators if type_name(each) == "IoUMetric"] or [{}])[0]
     void = {IGNORED, metric.get("ignore_index", IGNORED)}

@@ -23,7 +23,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 from mmseg.registry import METRICS
-from PIL import ExifTags, Image
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -31,13 +31,13 @@ from fcn_plugin.data.drawing import in_full, voc_palette
 from fcn_plugin.data.loading import ranges_in_words
 from fcn_plugin.data.numbering import Numbering, numbering_of
 from fcn_plugin.data.published import DATA_SETS
-from fcn_plugin.data.whole import open_picture
+from fcn_plugin.data.whole import open_picture, size_and_turn
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import replacing
+from fcn_plugin.text import some
 
 LATEST_VOC = "VOC2012"
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 MAX_LISTED = 3
 Item = TypeVar("Item")
 
@@ -216,9 +216,7 @@ def class_numbers(board: Leaderboard, classes: Sequence[str]) -> np.ndarray:
 
 def image_size(path: str) -> tuple[int, int]:
     """Width and height of an image turned upright, from the head of its file."""
-    with open_picture(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    (width, height), turned = size_and_turn(path)
     return (height, width) if turned else (width, height)
 
 
@@ -305,10 +303,9 @@ def write_submission(
         names = _shown(sorted(members), "packing", len(members))
         board.write(part, ((name, predictions[members[name]].read_bytes()) for name in names))
         if faults := archive_faults(part, board, sizes):
-            more = f" and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
             raise UserError(
                 f"{file}: not written, {len(faults)} faults in it: "
-                f"{'; '.join(faults[:MAX_LISTED])}{more}; put that right and test again"
+                f"{some(faults, MAX_LISTED, '; ')}; put that right and test again"
             )
     title = board.title.format(comp=comp, year=year)
     return f"{file}: {len(members):,} predictions, {title}, read back and valid"

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.export.resizing import Resizing
+from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.prediction.network import image_channels
 
 
@@ -51,11 +52,9 @@ class Deployed(nn.Module):
         # The host looks at one of them.
         self.size_divisor = 1 if self.least_size else padding.get("size_divisor") or 1
         self.pad_value = own.get("pad_val", 0)
-        heads = self.model.decode_head
-        head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-        self.head = head
+        self.head = final_head(model)
         meta = getattr(model, "dataset_meta", None) or {}
-        self.numbers = numbering_of(meta, max(head.num_classes, 2)).numbers
+        self.numbers = numbering_of(meta, max(self.head.num_classes, 2)).numbers
         self.table: Tensor
         table = torch.tensor(self.numbers, device=next(model.parameters()).device)
         self.register_buffer("table", table, persistent=False)

@@ -8,7 +8,7 @@ from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcn_plugin.models.bypass import has_own
 from fcn_plugin.models.coarse import Axis, CoarseScores, axis, in_single, labels, upsample
@@ -16,6 +16,12 @@ from fcn_plugin.models.skip_fusion import SkipFusionHead
 
 # What is not called on the way from coarse scores to labels; a subclass's own must be.
 PASSED = ("encode_decode", "inference", "whole_inference", "postprocess_result")
+
+
+def final_head(segmentor: Any) -> Any:
+    """The head whose scores are the prediction, of a cascade the last; None if there is none."""
+    heads = getattr(segmentor, "decode_head", None)
+    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
 
 
 @MODELS.register_module()

@@ -1,9 +1,9 @@
 """Test-time augmentation: one prediction from several views of an image."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.models import SegTTAModel
@@ -11,7 +11,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from fcn_plugin.config import class_of
+from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import in_single
+from fcn_plugin.models.segmentor import final_head
 
 
 @MODELS.register_module()
@@ -64,9 +67,7 @@ class FCNTTAModel(BaseTTAModel):
     def _decide(self, sample: SegDataSample, mean: Tensor) -> SegDataSample:
         """Set the labels by mean probabilities, C x H x W."""
         if len(mean) == 1:
-            heads = self.module.decode_head
-            head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-            labels = (mean > head.threshold).long()
+            labels = (mean > final_head(self.module).threshold).long()
         else:
             labels = mean.argmax(0, keepdim=True)
         sample.pred_sem_seg = PixelData(data=labels)
@@ -88,9 +89,14 @@ def _taken(sample: SegDataSample) -> Tensor:
     return probabilities(scores)
 
 
+def check_tta(cfg: Config) -> None:
+    """Raise ``UserError`` unless a config has what test-time augmentation needs."""
+    if not {"tta_pipeline", "tta_model"} <= set(cfg):
+        raise UserError(f"--tta: {cfg.filename} has no tta_pipeline and tta_model; add them")
+
+
 def with_tta(tta_model: dict, network: dict | nn.Module) -> dict:
     """A config of ``tta_model`` around a network; ``FCNTTAModel`` takes ``SegTTAModel``'s place."""
-    kind = tta_model["type"]
-    if (kind if isinstance(kind, type) else MODELS.get(kind)) is SegTTAModel:
+    if class_of(tta_model, MODELS) is SegTTAModel:
         tta_model = dict(tta_model, type="FCNTTAModel")
     return dict(tta_model, module=network)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmseg.registry import DATASETS
 
-from fcn_plugin.config import innermost, type_name
+from fcn_plugin.config import class_of, innermost
 from fcn_plugin.errors import UserError
 
 # What is an image in a folder or a glob; a file that is named by itself, or a glob that ends in a
@@ -50,9 +50,7 @@ def suffixes_of(dataset: dict) -> set[str]:
 
 
 def _img_suffixes(dataset: dict) -> Sequence[str]:
-    kind = (
-        dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(type_name(dataset))
-    )
+    kind = class_of(dataset, DATASETS)
     setting = inspect.signature(kind).parameters.get("img_suffix") if kind else None
     given = dataset.get("img_suffix", setting.default if setting else "")
     return [given] if isinstance(given, str) else given

@@ -18,6 +18,8 @@ from fcn_plugin.config import pipeline_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.bands import shown
 from fcn_plugin.memory import Memory, check_picture, peak_resident
+from fcn_plugin.models.segmentor import final_head
+from fcn_plugin.models.tta import check_tta
 from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.prediction.memory import Budget
 from fcn_plugin.prediction.network import image_channels, load_network
@@ -60,8 +62,8 @@ class Predictor:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(config)
-        if tta and not {"tta_pipeline", "tta_model"} <= set(cfg):
-            raise UserError(f"--tta: {cfg.filename} has no tta_pipeline and tta_model; add them")
+        if tta:
+            check_tta(cfg)
         init_default_scope(cfg.get("default_scope", "mmseg"))
         self.device = _device(device)
         self.max_memory, self.tta, self.progress = max_memory, tta, progress
@@ -143,7 +145,7 @@ class Predictor:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
             need = int(self.budget.need(smallest, scored) * enlarged) + held
             self.budget.refuse(name, need)
-        threshold = getattr(getattr(self.model, "decode_head", None), "threshold", None)
+        threshold = getattr(final_head(self.model), "threshold", None)
         window = cost.window(*given, max(area, cost.area(smallest, smallest)))
         predict_in_windows(
             picture,

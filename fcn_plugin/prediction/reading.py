@@ -11,7 +11,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from fcn_plugin.data.loading import CheckSize, LoadCheckedImage
+from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.opening import CheckSize
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import is_special

@@ -10,12 +10,12 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from fcn_plugin.evaluation.bands import Shown
-from fcn_plugin.evaluation.pictures import overlay
+from fcn_plugin.evaluation.pictures import overlay, pixel_counts
 from fcn_plugin.evaluation.predictions import save_labels
 from fcn_plugin.files import allocate, replacing
 from fcn_plugin.prediction.network import Classes
 
-# Pixels that are counted at once.
+# Pixels that are numbered at once.
 CHUNK = 2**20
 # Numbers that an indexed PNG can have.
 INDICES = 256
@@ -82,11 +82,7 @@ class Prediction:
 
     def counts(self) -> np.ndarray:
         """Pixels of each class, in the order of ``classes``."""
-        total = np.zeros(len(self._palette), np.int64)
-        pixels = self.labels.reshape(-1)
-        for start in range(0, len(pixels), CHUNK):  # each is copied as int64
-            total += np.bincount(pixels[start : start + CHUNK], minlength=len(total))
-        return total[list(self.classes.numbers)]
+        return pixel_counts(self.labels, len(self._palette))[list(self.classes.numbers)]
 
     def save_labels(self, path: Path) -> None:
         """Write the labels as an indexed PNG.

@@ -4,7 +4,7 @@ A file says what it likes: names that are numbers, a palette that is a text, an 
 list. Each of these would end in a traceback somewhere, and be read by nobody.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
@@ -85,11 +85,10 @@ def _switches(value: Any) -> bool:
 
 def _versions(value: Any) -> bool:
     """Of modules, by their names."""
-    versions = [m.get("version") for m in value.values() if _table(m)] if _table(value) else []
-    return (
-        _table(value)
-        and len(versions) == len(value)
-        and all(v is None or _whole(v) for v in versions)
+    tables = _table(value) and all(map(_table, value.values()))
+    return tables and all(
+        version is None or _whole(version)
+        for version in (module.get("version") for module in value.values())
     )
 
 
@@ -154,15 +153,19 @@ def check_content(path: Path, content: Any) -> None:
                 f"{path}: {quoted(name)} is no tensor but {type(value).__name__}; {ANOTHER}"
             )
     _refuse(path, "state_dict.", vars(state) if hasattr(state, "__dict__") else {}, STATE_DICT)
-    for name in (*state, *content):
-        # The host prints names as they are.
-        if isinstance(name, str) and printable(name) != name:
-            raise UserError(f"{path}: has control characters in the name {quoted(name)}; {ANOTHER}")
+    _refuse_unprintable(path, (*state, *content))
     if "state_dict" in content:
         _refuse(path, "", content, {"meta": ("a table", _table)})
         meta = content.get("meta") or {}
         _refuse(path, "meta.", meta, META)
         _refuse(path, "meta.dataset_meta.", meta.get("dataset_meta") or {}, DATASET_META)
+
+
+def _refuse_unprintable(path: Path, names: Iterable[Any]) -> None:
+    """The host prints names as they are."""
+    for name in names:
+        if isinstance(name, str) and printable(name) != name:
+            raise UserError(f"{path}: has control characters in the name {quoted(name)}; {ANOTHER}")
 
 
 def check_run(path: Path, content: dict[str, Any]) -> None:
@@ -175,9 +178,7 @@ def check_run(path: Path, content: dict[str, Any]) -> None:
     _refuse(path, "", content, RUN, needed=("message_hub", "optimizer"))
     hub, optimizer = content["message_hub"], content["optimizer"]
     _refuse(path, "message_hub.", hub, HUB, needed=tuple(HUB))
-    for name in (*hub["log_scalars"], *hub["runtime_info"], *hub["resumed_keys"]):
-        if printable(name) != name:
-            raise UserError(f"{path}: has control characters in the name {quoted(name)}; {ANOTHER}")
+    _refuse_unprintable(path, (name for key in HUB for name in hub[key]))
     _refuse(path, "message_hub.runtime_info.", hub["runtime_info"], RUNTIME_INFO)
     # Several optimizers are a table of theirs.
     several = {"": optimizer} if "param_groups" in optimizer else optimizer

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import random
 import re
 import shlex
@@ -16,7 +17,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 from fcn_plugin.data.own import prepare_own
 from fcn_plugin.data.own_config import shipped_configs
-from fcn_plugin.data.own_labelme import KINDS, Shape, draw
+from fcn_plugin.data.own_shapes import KINDS, Shape, draw
 from fcn_plugin.data.own_source import Tell
 from fcn_plugin.errors import UserError
 
@@ -225,6 +226,13 @@ def test_a_fault_is_refused_by_name(tmp_path, fault):
         prepare_own(tmp_path / "in", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    labelme(tmp_path / "in", "a")
+    os.mkfifo(tmp_path / "in" / "x.json")
+    with pytest.raises(UserError, match=r"x\.json: a pipe"):
+        prepare_own(tmp_path / "in", tmp_path / "out")
 
 
 def test_paths_of_another_machine_and_sizes_as_text(tmp_path):
