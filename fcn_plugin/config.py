@@ -8,12 +8,17 @@ from mmengine.registry import Registry
 
 
 def type_name(cfg: object) -> str:
-    """The name under ``type`` of a config; '' where there is none.
+    """The name of the class under ``type`` of a config; '' where there is none.
 
-    In configs of the new style (``read_base``) the class itself stands there.
+    In configs of the new style (``read_base``) the class itself stands there, or its whole path if
+    mmengine has written them; in others a scope may stand before the name.
+
+    >>> type_name(dict(type="mmcv.Pad"))
+    'Pad'
     """
     kind = cfg.get("type") if isinstance(cfg, dict) else None
-    return kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return name.rpartition(".")[2]
 
 
 def one_or_many(node: Any) -> list[Any]:

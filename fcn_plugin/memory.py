@@ -20,6 +20,7 @@ CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_fi
 # Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
 # of those that are turned), or later as BGR, as the network's input, its labels and their copies.
 PIXEL = 10
+OR_ELSE = "cut the picture into parts"
 # Pixels up to which there is memory, and nobody asks.
 SMALL = 2**22
 
@@ -87,24 +88,24 @@ class Memory(NamedTuple):
         """Bytes to take, where the process may have ``limit``."""
         return self.free if limit is None else min(limit - self.used, self.free)
 
-    def refuse(self, name: str, need: int, limit: int | None) -> None:
+    def refuse(self, name: str, need: int, limit: int | None, or_else: str = OR_ELSE) -> None:
         """A UserError where ``name`` needs more bytes than are left.
 
-        The message names the limit that would do.
+        The message names the limit that would do, and what may be done instead.
         """
         if need <= self.left(limit):
             return
         if limit is None or self.used + need <= limit:
             raise UserError(
                 f"{name} needs about {need / 1e9:.1f} GB of memory, {self.free / 1e9:.1f} GB are "
-                "free; free that much, or cut the picture into parts"
+                f"free; free that much, or {or_else}"
             )
         # What has been needed before will be needed again; and no two runs are quite alike.
         would_do = 1.05 * max(self.used + need, self.peak)
         raise UserError(
             f"{name} needs about {(self.used + need) / 1e9:.1f} GB of memory in all, "
             f"{limit / 1e9:.1f} GB are allowed; give --max-memory {ceil(would_do / 1e8)}00MB "
-            "(max_memory), or cut the picture into parts"
+            f"(max_memory), or {or_else}"
         )
 
 

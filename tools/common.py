@@ -232,7 +232,8 @@ def printable(text: str, keep: str = "") -> str:
     try:
         from fcn_plugin import text as package
     except ImportError:
-        return ascii(text)[1:-1]
+        shown = (c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+        return "".join(shown)
     return package.printable(text, keep)
 
 

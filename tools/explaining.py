@@ -45,7 +45,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and "DataLoader timed out" in text:
         return (
             "the workers of a data loader gave no batch for its timeout; see what they said last, "
-            "or give them more seconds: train_dataloader.timeout, test_dataloader.timeout"
+            "or give them more seconds: train_dataloader.timeout=1200, and so for val and test"
         )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (

@@ -115,7 +115,7 @@ def main() -> None:
     if totals.unreadable:
         others = "the others are predicted" if totals.images else "nothing is predicted"
         raise UserError(
-            f"{len(totals.unreadable)} of {len(images)} images could not be read (see above); "
+            f"{len(totals.unreadable)} of {len(images)} images could not be predicted (see above); "
             f"{others}"
         )
 
@@ -144,11 +144,17 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
     """Predict a batch and write what was asked for."""
+    from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.predictions import save_picture
 
     names = [name for name, _ in batch]
     wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
-    results = predictor.predict([picture for _, picture in batch], wanted)
+    try:
+        results = predictor.predict([picture for _, picture in batch], wanted)
+    except UserError as error:
+        show(f"error: {error}", file=sys.stderr)
+        totals.unreadable += names
+        return
     for (name, picture), result in zip(batch, results, strict=True):
         result.save_labels(args.out / "labels" / f"{name}.png")
         if not args.no_overlays:

@@ -82,6 +82,7 @@ def main() -> None:
     args = parse_args()
 
     import fcn_plugin  # noqa: F401  # makes the host importable
+    from fcn_plugin.engine.ignored import unify_ignored
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
     from fcn_plugin.evaluation.metric import class_table
@@ -90,7 +91,9 @@ def main() -> None:
     from fcn_plugin.parallel import available_cores
 
     if args.config:
-        rule = protocol_of(load_config(args))
+        cfg = load_config(args)
+        unify_ignored(cfg)
+        rule = protocol_of(cfg)
     else:
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
     pairs = matched(args.truth, args.pred, args.list)

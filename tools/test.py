@@ -55,13 +55,14 @@ def main() -> None:
 
     from fcn_plugin.config import set_pipeline
     from fcn_plugin.data.numbering import check_numbers
-    from fcn_plugin.engine.config_check import check_config
+    from fcn_plugin.engine.config_check import check_config, check_settings
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.evaluation.submission import spool_of
     from fcn_plugin.models.tta import check_tta, with_tta
     from fcn_plugin.prediction.checkpoints import find_checkpoint
 
+    check_settings(cfg)
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
     if args.split:
         choose_split(cfg, args)

@@ -147,7 +147,7 @@ def main() -> None:
 
 def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     """All configs with the options; what is wrong with the last is better said before the first."""
-    from fcn_plugin.engine.config_check import check_datasets
+    from fcn_plugin.engine.config_check import check_datasets, check_settings
     from fcn_plugin.errors import UserError
 
     stages: list[Stage] = []
@@ -175,6 +175,7 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
             raise UserError(f"{config}: {stage.name} is in the chain twice; rename one of them")
         if stages:
             check_fit(promised(stages[-1], stage), stage)
+        check_settings(stage.cfg)
         check_datasets(stage.cfg, ("train_dataloader", "val_dataloader"))
         stages.append(stage)
     return stages

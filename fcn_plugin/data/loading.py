@@ -102,8 +102,8 @@ class LoadCheckedImage(LoadImageFromFile):
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """The picture [H, W, 3] in the bytes of a file; ``path`` is its name in errors."""
+        opened = open_checked(content, path, "image", self.check_size)
         with damage_named(path, "image", content):
-            opened = open_checked(content, path, self.check_size)
             image: Image.Image = opened
             raw_mode = raw_mode_of(opened)
             img = _whole_jpeg(image, content)
@@ -224,8 +224,8 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
             indices as they are.
     """
     content = content_of(path, "label", backend_args)
+    image = open_checked(content, path, "label")
     with damage_named(path, "label", content):
-        image = open_checked(content, path)
         raw_mode = raw_mode_of(image)
         image.load()
         check_rows(image, None, content)

@@ -59,22 +59,26 @@ def damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator
 
 
 def open_checked(
-    content: bytes, path: str | Path, check_size: CheckSize = check_picture
+    content: bytes, path: str | Path, kind: str, check_size: CheckSize = check_picture
 ) -> ImageFile.ImageFile:
     """A picture whose pixels are still to be decoded; of a PNG all checksums are right.
 
     Pillow does not look at those of the pixels when it decodes them.
+
+    Raises:
+        UserError: it is damaged or no picture, or ``check_size`` refuses it.
     """
-    image = open_picture(io.BytesIO(content))
-    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
-        raise Image.UnidentifiedImageError
-    raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
-    if raw or isinstance(image, ImageFile.StubImageFile):  # of which Pillow only knows the name
-        raise Image.UnidentifiedImageError
+    with damage_named(path, kind, content):
+        image = open_picture(io.BytesIO(content))
+        if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+            raise Image.UnidentifiedImageError
+        raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
+        if raw or isinstance(image, ImageFile.StubImageFile):  # of which Pillow only knows the name
+            raise Image.UnidentifiedImageError
+        if image.format == "PNG":
+            image.verify()
+            image = open_picture(io.BytesIO(content))  # the verified one cannot be used further
     check_size(path, image.size)
-    if image.format == "PNG":
-        image.verify()
-        image = open_picture(io.BytesIO(content))  # the verified one cannot be used further
     return image
 
 

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_plugin.data.loading import LoadCheckedImage, read_label, values_in_words
+from fcn_plugin.data.loading import (
+    WIDE_MODES,
+    LoadCheckedImage,
+    read_label,
+    values_in_words,
+)
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.own_source import (
     BACKGROUND,
@@ -38,7 +43,7 @@ LAYOUTS = {
 }
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LABELMAP = "labelmap.txt"
-INDEX_MODES = ("1", "L", "I", "I;16")  # grey
+GREY_MODES = ("1", "L", *WIDE_MODES)
 VOC_VOID = (224, 224, 192)
 Colour = tuple[int, int, int]
 Colours = dict[Colour, int]
@@ -195,7 +200,7 @@ def _read(
 def _is_grey(path: Path) -> bool:
     try:
         with open_picture(path) as image:
-            return image.mode in INDEX_MODES
+            return image.mode in GREY_MODES
     # What is damaged is found, and told better, when it is read.
     except (OSError, SyntaxError, ValueError):
         return True

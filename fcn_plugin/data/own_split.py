@@ -78,11 +78,12 @@ def with_splits(
 
 
 def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
-    """The list of each split, and of trainval, in the first of ``PLACES`` that has any.
+    """The list of each split, and of trainval, in the one of ``PLACES`` that has any.
 
     Raises:
-        UserError: two lists of one split, or lists that are of no split.
+        UserError: two lists of one split, lists that are of no split, or lists in two places.
     """
+    found: dict[str, Path] = {}
     for place in PLACES:
         lists: dict[str, Path] = {}
         others = []
@@ -94,8 +95,12 @@ def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
                 raise UserError(f"{path}: {lists[split].name} is of the same split; delete one")
             else:
                 lists[split] = path
+        if lists and found:
+            one, other = next(iter(found.values())), next(iter(lists.values()))
+            raise UserError(f"{other}: {one} is a list of the same pictures; keep all in one place")
+        found |= lists
         if place == Path():
-            return lists  # other texts there are no lists
+            break  # other texts there are no lists
         others = [path for path in others if path.stem.lower() not in NO_SPLIT]
         if others and not lists:
             raise UserError(
@@ -103,9 +108,7 @@ def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
             )
         for path in others:
             tell.note(f"{path}: not named like a split (train, val, test), and not read")
-        if lists:
-            return lists
-    return {}
+    return found
 
 
 def _text_files(folder: Path) -> list[Path]:

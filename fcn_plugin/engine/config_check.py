@@ -47,7 +47,6 @@ def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
     Raises:
         UserError: a part of the config or of the installation is missing or wrong.
     """
-    check_settings(cfg)
     check_datasets(cfg, loaders)
     prepare_loaders(cfg, loaders)
     unify_ignored(cfg)

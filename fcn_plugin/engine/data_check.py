@@ -14,11 +14,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets import PascalVOCDataset
-from mmseg.datasets.transforms import RandomCrop
+from mmseg.datasets.transforms import LoadAnnotations, RandomCrop
 from mmseg.registry import HOOKS
 from torch import nn
 
 from fcn_plugin.data.loading import LoadCheckedLabel
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.engine.config_check import remedy
 from fcn_plugin.engine.ignored import ignored_number, refuse_other_ignored
@@ -136,6 +137,13 @@ def _doubts(
         yield (
             f"ignore_index={ignored} is class {classes[ignored]!r} too: it is neither trained nor "
             "scored"
+        )
+    steps = [step for part in parts for step in steps_of(part)]
+    loads = [s for s in steps if isinstance(s, LoadAnnotations) and type(s) is not LoadCheckedLabel]
+    if ignored != IGNORED and loads:
+        yield (
+            f"ignore_index={ignored}, but mmseg's LoadAnnotations leaves {IGNORED} in labels that "
+            "have it, where the loss fails; use LoadCheckedLabel, or ignore 255"
         )
     for place in losses_failing_on_void(model):
         yield (

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from inspect import Parameter
 from typing import Any, NamedTuple
 
+from mmcv.transforms import Pad
 from mmengine.config import Config
 from mmseg.registry import METRICS, MODELS, TRANSFORMS
 
@@ -37,6 +38,7 @@ class Setting(NamedTuple):
     path: str  # as for --cfg-options
     value: Any
     rules: bool  # a head's or a label loader's: all others follow it
+    image: Any = None  # the images' own number, where one setting has both
 
 
 def unify_ignored(cfg: Config) -> None:
@@ -46,7 +48,8 @@ def unify_ignored(cfg: Config) -> None:
         UserError: two numbers are given, or one that no label can hold.
     """
     for setting, number in _others(cfg):
-        setting.node[setting.key] = number
+        whole = number if setting.image is None else dict(img=setting.image, seg=number)
+        setting.node[setting.key] = whole
 
 
 def refuse_other_ignored(cfg: Config) -> None:
@@ -109,8 +112,8 @@ def _settings(cfg: Config) -> Iterator[Setting]:
                         place = f"{path}.{name}"
                         rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
                         yield Setting(node, name, place, value, bool(rules))
-            if type_name(node) == "Pad":
-                yield _of_pad(node, path)
+                if kind is Pad:
+                    yield _of_pad(node, path)
 
 
 def _typed(node: object, path: str) -> Iterator[tuple[str, dict]]:
@@ -139,7 +142,5 @@ def _of_pad(node: dict, path: str) -> Setting:
     """mmcv's ``Pad`` has one setting for images and labels; a mere number is the images'."""
     values = node.get("pad_val", 0)
     if not isinstance(values, dict):
-        node["pad_val"] = dict(img=values, seg=IGNORED)
-    return Setting(
-        node["pad_val"], "seg", f"{path}.pad_val.seg", node["pad_val"].get("seg", IGNORED), False
-    )
+        return Setting(node, "pad_val", f"{path}.pad_val.seg", IGNORED, False, values)
+    return Setting(values, "seg", f"{path}.pad_val.seg", values.get("seg", IGNORED), False)

@@ -25,7 +25,7 @@ def prepare_loaders(cfg: Config, loaders: tuple[str, ...]) -> None:
     Raises:
         UserError: the system's limit (``ulimit -n``) is too low for them.
     """
-    with_workers = {key: cfg[key] for key in loaders if cfg.get(key, {}).get("num_workers")}
+    with_workers = {key: cfg[key] for key in loaders if (cfg.get(key) or {}).get("num_workers")}
     for loader in with_workers.values():
         loader.setdefault("timeout", PATIENCE)
     allowed = _raise_limit(OTHERS + sum(map(_most, with_workers.values())))

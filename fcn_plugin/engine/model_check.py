@@ -5,6 +5,7 @@ from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmengine.dist import get_world_size
+from mmseg.models import DepthEstimator, EncoderDecoder
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, TverskyLoss
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -112,7 +113,9 @@ def _fault_of_focal(device: str) -> str:
 
 def check_windows(model: nn.Module) -> None:
     """Raise ``UserError`` for sliding windows that the first validation would fail with."""
-    settings = getattr(model, "test_cfg", None) or {}
+    if not isinstance(model, EncoderDecoder) or isinstance(model, DepthEstimator):
+        return  # has modes of its own
+    settings = model.test_cfg or {}
     mode = settings.get("mode", "whole")
     if mode not in ("whole", "slide"):
         raise UserError(f"model.test_cfg.mode={mode!r}; set it to 'whole' or 'slide'")

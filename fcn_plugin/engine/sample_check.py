@@ -168,5 +168,6 @@ def _nothing_to_learn(folder: Path, number: int, names: Sequence[str], reduced: 
     return (
         f"{folder}: its {number} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is ignored "
         f"and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it done: "
-        f"tools/prepare_data.py own, with {names[1]}:255,255,255:: in labelmap.txt"
+        f"tools/prepare_data.py own, with {names[0]}:0,0,0:: and {names[1]}:255,255,255:: as the "
+        "lines of labelmap.txt"
     )

@@ -1,6 +1,7 @@
 """What a run prints: what one reads there; the rest is in the log file."""
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -69,5 +70,6 @@ def _brief(record: logging.LogRecord) -> bool:
 
 def _obeyed_by_no_terminal(record: logging.LogRecord) -> bool:
     """Names from files may be anywhere in what is logged; its own line ends and tabs stay."""
-    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    with suppress(TypeError, ValueError):  # a call with wrong arguments, which logging tells of
+        record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
     return True

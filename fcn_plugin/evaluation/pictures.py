@@ -83,7 +83,7 @@ def overlay(
         note: said of the image below the legend.
     """
     height, width = image.shape[:2]
-    counts = pixel_counts(label, len(classes))
+    counts = pixel_counts(label, len(palette))
     found = np.flatnonzero(counts)
     counts = counts[found]
     longest = max(height, width)

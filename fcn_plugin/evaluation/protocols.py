@@ -52,6 +52,7 @@ class Protocol:
     def matrix(self, counts: np.ndarray) -> np.ndarray:
         """What ``scores`` takes: C x (C + number of ``unclassed``)."""
         counts = counts.copy()
+        counts[list(self.ignored)] = 0
         for other, label in self.others:
             counts[label] += counts[other]
             counts[:, label] += counts[:, other]

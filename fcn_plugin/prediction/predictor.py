@@ -188,7 +188,7 @@ class Predictor:
         memory = Memory.of_process()
         loading = memory.peak - memory.used if memory.peak > peak else 0
         need = max(loading, self._least())
-        memory.refuse(f"{file}: the network", need, self.max_memory)
+        memory.refuse(f"{file}: the network", need, self.max_memory, "take a smaller network")
 
     def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
         """Refuse a picture that does not fit beside the network; before it is decoded."""

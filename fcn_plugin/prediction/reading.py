@@ -42,8 +42,9 @@ class Picture(NamedTuple):
     @property
     def factors(self) -> tuple[float, float]:
         """By which the config resized it for the network, in width and height."""
-        width, height = self.samples[0].metainfo.get("scale_factor") or (1.0, 1.0)
-        return width, height
+        factors = self.samples[0].metainfo.get("scale_factor")
+        width, height = (1.0, 1.0) if factors is None else factors[:2]
+        return float(width), float(height)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel
 from fcn_plugin.weights.reading import read_tensors, verify
-from fcn_plugin.weights.structure import NO_STATE_DICT, check_tensors
+from fcn_plugin.weights.structure import EXTRA_STATE, NO_STATE_DICT, check_tensors
 
 
 @dataclass
@@ -49,9 +49,9 @@ def state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    # What modules keep beside tensors is theirs.
+    content = {k: v for k, v in content.items() if not str(k).endswith(EXTRA_STATE)}
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise UserError(f"{path}: {NO_STATE_DICT}")
     check_tensors(path, content, finite=False)
     if all(name.startswith("module.") for name in content):  # from within a wrapper

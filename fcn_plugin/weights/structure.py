@@ -42,6 +42,11 @@ def _flag(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
 
 
+def _scalar(value: Any) -> bool:
+    """A number, NaN maybe, or a tensor or array of one."""
+    return isinstance(value, Real) or getattr(value, "shape", None) in ((), (1,))
+
+
 def _each(check: Check) -> Check:
     return lambda value: isinstance(value, list | tuple) and all(map(check, value))
 
@@ -125,7 +130,7 @@ RUNTIME_INFO: Rules = {
     **dict.fromkeys(
         ("iter", "epoch", "max_iters", "max_epochs", "scored"), ("a whole number", _whole)
     ),
-    "best_score": ("a number", lambda value: isinstance(value, Real)),  # NaN, maybe
+    "best_score": ("a number", _scalar),
     "best_ckpt": ("a text", _text),
     "last_ckpt": ("a text", _text),
     "keep_ckpt_ids": ("whole numbers", _each(_whole)),
@@ -174,7 +179,7 @@ def check_run(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: in one line, with the file and what is wrong in it.
     """
-    _refuse(path, "meta.", content["meta"], META, needed=("epoch", "iter"))
+    _refuse(path, "meta.", content["meta"] or {}, META, needed=("epoch", "iter"))
     _refuse(path, "", content, RUN, needed=("message_hub", "optimizer"))
     hub, optimizer = content["message_hub"], content["optimizer"]
     _refuse(path, "message_hub.", hub, HUB, needed=tuple(HUB))
@@ -198,7 +203,9 @@ def check_tensors(path: Path | str, tensors: Mapping[str, Tensor], finite: bool 
         UserError: in one line, with the file and the tensor.
     """
     for name, tensor in tensors.items():
-        if fault := _fault(tensor) or (finite and not _is_finite(tensor) and "NaN or inf in it"):
+        # Masks of attention are -inf where nothing is looked at.
+        judged = finite and not name.endswith("mask")
+        if fault := _fault(tensor) or (judged and not _is_finite(tensor) and "NaN or inf in it"):
             raise UserError(f"{path}: {quoted(name)} has {fault}; {ANOTHER}")
 
 

@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
         assert run.returncode == 1, attempt
         assert "error: photos/cut.jpg: damaged image" in run.stderr
         assert run.stderr.splitlines()[-1] == (
-            "error: 1 of 3 images could not be read (see above); the others are predicted"
+            "error: 1 of 3 images could not be predicted (see above); the others are predicted"
         )
         assert "Done: 2 images, labels in photos/out/labels, " in run.stdout
         assert list(labels(photos / "out" / "labels")) == ["below/one.png", "one.png"]
@@ -80,7 +80,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     run = tool("predict.py", "tiny.py", "run", "photos/cut.jpg", "--out", "none", folder=project)
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.splitlines()[-1] == (
-        "error: 1 of 1 images could not be read (see above); nothing is predicted"
+        "error: 1 of 1 images could not be predicted (see above); nothing is predicted"
     )
 
 
