@@ -79,7 +79,7 @@ def overlay(
     Args:
         image: H x W x 3, uint8, RGB.
         label: H x W, uint8 or uint16, all of them classes.
-        classes, palette: name and RGB colour of each label.
+        classes, palette: name and RGB colour of each label; what is no class has a colour, too.
         note: said of the image below the legend.
     """
     height, width = image.shape[:2]

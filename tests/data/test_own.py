@@ -447,7 +447,7 @@ WRONG = {
         r"with the files right in them",
     ),
     "a damaged label": (animation, r"a.png: damaged label"),
-    "a damaged image": (write("images/a.jpg", "x"), r"images/a.jpg: damaged image"),
+    "a damaged image": (write("images/a.jpg", "\0"), r"images/a.jpg: damaged image"),
     "a name with an end of line": (
         lambda folder: image(folder / "test/c\nd.jpg"),
         r"a name that a list cannot hold",

@@ -290,7 +290,7 @@ def test_classes_in_another_order_than_their_numbers(tmp_path):
     palette = ((200, 0, 0), (0, 200, 0))
     classes = Classes(("car", "sky"), palette, label_map=((0, 1), (1, 255), (2, 0)))
     assert classes.numbers == (2, 0)
-    result = Prediction.empty(np.zeros((3, 4, 3), np.uint8), classes, probabilities=False)
+    result = Prediction.empty(Shown(np.zeros((3, 4, 3), np.uint8)), classes, probabilities=False)
     result.labels[:] = 1
     result.labels[0] = 0
     assert result.numbered().labels.tolist() == [[2] * 4, [0] * 4, [0] * 4]
