@@ -59,12 +59,13 @@ def with_splits(
             if name not in labelled:
                 raise UserError(f"{lists[split]}: {name!r} has no label; take it off the list")
     in_none = sorted(labelled.difference(*listed.values()))
+    if "train" in listed and in_none:
+        tell.note(f"{folder}: {len(in_none):,} labelled images are in no list and left out")
     if "train" not in listed:
         listed["train"] = in_none
         if listed.keys() & {"val", "test"}:
-            tell.note(f"{folder}: trains on the {len(in_none):,} images that are in no list")
-    elif in_none:
-        tell.note(f"{folder}: {len(in_none):,} labelled images are in no list and left out")
+            use = "trained on" if "val" in listed else "trained on, or drawn to score on"
+            tell.note(f"{folder}: {len(in_none):,} images are in no list, and {use}")
     if "val" not in listed:
         where = lists.get("train", folder)
         listed["train"], listed["val"] = _drawn(listed["train"], val, seed, where)

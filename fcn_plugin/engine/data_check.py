@@ -151,8 +151,8 @@ def _doubts(
             "there are any, use SkipFusionHead, or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
-    steps = [step for part in parts for step in steps_of(part) if isinstance(step, RandomCrop)]
-    for crop in {tuple(step.crop_size) for step in steps} if size and batch != 1 else ():
+    crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}
+    for crop in crops if size and batch != 1 else ():
         if any(side > room for side, room in zip(crop, size, strict=False)):
             yield (
                 f"crops of {crop} are larger than model.data_preprocessor.size={tuple(size)}, to "
