@@ -5,6 +5,7 @@ import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,9 +154,19 @@ def test_the_metrics_predictions_are_whole_or_not_there(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_pictures_of_a_test_are_whole_or_not_there(tmp_path):
+def test_pictures_of_a_test_are_whole_or_not_there(tmp_path, monkeypatch):
+    """The scores are dearer than they: it is said once, and the test goes on."""
+    dataset = SimpleNamespace(metainfo=META)
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset))
+    said: list[str] = []
+    monkeypatch.setattr("fcn_plugin.evaluation.bands.print_log", lambda text, *_: said.append(text))
     hook = PicturesHook(str(tmp_path / "out"))
-    sample = sample_of(tmp_path)
-    with files_of_at_most(5_000), pytest.raises(OSError, match=r"out/a\.png"):
-        hook._write(sample, META["classes"], META["palette"])
+    hook.before_test(runner)
+    samples = [sample_of(tmp_path)] * 2
+    with files_of_at_most(5_000):
+        hook.after_test_iter(runner, 0, outputs=samples)
     assert list((tmp_path / "out").iterdir()) == []
+    (line,) = said
+    assert "out/a.png" in line
+    hook.after_test_iter(runner, 1, outputs=samples)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
         "has at most 2000 pixels a side. Images below a folder keep their place in it. What cannot "
-        "be read is named and passed over, and the exit status is 1 then.",
+        "be predicted is named and passed over, and the exit status is 1 then.",
     )
     add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, or globs")
@@ -152,8 +152,12 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     try:
         results = predictor.predict([picture for _, picture in batch], wanted)
     except UserError as error:
-        show(f"error: {error}", file=sys.stderr)
-        totals.unreadable += names
+        if len(batch) > 1:  # it is of one of them
+            for one in batch:
+                predict([one], predictor, args, totals)
+        else:
+            show(f"error: {error}", file=sys.stderr)
+            totals.unreadable += names
         return
     for (name, picture), result in zip(batch, results, strict=True):
         result.save_labels(args.out / "labels" / f"{name}.png")

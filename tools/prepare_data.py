@@ -123,7 +123,8 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="folder with *.json of labelme; or with JPEGImages and SegmentationClass, as VOC and "
         "CVAT have it; or with images and labels. Images in its folder test need no labels. Its "
-        "lists train.txt, val.txt and test.txt in ImageSets/Segmentation are kept to",
+        "lists train.txt, val.txt and test.txt (in any case; or training, valid, testing) in "
+        "ImageSets/Segmentation, in ImageSets or in SOURCE itself are kept to",
     )
     parser.add_argument(
         "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"

@@ -46,9 +46,12 @@ def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path |
     return None
 
 
-def check_resumable(path: Path) -> None:
-    """Raise a ``UserError`` if a run cannot go on from ``path`` as it would have."""
-    held = check_checkpoint(path)
+def check_resumable(path: Path, finite: bool = True) -> None:
+    """Raise a ``UserError`` if a run cannot go on from ``path`` as it would have.
+
+    ``finite`` is as for ``check_checkpoint``.
+    """
+    held = check_checkpoint(path, finite)
     if missing := [name for name in NEEDED if name not in held]:
         raise UserError(
             f"{path}: holds no {' and no '.join(missing)}, so that a run cannot go on from it; "

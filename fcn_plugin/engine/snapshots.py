@@ -11,6 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.files import replacing
 from fcn_plugin.weights.loading import check_checkpoint
@@ -110,8 +111,10 @@ class SnapshotHook(CheckpointHook):
             return
         self._checked = True
         try:
-            # Weights that are no numbers are told of by who looks for their origin.
-            check_checkpoint(Path(str(self.last_ckpt)), finite=False)
+            # Weights that are no numbers are told of by who looks for their origin; of what is
+            # saved without an optimizer nobody means to go on.
+            check = check_resumable if self.save_optimizer else check_checkpoint
+            check(Path(str(self.last_ckpt)), finite=False)
         except UserError as fault:
             raise UserError(
                 f"a run could not be resumed from what it has just saved: {fault}"

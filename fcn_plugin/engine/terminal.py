@@ -70,6 +70,6 @@ def _brief(record: logging.LogRecord) -> bool:
 
 def _obeyed_by_no_terminal(record: logging.LogRecord) -> bool:
     """Names from files may be anywhere in what is logged; its own line ends and tabs stay."""
-    with suppress(TypeError, ValueError):  # a call with wrong arguments, which logging tells of
+    with suppress(Exception):  # a call with wrong arguments, which logging tells of
         record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
     return True

@@ -196,6 +196,18 @@ def test_a_file_that_is_no_image(tmp_path, content, reason):
         load_image(tmp_path / "a.jpg")
 
 
+def test_what_a_check_of_the_size_raises_is_no_damage(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg")
+
+    def fails(path, size) -> None:
+        raise RuntimeError("the device is gone")
+
+    load = loading.LoadCheckedImage()
+    load.check_size = fails
+    with pytest.raises(RuntimeError, match=r"^the device is gone$"):
+        load(dict(img_path=str(tmp_path / "a.jpg")))
+
+
 def test_images_that_have_no_8_bits_in_them(tmp_path):
     Image.fromarray(np.ones((3, 4), dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a.tif: a TIFF of 1 band, 32-bit floating-point"):

@@ -43,6 +43,19 @@ def test_a_grey_value_is_a_colour_of_the_labelmap(tmp_path, save, dtype):
     assert np.array_equal(found, white) and names == ["background", "road"] and not told
 
 
+def test_big_endian_numbers_are_no_colours(tmp_path):
+    """TIFFs of microscopes."""
+    masks(tmp_path / "in", PARTS.astype(np.uint8))
+    for path in (tmp_path / "in/labels").iterdir():
+        big = (127 * PARTS).astype(">u2")
+        Image.frombytes("I;16B", SIZE[::-1], big.tobytes()).save(path.with_suffix(".tif"))
+        path.unlink()
+    labelmap = "background:0,0,0::\nroad:127,127,127::\ncar:254,254,254::\n"
+    (tmp_path / "in/labelmap.txt").write_text(labelmap)
+    prepare_own(tmp_path / "in", tmp_path / "out")
+    assert np.array_equal(stored(tmp_path / "out", "a"), PARTS)
+
+
 GREYS = "background:0,0,0::\nroad:128,128,128::\ncar:64,64,64::\n"
 HUES = "background:0,0,0::\nroad:128,128,128::\ntree:0,128,0::\n"
 # labelmap, the grey values of the parts, and what they mean

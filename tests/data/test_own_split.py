@@ -1,5 +1,7 @@
 """The split of a user's own pictures: what the source says of it is kept to."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data.test_own import SIZE, image, labelme, listed, masks
@@ -100,13 +102,13 @@ PARTS = {
         dict(test="f\ng\nh\n"),
         lambda found: sorted(found["train"] + found["val"]) == list("abcde"),
         "fgh",
-        "trains on the 5 images that are in no list",
+        "5 images are in no list, and trained on, or drawn to score on",
     ),
     "val alone: the others are trained on": (
         dict(val="b\nc\n"),
         lambda found: found["train"] == "adefgh" and found["val"] == "bc",
         None,
-        "trains on the 6 images that are in no list",
+        "6 images are in no list, and trained on",
     ),
     "trainval and val": (
         dict(trainval="a\nb\nc\n", val="b\n"),
@@ -187,6 +189,23 @@ def test_a_split_that_cannot_be_kept_is_refused(source, wrong):
         prepared(source)
     assert "\n" not in str(error.value) and str(source) in str(error.value)
     assert not (source.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ImageSets/Segmentation/train.txt", "ImageSets/test.txt"),
+        ("ImageSets/Segmentation/val.txt", "test.txt"),
+        ("ImageSets/Train.txt", "train.txt"),
+    ],
+    ids=" ".join,
+)
+def test_lists_in_two_places_are_refused(source, one, other):
+    for path, text in ((one, "a\nb\nc\n"), (other, "d\n")):
+        lists(source, Path(path).parent, **{Path(path).stem: text})
+    with pytest.raises(UserError) as error:
+        prepared(source)
+    assert str(source / one) in str(error.value) and str(source / other) in str(error.value)
 
 
 @pytest.mark.parametrize("folder", ["val", "Training", "images/train", "test/images"])

@@ -13,10 +13,11 @@ from tools.running import config
 from torch import nn
 from torch.utils.data import DataLoader
 
+from fcn_plugin.config import type_name
 from fcn_plugin.data.drawing import CLASSES, PALETTE
 from fcn_plugin.data.shapes import write_shapes
 from fcn_plugin.engine import DataCheckHook
-from fcn_plugin.engine.config_check import check_datasets
+from fcn_plugin.engine.config_check import check_config, check_datasets
 from fcn_plugin.errors import UserError
 
 
@@ -113,7 +114,9 @@ def test_data_that_is_elsewhere_is_not_looked_for(root):
     check_datasets(Config(dict(test_dataloader=dict(dataset=cfg))), ("test_dataloader",))
 
 
-def run_before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]:
+def run_before_train(
+    train: dict, val: dict, size: tuple | None = None, cfg: dict | None = None
+) -> list[str]:
     """The warnings; ``size`` is what crops are padded to."""
     model = nn.Module()
     model.data_preprocessor = SimpleNamespace(size=size)
@@ -121,7 +124,7 @@ def run_before_train(train: dict, val: dict, size: tuple | None = None) -> list[
     said: list[str] = []
     runner = SimpleNamespace(
         model=model,
-        cfg={},
+        cfg=cfg or {},
         hooks=[],
         train_loop=loop(train),
         train_dataloader=DataLoader(DATASETS.build(train), batch_size=2),
@@ -130,6 +133,22 @@ def run_before_train(train: dict, val: dict, size: tuple | None = None) -> list[
     )
     DataCheckHook().before_train(runner)
     return said
+
+
+@pytest.mark.parametrize(
+    ("loads", "ignored", "warns"),
+    [("LoadAnnotations", 254, 1), ("LoadAnnotations", 255, 0), ("LoadCheckedLabel", 254, 0)],
+)
+def test_labels_in_which_mmsegs_loader_leaves_255(root, loads, ignored, warns):
+    step = dict(type=loads)
+    if loads == "LoadCheckedLabel":
+        step |= dict(num_classes=len(CLASSES), ignore_index=ignored)
+    data = plain(root, "train") | dict(pipeline=[dict(type="LoadCheckedImage"), step])
+    head = dict(type="FCNHead", ignore_index=ignored)
+    cfg = dict(model=dict(decode_head=head), train_dataloader=dict(dataset=data))
+    said = run_before_train(data, plain(root, "val"), cfg=cfg)
+    assert len(said) == warns
+    assert all("ignore_index=254" in text and "LoadCheckedLabel" in text for text in said)
 
 
 def test_images_that_are_trained_on_and_scored_are_warned_of(root):
@@ -214,3 +233,32 @@ def test_a_list_given_to_a_wrapper(root):
     cfg = Config(dict(train_dataloader=dict(dataset=wrapped(root) | dict(ann_file="list.txt"))))
     with pytest.raises(UserError, match=r"this RepeatDataset wraps others; set train_dataloader\."):
         check_datasets(cfg, ("train_dataloader",))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "DataCheckHook",
+        "mmseg.DataCheckHook",
+        "fcn_plugin.engine.data_check.DataCheckHook",
+        DataCheckHook,
+    ],
+    ids=str,
+)
+def test_the_hook_is_known_by_any_way_to_name_it(kind):
+    assert type_name(dict(type=kind)) == "DataCheckHook"
+    cfg = Config(dict(custom_hooks=[dict(type=kind)]))
+    check_config(cfg, ())
+    assert len(cfg.custom_hooks) == 1
+
+
+def test_what_mmengine_writes_of_a_config_of_the_new_style(tmp_path):
+    (tmp_path / "new.py").write_text(
+        "from fcn_plugin.engine.data_check import DataCheckHook\n"
+        "custom_hooks = [dict(type=DataCheckHook)]\n"
+    )
+    cfg = Config.fromfile(tmp_path / "new.py", lazy_import=True)
+    cfg.dump(tmp_path / "written.py")
+    for each in (cfg, Config.fromfile(tmp_path / "written.py")):
+        check_config(each, ())
+        assert len(each.custom_hooks) == 1

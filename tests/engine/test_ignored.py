@@ -83,8 +83,10 @@ def test_another_number_in_one_place_trains_and_scores_the_same(folder):
 
 def test_every_setting_follows(folder):
     cfg = settled(folder, "model['decode_head'].update(ignore_index=7)")
+    before = deepcopy(cfg.to_dict())
     with pytest.raises(UserError) as error:
-        refuse_other_ignored(deepcopy(cfg))
+        refuse_other_ignored(cfg)
+    assert cfg.to_dict() == before
     assert {word.rstrip(",") for word in str(error.value).split() if ".pipeline" in word} == {
         f"{setting}=7" for setting in SETTINGS if ".pipeline" in setting
     }
@@ -109,6 +111,22 @@ def test_what_was_chosen_stays(folder):
     unify_ignored(cfg)
     assert cfg.model.data_preprocessor.seg_pad_val == 0
     assert cfg.model.auxiliary_head.loss_decode[1].ignore_index == 0
+
+
+class Pad:
+    """Another package's transform of mmcv's name."""
+
+    def __init__(self, pad_val: int = 0) -> None:
+        self.pad_val = pad_val
+
+
+def test_somebody_elses_padding_is_left_alone(folder):
+    cfg = settled(folder, "model['decode_head'].update(ignore_index=254)")
+    steps = cfg.train_dataloader.dataset.pipeline
+    steps[3:4] = [dict(type=Pad, pad_val=0), dict(type="Pad", size=(40, 40), pad_val=9)]
+    unify_ignored(cfg)
+    assert steps[3] == dict(type=Pad, pad_val=0)
+    assert steps[4]["pad_val"] == dict(img=9, seg=254)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,14 @@ def test_a_worker_is_not_waited_for_for_ever(limits):
     assert cfg.train_dataloader.timeout == 5
 
 
+def test_a_loader_that_is_switched_off(limits):
+    limits[:] = 1024, 1024
+    cfg = config()
+    cfg.val_dataloader = None
+    prepare_loaders(cfg, KEYS)
+    assert cfg.train_dataloader.timeout == PATIENCE and cfg.val_dataloader is None
+
+
 @pytest.mark.parametrize("hard", [64, 100, 150])
 def test_too_few_open_files_are_told_before_the_run(limits, hard):
     limits[:] = 64, hard

@@ -1,6 +1,7 @@
 """Heads, losses and windows that cannot work, and those that can."""
 
 import pytest
+from mmseg.models import DepthEstimator, EncoderDecoder
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -19,9 +20,18 @@ CROSS_ENTROPY = dict(type="CrossEntropyLoss")
 LOVASZ = dict(type="LovaszLoss", reduction="none")
 
 
+class Headed(EncoderDecoder):
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+
+class OfDepths(Headed, DepthEstimator):
+    """mmseg's, which has windows by another name."""
+
+
 def segmentor(*decode: dict, auxiliary: dict | list | None = None, **settings) -> nn.Module:
     """A model without a backbone; more decode heads than one are a cascade."""
-    model = nn.Module()
+    model = Headed()
     built = [MODELS.build(head) for head in decode]
     model.decode_head = built[0] if len(built) == 1 else nn.ModuleList(built)
     if isinstance(auxiliary, list):
@@ -113,6 +123,13 @@ def test_windows(settings, said):
     with pytest.raises(UserError, match=said):
         check_windows(segmentor(FCN, **settings))
     check_windows(segmentor(FCN, mode="slide", crop_size=(64, 64), stride=(64, 32)))
+
+
+@pytest.mark.parametrize("kind", [nn.Module, OfDepths])
+def test_modes_of_other_models_are_their_own(kind):
+    model = kind()
+    model.test_cfg = dict(mode="slide_flip")
+    check_windows(model)
 
 
 def test_batch_norm_of_one_pixel():

@@ -112,6 +112,18 @@ def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, name):
     assert message.startswith(f"{path}: ") and message.isprintable() and words in message
 
 
+def test_a_parameter_without_a_table_is_refused(checkpoint, tmp_path):
+    path = changed(checkpoint, tmp_path, put_nothing)
+    with pytest.raises(UserError, match=r"optimizer\.state is .* expected a table of tables"):
+        check_resumable(path)
+    with pytest.raises(UserError, match=r"optimizer\.state has a NoneType"):
+        run(tmp_path, 4, load_from=str(path), resume=True).train()
+
+
+def put_nothing(content: dict) -> None:
+    content["optimizer"]["state"][0] = None
+
+
 def test_a_sound_one_goes_on_as_it_was(checkpoint, tmp_path):
     """The negative control, by way of plain ``torch.load`` too."""
     path = changed(checkpoint, tmp_path, lambda content: None)

@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,26 @@ def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path):
     run = runner(tmp_path)
     run.register_hook(Keeps())
     with pytest.raises(UserError, match=r"has just saved: .*iter_2.pth: asks for pathlib"):
+        run.train()
+
+
+class Writes(Hook):
+    """Where the run's own record of its iterations stands."""
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:
+        checkpoint["message_hub"]["runtime_info"]["iter"] = "two"
+
+
+@pytest.mark.parametrize("save_optimizer", [True, False])
+def test_the_first_one_is_judged_as_when_it_is_resumed_from(tmp_path, save_optimizer):
+    """But for runs that save nothing to go on from."""
+    run = runner(tmp_path, iterations=2, checkpoint=dict(save_optimizer=save_optimizer))
+    run.register_hook(Writes())
+    with (
+        pytest.raises(UserError, match=r"has just saved: .*iter_2.pth: .*iter")
+        if (save_optimizer)
+        else nullcontext()
+    ):
         run.train()
 
 

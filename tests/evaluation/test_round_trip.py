@@ -4,6 +4,7 @@ The files, the predictions and what they must become are made by the classes' na
 publishers say of their numbers.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset, PascalContextDataset, 
 from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 from PIL import Image
+from tools.running import tool
 
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.numbering import set_colours
+from fcn_plugin.engine.ignored import unify_ignored
 from fcn_plugin.evaluation.folders import Tally, counted, matched
 from fcn_plugin.evaluation.protocols import Protocol, protocol, protocol_of
 from fcn_plugin.evaluation.scores import scores
@@ -194,3 +197,27 @@ def test_ones_own_in_another_order_and_one_left_out(tmp_path, reduced):
     for number, colour in colours_in(tmp_path / "out/a.png").items():
         assert colour == (9 * (number - reduced), 0, 0)
     assert scored(cfg, tmp_path / "out", protocol_of(cfg)) == found
+
+
+def test_a_class_that_the_heads_ignore(tmp_path):
+    """As truth it is not scored, by the tool neither, which has only the config; as prediction it
+    is wrong."""
+    cfg = own(tmp_path / "data")
+    cfg.test_dataloader.dataset.type = "BaseSegDataset"  # the tool does not know the tests' own
+    cfg.model = dict(decode_head=dict(type="FCNHead", ignore_index=2))
+    cfg.dump(tmp_path / "own.py")
+    unify_ignored(cfg)
+    stored = made(cfg, {str(number): number for number in range(4)}, void=255)
+    wanted = [np.where(truth == 255, 0, truth) for truth in stored]
+    for labels in wanted:
+        labels[::5] = 2
+    numbers = {name: i for i, name in enumerate(cfg.test_dataloader.dataset.metainfo.classes)}
+    found = predicted(cfg, wanted, numbers, tmp_path / "out")
+    assert 70 < found["mAcc"] < 90
+    assert scored(cfg, tmp_path / "out", protocol_of(cfg)) == found
+    options = ["--truth", tmp_path / "data/labels", "--pred", "out", "--config", "own.py"]
+    done = tool("score.py", *options, "--json", "scores.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "scores.json").read_text())
+    assert 100 * told["mean_iu"] == found["mIoU"]
+    assert 100 * told["pixel_accuracy"] == found["aAcc"]

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
@@ -18,7 +19,7 @@ from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor, memory
 from fcn_plugin.prediction.network import Classes
-from fcn_plugin.prediction.reading import Reader
+from fcn_plugin.prediction.reading import Picture, Reader
 
 SIZES = [(40, 56), (33, 71), (40, 56), (1, 9)]
 
@@ -300,6 +301,42 @@ def test_classes_in_another_order_than_their_numbers(tmp_path):
     written = Image.open(tmp_path / "a.png")
     assert np.array_equal(np.asarray(written), result.labels)
     assert written.getpalette()[:9] == [0, 200, 0, 0, 0, 0, 200, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "numbering",
+    [
+        dict(reduce_zero_label=True),
+        dict(label_map=((0, 1), (1, 255), (2, 0))),
+        dict(label_map=((9, 1), (300, 0))),
+    ],
+    ids=["from 1 on", "a gap", "beyond 8 bits"],
+)
+def test_an_overlay_is_the_same_by_any_numbers(numbering):
+    """Colours, names and shares are those of the classes."""
+
+    def drawn(**numbering) -> list:
+        classes = Classes(("car", "sky"), ((200, 0, 0), (0, 200, 0)), **numbering)
+        shown = Shown(np.zeros((3, 4, 3), np.uint8))
+        result = Prediction.empty(shown, classes, probabilities=False)
+        result.labels[:] = [[0], [1], [1]]
+        return np.asarray(result.numbered().overlay()).tolist()
+
+    assert drawn(**numbering) == drawn()
+
+
+@pytest.mark.parametrize(
+    ("stored", "factors"),
+    [
+        (None, (1.0, 1.0)),
+        ((0.5, 2.0), (0.5, 2.0)),
+        (np.array([0.5, 2.0, 0.5, 2.0], np.float32), (0.5, 2.0)),
+    ],
+    ids=["none", "two", "an array of four"],
+)
+def test_factors_by_which_a_picture_was_resized(stored, factors):
+    sample = SegDataSample(metainfo={} if stored is None else dict(scale_factor=stored))
+    assert Picture(np.zeros((2, 2, 3), np.uint8), (), (sample,)).factors == factors
 
 
 def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 from tools.running import config, tool
 
@@ -227,6 +228,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
         [],
         ["visualizer.vis_backends.0", "pip install wandb"],
     ),
+    "no optimizer": (
+        nothing,
+        "optim_wrapper = None",
+        [],
+        ["train_dataloader and train_cfg", "no optim_wrapper"],
+    ),
     "no evaluator": (
         nothing,
         "test_evaluator = None",
@@ -353,3 +360,22 @@ def test_a_missing_config(tmp_path):
     run = tool("train.py", "configs/none.py", folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.strip().splitlines()[-1].startswith("error: configs/none.py: no such config")
+
+
+def test_parts_of_a_config_that_are_not_there(tmp_path):
+    """Neither as None; to test, what training needs may be left out."""
+    whole = Config.fromfile(config(tmp_path)).to_dict()
+    del whole["optim_wrapper"]
+    Config(whole).dump(tmp_path / "none.py")
+    (tmp_path / "weights.pth").touch()
+    for call, missing in (
+        (("train.py", "none.py"), "no optim_wrapper"),
+        (
+            ("test.py", "tiny.py", "weights.pth", "--cfg-options", "test_evaluator=None"),
+            "no test_evaluator",
+        ),
+    ):
+        done = tool(*call, folder=tmp_path)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("error: the config has ") and missing in last

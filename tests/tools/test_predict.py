@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
-from tools.running import ENVIRONMENT, TOOLS, tool
+from tools.running import ENVIRONMENT, TOOLS, as_module, tool
 
 from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.errors import UserError
+from fcn_plugin.prediction import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,35 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     assert run.stderr.splitlines()[-1] == (
         "error: 1 of 1 images could not be predicted (see above); nothing is predicted"
     )
+
+
+@pytest.mark.parametrize("size", ["1", "3"])
+def test_what_is_refused_while_it_is_predicted_is_passed_over(
+    project, tmp_path, monkeypatch, capsys, size
+):
+    """Alone, not with the others of its batch."""
+    for name in "abc":
+        image(tmp_path / f"{name}.png", 16, 16)
+    whole = Predictor.predict
+
+    def refusing(self, pictures, wanted) -> list:
+        for path in (picture.samples[0].img_path for picture in pictures):
+            if path.endswith("b.png"):
+                raise UserError(f"{path}: no memory")
+        return whole(self, pictures, wanted)
+
+    monkeypatch.setattr(Predictor, "predict", refusing)
+    monkeypatch.chdir(project)
+    options = ["--out", str(tmp_path / "out"), "--no-overlays", "--batch-size", size]
+    argv = ["predict.py", "tiny.py", "run", str(tmp_path), *options, "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", argv)
+    with as_module("predict") as predict, pytest.raises(SystemExit) as ended:
+        predict.run(predict.main)
+    assert ended.value.code == 1
+    assert list(labels(tmp_path / "out/labels")) == ["a.png", "c.png"]
+    named, last = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert named == f"error: {tmp_path}/b.png: no memory"
+    assert "1 of 3 images could not be predicted" in last and "the others are predicted" in last
 
 
 INNER = """

@@ -16,7 +16,7 @@ from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.weights.convert import convert
-from fcn_plugin.weights.loading import check_checkpoint
+from fcn_plugin.weights.loading import check_checkpoint, state_dict
 from fcn_plugin.weights.reading import read_tensors
 
 Change = Callable[[dict], Any]
@@ -101,6 +101,7 @@ CONTENTS = [
 ]
 # Refused where a run goes on from it.
 RUNS = [
+    put("meta", None),
     put("meta.iter", None),
     put("message_hub", [1]),
     put("message_hub.log_scalars", [1]),
@@ -208,6 +209,24 @@ def test_a_sound_one_goes_through_every_door(tmp_path):
     assert read_tensors(path)["meta"]["dataset_meta"]["palette"].tolist() == [[0, 0, 0]] * 2
     several = put("optimizer", dict(one=sound()["optimizer"], two=sound()["optimizer"]))
     check_resumable(saved(tmp_path, several))
+
+
+SOUND = [
+    put("message_hub.runtime_info.best_score", torch.tensor(3.0)),
+    put("message_hub.runtime_info.best_score", NAN),
+    put("state_dict/_extra_state", {"scale": 1}),
+    put("state_dict/block._extra_state", None),
+    put("state_dict/attn_mask", numbers(0, -INF)),
+]
+
+
+@pytest.mark.parametrize("change", SOUND, ids=lambda change: change.__name__)
+def test_what_other_modules_and_metrics_keep_is_theirs(tmp_path, change):
+    path = saved(tmp_path, change)
+    check_resumable(path)
+    tensors = state_dict(check_checkpoint(path), path)
+    assert {*torch.nn.BatchNorm2d(2).state_dict()} <= {*tensors}
+    assert not any("extra" in name for name in tensors)
 
 
 def test_other_peoples_meta_data_are_their_own(tmp_path):
