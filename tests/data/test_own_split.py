@@ -198,7 +198,6 @@ def test_a_split_that_cannot_be_kept_is_refused(source, wrong):
         ("ImageSets/Segmentation/val.txt", "test.txt"),
         ("ImageSets/Train.txt", "train.txt"),
     ],
-    ids=" ".join,
 )
 def test_lists_in_two_places_are_refused(source, one, other):
     for path, text in ((one, "a\nb\nc\n"), (other, "d\n")):
