@@ -1,5 +1,7 @@
 """What all tests share: the package registered, the host's scope, one thread, a fixed seed."""
 
+import logging
+
 import pytest
 import torch
 
@@ -18,3 +20,15 @@ def _environment():
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_log_of_earlier_runs():
+    """The logger of a run in this process, which mmengine keeps, lets go of its file."""
+    yield
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
