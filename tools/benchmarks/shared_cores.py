@@ -23,7 +23,7 @@ TRAIN = Path(__file__).parents[1] / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"
 BUSY = (0, 2, 4, 8)
 # Steps of a run, and how many of them are not counted: the first ones also set up libraries.
-STEPS, WARM_UP = 16, 6
+STEPS, WARM_UP = 12, 4
 IMAGES = 64
 # What libgomp does where no variable is set: about 3 ms of spinning.
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
