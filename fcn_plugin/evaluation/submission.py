@@ -239,7 +239,8 @@ def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str 
         return "it is {}x{} for an image of {}x{}".format(*image.size, *size)
     pixels = np.asarray(image)
     allowed = np.isin(np.arange(256), board.numbers)
-    wrong = np.unique(pixels)[~allowed[np.unique(pixels)]]
+    values = np.unique(pixels)
+    wrong = values[~allowed[values]]
     if len(wrong):
         return f"has the value {wrong[-1]}, not only {ranges_in_words(allowed)}"
     if board.palette:
