@@ -8,20 +8,20 @@ Raises:
     ImportError: MMSegmentation, or what it needs, is absent, too old or too new.
 """
 
-__version__ = "0.1.0"
-
 from fcn_plugin import compat
+from fcn_plugin.version import __version__ as __version__
 
 compat.prepare()
 
-# The host can be imported only from here on, hence E402.
+# mmseg can be imported only from here on, hence E402.
+import fcn_plugin.checks  # noqa: E402  # only registration
 import fcn_plugin.data.camvid  # noqa: E402  # only registration
 import fcn_plugin.data.loading  # noqa: E402  # only registration
-import fcn_plugin.data.places  # noqa: E402  # only registration
 import fcn_plugin.data.transforms  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
+import fcn_plugin.evaluation.hook  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
 import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
 import fcn_plugin.models  # noqa: E402  # only registration
 import fcn_plugin.report.hook  # noqa: E402  # only registration
-import fcn_plugin.weights.safe_loading  # noqa: E402, F401  # only registration
+import fcn_plugin.weights.host_loaders  # noqa: E402, F401  # only registration

@@ -217,7 +217,7 @@ def _provide_extension() -> None:
 def _allow_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
 
-    It reads numpy's and mmengine's objects as tokens, see ``weights.stored_arrays``; the loaders
+    It reads numpy's and mmengine's objects as tokens, see ``weights.tokens``; the loaders
     of mmengine and the tools put numbers, arrays and logs in their places.
     """
     if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
@@ -229,6 +229,6 @@ def _allow_checkpoints() -> None:
 
     import torch
 
-    from fcn_plugin.weights.stored_arrays import ALLOWED
+    from fcn_plugin.weights.tokens import ALLOWED
 
     torch.serialization.add_safe_globals([*ALLOWED])

@@ -1,6 +1,7 @@
 """The scope ``fcn_plugin``, for parts of ours that stand under a name of the host's.
 
-All else is registered in ``mmseg.registry`` itself.
+All else is registered in ``mmseg.registry`` itself. mmengine imports ``registry`` of the package that a
+scope names.
 """
 
 from mmengine.registry import Registry

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAUSE = 5.0  # seconds between two looks

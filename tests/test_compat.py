@@ -17,8 +17,8 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from fcn_plugin import compat
-from fcn_plugin.weights.reading import read_tensors
-from fcn_plugin.weights.stored_arrays import Token
+from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.tokens import Token
 
 REPO = Path(__file__).parents[1]
 

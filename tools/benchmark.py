@@ -60,7 +60,7 @@ def main() -> None:
     from benchmarks.machine import describe, matrix_rates
     from benchmarks.table import Table, to_json
     from fcn_plugin.errors import UserError
-    from fcn_plugin.files import replacing
+    from fcn_plugin.system.files import replacing
 
     figures = choose(all_figures(), args.names)
     table = Table()

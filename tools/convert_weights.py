@@ -45,7 +45,7 @@ def main() -> None:
     quiet_host()
 
     import fcn_plugin  # noqa: F401  # makes the host importable
-    from fcn_plugin.weights.convert import convert
+    from fcn_plugin.conversion.convert import convert
 
     with progress_bar() as progress:
         conversion = convert(

@@ -78,7 +78,7 @@ def main() -> None:
     from fcn_plugin.export.checking import SIZES, checks
     from fcn_plugin.export.onnx_file import need_extra
     from fcn_plugin.export.pictures import examples
-    from fcn_plugin.files import replacing
+    from fcn_plugin.system.files import replacing
 
     need_extra()
     keep_quiet()
@@ -170,8 +170,8 @@ def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
     import torch
     from mmengine.registry import init_default_scope
 
-    from fcn_plugin.config import pipeline_of
     from fcn_plugin.prediction.reading import Reader
+    from fcn_plugin.system.configs import pipeline_of
 
     init_default_scope(cfg.get("default_scope", "mmseg"))
     read = Reader(pipeline_of(cfg.test_dataloader.dataset))
@@ -196,8 +196,8 @@ def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
     """What the file does of the test pipeline's steps on pixels, if at all, and the others."""
-    from fcn_plugin.config import pipeline_of, type_name
     from fcn_plugin.export import Resizing
+    from fcn_plugin.system.configs import pipeline_of, type_name
 
     every = pipeline_of(cfg.test_dataloader.dataset)
     named = [dict(step, type=type_name(step)) for step in every[1:]]  # the first loads

@@ -61,7 +61,7 @@ def main() -> None:
     from pairing.row import Row
     from pairing.table import as_markdown, place, write
 
-    from fcn_plugin.parallel import available_cores
+    from fcn_plugin.system.workers import available_cores
 
     pairs = choose(args.names)
     if args.list:

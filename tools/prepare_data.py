@@ -36,8 +36,8 @@ def shapes_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shapes(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.drawing import CLASSES, SIZE
-    from fcn_plugin.data.shapes import write_shapes
+    from fcn_plugin.prepare.drawing import CLASSES, SIZE
+    from fcn_plugin.prepare.shapes import write_shapes
 
     with progress_bar() as progress:
         drawn = partial(progress, "Drawing shapes")
@@ -77,9 +77,9 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
 
 
 def published(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.job import Preparation
-    from fcn_plugin.data.prepare import fetch, only_one_preparation, prepare
     from fcn_plugin.errors import UserError
+    from fcn_plugin.prepare.job import Preparation
+    from fcn_plugin.prepare.published import fetch, only_one_preparation, prepare
 
     if args.check and args.archive:
         raise UserError("--check looks at what is there and unpacks nothing; leave --archive out")
@@ -97,9 +97,9 @@ def note(text: str) -> None:
 
 
 def check(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.published import DATA_SETS
-    from fcn_plugin.data.tree_check import check
+    from fcn_plugin.data.catalogue import DATA_SETS
     from fcn_plugin.errors import UserError
+    from fcn_plugin.prepare.tree_check import check
 
     with progress_bar() as progress:
         opened = partial(progress, "Looking at images and labels")
@@ -158,8 +158,8 @@ def own_options(parser: argparse.ArgumentParser) -> None:
 
 
 def own(args: argparse.Namespace) -> str:
-    from fcn_plugin.data.own import prepare_own
-    from fcn_plugin.data.own_source import Tell
+    from fcn_plugin.prepare.own.dataset import prepare_own
+    from fcn_plugin.prepare.own.source import Tell
 
     with progress_bar() as progress:
         tell = Tell(note, progress)

@@ -39,9 +39,9 @@ def main() -> None:
     args = parse_args()
 
     import fcn_plugin  # noqa: F401  # makes the host importable
-    from fcn_plugin.files import replacing
     from fcn_plugin.report.page import check_target, page
     from fcn_plugin.report.run import trained_run
+    from fcn_plugin.system.files import replacing
 
     runs = [trained_run(folder) for folder in args.work_dirs]
     name = f"report-with-{runs[1].name}.html" if runs[1:] else "report.html"
@@ -64,7 +64,7 @@ def summary(found) -> str:  # found: fcn_plugin.report.run.Run
 
 def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
     """What is kept in the work dir of its best checkpoint, or is counted now."""
-    from fcn_plugin.engine.config_check import check_datasets
+    from fcn_plugin.checks.config import check_datasets
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction.checkpoints import find_checkpoint
     from fcn_plugin.report.evaluation import load, sha256
@@ -87,9 +87,9 @@ def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
 def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
+    from fcn_plugin.checks.loader import prepare_loaders
     from fcn_plugin.data.numbering import check_numbers, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.loader_check import prepare_loaders
     from fcn_plugin.report.hook import EvaluationHook
 
     share_memory_with_workers()

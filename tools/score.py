@@ -82,13 +82,13 @@ def main() -> None:
     args = parse_args()
 
     import fcn_plugin  # noqa: F401  # makes the host importable
-    from fcn_plugin.engine.ignored import unify_ignored
+    from fcn_plugin.checks.ignored import unify_ignored
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
     from fcn_plugin.evaluation.metric import class_table
     from fcn_plugin.evaluation.protocols import protocol, protocol_of
     from fcn_plugin.evaluation.scores import scores
-    from fcn_plugin.parallel import available_cores
+    from fcn_plugin.system.workers import available_cores
 
     if args.config:
         cfg = load_config(args)
@@ -139,7 +139,7 @@ def main() -> None:
 
 def write_json(file: Path, rule, found, matrix, images: int) -> None:
     """Protocol, Scores and matrix as JSON; what has no pixels to judge by is null."""
-    from fcn_plugin.files import replacing
+    from fcn_plugin.system.files import replacing
 
     content = {
         "protocol": rule.name,

@@ -53,14 +53,14 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
-    from fcn_plugin.config import set_pipeline
+    from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.data.numbering import check_numbers
-    from fcn_plugin.engine.config_check import check_config, check_settings
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.evaluation.submission import spool_of
     from fcn_plugin.models.tta import check_tta, with_tta
     from fcn_plugin.prediction.checkpoints import find_checkpoint
+    from fcn_plugin.system.configs import set_pipeline
 
     check_settings(cfg)
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
@@ -99,8 +99,8 @@ def main() -> None:
 
 def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
     """Give the test data set the settings of an entry of the config's table ``splits``."""
-    from fcn_plugin.config import wrapped
     from fcn_plugin.errors import UserError
+    from fcn_plugin.system.configs import wrapped
 
     splits, dataset = cfg.get("splits"), cfg.test_dataloader.dataset
     if not splits:
@@ -118,8 +118,8 @@ def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
 
 def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
     """What becomes of the predictions: scores if there are labels, PNGs, an archive."""
-    from fcn_plugin.config import one_or_many, type_name
     from fcn_plugin.errors import UserError
+    from fcn_plugin.system.configs import one_or_many, type_name
 
     evaluators = one_or_many(cfg.test_evaluator)
     if args.out and Path(args.out).is_file():
@@ -158,8 +158,8 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     """What the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
-    from fcn_plugin.config import class_of, innermost
     from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
+    from fcn_plugin.system.configs import class_of, innermost
 
     dataset = innermost(dataset)[0]
     known = getattr(class_of(dataset, DATASETS), "METAINFO", {}).get("classes")
@@ -170,7 +170,7 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
 
 def has_labels(dataset: dict) -> bool:
     """By its config; of several that are wrapped, any."""
-    from fcn_plugin.config import innermost
+    from fcn_plugin.system.configs import innermost
 
     prefixes = [part.get("data_prefix") for part in innermost(dataset)]
     return any(prefix is None or prefix.get("seg_map_path") is not None for prefix in prefixes)

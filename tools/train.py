@@ -37,13 +37,13 @@ def main() -> None:
 
     from mmengine.registry import OPTIMIZERS
 
-    from fcn_plugin.config import type_name
-    from fcn_plugin.engine.config_check import check_config, check_settings
+    from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.terminal import BriefRunner
     from fcn_plugin.errors import UserError
-    from fcn_plugin.locking import claim
+    from fcn_plugin.system.configs import type_name
+    from fcn_plugin.system.locks import claim
 
     check_settings(cfg)
     wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"

@@ -135,7 +135,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from fcn_plugin.locking import only_one_at_work
+    from fcn_plugin.system.locks import only_one_at_work
 
     folder = args.work_dir or Path(f"work_dirs/{args.configs[-1].stem}-stages")
     stages = read_stages(args, folder)
@@ -147,7 +147,7 @@ def main() -> None:
 
 def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     """All configs with the options; what is wrong with the last is better said before the first."""
-    from fcn_plugin.engine.config_check import check_datasets, check_settings
+    from fcn_plugin.checks.config import check_datasets, check_settings
     from fcn_plugin.errors import UserError
 
     stages: list[Stage] = []
@@ -195,7 +195,7 @@ def model_of(stage: Stage) -> Any:
 def net_of(stage: Stage) -> str:
     """Which of the published networks a config is."""
     from fcn_plugin.errors import UserError
-    from fcn_plugin.weights import nets
+    from fcn_plugin.weights import networks as nets
 
     net = nets.net_of(model_of(stage))
     if net is None:
@@ -210,8 +210,8 @@ def promised(before: Stage, stage: Stage) -> dict[str, Any]:
     """What the stage before will hand on, by its shapes."""
     import torch
 
-    from fcn_plugin.weights.convert import Conversion
-    from fcn_plugin.weights.opening import describe, recognise_tensors
+    from fcn_plugin.conversion.convert import Conversion
+    from fcn_plugin.weights.recognise import describe, recognise_tensors
 
     state = model_of(before).state_dict()
     # Of one number each, seen in the tensor's shape.
@@ -284,7 +284,7 @@ def train(command: list, title: str, lock: Sequence[int]) -> None:
 
 def hand_on(best: Snapshot, stage: Stage) -> Path:
     """Write the weights that ``stage`` starts with, and return their file."""
-    from fcn_plugin.weights.convert import convert
+    from fcn_plugin.conversion.convert import convert
 
     start = stage.folder / "start.pth"
     say(f"{stage.name}: starts from {best.file}")
@@ -349,7 +349,7 @@ def newest_snapshot(folder: Path) -> Snapshot | None:
 def read_snapshot(file: Path) -> Snapshot | None:
     """What a checkpoint says of itself; None for one that is damaged, which is said."""
     from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.reading import read_tensors, verify
+    from fcn_plugin.weights.files import read_tensors, verify
 
     try:
         verify(file)
@@ -457,7 +457,7 @@ def _settings_file(stage: Stage) -> Path:
 
 def _write_json(file: Path, content: dict) -> None:
     """All or nothing, whenever it is interrupted."""
-    from fcn_plugin.files import replacing
+    from fcn_plugin.system.files import replacing
 
     with replacing(file) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")

@@ -28,8 +28,8 @@ from fcn_plugin.data.opening import (
 )
 from fcn_plugin.data.whole import check_rows
 from fcn_plugin.errors import UserError
-from fcn_plugin.memory import check_picture
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
+from fcn_plugin.system.memory import check_picture
 from fcn_plugin.text import some, width_by_height
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"

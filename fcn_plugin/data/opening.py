@@ -12,8 +12,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fcn_plugin.data.kinds import is_raw, kind_of, tiff_in_words
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.files import is_special
-from fcn_plugin.memory import check_picture
+from fcn_plugin.system.files import is_special
+from fcn_plugin.system.memory import check_picture
 
 CheckSize = Callable[[str | Path, tuple[int, int]], None]
 

@@ -16,8 +16,8 @@ from mmengine.runner.amp import autocast
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import distributed
 
-from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.configs import type_name
 
 
 def prepare_cpu(cfg: Config) -> None:

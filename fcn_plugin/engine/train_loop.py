@@ -10,7 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import LOOPS
 from torch.nn import Module
 
-from fcn_plugin.data.places import (
+from fcn_plugin.engine.order import (
     SKIPPED,
     STEPS,
     PlacedBatches,
@@ -41,7 +41,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
     """The host's ``IterBasedTrainLoop``; killed and resumed, it ends with the same weights.
 
     Bit for bit on a CPU: the images, what is drawn at random for each, and what the network draws
-    in each iteration follow from the seed (``data.places``). A resumed run begins to read where
+    in each iteration follow from the seed (``engine.order``). A resumed run begins to read where
     the checkpoint was written; the host reads everything before it again.
 
     The number of processes, the batch size and the number of workers may change meanwhile. With as

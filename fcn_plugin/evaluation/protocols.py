@@ -8,10 +8,10 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
-from fcn_plugin.config import one_or_many, type_name
 from fcn_plugin.data.loading import ranges_in_words, values_in_words
 from fcn_plugin.data.numbering import IGNORED, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.configs import one_or_many, type_name
 
 LABELS = 256  # of 8 bits
 CLASSES_ALONE = "class indices instead of colours"

@@ -27,14 +27,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from fcn_plugin.data.drawing import in_full, voc_palette
+from fcn_plugin.data.catalogue import DATA_SETS
+from fcn_plugin.data.label_files import in_full, save_labels, voc_palette
 from fcn_plugin.data.loading import ranges_in_words
 from fcn_plugin.data.numbering import Numbering, numbering_of
-from fcn_plugin.data.published import DATA_SETS
 from fcn_plugin.data.whole import open_picture, size_and_turn
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.predictions import save_labels
-from fcn_plugin.files import replacing
+from fcn_plugin.system.files import replacing
 from fcn_plugin.text import some
 
 LATEST_VOC = "VOC2012"

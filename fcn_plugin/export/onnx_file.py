@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-import fcn_plugin
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.graph import SAID, export_graph
 from fcn_plugin.export.resizing import Resizing
-from fcn_plugin.files import replacing
+from fcn_plugin.system.files import replacing
+from fcn_plugin.version import __version__
 
 # What torch's exporter writes without conversion, and every runtime of these years reads.
 OPSET = 18
@@ -121,7 +121,7 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
     scores = "N x C x H x W, float32, before softmax (of one channel: sigmoid), see classes"
     classes = list(meta.get("classes") or [])
     return {
-        "made_by": f"fcn_plugin {fcn_plugin.__version__}",
+        "made_by": f"fcn_plugin {__version__}",
         "image": rgb if inside else own,
         "labels" if deployed.argmax else "scores": labels if deployed.argmax else scores,
         "preprocessing": "inside" if inside else "by the caller",

@@ -74,7 +74,7 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'caffe://caffenet', 'torchvision://alexnet' or a file loads strictly
-            (``weights.classifier``).
+            (``weights.pretrained``).
     """
 
     def __init__(

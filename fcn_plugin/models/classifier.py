@@ -14,13 +14,13 @@ from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fcn_plugin.config import type_name
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, Layer, compose
 from fcn_plugin.models.border import Border, padded, refilled, thinnable
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.recompute import checkpointed
-from fcn_plugin.weights.classifier import load_classifier
+from fcn_plugin.system.configs import type_name
+from fcn_plugin.weights.pretrained import load_classifier
 
 # fan_in: VGG's fc6 sees 25,088 inputs, and fan_out would all but silence it.
 FROM_SCRATCH = [
@@ -41,7 +41,7 @@ class ConvolutionalizedClassifier(BaseModule):
         frozen_stages: number of stages that are not trained, from the image on.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` loads
-            strictly (``weights.classifier``).
+            strictly (``weights.pretrained``).
     """
 
     def __init__(

@@ -117,7 +117,7 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'caffe://googlenet', 'torchvision://googlenet' or a file loads strictly
-            (``weights.classifier``).
+            (``weights.pretrained``).
     """
 
     def __init__(

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap
-from fcn_plugin.models.blockwise_loss import applies, blockwise_losses
 from fcn_plugin.models.bypass import has_own, is_hooked
 from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.features import Features
+from fcn_plugin.models.loss import applies, blockwise_losses
 from fcn_plugin.models.upsample import UPSAMPLINGS, Bilinear, Deconv, Placement, Upsampling
 
 IMAGE = AxisMap().in_floats()
@@ -58,7 +58,7 @@ class SkipFusionHead(BaseDecodeHead):
         loss_decode, ignore_index, sampler, out_channels, threshold: as the host's heads;
             the default loss is cross entropy, averaged over valid pixels.
         blockwise: compute loss and labels without scores of the image's size, where the
-            upsampling is bilinear and the loss is one cross entropy (``blockwise_loss``,
+            upsampling is bilinear and the loss is one cross entropy (``loss``,
             ``FCNSegmentor``); the same numbers. False never does.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
 

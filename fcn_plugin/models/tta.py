@@ -11,10 +11,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from fcn_plugin.config import class_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import in_single
 from fcn_plugin.models.segmentor import final_head
+from fcn_plugin.system.configs import class_of
 
 
 @MODELS.register_module()

@@ -21,7 +21,7 @@ from fcn_plugin.models.classifier import (
     check_choice,
     pool,
 )
-from fcn_plugin.weights.nets import VGG_CONVS
+from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
@@ -55,7 +55,7 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'torchvision://vgg16', 'caffe://vgg16' or a file loads strictly
-            (``weights.classifier``).
+            (``weights.pretrained``).
     """
 
     def __init__(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmseg.registry import DATASETS
 
-from fcn_plugin.config import class_of, innermost
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.configs import class_of, innermost
 
 # What is an image in a folder or a glob; a file that is named by itself, or a glob that ends in a
 # suffix, may be called anything.

@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fcn_plugin.memory import Memory
+from fcn_plugin.system.memory import Memory
 
 # Of what is free. What is freed is not all given back, and others want some too.
 SHARE = 0.8

@@ -11,11 +11,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmseg.registry import MODELS
 from torch import nn
 
+from fcn_plugin.checks.input import Stored
 from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
-from fcn_plugin.engine.input_check import Stored
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.tta import with_tta
-from fcn_plugin.weights.loading import check_checkpoint, state_dict
+from fcn_plugin.weights.fill import check_checkpoint, state_dict
 
 
 class Classes(NamedTuple):

@@ -14,10 +14,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from fcn_plugin.config import pipeline_of
+from fcn_plugin.data.bands import shown
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.bands import shown
-from fcn_plugin.memory import Memory, check_picture, peak_resident
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta
 from fcn_plugin.prediction.checkpoints import find_checkpoint
@@ -27,6 +25,8 @@ from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.prediction.windowed import class_probabilities, label_array, predict_in_windows
 from fcn_plugin.prediction.windows import layouts
+from fcn_plugin.system.configs import pipeline_of
+from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 
 # What is as small as this is predicted as a whole, and no memory is measured for it.
 SMALL = 256 * 256

@@ -15,8 +15,8 @@ from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.opening import CheckSize
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.errors import UserError
-from fcn_plugin.files import is_special
-from fcn_plugin.memory import check_picture
+from fcn_plugin.system.files import is_special
+from fcn_plugin.system.memory import check_picture
 
 LABELS = (LoadAnnotations, LoadDepthAnnotation)
 

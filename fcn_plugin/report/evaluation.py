@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_plugin.download import file_digests
 from fcn_plugin.evaluation.scores import Scores, scores
-from fcn_plugin.files import replacing
+from fcn_plugin.system.download import file_digests
+from fcn_plugin.system.files import replacing
 
 FILE = "evaluation.json"
 PANELS = "images"  # folder beside it

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-import fcn_plugin
-from fcn_plugin.config import innermost, type_name
+from fcn_plugin.system.configs import innermost, type_name
+from fcn_plugin.version import __version__
 
 # The first that is installed of each row.
 PACKAGES = (("torch",), ("mmengine",), ("mmsegmentation",), ("mmcv", "mmcv-lite"), ("numpy",))
@@ -47,7 +47,7 @@ def command() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and of each package, with the commit if this one is a git checkout."""
-    found = {"fcn_plugin": fcn_plugin.__version__ + _commit(), "Python": platform.python_version()}
+    found = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
     for names in PACKAGES:
         for name in names:
             if version := _installed(name):
@@ -63,7 +63,7 @@ def _installed(name: str) -> str | None:
 
 
 def _commit() -> str:
-    root = Path(fcn_plugin.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
     ask = ["git", "-C", str(root), "describe", "--always", "--dirty", f"--abbrev={SHORTENED}"]

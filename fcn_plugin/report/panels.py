@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from fcn_plugin.data.label_files import save_picture
 from fcn_plugin.evaluation.pictures import VOID
-from fcn_plugin.evaluation.predictions import save_picture
 
 SIDE = 480  # pixels of the longer side, at most
 QUALITY = 80  # of a JPEG

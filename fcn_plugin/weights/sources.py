@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fcn_plugin.download import Digest
+from fcn_plugin.system.download import Digest
 
 
 @dataclass(frozen=True)

@@ -248,8 +248,8 @@ def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
         assert load_image(path)["img"].shape == RAMP.shape
     assert load_label(label)["gt_seg_map"].shape == RAMP.shape[:2]
     assert Image.MAX_IMAGE_PIXELS == 10
-    monkeypatch.setattr("fcn_plugin.memory.SMALL", 10)
-    monkeypatch.setattr("fcn_plugin.memory.free_memory", lambda: 1000)
+    monkeypatch.setattr("fcn_plugin.system.memory.SMALL", 10)
+    monkeypatch.setattr("fcn_plugin.system.memory.free_memory", lambda: 1000)
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     for path in (*images, label):
         load = load_label if path == label else load_image

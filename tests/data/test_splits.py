@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from fcn_plugin.data import published, splits
-from fcn_plugin.data.published import APART, DATA_SETS, command_for
-from fcn_plugin.data.splits import list_text, read_ids, seg11valid, trainaug
+from fcn_plugin.data import catalogue as published
+from fcn_plugin.data import lists as splits
+from fcn_plugin.data.catalogue import APART, DATA_SETS, command_for
+from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
 
 

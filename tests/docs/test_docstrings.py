@@ -13,14 +13,14 @@ MODULES = [
 ]
 # Where examples are; others may get some, none of these may lose all.
 WITH_EXAMPLES = {
-    "fcn_plugin.data.published",
-    "fcn_plugin.data.splits",
+    "fcn_plugin.data.catalogue",
+    "fcn_plugin.data.lists",
     "fcn_plugin.evaluation.folders",
     "fcn_plugin.evaluation.scores",
-    "fcn_plugin.files",
+    "fcn_plugin.system.files",
     "fcn_plugin.geometry",
     "fcn_plugin.models.coarse",
-    "fcn_plugin.weights.nets",
+    "fcn_plugin.weights.networks",
 }
 
 

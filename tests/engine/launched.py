@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tools.running import REPOSITORY, TOOLS, config
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 MARK = "FCN_PLUGIN_TEST_RUN"  # in the environment of all that a run starts
 LIMIT = 240  # seconds

@@ -24,10 +24,10 @@ from mmseg.structures import SegDataSample
 from tools.running import REPOSITORY, config, tool
 from torch import distributed
 
-from fcn_plugin.data.shapes import write_shapes
 from fcn_plugin.engine.bad_numbers import BadNumbersHook, without_finite_gradient
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.shapes import write_shapes
 
 NAN, INF = float("nan"), float("inf")
 LAYER = "backbone.stages.2.conv3_1"

@@ -10,10 +10,10 @@ from engine.runs import Noise, result, runner, same
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from fcn_plugin.data.places import PlacedBatches, PlacedDataset
+from fcn_plugin.engine.order import PlacedBatches, PlacedDataset
 from fcn_plugin.engine.train_loop import Progress, changes, placed
 from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.weights.reading import read_tensors
+from fcn_plugin.weights.files import read_tensors
 
 NO_SCORES = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 

@@ -21,9 +21,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from tools.running import tool
 
+from fcn_plugin.checks.ignored import unify_ignored
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.numbering import set_colours
-from fcn_plugin.engine.ignored import unify_ignored
 from fcn_plugin.evaluation.folders import Tally, counted, matched
 from fcn_plugin.evaluation.protocols import Protocol, protocol, protocol_of
 from fcn_plugin.evaluation.scores import scores

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from fcn_plugin import memory
 from fcn_plugin.errors import UserError
-from fcn_plugin.memory import Memory, check_picture, free_memory
 from fcn_plugin.prediction.memory import Cost, TensorBytes
+from fcn_plugin.system import memory
+from fcn_plugin.system.memory import Memory, check_picture, free_memory
 
 MIB = 2**20
 

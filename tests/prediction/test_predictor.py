@@ -13,9 +13,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
+from fcn_plugin.data.bands import Shown
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.bands import Shown
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor, memory
 from fcn_plugin.prediction.network import Classes
@@ -192,9 +192,9 @@ def test_a_refusal_names_the_memory_that_would_do(folder, predictor, monkeypatch
     large = image(folder / "large.png", 2100, 2100)
     array = np.asarray(Image.open(large))
     used = 500 * 2**20
-    monkeypatch.setattr("fcn_plugin.memory.resident", lambda: used)
-    monkeypatch.setattr("fcn_plugin.memory.peak_resident", lambda: used)
-    monkeypatch.setattr("fcn_plugin.memory.free_memory", lambda: 2**40)
+    monkeypatch.setattr("fcn_plugin.system.memory.resident", lambda: used)
+    monkeypatch.setattr("fcn_plugin.system.memory.peak_resident", lambda: used)
+    monkeypatch.setattr("fcn_plugin.system.memory.free_memory", lambda: 2**40)
     for given, name in ((large, r"large\.png"), (array, "the image")):
         monkeypatch.setattr(predictor, "max_memory", used + 2**20)
         monkeypatch.setattr(predictor.budget, "limit", used + 2**20)

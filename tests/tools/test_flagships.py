@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from data.archives_of_sets import write_archives
+from prepare.archives_of_sets import write_archives
 from tools.running import REPOSITORY, tool
 
 # data set -> the last line but one or two of preparing it

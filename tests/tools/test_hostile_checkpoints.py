@@ -10,7 +10,7 @@ from prediction.trained import CLASSES, image, trained
 from tools.running import Fork
 from weights.constructor_attacks import ARGUMENTS, ND, called, file_of
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 ESCAPES = "x\x1b]0;x\x07\x1b[31m\nFAKE\r\u202e"
 RAW = ("\x1b]0;x", "\x07", "\x1b[31m", "\u202e", "\r", "\nFAKE")

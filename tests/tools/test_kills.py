@@ -12,7 +12,7 @@ import torch
 from engine.runs import same
 from tools.running import Fork, config
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 KILLS = 60
 ITERATIONS = 90

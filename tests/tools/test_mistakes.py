@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 from tools.running import config, tool
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 SHAPES = "data/shapes"
 ALL_TRAIN = sorted(f"train_{i:05d}" for i in range(4))

@@ -12,9 +12,9 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import ENVIRONMENT, TOOLS, as_module, tool
 
-from fcn_plugin.data.shapes import write_shapes
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
+from fcn_plugin.prepare.shapes import write_shapes
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from data.archives_of_sets import sbd, tar, tgz, voc2012
 from PIL import Image
+from prepare.archives_of_sets import sbd, tar, tgz, voc2012
 from tools.running import TOOLS, tool
 
 SHAPES = ["shapes", "--train", 3, "--val", 2, "--seed", 7]

@@ -9,7 +9,7 @@ import pytest
 from report_samples import Page
 from tools.running import config, tool
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 VAL = 7  # odd, so that two processes have to repeat one
 

@@ -17,9 +17,9 @@ from mmseg.registry import MODELS
 from PIL import Image
 from tools.running import REPOSITORY, TOOLS, config, tool
 
-from fcn_plugin.data.drawing import voc_palette
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.data.label_files import voc_palette
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.shapes import write_shapes
 
 SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), "five": (33, 47)}
 TURNED = "four"  # stored lying on its side

@@ -17,7 +17,7 @@ from engine.runs import same
 from PIL import Image
 from tools.running import REPOSITORY, config, started, tool
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 SCORES = ("aAcc", "mAcc", "mIoU", "fwIoU")
 VAL = 7  # odd, so that two processes have to repeat one

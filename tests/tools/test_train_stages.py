@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 from tools.running import REPOSITORY, TOOLS, as_module, tool
 
-from fcn_plugin.engine import config_check
+from fcn_plugin.checks import config as config_check
 from fcn_plugin.errors import UserError
 
 ITERATIONS, EVERY = 6, 2

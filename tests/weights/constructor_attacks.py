@@ -23,7 +23,7 @@ from mmengine.logging import HistoryBuffer
 
 import fcn_plugin  # noqa: F401  # the tokens
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.stored_arrays import ALLOWED, Token
+from fcn_plugin.weights.tokens import ALLOWED, Token
 
 NAMES = [name for _, name in ALLOWED]
 NOWHERE = (0x4141414141414141).to_bytes(8, "little")  # an address
@@ -249,7 +249,7 @@ def outcome(load: Callable[[Path], Any], path: Path) -> str:
 def main() -> None:
     from mmengine.runner import CheckpointLoader
     from tools.running import config
-    from weights.test_safe_loading import DOORS
+    from weights.test_host_loaders import DOORS
 
     warnings.simplefilter("ignore")
     folder = Path(sys.argv[1])

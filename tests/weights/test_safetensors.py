@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from conversion.test_convert import fcn_layers
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, Runner
 from mmseg.apis import init_model
@@ -16,13 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tools.running import config
 from weights.caffe_files import write_caffemodel
-from weights.test_convert import fcn_layers
 
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.convert import convert
-from fcn_plugin.weights.loading import check_checkpoint
-from fcn_plugin.weights.reading import read_tensors, verify
+from fcn_plugin.prepare.shapes import write_shapes
+from fcn_plugin.weights.files import read_tensors, verify
+from fcn_plugin.weights.fill import check_checkpoint
 from fcn_plugin.weights.safetensors_files import write_safetensors
 
 SHARED = torch.arange(6.0)

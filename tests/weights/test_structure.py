@@ -12,12 +12,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 
+from fcn_plugin.conversion.convert import convert
 from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.checkpoints import find_checkpoint
-from fcn_plugin.weights.convert import convert
-from fcn_plugin.weights.loading import check_checkpoint, state_dict
-from fcn_plugin.weights.reading import read_tensors
+from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.fill import check_checkpoint, state_dict
 
 Change = Callable[[dict], Any]
 

@@ -8,8 +8,8 @@ from mmseg.models.utils import resize
 from torch import Tensor
 
 from benchmarks.framework import Figure, Setting, Sides
-from fcn_plugin.models.blockwise_loss import blockwise_losses
 from fcn_plugin.models.coarse import CoarseScores
+from fcn_plugin.models.loss import blockwise_losses
 from fcn_plugin.models.upsample import Placement
 
 IGNORE = 255

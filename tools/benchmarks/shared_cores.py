@@ -17,7 +17,7 @@ from statistics import median
 from common import WAITING
 
 from benchmarks.framework import Figure, Reading, Row, Setting, quartiles
-from fcn_plugin.data.shapes import write_shapes
+from fcn_plugin.prepare.shapes import write_shapes
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"

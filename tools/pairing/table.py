@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.files import replacing
+from fcn_plugin.system.files import replacing
 from pairing.choosing import GROUPS
 from pairing.heads import OTHERS
 from pairing.row import Row

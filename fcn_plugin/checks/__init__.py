@@ -1,0 +1,7 @@
+"""What would stop or spoil a run later, found before its first iteration."""
+
+from fcn_plugin.checks.hook import DataCheckHook
+from fcn_plugin.checks.input import InputCheckHook
+from fcn_plugin.checks.schedule import ScheduleCheckHook
+
+__all__ = ["DataCheckHook", "InputCheckHook", "ScheduleCheckHook"]

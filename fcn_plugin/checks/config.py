@@ -1,0 +1,201 @@
+"""What of a config cannot be run, found before anything is built: its parts, paths and classes."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from mmengine import list_from_file
+from mmengine.config import Config
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from fcn_plugin.checks.ignored import unify_ignored
+from fcn_plugin.checks.loader import prepare_loaders
+from fcn_plugin.data.catalogue import command_for
+from fcn_plugin.data.numbering import set_colours
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.configs import class_of, type_name
+from fcn_plugin.text import did_you_mean
+
+# What belongs together in a config: the runner wants all of a row or none.
+TOGETHER = (
+    ("train_dataloader", "train_cfg", "optim_wrapper"),
+    ("val_dataloader", "val_cfg", "val_evaluator"),
+    ("test_dataloader", "test_cfg", "test_evaluator"),
+)
+# The packages of mmengine's backends that may be absent: any of a row will do.
+BACKENDS = dict(
+    TensorboardVisBackend=("tensorboard", "tensorboardX"),
+    WandbVisBackend=("wandb",),
+    MLflowVisBackend=("mlflow",),
+    ClearMLVisBackend=("clearml",),
+    NeptuneVisBackend=("neptune",),
+    DVCLiveVisBackend=("dvclive",),
+    AimVisBackend=("aim",),
+)
+
+
+def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Refuse what of ``cfg`` cannot be run, and have the rest checked before the first iteration.
+
+    Loaders are given up after a time, one number for ignored pixels is set everywhere, each class
+    gets its own colour, and ``DataCheckHook`` is added if it is not there.
+    ``loaders`` are the keys of the data loaders that are going to be used.
+
+    Raises:
+        UserError: a part of the config or of the installation is missing or wrong.
+    """
+    check_datasets(cfg, loaders)
+    prepare_loaders(cfg, loaders)
+    unify_ignored(cfg)
+    for name in loaders:
+        set_colours(cfg.get(name) or {})
+    hooks = cfg.get("custom_hooks") or []
+    if not any(type_name(hook) == "DataCheckHook" for hook in hooks):
+        cfg.custom_hooks = [dict(type="DataCheckHook"), *hooks]
+
+
+def check_settings(cfg: Config) -> None:
+    """Raise ``UserError`` for what of ``cfg`` a runner cannot be built of."""
+    for row in TOGETHER:
+        given = [key for key in row if cfg.get(key) is not None]
+        missing = [key for key in row if cfg.get(key) is None]
+        if given and missing:
+            raise UserError(
+                f"the config has {' and '.join(given)}, but no {' and no '.join(missing)}; add it, "
+                f"or set {'=None '.join(given)}=None"
+            )
+    backends = (cfg.get("visualizer") or {}).get("vis_backends") or ()
+    for index, backend in enumerate(backends):
+        packages = BACKENDS.get(type_name(backend), ())
+        if packages and not any(map(is_installed, packages)):
+            raise UserError(
+                f"visualizer.vis_backends.{index}: {type_name(backend)} needs {packages[0]}, which "
+                f"is not installed; pip install {packages[0]}, or take it out of the list"
+            )
+
+
+def is_installed(package: str) -> bool:
+    """A folder of that name, such as one that wandb leaves, is no package."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Refuse data sets of ``cfg`` whose folders or lists are missing or whose classes are misspelt.
+
+    ``loaders`` are the keys of the data loaders that are going to be used.
+    """
+    for loader in loaders:
+        for dataset in _dataset_configs(cfg.get(loader, {})):
+            _refuse_wrapped(dataset, loader)
+            _check_classes(dataset)
+            if not dataset.get("backend_args"):  # else it is not on this machine's disk
+                _check_paths(dataset, loader)
+
+
+def _dataset_configs(node: object) -> Iterator[dict]:
+    """The configs of data sets within ``node``, those inside wrappers included."""
+    if isinstance(node, dict):
+        if "data_root" in node or "ann_file" in node:
+            yield node
+        for child in node.values():
+            yield from _dataset_configs(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _dataset_configs(child)
+
+
+def _refuse_wrapped(dataset: dict, loader: str) -> None:
+    """A list or root given to a wrapper, which has none, and meant for what it wraps."""
+    inner = "datasets.0" if "datasets" in dataset else "dataset" if "dataset" in dataset else None
+    for key in ("data_root", "ann_file", "data_prefix"):
+        if inner and key in dataset:
+            raise UserError(
+                f"{loader}.dataset.{key}: this {type_name(dataset)} wraps others; set "
+                f"{loader}.dataset.{inner}.{key}"
+            )
+
+
+def _check_classes(dataset: dict) -> None:
+    shipped = getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}
+    known = shipped.get("classes")
+    metainfo = dataset.get("metainfo") or {}
+    classes = metainfo.get("classes", known or ())
+    if isinstance(classes, str):  # names a file of them
+        if not Path(classes).is_file() and "://" not in classes:
+            raise UserError(
+                f"metainfo.classes={classes!r} of {type_name(dataset)} is one text, and no file of "
+                f"that name is there; give a list of all names, such as ['background', {classes!r}]"
+            )
+        classes = list_from_file(classes)
+    for name in classes:
+        if known and name not in known:
+            hint = did_you_mean(name, known, f"it has {', '.join(known)}")
+            raise UserError(
+                f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
+            )
+    _check_palette(dataset, metainfo.get("palette"), len(classes), len(known or ()))
+
+
+def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> None:
+    if not palette or isinstance(palette, str):  # mmseg draws one
+        return
+    # Of some of a data set's own classes mmseg takes their colours out of all.
+    if len(palette) not in (classes, known):
+        raise UserError(
+            f"metainfo.palette of {type_name(dataset)} has {len(palette)} colours for {classes} "
+            "classes; give one for each, or leave the palette out"
+        )
+    for colour in palette:
+        if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+            raise UserError(
+                f"metainfo.palette of {type_name(dataset)} has {list(colour)}; give red, green and "
+                "blue from 0 to 255"
+            )
+
+
+def _check_paths(dataset: dict, loader: str) -> None:
+    root = Path(dataset.get("data_root") or "")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder ({loader}.dataset.data_root); {remedy(root)}")
+    ann_file = dataset.get("ann_file")
+    if ann_file:
+        found, at = root / ann_file, f"({loader}.dataset.ann_file); {remedy(root, ann_file)}"
+        if not found.is_file():
+            raise UserError(f"{found}: no such list {at}")
+        if not found.read_text().strip():
+            raise UserError(f"{found}: the list is empty {at}")
+    prefix = dataset.get("data_prefix") or {}
+    for key, folder in prefix.items():
+        if folder and not (root / folder).is_dir():
+            raise UserError(
+                f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); "
+                f"{remedy(root, folder)}"
+            )
+    kind = class_of(dataset, DATASETS)
+    if not ann_file and kind and issubclass(kind, BaseSegDataset):
+        defaults = {name: p.default for name, p in signature(kind).parameters.items()}
+        suffix = dataset.get("img_suffix", defaults.get("img_suffix"))
+        if isinstance(suffix, str) and not defaults.get("ann_file"):
+            _check_suffix(root / (prefix.get("img_path") or ""), suffix, loader)
+
+
+def _check_suffix(folder: Path, suffix: str, loader: str) -> None:
+    """All images of a folder make up the data set; in an empty one samplers search for ever."""
+    if any(path.name.endswith(suffix) for path in folder.rglob("*")):
+        return
+    suffixes = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})
+    there = f"it has {', '.join(suffixes)}" if suffixes else "it is empty"
+    raise UserError(
+        f"{folder}: no image ends with {suffix!r}, {there}; set {loader}.dataset.img_suffix"
+    )
+
+
+def remedy(root: Path, missing: object = "") -> str:
+    """How to come by ``missing``, a path in the data set at ``root``, or by all of it."""
+    command = command_for(root, str(missing))
+    get_it = f"run {command}" if command else "put it there (README, 'Data')"
+    return f"{get_it}, or set data_root in the config to where it is"

@@ -1,0 +1,185 @@
+"""What a run would die of later, found before its first iteration and said in one line.
+
+``config`` reads a config before anything is built; here is looked at what was: files of the
+data sets, and by ``model``, ``run`` and ``sample`` all else.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.datasets import PascalVOCDataset
+from mmseg.datasets.transforms import LoadAnnotations, RandomCrop
+from mmseg.registry import HOOKS
+from torch import nn
+
+from fcn_plugin.checks.config import remedy
+from fcn_plugin.checks.ignored import ignored_number, refuse_other_ignored
+from fcn_plugin.checks.input import segmentor_of
+from fcn_plugin.checks.model import (
+    check_classes,
+    check_losses,
+    check_windows,
+    losses_failing_on_void,
+    pooled_batch_norm,
+)
+from fcn_plugin.checks.run import (
+    batch_size,
+    check_order,
+    check_scores,
+    smallest_batch,
+)
+from fcn_plugin.checks.sample import check_batches, check_first_sample, check_labels
+from fcn_plugin.data.loading import LoadCheckedLabel
+from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.originals import plain_datasets, steps_of
+from fcn_plugin.errors import UserError
+
+
+@HOOKS.register_module()
+class DataCheckHook(Hook):
+    """Before the first iteration: what would stop or spoil the run later, in one line.
+
+    Every image has its label; all heads and label loaders know the data set's classes; one number
+    stands for ignored pixels; the data end where a loop waits for it; losses, windows and BatchNorm
+    can work; the first image to be scored is loaded; batches can be stacked; the scores are those
+    that are waited for. Warns of images that are both trained on and validated with, and of classes
+    that no label has.
+
+    Raises:
+        UserError: any of these is not so.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        refuse_other_ignored(runner.cfg)
+        model, loader = segmentor_of(runner), runner.train_dataloader
+        parts = list(plain_datasets(loader.dataset))
+        check_order("train_dataloader", loader, runner.train_loop)
+        _check_parts("train_dataloader", model, parts)
+        check_losses(model, get_device())
+        layer = pooled_batch_norm(model)
+        if layer and smallest_batch(loader, runner.train_loop) == 1:
+            raise UserError(
+                f"{layer} normalises one pixel of each image, which takes two images or more, but "
+                "a batch of training has 1; set train_dataloader.batch_size=2, or drop_last=True "
+                "where only the last has 1"
+            )
+        for warning in _doubts(model, parts, ignored_number(runner.cfg), batch_size(loader)):
+            runner.logger.warning(warning)
+        if is_main_process():
+            check_labels(parts, runner.logger)
+        if runner.val_loop is not None:
+            _check_scored(runner, "val_dataloader", runner.val_loop)
+            check_scores(runner.val_loop.evaluator.metrics, runner.hooks)
+            both = _images(loader.dataset) & _images(runner.val_loop.dataloader.dataset)
+            if both:
+                runner.logger.warning(
+                    "%d images are both trained on and validated with, such as %s: the scores will "
+                    "be too good",
+                    len(both),
+                    min(both),
+                )
+
+    def before_test(self, runner: Runner) -> None:
+        refuse_other_ignored(runner.cfg)
+        _check_scored(runner, "test_dataloader", runner.test_loop)
+
+
+def _check_scored(runner: Runner, name: str, loop: Any) -> None:
+    """What validation and testing have in common."""
+    model, loader = segmentor_of(runner), loop.dataloader
+    check_order(name, loader, loop)
+    check_windows(model)
+    _check_parts(name, model, list(plain_datasets(loader.dataset)))
+    check_first_sample(name, loader.dataset, loop.evaluator.metrics)
+    check_batches(name, loader)
+
+
+def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> None:
+    for dataset in parts:
+        classes = dataset.metainfo.get("classes")
+        if classes is not None:
+            _check_numbers(name, model, dataset, list(classes))
+        _check_files(dataset)
+
+
+def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: list[str]) -> None:
+    kind, number = type(dataset).__name__, len(classes)
+    check_classes(model, kind, number)
+    for step in steps_of(dataset):
+        if isinstance(step, LoadCheckedLabel):
+            if step.num_classes != number:
+                raise UserError(
+                    f"{kind} has {number} classes, but LoadCheckedLabel in {name}.dataset.pipeline "
+                    f"allows {step.num_classes}; set its num_classes={number}"
+                )
+            if number == 1:
+                raise UserError(
+                    f"{kind} has a single class (num_classes=1), so that nothing can be learned; "
+                    "name the background, too: metainfo.classes="
+                    f"['background', {classes[0]!r}], labels of 0 and 1, and "
+                    "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
+                    "with loss_decode.use_sigmoid=True is possible then"
+                )
+
+
+def _doubts(
+    model: nn.Module, parts: Sequence[BaseDataset], ignored: int, batch: int
+) -> Iterator[str]:
+    """What may be meant, but more often is not."""
+    classes = parts[0].metainfo.get("classes") if parts else None
+    if classes is not None and ignored < len(classes):
+        yield (
+            f"ignore_index={ignored} is class {classes[ignored]!r} too: it is neither trained nor "
+            "scored"
+        )
+    steps = [step for part in parts for step in steps_of(part)]
+    loads = [s for s in steps if isinstance(s, LoadAnnotations) and type(s) is not LoadCheckedLabel]
+    if ignored != IGNORED and loads:
+        yield (
+            f"ignore_index={ignored}, but mmseg's LoadAnnotations leaves {IGNORED} in labels that "
+            "have it, where the loss fails; use LoadCheckedLabel, or ignore 255"
+        )
+    for place in losses_failing_on_void(model):
+        yield (
+            f"{place}: mmseg's CrossEntropyLoss with class_weight fails on ignored pixels; if "
+            "there are any, use SkipFusionHead, or reduction='sum', or leave class_weight out"
+        )
+    size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
+    crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}
+    for crop in crops if size and batch != 1 else ():
+        if any(side > room for side, room in zip(crop, size, strict=False)):
+            yield (
+                f"crops of {crop} are larger than model.data_preprocessor.size={tuple(size)}, to "
+                "which smaller ones are padded: images in between make a batch of different "
+                f"sizes; set it to {crop}"
+            )
+
+
+def _images(dataset: object) -> set[str]:
+    """What tells the images of a data set from others: PASCAL's names, or else their paths."""
+    return {
+        Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
+        for part in plain_datasets(dataset)
+        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
+    }
+
+
+def _check_files(dataset: BaseDataset) -> None:
+    if getattr(dataset, "backend_args", None):
+        return
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image, label = info["img_path"], info.get("seg_map_path")
+        if not Path(image).is_file():
+            raise UserError(f"{image}: no such image; {remedy(Path(dataset.data_root or ''))}")
+        if label and not Path(label).is_file():
+            raise UserError(
+                f"{label}: no such label, though {image} is there; add the label or take the "
+                "image off the list"
+            )

@@ -1,0 +1,150 @@
+"""What of a model would stop or spoil its training later: heads, losses, windows, BatchNorm."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmcv.cnn import ConvModule
+from mmengine.dist import get_world_size
+from mmseg.models import DepthEstimator, EncoderDecoder
+from mmseg.models.losses import CrossEntropyLoss, FocalLoss, LovaszLoss, TverskyLoss
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fcn_plugin.checks.config import is_installed
+from fcn_plugin.errors import UserError
+from fcn_plugin.models.loss import applies
+
+# Heads of mmseg whose classes are not the data set's: edges and depths.
+OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
+INSTEAD = (
+    "use CrossEntropyLoss with class_weight, or with sampler=dict(type='OHEMPixelSampler') in the "
+    "head, which also turn to what is rare or hard"
+)
+
+
+def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Each head, those of a cascade and all auxiliary ones included, and its place in a config."""
+    for name in ("decode_head", "auxiliary_head"):
+        head = getattr(model, name, None)
+        if isinstance(head, nn.ModuleList):
+            yield from ((f"model.{name}.{i}", each) for i, each in enumerate(head))
+        elif head is not None:
+            yield f"model.{name}", head
+
+
+def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
+    """Raise ``UserError`` where a head scores another number of classes than ``dataset`` has."""
+    for place, head in heads(model):
+        scored = getattr(head, "num_classes", None)
+        if scored not in (None, classes) and type(head).__name__ not in OTHER_CLASSES:
+            raise UserError(
+                f"{dataset} has {classes} classes, but {place} scores {scored}; set "
+                f"{place}.num_classes={classes}"
+            )
+
+
+def check_losses(model: nn.Module, device: str) -> None:
+    """Raise ``UserError`` where a loss cannot be had of its head's scores, or says nothing."""
+    for place, head in heads(model):
+        losses = getattr(head, "loss_decode", None)
+        for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
+            _check_single_channel(place, head, loss)
+            _check_class_weight(place, head, loss)
+            if isinstance(loss, FocalLoss) and (fault := _fault_of_focal(device)):
+                raise UserError(f"{place}.loss_decode: {fault}; {INSTEAD}")
+
+
+def _check_single_channel(place: str, head: Any, loss: object) -> None:
+    if getattr(head, "out_channels", None) != 1:
+        return
+    remedy = (
+        f"set {place}.num_classes=2 {place}.out_channels=1 {place}.loss_decode.use_sigmoid=True, "
+        "or num_classes=out_channels=2, and name both classes in the data sets' metainfo.classes "
+        "(background first)"
+    )
+    if head.num_classes > 2:
+        raise UserError(
+            f"{place} has out_channels=1 for {head.num_classes} classes; set "
+            f"{place}.out_channels={head.num_classes}"
+        )
+    softmax = (
+        isinstance(loss, CrossEntropyLoss) and not (loss.use_sigmoid or loss.use_mask)
+    ) or isinstance(loss, TverskyLoss)
+    lovasz = isinstance(loss, LovaszLoss) and loss.cls_criterion.__name__ == "lovasz_softmax"
+    if softmax or lovasz:
+        raise UserError(
+            f"{place}: a single channel (num_classes={head.num_classes}) with a softmax is always "
+            f"1, its loss 0, and nothing is learned; {remedy}"
+        )
+
+
+def _check_class_weight(place: str, head: Any, loss: object) -> None:
+    weights, channels = getattr(loss, "class_weight", None), getattr(head, "out_channels", None)
+    if isinstance(weights, str) or weights is None or channels is None:
+        return
+    if len(weights) != channels:
+        raise UserError(
+            f"{place}.loss_decode.class_weight has {len(weights)} weights for {channels} channels; "
+            "give one for each"
+        )
+
+
+def losses_failing_on_void(model: nn.Module) -> list[str]:
+    """Where mmseg's cross entropy looks up the weight of ignored pixels' class, which has none."""
+    return [
+        f"{place}.loss_decode"
+        for place, head in heads(model)
+        for loss in [getattr(head, "loss_decode", None)]
+        if isinstance(loss, CrossEntropyLoss)
+        and loss.class_weight is not None
+        and not (loss.use_sigmoid or loss.use_mask)
+        and loss.reduction == "mean"
+        and not (getattr(head, "upsamples_by_matrices", False) and applies(loss, head.sampler))
+    ]
+
+
+def _fault_of_focal(device: str) -> str:
+    if device == "cpu":
+        return "mmseg's FocalLoss fails on a CPU (it takes one class of the labels for all)"
+    if not is_installed("mmcv._ext"):
+        return "mmseg's FocalLoss needs the operators of full mmcv, which mmcv-lite has not"
+    return ""
+
+
+def check_windows(model: nn.Module) -> None:
+    """Raise ``UserError`` for sliding windows that the first validation would fail with."""
+    if not isinstance(model, EncoderDecoder) or isinstance(model, DepthEstimator):
+        return  # has modes of its own
+    settings = model.test_cfg or {}
+    mode = settings.get("mode", "whole")
+    if mode not in ("whole", "slide"):
+        raise UserError(f"model.test_cfg.mode={mode!r}; set it to 'whole' or 'slide'")
+    if mode == "slide":
+        crop, stride = settings.get("crop_size"), settings.get("stride")
+        if crop is None or stride is None:
+            raise UserError(
+                "model.test_cfg.mode='slide' needs windows; set model.test_cfg.crop_size and "
+                "model.test_cfg.stride, each (height, width)"
+            )
+        if any(step > side for step, side in zip(stride, crop, strict=False)):
+            raise UserError(
+                f"model.test_cfg.stride={tuple(stride)} leaves gaps between windows of "
+                f"{tuple(crop)}; set it to at most that"
+            )
+
+
+def pooled_batch_norm(model: nn.Module) -> str | None:
+    """The first BatchNorm on a map that is pooled to one pixel, by name; it needs two images."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Sequential) and len(module) > 1:
+            pool, conv = module[0], module[1]
+            if (
+                isinstance(pool, nn.AdaptiveAvgPool2d)
+                and pool.output_size in (1, (1, 1))
+                and isinstance(conv, ConvModule)
+                and conv.with_norm
+                and isinstance(conv.norm, _BatchNorm)
+                and not (isinstance(conv.norm, nn.SyncBatchNorm) and get_world_size() > 1)
+            ):
+                return name
+    return None

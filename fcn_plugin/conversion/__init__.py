@@ -1,0 +1,1 @@
+"""Published weights as checkpoints of our networks."""

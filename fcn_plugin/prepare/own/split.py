@@ -1,0 +1,234 @@
+"""The split of a user's own pictures: the source's own lists, or a draw where it has none.
+
+What a list says is law: a picture of test is never trained on, and one that is in none of the lists
+is left out.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.source import IMAGE_SUFFIXES, Item, Source, Tell, pictures, text_of
+
+LISTS = Path("ImageSets", "Segmentation")
+# Where lists are looked for, and the names they have there, in any case: CVAT writes Train.txt.
+PLACES = (LISTS, Path("ImageSets"), Path())
+NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+    "trainval": ("trainval",),  # VOC's list of both
+}
+SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
+NO_SPLIT = ("default", "all")  # lists of all pictures: CVAT's without subsets
+Splits = dict[str, list[str]]
+
+
+def with_splits(
+    folder: Path, source: Source, val: float, seed: int, tell: Tell
+) -> tuple[Source, Splits]:
+    """The source with its test images, and the names of train, val and, if there are any, test.
+
+    Test is what the source's list of it names, labelled or not, and the images of a folder
+    ``test``; other images without a label are left out.
+
+    Args:
+        val: share of the training images that is drawn where no list says what to score on.
+        seed: of that draw.
+
+    Raises:
+        UserError: a list names what is not there, two name one picture, or a folder that is named
+            like a split would not be read.
+    """
+    lists = find_lists(folder, tell)
+    names = _Names(folder, source)
+    listed = {split: names.read(path) for split, path in lists.items()}
+    both = listed.pop("trainval", [])
+    others = set().union(*listed.values())
+    if rest := [name for name in both if name not in others]:
+        of = "val" if "train" in listed else "train"
+        if of not in listed:
+            listed[of], lists[of] = rest, lists["trainval"]
+    _refuse_both(lists, listed)
+    source = _with_test_images(folder, source, listed.get("test", []), tell)
+    labelled = {item.name for item in source.items if item.annotation}
+    for split in ("train", "val"):
+        for name in listed.get(split, ()):
+            if name not in labelled:
+                raise UserError(f"{lists[split]}: {name!r} has no label; take it off the list")
+    in_none = sorted(labelled.difference(*listed.values()))
+    if "train" in listed and in_none:
+        tell.note(f"{folder}: {len(in_none):,} labelled images are in no list and left out")
+    if "train" not in listed:
+        listed["train"] = in_none
+        if listed.keys() & {"val", "test"}:
+            use = "trained on" if "val" in listed else "trained on, or drawn to score on"
+            tell.note(f"{folder}: {len(in_none):,} images are in no list, and {use}")
+    if "val" not in listed:
+        where = lists.get("train", folder)
+        listed["train"], listed["val"] = _drawn(listed["train"], val, seed, where)
+        if "train" in lists:
+            tell.note(f"{where}: {len(listed['val']):,} of its images are drawn to score on")
+    elif not listed["train"]:
+        raise UserError(f"{lists['val']}: names all labelled images, none is left to train on")
+    test = {item.name for item in source.items if not item.annotation} | set(listed.get("test", ()))
+    splits = {"train": listed["train"], "val": listed["val"]}
+    return source, splits | ({"test": sorted(test)} if test else {})
+
+
+def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
+    """The list of each split, and of trainval, in the one of ``PLACES`` that has any.
+
+    Raises:
+        UserError: two lists of one split, lists that are of no split, or lists in two places.
+    """
+    found: dict[str, Path] = {}
+    for place in PLACES:
+        lists: dict[str, Path] = {}
+        others = []
+        for path in _text_files(folder / place):
+            split = SPLIT_OF.get(path.stem.lower())
+            if split is None:
+                others.append(path)
+            elif split in lists:
+                raise UserError(f"{path}: {lists[split].name} is of the same split; delete one")
+            else:
+                lists[split] = path
+        if lists and found:
+            one, other = next(iter(found.values())), next(iter(lists.values()))
+            raise UserError(f"{other}: {one} is a list of the same pictures; keep all in one place")
+        found |= lists
+        if place == Path():
+            break  # other texts there are no lists
+        others = [path for path in others if path.stem.lower() not in NO_SPLIT]
+        if others and not lists:
+            raise UserError(
+                f"{others[0]}: not named like a split; name it train, val or test, or move it away"
+            )
+        for path in others:
+            tell.note(f"{path}: not named like a split (train, val, test), and not read")
+    return found
+
+
+def _text_files(folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in files if path.suffix.lower() == ".txt" and path.is_file()]
+
+
+class _Names:
+    """The pictures of a source by the ways to write them in a list.
+
+    By name, or by the path of image or label, with or without suffix.
+    """
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder = folder.absolute()
+        items = [*source.items, *(Item(path.stem, path, None) for path in source.unlabelled)]
+        self.names = {
+            self._within(path.absolute().with_suffix("").as_posix()): item.name
+            for item in items
+            for path in (item.image, item.annotation)
+            if path
+        } | {item.name: item.name for item in items}
+
+    def read(self, path: Path) -> list[str]:
+        """The pictures that a list names.
+
+        Raises:
+            UserError: none, one twice, or one that is not there.
+        """
+        lines = [line.strip() for line in text_of(path).splitlines()]
+        names = [self._of(path, line) for line in lines if line]
+        if not names:
+            raise UserError(f"{path}: no names in it; list images, or delete it")
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise UserError(f"{path}: {name!r} is there twice; take one off the list")
+        return names
+
+    def _of(self, path: Path, line: str) -> str:
+        # Some lists have the label's path beside the image's.
+        for parts in ([line], line.split()):
+            names = {self._name(part) for part in parts}
+            if len(names) == 1 and (name := names.pop()) is not None:
+                return name
+        raise UserError(
+            f"{path}: {line!r} is no picture in {self.folder}; add it, or take it off the list"
+        )
+
+    def _name(self, written: str) -> str | None:
+        place = self._within(written.replace("\\", "/").removeprefix("./"))
+        stem, _, suffix = place.rpartition(".")
+        is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
+        return self.names.get(place) or (self.names.get(stem) if is_file else None)
+
+    def _within(self, place: str) -> str:
+        return place.removeprefix(f"{self.folder.as_posix()}/")
+
+
+def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
+    """A picture in two lists."""
+    owners: dict[str, str] = {}
+    for split, names in listed.items():
+        for name in names:
+            if (other := owners.setdefault(name, split)) != split:
+                raise UserError(
+                    f"{lists[split]}: {name!r} is in {lists[other].name}, too; take it off one of "
+                    "the lists"
+                )
+
+
+def _with_test_images(folder: Path, source: Source, listed: Sequence[str], tell: Tell) -> Source:
+    separate = _test_folder(folder, source)
+    chosen = [path for path in source.unlabelled if path.stem in set(listed)]
+    if left := len(source.unlabelled) - len(chosen):
+        tell.note(f"{folder}: {left:,} images without a label are left out")
+    items = list(source.items)
+    taken = {item.name: item.file for item in items}
+    for path in [*chosen, *separate]:
+        if path.stem in taken:
+            raise UserError(f"{path}: {taken[path.stem]} has the same name; rename one of them")
+        taken[path.stem] = path
+        items.append(Item(path.stem, path, None))
+    for item in items:
+        if item.name != item.name.strip() or not item.name.isprintable():
+            raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
+    return source._replace(items=items)
+
+
+def _test_folder(folder: Path, source: Source) -> list[Path]:
+    """The images in the folder ``test``; what a folder of another split holds is refused."""
+    images: list[Path] = []
+    beside = {item.image.parent for item in source.items if item.image}
+    for place in sorted({folder, *(path for path in beside if path.is_relative_to(folder))}):
+        for path in sorted(place.iterdir()):
+            split = SPLIT_OF.get(path.name.lower())
+            if split is None or not path.is_dir():
+                continue
+            right_in = pictures(path)
+            suffixes = [file.suffix.lower() for file in path.rglob("*")]
+            labelled = ".json" in suffixes
+            below = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes) > len(right_in)
+            if split == "test" and place == folder and not labelled and not below:
+                images += right_in.values()
+            elif labelled or below or right_in:
+                raise UserError(
+                    f"{path}: is not read{', for it has labels' if labelled else ''}; move its "
+                    f"files to the others, and name them in {folder / LISTS / split}.txt"
+                )
+    return images
+
+
+def _drawn(names: Sequence[str], val: float, seed: int, where: Path) -> tuple[list[str], list[str]]:
+    """Those to train on, and those to score on."""
+    # By a hash of each name, so that an image that is added moves hardly any other.
+    drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    if len(drawn) < 2:
+        raise UserError(
+            f"{where}: {len(drawn)} labelled image; at least 2 are needed, one to train on and one "
+            "to score"
+        )
+    count = min(max(round(val * len(drawn)), 1), len(drawn) - 1)
+    return sorted(drawn[count:]), sorted(drawn[:count])

@@ -1,0 +1,249 @@
+"""From the archives of a data set to the tree that the configs expect.
+
+Every step ends by renaming what it made: a tree, or a file of one, is whole or not there. So an
+interrupted preparation is started again with the same command, and what is finished is left alone.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fcn_plugin.data.catalogue import DATA_SETS, Part
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.archives import unpack
+from fcn_plugin.prepare.derive import DERIVATIONS, derive
+from fcn_plugin.prepare.job import Preparation
+from fcn_plugin.prepare.staging import install, stage_of, staged
+from fcn_plugin.prepare.tree_check import faults_of, is_there, leaks, names
+from fcn_plugin.system.download import download, file_digests
+from fcn_plugin.system.locks import only_one_at_work
+from fcn_plugin.text import some
+
+DOWNLOADS = "downloads"
+# Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
+MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
+# Seconds; the workers of a run that was killed hold its lock for a moment longer.
+LOCK_PATIENCE = 2.0
+
+
+@contextmanager
+def only_one_preparation(root: Path) -> Iterator[None]:
+    """Keep a second run out of ``root``, which is made."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; give --root the folder of the data sets")
+    with only_one_at_work(root, LOCK_PATIENCE):
+        yield
+
+
+# --- which archives ------------------------------------------------------------------------------
+
+
+def fetch(job: Preparation, test: bool = False) -> list[Path]:
+    """Download the archives of what is missing, and say where they are.
+
+    Args:
+        test: The test images as well.
+    """
+    was_killed = stage_of(job.folder).exists()
+    missing = [
+        part
+        for part in job.data_set.parts
+        if (test or not part.optional) and (was_killed or not job.has(part))
+    ]
+    for part in missing:
+        if part.url is None:
+            raise UserError(f"{part.file}: cannot be downloaded without an account; {part.by_hand}")
+    archives = []
+    for part in missing:
+        _note_faults(part, job)
+        archives.append(download(str(part.url), job.root / DOWNLOADS / part.file, part.digest))
+    return archives
+
+
+def _note_faults(part: Part, job: Preparation) -> None:
+    """Why an archive is needed although there is something."""
+    faults = job.faults(split for split in part.splits if is_there(job.folder, split))
+    if faults:
+        job.note(
+            f"{job.folder}: faults in {part.name}: {len(faults):,}, such as {faults[0]}; "
+            f"{part.file} is needed again (--check lists them, --subset takes a part as whole)"
+        )
+
+
+def _identify(archive: Path, job: Preparation) -> Part | None:
+    """Which part an archive is, by its name or hash; None if only its content can tell."""
+    parts = job.data_set.parts
+    by_name = {part.file: part for part in parts}.get(
+        archive.name, parts[0] if len(parts) == 1 else None
+    )
+    if by_name and job.has(by_name):
+        return by_name
+    known = [part for part in parts if part.digest]
+    if job.subset or not known:
+        return by_name
+    size = archive.stat().st_size
+    algorithms = {part.digest.algorithm for part in known if part.digest}
+    found = file_digests(
+        archive, algorithms, lambda read: job.progress(f"Checking {archive.name}", read, size)
+    )
+    for part in known:
+        if part.digest and found[part.digest.algorithm] == part.digest.digits:
+            return part
+    if by_name is None or by_name.digest:
+        hashes = ", ".join(f"{name} {digits}" for name, digits in found.items())
+        job.note(f"{archive}: not as published ({hashes}); going by its content")
+    return by_name
+
+
+# --- from an archive to a tree -------------------------------------------------------------------
+
+
+def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
+    """Unpack, verify and put in place; then make what follows from all that is there.
+
+    To be called within ``only_one_preparation``, as ``fetch``.
+
+    Args:
+        archives: Those that ``fetch`` got, or the user's own.
+
+    Returns:
+        Lines that say what there could be and what there is now.
+
+    Raises:
+        UserError: an archive is damaged, hostile, incomplete or of another data set, or something
+            is missing; what was in place stays as it was.
+    """
+    for archive in archives:
+        if not archive.is_file():
+            reason = "is a folder; give a file" if archive.is_dir() else "no such archive"
+            raise UserError(f"{archive}: {reason}")
+    was_killed = _clear_stages(job)
+    for archive in archives:
+        part = _identify(archive, job)
+        if part is None or was_killed or not job.has(part):
+            _unpack(archive, job)
+        else:
+            job.note(f"{archive}: not unpacked, {job.folder} has {part.name} already")
+    _refuse_incomplete(job)
+    hints = [derive(d, job) for d in DERIVATIONS if job.name in d.needs]
+    _refuse_faults(job)
+    return [*filter(None, hints), *_summary(job)]
+
+
+def _clear_stages(job: Preparation) -> bool:
+    """Remove what a killed run may have left; whether it may have been moving an archive's files.
+
+    Some of them may then be where they belong and some, that no list asks for, lost with the stage.
+    """
+    was_killed = stage_of(job.folder).exists()
+    targets = [job.folder]
+    for derivation in DERIVATIONS:
+        if job.name in derivation.needs and derivation.labels:
+            folder = job.root / DATA_SETS[derivation.data_set].folder
+            targets.append(folder / derivation.labels.folder)
+    for target in targets:
+        shutil.rmtree(stage_of(target), ignore_errors=True)
+    return was_killed
+
+
+def _unpack(archive: Path, job: Preparation) -> None:
+    size = archive.stat().st_size
+    with staged(job.folder) as stage:
+        if shutil.disk_usage(stage).free < size:
+            raise UserError(f"{stage.parent}: not enough room to unpack {archive.name}; make some")
+        unpack(
+            archive,
+            stage,
+            job.data_set.place,
+            max(MIN_LIMIT, MAX_GROWTH * size),
+            lambda done, total: job.progress(f"Unpacking {archive.name}", done, total),
+        )
+        _verify(archive, stage, job)
+        replaced = install(stage, job.folder)
+    if replaced:
+        job.note(
+            f"{job.folder}: files replaced by those of {archive.name}, of another size: "
+            f"{some([str(path.relative_to(job.folder)) for path in replaced])}"
+        )
+
+
+def _verify(archive: Path, stage: Path, job: Preparation) -> None:
+    """Refuse an archive that does not hold what it should, before anything is put in place."""
+    parts = [part for part in job.data_set.parts if any(is_there(stage, s) for s in part.splits)]
+    if not parts:
+        roots = " or ".join(dict.fromkeys(f"{part.root}/" for part in job.data_set.parts))
+        raise UserError(
+            f"{archive}: nothing of {job.data_set.title} in it (a folder {roots} with its lists or "
+            "images); give the archive of this data set"
+        )
+    splits = [
+        split
+        for part in parts
+        for split in part.splits
+        if not split.optional or is_there(stage, split)
+    ]
+    faults = faults_of(stage, splits, job.subset)
+    trees = {} if job.subset else {k: v for part in parts for k, v in part.git_trees.items()}
+    faults += [
+        f"{folder}: the files are not the published ones"
+        for folder, published in trees.items()
+        if (stage / folder).is_dir() and git_tree(stage / folder) != published
+    ]
+    if faults:
+        first = faults[0].replace(f"{stage}{os.sep}", "")
+        raise UserError(
+            f"{archive}: faults in it: {len(faults):,}, such as {first}; fetch it again, or give "
+            "--subset if it is meant to be only a part"
+        )
+
+
+def git_tree(folder: Path) -> str:
+    """The id that git gives to a folder of plain files: one hash of all names and contents."""
+    entries = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        content = path.read_bytes()
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        entries.append(b"100644 %s\0" % path.name.encode() + blob.digest())
+    tree = b"".join(entries)
+    return hashlib.sha1(b"tree %d\0" % len(tree) + tree, usedforsecurity=False).hexdigest()
+
+
+def _refuse_incomplete(job: Preparation) -> None:
+    for part in job.data_set.parts:
+        if not part.optional and not job.has(part):
+            raise UserError(
+                f"{job.folder}: {part.name} is still missing or incomplete; run "
+                f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
+            )
+
+
+def _refuse_faults(job: Preparation) -> None:
+    """What nobody asked for in this run can be wrong as well."""
+    there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
+    faults = job.faults(split for split in there if split.label_suffix == ".png")
+    faults += leaks(job.root, job.name)
+    if faults:
+        raise UserError(
+            f"{job.folder}: faults in it: {len(faults):,}, such as {faults[0]}; move away what is "
+            f"wrong and run this again (--check lists all)"
+        )
+
+
+def _summary(job: Preparation) -> list[str]:
+    """One line for each data set that has been prepared or made more of."""
+    prepared = [job.name, *(d.data_set for d in DERIVATIONS if job.name in d.needs)]
+    lines = []
+    for name in dict.fromkeys(prepared):
+        folder = job.root / DATA_SETS[name].folder
+        counts = {
+            split.name: len(names(folder, split))
+            for split in DATA_SETS[name].splits()
+            if is_there(folder, split)
+        }
+        if counts:
+            found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+            lines.append(f"{folder}: {found} images")
+    return lines

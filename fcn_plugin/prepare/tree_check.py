@@ -1,0 +1,211 @@
+"""What is wrong with a data set on disk: all of it, not the first thing.
+
+The survey reads lists and folders, which takes a fraction of a second; ``check`` also opens every
+image and label.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fcn_plugin.data.catalogue import APART, DATA_SETS, DataSet, Split
+from fcn_plugin.data.lists import list_text, read_ids
+from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare import sbd
+from fcn_plugin.system.workers import on_all_cores
+from fcn_plugin.text import some
+
+IMAGE_SUFFIXES = (".jpg", ".png")
+
+
+Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or, in VOC, two
+
+
+class Survey(NamedTuple):
+    """What there is of a split."""
+
+    ids: list[str]
+    files: list[tuple[str, str | None]]  # image and label, where they are there
+    faults: list[str]
+
+
+def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
+    """Look for every image and label of a split; nothing is opened but the list.
+
+    Args:
+        folder: The data set's.
+        subset: Do not ask for the published number of images.
+    """
+    where = folder / (split.ids or split.images)
+    if not where.exists():
+        return Survey([], [], [f"{where}: no such {'list' if split.ids else 'folder'}"])
+    ids = names(folder, split)
+    faults = list(_wrong_list(where, split, ids, subset))
+    images = _files(folder / split.images, IMAGE_SUFFIXES)
+    labels = None
+    if split.labels is not None:
+        if (folder / split.labels).is_dir():
+            labels = _files(folder / split.labels, (split.label_suffix,))
+        else:
+            faults.append(f"{folder / split.labels}: no such folder, for the labels of {where}")
+    files = []
+    for name in ids:
+        image = images.get(name)
+        label = None if labels is None else labels.get(name)
+        if image is None:
+            expected = folder / split.images / f"{name}{IMAGE_SUFFIXES[0]}"
+            faults.append(f"{expected}: no such image, though {where} has it")
+        else:
+            files.append((image, label))
+        if labels is not None and label is None:
+            expected = folder / str(split.labels) / f"{name}{split.label_suffix}"
+            faults.append(f"{expected}: no such label, though {where} has it")
+    return Survey(ids, files, faults)
+
+
+def faults_of(folder: Path, splits: Iterable[Split], subset: bool) -> list[str]:
+    """What the surveys of some splits find wrong."""
+    return [fault for split in splits for fault in survey(folder, split, subset).faults]
+
+
+def names(folder: Path, split: Split) -> list[str]:
+    """The names of a split's images without suffix; none if its list or folder is not there."""
+    if not is_there(folder, split):
+        return []
+    if split.ids is None:
+        return sorted(_files(folder / split.images, IMAGE_SUFFIXES))
+    return read_ids(folder / split.ids)
+
+
+def is_there(folder: Path, split: Split) -> bool:
+    """Whether anything of the split is there, its list or its folder of images."""
+    return (folder / (split.ids or split.images)).exists()
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """The paths in a folder by their names without suffix."""
+    # As plain strings: a Path for each of 17,000 files takes seconds.
+    if not folder.is_dir():
+        return {}
+    split = (os.path.splitext(file) for file in os.listdir(folder))
+    return {stem: f"{folder}/{stem}{suffix}" for stem, suffix in split if suffix in suffixes}
+
+
+def _wrong_list(where: Path, split: Split, ids: list[str], subset: bool) -> Iterable[str]:
+    repeated = [name for name, times in Counter(ids).items() if times > 1]
+    if repeated:
+        yield f"{where}: {some(repeated)} more than once"
+    if not ids:
+        yield f"{where}: no images"
+    elif not subset and len(ids) != split.count:
+        yield f"{where}: {len(ids):,} images, published are {split.count:,}"
+    elif not subset and split.md5:
+        found = hashlib.md5(list_text(ids).encode(), usedforsecurity=False).hexdigest()
+        if found != split.md5:
+            yield f"{where}: md5 of the names is {found}, published is {split.md5}"
+
+
+def leaks(root: Path, name: str) -> list[str]:
+    """Images of the data set ``name`` that are both scored and trained on."""
+    faults = []
+    for scored, trained in APART:
+        if name not in (scored.split("/")[0], trained.split("/")[0]):
+            continue
+        (where, those), (other, these) = _named(root, scored), _named(root, trained)
+        both = sorted(set(those) & set(these))
+        if both:
+            faults.append(
+                f"{where}: {len(both):,} of its images are trained on by {other}: {some(both)}"
+            )
+    return faults
+
+
+def _named(root: Path, place: str) -> tuple[Path, list[str]]:
+    """The list or folder of a split such as ``voc2012/val``, and the names in it, if any."""
+    name, split_name = place.split("/")
+    split = DATA_SETS[name].split(split_name)
+    folder = root / DATA_SETS[name].folder
+    return folder / (split.ids or split.images), names(folder, split)
+
+
+def check(
+    root: Path,
+    name: str,
+    subset: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, int], list[str]]:
+    """Every fault of a data set, in words.
+
+    Each list and folder, each image and label (whole, of one size, values legal), the published
+    numbers, and that nothing scored is trained on.
+
+    Args:
+        root: The common root of the data sets.
+        subset: Do not ask for the published numbers.
+        progress: Called with (images looked at, images in all).
+
+    Returns:
+        The number of images by split, and the faults.
+    """
+    data_set = DATA_SETS[name]
+    folder = root / data_set.folder
+    if not folder.is_dir():
+        return {}, [f"{folder}: no such folder; run tools/prepare_data.py {name}"]
+    counts: dict[str, int] = {}
+    faults: list[str] = []
+    labels: dict[str, dict[str, None]] = {}  # an image can be in several splits
+    for split in data_set.splits():
+        if split.optional and not is_there(folder, split):
+            continue
+        if split.label_suffix != ".png" and not (folder / str(split.labels)).is_dir():
+            continue  # raw labels are not needed any more
+        found = survey(folder, split, subset)
+        counts[split.name] = len(found.ids)
+        faults += found.faults
+        for image, label in found.files:
+            labels.setdefault(image, {}).update({} if label is None else {label: None})
+    files = [(image, tuple(of_it)) for image, of_it in labels.items()]
+    return counts, faults + leaks(root, name) + _open_all(files, data_set, progress)
+
+
+def _open_all(
+    files: list[Labelled], data_set: DataSet, progress: Callable[[int, int], None] | None
+) -> list[str]:
+    """The faults of files that only opening them tells, on all cores."""
+    faults = []
+    for done, found in enumerate(on_all_cores(partial(_open, data_set), files), start=1):
+        faults += found
+        if progress is not None:
+            progress(done, len(files))
+    return faults
+
+
+def _open(data_set: DataSet, files: Labelled) -> list[str]:
+    """Why a run would refuse this image or its labels."""
+    image, labels = files
+    faults = []
+    seen: dict[str, Any] = {"img_path": image}
+    try:
+        LoadCheckedImage().transform(seen)
+    except UserError as error:
+        faults.append(str(error))
+    for label in labels:
+        sample = seen | {
+            "seg_map_path": label,
+            "reduce_zero_label": data_set.reduce_zero_label,
+            "label_map": data_set.label_map,
+            "seg_fields": [],
+        }
+        try:
+            if label.endswith(".mat"):
+                sbd.read_label(Path(label))
+            else:
+                LoadCheckedLabel(data_set.num_classes).transform(sample)
+        except UserError as error:
+            faults.append(str(error))
+    return faults

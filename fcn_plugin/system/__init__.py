@@ -1,0 +1,1 @@
+"""What any program needs: files, downloads, locks, workers, memory, configs."""

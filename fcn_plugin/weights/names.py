@@ -1,0 +1,260 @@
+"""Whose file is it: the names that each publisher gives to the same layers.
+
+Whatever the source, a tensor ends up with the name of its layer in the Caffe files and its kind:
+``conv1_1.weight``, ``inception_3a/1x1.bias``, ``norm_conv1_1.running_mean``, ``score_fr.weight``.
+Sources are recognised by the names they hold, see ``recognise``.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from fcn_plugin.weights.networks import COUNT, NETS, VGG_CONVS, caffe_name, net_name
+from fcn_plugin.weights.sources import (
+    CAFFE_GOOGLENET,
+    CAFFE_VGG,
+    CAFFENET,
+    FEATURES_ONLY,
+    INCEPTION,
+    TORCHVISION,
+    VOC,
+    Input,
+)
+
+
+@dataclass
+class Layout:
+    """One publisher's names for one network.
+
+    Attributes:
+        title: for messages.
+        names: for each name in the file that of Caffe's layer, or None to drop it.
+        reasons: why, for each name that is dropped.
+        classifier: the key in ``networks.BACKBONES``.
+        input: what it was trained to see, None if the file's names do not tell.
+        segmentor: whether it scores segmentation classes.
+        published: whether it is somebody else's, and so has all layers of the network.
+        features_only: whether it lacks the fully connected layers.
+    """
+
+    title: str
+    names: dict[str, str | None]
+    classifier: str
+    input: Input | None
+    segmentor: bool = False
+    published: bool = True
+    features_only: bool = False
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+IMAGENET = "the 1,000 ImageNet classes; scored anew"
+AUXILIARY = "an auxiliary classifier, which only helps to train GoogLeNet"
+NO_PLACE = "neither of the backbone nor of a skip-fusion head"
+
+CONV = ("weight", "bias")
+NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
+
+# In torchvision's classifier a dropout follows each ReLU, in justincj's and in torchvision's
+# AlexNet it precedes the layer.
+TORCHVISION_FC = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": None}
+JUSTINCJ_FC = {"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": None}
+ALEXNET_CONVS = {
+    "features.0": "conv1",
+    "features.3": "conv2",
+    "features.6": "conv3",
+    "features.8": "conv4",
+    "features.10": "conv5",
+}
+GOOGLENET_CONVS = {
+    "conv1": "conv1/7x7_s2",
+    "conv2": "conv2/3x3_reduce",
+    "conv3": "conv2/3x3",
+    **{
+        f"inception{block}.branch{branch}": f"inception_{block}/{layer}"
+        for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+        for branch, layer in (
+            ("1", "1x1"),
+            ("2.0", "3x3_reduce"),
+            ("2.1", "3x3"),
+            ("3.0", "5x5_reduce"),
+            ("3.1", "5x5"),
+            ("4.1", "pool_proj"),
+        )
+    },
+}
+
+
+def recognise(names: Collection[str]) -> Layout | None:
+    """The layout of a file that holds tensors of these names; None if it is no known one."""
+    for layout in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
+        if found := layout(set(names)):
+            return found
+    return None
+
+
+def _own(names: set[str]) -> Layout | None:
+    """Our checkpoints, of a whole model or of a backbone."""
+    if not any(name.removeprefix("backbone.").startswith("stages.") for name in names):
+        return None
+    whole = any(name.startswith("backbone.") for name in names)
+    scores = [name for name in names if name.startswith("decode_head.score.")]
+    levels = sum(name.endswith(".weight") for name in scores)
+    layers = {}
+    if (name := net_name(levels, at_once=False)) is not None:
+        net = NETS[name]
+        for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
+            layers[f"decode_head.score.{i}"] = score
+            layers[f"decode_head.upscore.{i}.deconv"] = upscore
+    table: dict[str, str | None] = {"decode_head.level_scale": "level_scale"}
+    for name in sorted(names):
+        layer, _, kind = name.rpartition(".")
+        if name.removeprefix("backbone.").startswith("stages."):
+            table[name] = caffe_name(name.removeprefix("backbone."))
+        elif layer in layers:
+            table[name] = f"{layers[layer]}.{kind}"
+        elif whole and name not in table:
+            table[name] = None
+    reasons = {name: NO_PLACE for name, target in table.items() if target is None}
+    classifier = _classifier({target for target in table.values() if target})
+    if classifier is None:
+        return None
+    title = "fcn_plugin's checkpoint"
+    return Layout(
+        title, table, classifier, None, segmentor=levels > 0, published=False, reasons=reasons
+    )
+
+
+def _torchvision_vgg(names: set[str]) -> Layout | None:
+    """torchvision's VGG of any depth, with or without BatchNorm; justincj's VGG-16."""
+    features = {name for name in names if name.startswith("features.")}
+    for depth, convs in VGG_CONVS.items():
+        for norm in (False, True):
+            table: dict[str, str | None] = dict(_vgg_features(convs, norm))
+            if _without_counts(features) != _without_counts(table):
+                continue
+            justincj = "classifier.1.weight" in names
+            layers = JUSTINCJ_FC if justincj else TORCHVISION_FC
+            table |= _with_kinds(layers)
+            title = f"{'justincj' if justincj else 'torchvision'}'s VGG-{depth}"
+            title += " with BatchNorm" if norm else ""
+            layout = _classifier_layout(
+                title,
+                table,
+                f"vgg{depth}{'_bn' if norm else ''}",
+                CAFFE_VGG if justincj else TORCHVISION,
+            )
+            return features_only(layout) if features == names else layout
+    return None
+
+
+def features_only(layout: Layout) -> Layout:
+    """``layout`` without its classifier. Of VGG-16 there is one such file, with other inputs."""
+    return replace(
+        layout,
+        title=f"{layout.title}, features only",
+        input=FEATURES_ONLY if layout.classifier == "vgg16" else layout.input,
+        features_only=True,
+    )
+
+
+def _without_counts(names: Collection[str]) -> set[str]:
+    return {name for name in names if not name.endswith(COUNT)}
+
+
+def _vgg_features(convs: tuple[int, ...], norm: bool) -> Iterator[tuple[str, str]]:
+    """(torchvision's name, Caffe's) of each tensor of the convolutions.
+
+    torchvision numbers all its layers: a convolution, its norm and its ReLU each take a number,
+    and so does the pooling at the end of a stage.
+    """
+    index = 0
+    for stage, count in enumerate(convs, start=1):
+        for conv in range(1, count + 1):
+            for kind in CONV:
+                yield f"features.{index}.{kind}", f"conv{stage}_{conv}.{kind}"
+            if norm:
+                index += 1
+                for kind in NORM:
+                    yield f"features.{index}.{kind}", f"norm_conv{stage}_{conv}.{kind}"
+            index += 2
+        index += 1
+
+
+def _torchvision_alexnet(names: set[str]) -> Layout | None:
+    convs = _with_kinds(ALEXNET_CONVS)
+    if {name for name in names if name.startswith("features.")} != set(convs):
+        return None
+    table = {**convs, **_with_kinds(JUSTINCJ_FC)}
+    return _classifier_layout("torchvision's AlexNet", table, "alexnet", TORCHVISION)
+
+
+def _torchvision_googlenet(names: set[str]) -> Layout | None:
+    if "inception3a.branch1.conv.weight" not in names:
+        return None
+    table: dict[str, str | None] = {}
+    for source, target in GOOGLENET_CONVS.items():
+        table[f"{source}.conv.weight"] = f"{target}.weight"
+        *block, layer = target.split("/")
+        for kind in NORM:
+            table[f"{source}.bn.{kind}"] = f"{'/'.join([*block, f'norm_{layer}'])}.{kind}"
+    table |= dict.fromkeys(("fc.weight", "fc.bias"))
+    auxiliary = {name for name in names if name.startswith(("aux1.", "aux2."))}
+    table |= dict.fromkeys(auxiliary)
+    layout = _classifier_layout(
+        "torchvision's GoogLeNet", table, "googlenet-torchvision", INCEPTION
+    )
+    layout.reasons |= dict.fromkeys(auxiliary, AUXILIARY)
+    return layout
+
+
+def _caffe(names: set[str]) -> Layout | None:
+    """Caffe's own names: caffemodels, and pytorch-fcn's files."""
+    classifier = _classifier(names)
+    if classifier is None:
+        return None
+    segmentor = any(name.startswith("score") for name in names)
+    table: dict[str, str | None] = {}
+    reasons = {}
+    for name in sorted(names):
+        layer = name.rpartition(".")[0]
+        if layer in ("fc8", "loss3/classifier"):
+            table[name], reasons[name] = None, IMAGENET
+        elif layer.startswith(("loss1/", "loss2/")):
+            table[name], reasons[name] = None, AUXILIARY
+        else:
+            table[name] = name
+    imagenet = {"caffenet": CAFFENET, "googlenet": CAFFE_GOOGLENET}.get(classifier, CAFFE_VGG)
+    title = f"Caffe's {'FCN on ' if segmentor else ''}{classifier}"
+    seen = VOC if segmentor else imagenet
+    return Layout(title, table, classifier, seen, segmentor, reasons=reasons)
+
+
+def _classifier(names: Collection[str]) -> str | None:
+    """Which classifier has layers of these (Caffe's) names."""
+    found = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
+    for depth, convs in VGG_CONVS.items():
+        layers = {
+            f"conv{stage}_{conv}"
+            for stage, count in enumerate(convs, start=1)
+            for conv in range(1, count + 1)
+        }
+        if layers == found:
+            return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
+    if "conv1/7x7_s2.weight" in names:
+        return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"
+    return "caffenet" if {"conv1.weight", "conv5.weight"} <= set(names) else None
+
+
+def _with_kinds(layers: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Weight and bias of each layer."""
+    return {
+        f"{source}.{kind}": target and f"{target}.{kind}"
+        for source, target in layers.items()
+        for kind in CONV
+    }
+
+
+def _classifier_layout(
+    title: str, table: dict[str, str | None], classifier: str, seen: Input
+) -> Layout:
+    reasons = {name: IMAGENET for name, target in table.items() if target is None}
+    return Layout(title, table, classifier, seen, reasons=reasons)

@@ -1,0 +1,90 @@
+"""Classifiers' weights into a backbone (CVPR section 3.1)."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.logging import MMLogger
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.download import download
+from fcn_plugin.weights.fill import Filling, Report
+from fcn_plugin.weights.networks import COUNT, caffe_name
+from fcn_plugin.weights.recognise import open_weights
+from fcn_plugin.weights.sources import SOURCES
+
+REMEDY = (
+    "check depth or variant, norm_cfg, out_indices, in_channels, base_channels and fc_channels "
+    "against the file"
+)
+OF_HEAD = "of the decode head"
+# What a file may lack: features only, or norms in a network that was trained without.
+OPTIONAL = ("fc6.", "fc7.", "norm_")
+
+
+def load_classifier(backbone: Any, checkpoint: str) -> Report:
+    """Fill ``backbone`` from a classifier's file; log what became of each tensor.
+
+    Args:
+        checkpoint: one of ``sources.SOURCES``, e.g. 'torchvision://vgg16', or a file: any that
+            ``weights.recognise.open_weights`` knows, with or without its last layers.
+    """
+    path = _locate(checkpoint)
+    weights = open_weights(path, identify=False)
+    state = backbone.state_dict()
+    targets = {caffe_name(name): name for name in state}
+    beyond = {caffe_name(name) for name in backbone.beyond}
+
+    def reason(name: str) -> str | None:
+        if name in beyond:
+            return "beyond the last level in out_indices"
+        return OF_HEAD if name.startswith(("score", "upscore")) else None
+
+    filling = Filling(path, {name: tensor.shape for name, tensor in state.items()}, REMEDY)
+    filling.drain(weights.tensors, weights.names, targets, reason)
+    filling.report.dropped |= weights.dropped
+    filling.report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
+    lacking = [n for n in filling.report.new if not _optional(caffe_name(n))]
+    if lacking:
+        raise UserError(
+            f"{path}: {weights.layout.title} does not hold the whole of this backbone: "
+            f"{lacking[0]} is missing; {REMEDY}"
+        )
+    backbone.load_state_dict({**state, **filling.tensors})
+    backbone.trained_on = weights.input
+    MMLogger.get_current_instance().info(
+        "%s from %s:\n  %s", weights.layout.title, path, filling.report
+    )
+    return filling.report
+
+
+def _optional(name: str) -> bool:
+    return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith(COUNT)
+
+
+def _locate(checkpoint: str) -> Path:
+    """The file on disk; a published one is fetched into torch's own cache first."""
+    if "://" not in checkpoint:
+        if not Path(checkpoint).is_file():
+            raise UserError(f"{checkpoint}: no such file; check init_cfg.checkpoint in the config")
+        return Path(checkpoint)
+    source = SOURCES.get(checkpoint)
+    if source is None:
+        raise UserError(
+            f"init_cfg.checkpoint {checkpoint!r} is not known; give a file or one of "
+            f"{', '.join(SOURCES)}"
+        )
+    target = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
+    # One process of each machine fetches, the others wait for the file.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        try:
+            download(source.url, target, source.digest)
+        except UserError as error:
+            raise UserError(
+                f"{error}, or give it as model.backbone.init_cfg.checkpoint=FILE, or train from "
+                "scratch with model.backbone.init_cfg=None"
+            ) from error
+    dist.barrier()
+    return target

@@ -1,0 +1,160 @@
+"""Pixels that do not count have one number in a whole config."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from tools.running import config, tool
+
+from fcn_plugin.checks.ignored import ignored_number, refuse_other_ignored, unify_ignored
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.shapes import write_shapes
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+# Rotation, padding and a second head, all of which put 255 into labels or look for it.
+EVERYWHERE = """
+train_dataloader["dataset"] = dict(pipeline=[
+    dict(type="LoadCheckedImage"),
+    dict(type="LoadCheckedLabel", num_classes=5),
+    dict(type="RandomRotate", prob=1.0, degree=45.0),
+    dict(type="Pad", size=(40, 40)),
+    dict(type="FastRandomCrop", crop_size=(36, 36), cat_max_ratio=0.75),
+    dict(type="FastPackSegInputs"),
+])
+model["data_preprocessor"] = dict(size=(48, 48))
+model["auxiliary_head"] = dict(
+    type="FCNHead", in_channels=8, in_index=0, channels=4, num_convs=1, num_classes=5,
+    loss_decode=[dict(type="CrossEntropyLoss"), dict(type="DiceLoss", loss_name="loss_dice")],
+)
+"""
+SETTINGS = [
+    "model.auxiliary_head.ignore_index",
+    "model.auxiliary_head.loss_decode.1.ignore_index",
+    "model.data_preprocessor.seg_pad_val",
+    "val_evaluator.ignore_index",
+    "test_evaluator.ignore_index",
+    "train_dataloader.dataset.pipeline.1.ignore_index",
+    "train_dataloader.dataset.pipeline.2.seg_pad_val",
+    "train_dataloader.dataset.pipeline.3.pad_val.seg",
+    "train_dataloader.dataset.pipeline.4.ignore_index",
+    "val_dataloader.dataset.pipeline.1.ignore_index",
+    "test_dataloader.dataset.pipeline.1.ignore_index",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Shapes of which the upper rows are void."""
+    folder = tmp_path_factory.mktemp("void")
+    write_shapes(folder / "data/shapes", train=4, val=2, size=32)
+    for path in (folder / "data/shapes/SegmentationClass").glob("*.png"):
+        label = np.asarray(Image.open(path)).copy()
+        label[:8] = 255
+        Image.fromarray(label).save(path)
+    return folder
+
+
+def settled(folder: Path, extra: str = "") -> Config:
+    return Config.fromfile(config(folder, EVERYWHERE + extra))
+
+
+def test_another_number_in_one_place_trains_and_scores_the_same(folder):
+    """Whether the label files have 255 or that number."""
+    results = []
+    for number in (255, 254):
+        if number == 254:  # in half of the files
+            path = folder / "data/shapes/SegmentationClass/val_00000.png"
+            label = np.asarray(Image.open(path)).copy()
+            label[label == 255] = 254
+            Image.fromarray(label).save(path)
+        other = f"model['decode_head'].update(ignore_index={number})\nwork_dir = 'run_{number}'"
+        run = tool("train.py", config(folder, EVERYWHERE + other), folder=folder)
+        assert run.returncode == 0, run.stderr
+        saved = torch.load(folder / f"run_{number}/iter_4.pth", weights_only=False)
+        results.append((saved["state_dict"], saved["message_hub"]["runtime_info"]["best_score"]))
+    (weights, score), (others, other_score) = results
+    assert score == other_score
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_every_setting_follows(folder):
+    cfg = settled(folder, "model['decode_head'].update(ignore_index=7)")
+    before = deepcopy(cfg.to_dict())
+    with pytest.raises(UserError) as error:
+        refuse_other_ignored(cfg)
+    assert cfg.to_dict() == before
+    assert {word.rstrip(",") for word in str(error.value).split() if ".pipeline" in word} == {
+        f"{setting}=7" for setting in SETTINGS if ".pipeline" in setting
+    }
+    unify_ignored(cfg)
+    for setting in SETTINGS:
+        value = cfg
+        for key in setting.split("."):
+            value = value[int(key)] if key.isdigit() else value[key]
+        assert value == 7, setting
+    assert ignored_number(cfg) == 7
+    refuse_other_ignored(cfg)
+
+
+def test_what_was_chosen_stays(folder):
+    """Padding that is to be learned, a class that one loss leaves out."""
+    cfg = settled(
+        folder,
+        "model['decode_head'].update(ignore_index=254)\n"
+        "model['data_preprocessor'].update(seg_pad_val=0)\n"
+        "model['auxiliary_head']['loss_decode'][1].update(ignore_index=0)\n",
+    )
+    unify_ignored(cfg)
+    assert cfg.model.data_preprocessor.seg_pad_val == 0
+    assert cfg.model.auxiliary_head.loss_decode[1].ignore_index == 0
+
+
+class Pad:
+    """Another package's transform of mmcv's name."""
+
+    def __init__(self, pad_val: int = 0) -> None:
+        self.pad_val = pad_val
+
+
+def test_somebody_elses_padding_is_left_alone(folder):
+    cfg = settled(folder, "model['decode_head'].update(ignore_index=254)")
+    steps = cfg.train_dataloader.dataset.pipeline
+    steps[3:4] = [dict(type=Pad, pad_val=0), dict(type="Pad", size=(40, 40), pad_val=9)]
+    unify_ignored(cfg)
+    assert steps[3] == dict(type=Pad, pad_val=0)
+    assert steps[4]["pad_val"] == dict(img=9, seg=254)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("model['auxiliary_head'].update(ignore_index=253)", "auxiliary_head.ignore_index=253"),
+        ("val_evaluator = dict(ignore_index=0)", "val_evaluator.ignore_index=0"),
+    ],
+)
+def test_two_numbers_are_refused(folder, extra, said):
+    cfg = settled(folder, f"model['decode_head'].update(ignore_index=254)\n{extra}")
+    with pytest.raises(UserError, match=said) as error:
+        unify_ignored(cfg)
+    assert "254" in str(error.value)
+
+
+def test_a_metric_of_its_own_number_is_refused(folder):
+    cfg = settled(folder, "val_evaluator = dict(ignore_index=0)")
+    with pytest.raises(UserError, match=r"val_evaluator.ignore_index=0.*255"):
+        unify_ignored(cfg)
+    cfg.val_evaluator.type = "IoUMetric"
+    unify_ignored(cfg)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_config_changes(path):
+    cfg = Config.fromfile(path)
+    before = deepcopy(cfg.to_dict())
+    unify_ignored(cfg)
+    refuse_other_ignored(cfg)
+    assert cfg.to_dict() == before

@@ -1,0 +1,141 @@
+"""Heads, losses and windows that cannot work, and those that can."""
+
+import pytest
+from mmseg.models import DepthEstimator, EncoderDecoder
+from mmseg.registry import MODELS
+from torch import nn
+
+from fcn_plugin.checks.model import (
+    check_classes,
+    check_losses,
+    check_windows,
+    heads,
+    losses_failing_on_void,
+    pooled_batch_norm,
+)
+from fcn_plugin.errors import UserError
+
+FCN = dict(type="FCNHead", in_channels=8, channels=4, num_convs=1, num_classes=5)
+CROSS_ENTROPY = dict(type="CrossEntropyLoss")
+LOVASZ = dict(type="LovaszLoss", reduction="none")
+
+
+class Headed(EncoderDecoder):
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+
+class OfDepths(Headed, DepthEstimator):
+    """mmseg's, which has windows by another name."""
+
+
+def segmentor(*decode: dict, auxiliary: dict | list | None = None, **settings) -> nn.Module:
+    """A model without a backbone; more decode heads than one are a cascade."""
+    model = Headed()
+    built = [MODELS.build(head) for head in decode]
+    model.decode_head = built[0] if len(built) == 1 else nn.ModuleList(built)
+    if isinstance(auxiliary, list):
+        model.auxiliary_head = nn.ModuleList(map(MODELS.build, auxiliary))
+    elif auxiliary:
+        model.auxiliary_head = MODELS.build(auxiliary)
+    model.test_cfg = settings
+    return model
+
+
+def test_all_heads_are_named():
+    model = segmentor(FCN, FCN, auxiliary=[FCN])
+    assert [place for place, _ in heads(model)] == [
+        "model.decode_head.0",
+        "model.decode_head.1",
+        "model.auxiliary_head.0",
+    ]
+
+
+def test_heads_of_edges_have_other_classes():
+    edges = dict(
+        type="STDCHead",
+        in_channels=8,
+        channels=4,
+        num_convs=1,
+        num_classes=2,
+        boundary_threshold=0.1,
+        in_index=0,
+    )
+    check_classes(segmentor(FCN, auxiliary=edges), "Set", 5)
+    with pytest.raises(UserError, match=r"model\.auxiliary_head\.num_classes=5"):
+        check_classes(segmentor(FCN, auxiliary=FCN | dict(num_classes=2)), "Set", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(num_classes=1), "use_sigmoid=True"),
+        (dict(num_classes=2, out_channels=1), "use_sigmoid=True"),
+        (dict(num_classes=2, out_channels=1, loss_decode=LOVASZ), "use_sigmoid"),
+        (dict(out_channels=1), "out_channels=5"),
+        (dict(loss_decode=[CROSS_ENTROPY, CROSS_ENTROPY | dict(class_weight=[1.0])]), "1 weights"),
+        (dict(loss_decode=dict(type="FocalLoss")), "CrossEntropyLoss"),
+    ],
+)
+def test_losses_that_cannot_work(changes, said):
+    for model in (segmentor(FCN | changes), segmentor(FCN, auxiliary=[FCN, FCN | changes])):
+        with pytest.raises(UserError, match=said) as error:
+            check_losses(model, "cpu")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(num_classes=2),
+        dict(num_classes=2, out_channels=1, loss_decode=CROSS_ENTROPY | dict(use_sigmoid=True)),
+        dict(num_classes=2, out_channels=1, loss_decode=dict(type="DiceLoss")),
+        dict(loss_decode=[CROSS_ENTROPY | dict(class_weight=[1.0] * 5), LOVASZ]),
+    ],
+)
+def test_losses_that_work(changes):
+    check_losses(segmentor(FCN | changes), "cpu")
+
+
+def test_weights_that_mmseg_looks_up_for_void():
+    """Not in our head, which leaves ignored pixels out, nor in a sum."""
+    weighted = CROSS_ENTROPY | dict(class_weight=[1.0] * 5)
+    fusion = dict(type="SkipFusionHead", in_channels=8, in_index=0, num_classes=5)
+    model = segmentor(
+        fusion | dict(loss_decode=weighted),
+        auxiliary=[
+            FCN | dict(loss_decode=weighted),
+            FCN | dict(loss_decode=weighted | dict(reduction="sum")),
+        ],
+    )
+    assert losses_failing_on_void(model) == ["model.auxiliary_head.0.loss_decode"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (dict(mode="slid"), "'whole' or 'slide'"),
+        (dict(mode="slide", crop_size=(64, 64)), "model.test_cfg.stride"),
+        (dict(mode="slide", crop_size=(64, 64), stride=(32, 96)), "gaps"),
+    ],
+)
+def test_windows(settings, said):
+    with pytest.raises(UserError, match=said):
+        check_windows(segmentor(FCN, **settings))
+    check_windows(segmentor(FCN, mode="slide", crop_size=(64, 64), stride=(64, 32)))
+
+
+@pytest.mark.parametrize("kind", [nn.Module, OfDepths])
+def test_modes_of_other_models_are_their_own(kind):
+    model = kind()
+    model.test_cfg = dict(mode="slide_flip")
+    check_windows(model)
+
+
+def test_batch_norm_of_one_pixel():
+    psp = FCN | dict(type="PSPHead", pool_scales=(2, 1))
+    del psp["num_convs"]
+    found = pooled_batch_norm(segmentor(psp | dict(norm_cfg=dict(type="BN"))))
+    assert found == "decode_head.psp_modules.1"
+    assert pooled_batch_norm(segmentor(psp | dict(norm_cfg=dict(type="GN", num_groups=2)))) is None
+    assert pooled_batch_norm(segmentor(psp)) is None

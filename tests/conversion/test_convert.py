@@ -1,0 +1,740 @@
+"""Every published layout, made in small here, becomes a checkpoint that the host runs."""
+
+import copy
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import mmengine
+import numpy as np
+import pytest
+import reference
+import torch
+from mmseg.apis import init_model
+from mmseg.registry import MODELS
+from weights.caffe_files import write_caffemodel
+from weights.test_caffemodel import damaged
+
+from fcn_plugin.conversion import convert as conversion
+from fcn_plugin.conversion.convert import Conversion, convert
+from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.download import Digest
+from fcn_plugin.weights import recognise as opening
+from fcn_plugin.weights.networks import net_of
+from fcn_plugin.weights.sources import KNOWN, Source
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+BASE, FC = 4, 24
+SCORES = {
+    "fcn32s": ("score_fr",),
+    "fcn16s": ("score_fr", "score_pool4"),
+    "fcn8s": ("score_fr", "score_pool4", "score_pool3"),
+}
+SCORES["fcn8s-atonce"] = SCORES["fcn8s"]
+UPSCORES = {
+    "fcn32s": {"upscore": 64},
+    "fcn16s": {"upscore2": 4, "upscore16": 32},
+    "fcn8s": {"upscore2": 4, "upscore_pool4": 4, "upscore8": 16},
+}
+UPSCORES["fcn8s-atonce"] = UPSCORES["fcn8s"]
+INPUTS = {"score_fr": FC, "score_pool4": 8 * BASE, "score_pool3": 4 * BASE}
+
+
+def bilinear(classes: int, side: int) -> np.ndarray:
+    """Caffe's surgery: the kernel on the diagonal of a full class x class one."""
+    factor = (side + 1) // 2
+    centre = factor - 1 if side % 2 else factor - 0.5
+    tent = 1 - abs(np.arange(side) - centre) / factor
+    kernel = np.zeros((classes, classes, side, side), np.float32)
+    kernel[range(classes), range(classes)] = np.outer(tent, tent)
+    return kernel
+
+
+def vgg_layers(seed: int = 0) -> dict[str, list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    layers, channels = {}, 3
+    for stage, (convs, wide) in enumerate(zip((2, 2, 3, 3, 3), (1, 2, 4, 8, 8), strict=True), 1):
+        for conv in range(1, convs + 1):
+            shape = (wide * BASE, channels, 3, 3)
+            layers[f"conv{stage}_{conv}"] = _layer(rng, shape)
+            channels = wide * BASE
+    layers["fc6"] = _layer(rng, (FC, channels, 7, 7))
+    layers["fc7"] = _layer(rng, (FC, FC, 1, 1))
+    return layers
+
+
+def _layer(rng, shape) -> list[np.ndarray]:
+    scale = (2 / np.prod(shape[1:])) ** 0.5
+    return [
+        (rng.standard_normal(shape) * scale).astype(np.float32),
+        (rng.standard_normal(shape[0]) * 0.1).astype(np.float32),
+    ]
+
+
+def fcn_layers(net: str, classes: int = 21, seed: int = 0) -> dict[str, list[np.ndarray]]:
+    """The layers of the published caffemodel of ``net``, in its order."""
+    layers, rng = vgg_layers(seed), np.random.default_rng(seed + 1)
+    for name in SCORES[net]:
+        if net == "fcn8s-atonce" and name != "score_fr":
+            factor = {"score_pool4": 0.01, "score_pool3": 0.0001}[name]
+            scale = name.replace("score", "scale")
+            layers[scale] = [np.full(INPUTS[name], factor, np.float32)]
+        layers[name] = _layer(rng, (classes, INPUTS[name], 1, 1))
+    for name, side in UPSCORES[net].items():
+        layers[name] = [bilinear(classes, side)]
+    return layers
+
+
+def alexnet_layers(classes: int = 21) -> dict[str, list[np.ndarray]]:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv1": (12, 3, 11, 11),
+        "conv2": (32, 6, 5, 5),
+        "conv3": (48, 32, 3, 3),
+        "conv4": (48, 24, 3, 3),
+        "conv5": (32, 24, 3, 3),
+        "fc6": (FC, 32, 6, 6),
+        "fc7": (FC, FC, 1, 1),
+        "score_fr": (classes, FC, 1, 1),
+    }
+    layers = {name: _layer(rng, shape) for name, shape in shapes.items()}
+    return layers | {"upscore": [bilinear(classes, 63)]}
+
+
+def named(layers) -> dict[str, torch.Tensor]:
+    """As a state_dict."""
+    return {
+        f"{layer}.{kind}": torch.from_numpy(blob)
+        for layer, blobs in layers.items()
+        for kind, blob in zip(("weight", "bias"), blobs, strict=False)
+    }
+
+
+def torchvision_tensors() -> dict[str, torch.Tensor]:
+    indices = iter((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28))
+    tensors = {}
+    for layer, blobs in vgg_layers().items():
+        if layer.startswith("conv"):
+            name = f"features.{next(indices)}"
+        else:
+            name = {"fc6": "classifier.0", "fc7": "classifier.3"}[layer]
+        weight = torch.from_numpy(blobs[0])
+        tensors[f"{name}.weight"] = weight if layer.startswith("conv") else weight.flatten(1)
+        tensors[f"{name}.bias"] = torch.from_numpy(blobs[1])
+    return tensors | {
+        "classifier.6.weight": torch.ones(10, FC),
+        "classifier.6.bias": torch.ones(10),
+    }
+
+
+def host_model(config: str, checkpoint: Path, **head):
+    """``init_model`` on a shipped config, at the widths of these files."""
+    cfg = mmengine.Config.fromfile(CONFIGS / config)
+    if "alexnet" in config:
+        cfg.model.backbone.update(base_channels=4, fc_channels=FC, init_cfg=None)
+        channels = (FC,)
+    else:
+        cfg.model.backbone.update(base_channels=BASE, fc_channels=FC, init_cfg=None)
+        widths = {2: 4 * BASE, 3: 8 * BASE, 5: FC}
+        channels = [widths[i] for i in cfg.model.backbone.get("out_indices", (2, 3, 5))]
+    cfg.model.decode_head.update(in_channels=channels, **head)
+    return init_model(cfg, str(checkpoint), device="cpu")
+
+
+def expected_scores(layers, net: str) -> torch.Tensor:
+    """The independent reference on the same layers, preprocessed as published."""
+    weights = {name: tensor.double() for name, tensor in named(layers).items()}
+    pixels = IMAGE - np.array([104.00699, 116.66877, 122.67892])
+    return reference.run(net, torch.from_numpy(pixels).permute(2, 0, 1)[None], weights)["score"]
+
+
+def predicted(model) -> torch.Tensor:
+    """Scores of IMAGE through the config's own preprocessing."""
+    with torch.no_grad():
+        data = model.data_preprocessor(dict(inputs=[torch.from_numpy(IMAGE).permute(2, 0, 1)]))
+        return model.double()(data["inputs"].double(), mode="tensor")
+
+
+IMAGE = np.random.default_rng(2).integers(0, 256, (97, 131, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("version", ["V1", "V2"])
+@pytest.mark.parametrize("net", SCORES)
+def test_caffemodel_to_the_hosts_prediction(tmp_path, net, version):
+    layers = fcn_layers(net)
+    source, target = tmp_path / f"{net}.caffemodel", tmp_path / f"{net}.pth"
+    write_caffemodel(
+        source, layers, version=version, packed=version == "V2", legacy_shape=version == "V1"
+    )
+    result = convert(source, target)
+    assert result.net == net
+    tensors = {
+        f"{layer}.{'bias' if i else 'weight'}"
+        for layer in layers
+        for i in range(len(layers[layer]))
+    }
+    assert set(result.report.used) | set(result.report.dropped) == tensors
+    bilinears = {name: why for name, why in result.report.dropped.items() if "upscore" in name}
+    assert bilinears.keys() == {f"{name}.weight" for name in UPSCORES[net]}
+    assert not result.report.new
+    model = host_model(f"{net}_vgg16_voc2011-heavy.py", target)
+    assert model.dataset_meta["classes"][15] == "person"
+    assert model.dataset_meta["palette"][15] == [192, 128, 128]
+    found, expected = predicted(model), expected_scores(layers, net)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_without_the_scales_the_prediction_is_another(tmp_path):
+    """The control of the test above."""
+    layers = fcn_layers("fcn8s-atonce")
+    write_caffemodel(tmp_path / "a.caffemodel", layers)
+    convert(tmp_path / "a.caffemodel", tmp_path / "a.pth")
+    model = host_model("fcn8s-atonce_vgg16_voc2011-heavy.py", tmp_path / "a.pth")
+    found, expected = predicted(model), expected_scores(layers, "fcn8s")
+    assert (found - expected).abs().max() > 1e-2 * expected.abs().max()
+    # And a config without them is refused by whatever loads the checkpoint.
+    with pytest.raises(UserError, match=r"set model.decode_head.scale=") as raised:
+        host_model("fcn8s_vgg16_voc2011-heavy.py", tmp_path / "a.pth")
+    assert "\n" not in str(raised.value)
+
+
+def test_alexnet(tmp_path):
+    layers = alexnet_layers()
+    write_caffemodel(tmp_path / "a.caffemodel", layers)
+    convert(tmp_path / "a.caffemodel", tmp_path / "a.pth")
+    model = host_model("fcn32s_alexnet_voc2011.py", tmp_path / "a.pth")
+    found, expected = predicted(model), expected_scores(layers, "fcn-alexnet")
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_pascal_context_keeps_its_own_class_order(tmp_path):
+    write_caffemodel(tmp_path / "c.caffemodel", fcn_layers("fcn16s", classes=60))
+    result = convert(tmp_path / "c.caffemodel", tmp_path / "c.pth")
+    assert result.dataset_meta["classes"] == tuple(PUBLISHED_CLASSES)
+    colours = dict(zip(PUBLISHED_CLASSES, result.dataset_meta["palette"], strict=True))
+    assert colours["aeroplane"] == [180, 120, 120] and colours["wood"] == [31, 0, 255]
+    assert result.weights.input.mean == (104.007, 116.669, 122.679)
+    model = host_model("fcn16s_vgg16_pascal-context-heavy.py", tmp_path / "c.pth")
+    assert model.dataset_meta["classes"][11] == "table"
+
+
+@pytest.mark.parametrize("net", SCORES)
+def test_pytorch_fcn(tmp_path, net):
+    """The same names without scale layers: the file's name tells an unknown at-once network."""
+    layers = {k: v for k, v in fcn_layers(net).items() if not k.startswith("scale")}
+    source, target = tmp_path / f"{net}_from_caffe.pth", tmp_path / "out.pth"
+    torch.save(named(layers), source)
+    result = convert(source, target)
+    assert result.net == net
+    assert result.scale == ((0.0001, 0.01, 1.0) if net == "fcn8s-atonce" else None)
+    found = predicted(host_model(f"{net}_vgg16_voc2011-heavy.py", target))
+    expected = expected_scores(layers, net)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_pytorch_fcns_own_checkpoints_name_their_class(tmp_path):
+    state = named(fcn_layers("fcn8s"))
+    for arch, net in (("FCN8sAtOnce", "fcn8s-atonce"), ("FCN8s", "fcn8s")):
+        torch.save(dict(arch=arch, epoch=3, model_state_dict=state), tmp_path / "model_best.pth")
+        assert convert(tmp_path / "model_best.pth", tmp_path / "out.pth").net == net
+
+
+def test_known_by_hash(tmp_path, monkeypatch):
+    """A published at-once file is one, whatever it is called now."""
+    state = named(fcn_layers("fcn8s"))
+    torch.save(state, tmp_path / "renamed.pth")
+    digest = Digest("md5", hashlib.md5((tmp_path / "renamed.pth").read_bytes()).hexdigest())
+    published = next(source for source in KNOWN if source.file_name.startswith("fcn8s-atonce"))
+    settings = {**vars(published), "digest": digest}
+    monkeypatch.setattr(opening, "KNOWN", (Source(**settings),))
+    result = convert(tmp_path / "renamed.pth", tmp_path / "out.pth")
+    assert result.net == "fcn8s-atonce"
+    assert "the published fcn8s-atonce_from_caffe.pth" in str(result)
+    monkeypatch.undo()
+    assert convert(tmp_path / "renamed.pth", tmp_path / "out.pth").net == "fcn8s"
+
+
+def test_torchvision(tmp_path):
+    tensors = torchvision_tensors()
+    torch.save(tensors, tmp_path / "vgg16.pth")
+    result = convert(tmp_path / "vgg16.pth", tmp_path / "out.pth")
+    assert result.weights.input.order == "RGB"
+    assert set(result.report.dropped) == {"classifier.6.weight", "classifier.6.bias"}
+    assert all(name.startswith("decode_head.score.") for name in result.report.new)
+    assert len(result.report.new) == 6
+    model = host_model("fcn8s_vgg16_voc.py", tmp_path / "out.pth")
+    fc6 = tensors["classifier.0.weight"].reshape(FC, 8 * BASE, 7, 7)
+    assert torch.equal(model.backbone.stages[5].fc6.weight, fc6)
+    assert all((score.weight == 0).all() for score in model.decode_head.score)
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+def test_torchvisions_features_only(tmp_path, stripped):
+    tensors = torchvision_tensors()
+    for name in list(tensors):
+        if name.startswith("classifier"):
+            tensors[name] = torch.full_like(tensors[name], torch.nan)
+            if stripped:
+                del tensors[name]
+    torch.save(tensors, tmp_path / "vgg16_features.pth")
+    result = convert(tmp_path / "vgg16_features.pth", tmp_path / "out.pth")
+    new = {name.split(".")[3] for name in result.report.new if name.startswith("backbone")}
+    assert new == {"fc6", "fc7"}
+    assert result.weights.input.std == (1.0, 1.0, 1.0)
+    assert result.weights.input.mean == pytest.approx((123.0, 117.0, 104.0), abs=0.01)
+    checkpoint = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+
+
+def test_justincj(tmp_path):
+    tensors = torchvision_tensors()
+    for index, moved in ((0, 1), (3, 4)):
+        for kind in ("weight", "bias"):
+            tensors[f"classifier.{moved}.{kind}"] = tensors.pop(f"classifier.{index}.{kind}")
+    torch.save(tensors, tmp_path / "vgg16.pth")
+    result = convert(tmp_path / "vgg16.pth", tmp_path / "out.pth", net="fcn8s-atonce")
+    assert result.weights.input.mean == (103.939, 116.779, 123.68)
+    model = host_model("fcn8s-atonce_vgg16_voc2011-heavy.py", tmp_path / "out.pth")
+    assert torch.equal(
+        model.backbone.stages[5].fc7.weight.flatten(1), tensors["classifier.4.weight"]
+    )
+
+
+def test_a_learned_kernel_is_used_as_it_is(tmp_path, monkeypatch):
+    """Dense between the classes; the shipped config, whose upsampling is fixed, runs it."""
+    layers = fcn_layers("fcn16s", classes=5)
+    rng = np.random.default_rng(3)
+    layers["upscore2"][0] += rng.standard_normal((5, 5, 4, 4)).astype(np.float32) * 0.1
+    write_caffemodel(tmp_path / "a.caffemodel", layers)
+    result = convert(tmp_path / "a.caffemodel", tmp_path / "a.pth")
+    assert "upscore2.weight" in result.report.used
+    assert "upscore16.weight" in result.report.dropped
+    model = host_model("fcn16s_vgg16_voc2011-heavy.py", tmp_path / "a.pth", num_classes=5)
+    stored = model.decode_head.upscore[1].deconv.weight
+    assert torch.equal(stored, torch.from_numpy(layers["upscore2"][0]))
+    assert not stored.requires_grad
+    found = predicted(model)
+    plain = expected_scores(layers, "fcn16s")
+    assert (found - plain).abs().max() > 1e-2 * plain.abs().max()
+    # By hand, with the stored kernel in place of the bilinear one.
+    kernel, fixed = torch.from_numpy(layers["upscore2"][0]).double(), reference.upscore
+
+    def upscore(x, side, stride):
+        learned = torch.nn.functional.conv_transpose2d
+        return learned(x, kernel, stride=2) if stride == 2 else fixed(x, side, stride)
+
+    monkeypatch.setattr(reference, "upscore", upscore)
+    expected = expected_scores(layers, "fcn16s")
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    # Saved and loaded again, the kernel is still there; the model can be copied.
+    again = copy.deepcopy(model)
+    assert torch.equal(again.decode_head.upscore[1].deconv.weight, stored)
+
+
+def test_another_number_of_classes_when_asked_for(tmp_path):
+    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn8s"))
+    result = convert(tmp_path / "a.caffemodel", tmp_path / "a.pth", dataset="CamVidDataset")
+    assert result.num_classes == 11 and result.dataset_meta["classes"][0] == "sky"
+    assert result.report.new == [
+        f"decode_head.score.{i}.{kind}" for i in range(3) for kind in ("bias", "weight")
+    ]
+    assert result.report.dropped["score_fr.weight"] == "for 21 other classes"
+    model = host_model("fcn8s_vgg16_voc2011-heavy.py", tmp_path / "a.pth", num_classes=11)
+    assert predicted(model).abs().max() == 0
+    other = convert(tmp_path / "a.caffemodel", tmp_path / "a.pth", num_classes=7)
+    assert other.dataset_meta["classes"] == tuple(f"class {i}" for i in range(7))
+    same = convert(tmp_path / "a.caffemodel", tmp_path / "a.pth", num_classes=21)
+    assert not same.report.new
+
+
+def test_the_next_stage_from_our_own_checkpoint(tmp_path):
+    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn32s"))
+    convert(tmp_path / "a.caffemodel", tmp_path / "32s.pth")
+    result = convert(tmp_path / "32s.pth", tmp_path / "16s.pth", net="fcn16s")
+    assert result.report.new == ["decode_head.score.0.bias", "decode_head.score.0.weight"]
+    before = torch.load(tmp_path / "32s.pth", weights_only=True)
+    after = torch.load(tmp_path / "16s.pth", weights_only=True)
+    name = "decode_head.score.{}.weight"
+    assert torch.equal(before["state_dict"][name.format(0)], after["state_dict"][name.format(1)])
+    assert (after["state_dict"][name.format(0)] == 0).all()
+    assert after["meta"]["input"] == before["meta"]["input"]
+    assert after["meta"]["dataset_meta"] == before["meta"]["dataset_meta"]
+    # With nothing new the scores are those of the stage before, up to the finer upsampling.
+    model = host_model("fcn16s_vgg16_voc2011-heavy.py", tmp_path / "16s.pth")
+    assert predicted(model).abs().max() > 0
+
+
+def broken(tmp_path, name, **changes):
+    """A caffemodel of FCN-8s with layers replaced or, where None, left out."""
+    layers = fcn_layers("fcn8s") | changes
+    write_caffemodel(tmp_path / name, {k: v for k, v in layers.items() if v is not None})
+    return tmp_path / name
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def test_files_that_are_refused(tmp_path):
+    good = broken(tmp_path, "good.caffemodel").read_bytes()
+    (tmp_path / "half.caffemodel").write_bytes(good[: len(good) // 2])
+    (tmp_path / "html.caffemodel").write_text("<html>404</html>")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    torch.save(dict(a=torch.zeros(1)), tmp_path / "foreign.pth")
+    fc6 = fcn_layers("fcn8s")["fc6"]
+    transposed = np.ascontiguousarray(fc6[0].reshape(FC, -1).T)
+    cases = {
+        tmp_path / "none.caffemodel": "no such file",
+        tmp_path / "half.caffemodel": "half.caffemodel: .*download it again",
+        tmp_path / "html.caffemodel": "begins with b'<html>40'; expected a caffemodel",
+        tmp_path / "empty.pth": "empty.pth: is empty",
+        tmp_path / "foreign.pth": "holds 1 tensors .a, ...",
+        # truncated between two layers: what is left is not taken for FCN-16s or 32s
+        broken(tmp_path, "1.caffemodel", score_pool3=None, upscore8=None): "e.g. upscore16.weight",
+        broken(tmp_path, "2.caffemodel", conv5_3=None): "holds 37 tensors",
+        broken(tmp_path, "3.caffemodel", fc7=None): "e.g. fc7.bias",
+        broken(tmp_path, "4.caffemodel", bn1=[zeros(1)] * 3): "layer bn1 .* has 3 blobs",
+        broken(tmp_path, "5.caffemodel", extra=[zeros(4)]): "no place for, e.g. extra.weight",
+        broken(tmp_path, "6.caffemodel", fc6=[transposed, fc6[1]]): r"fc6.weight is \(1568, 24\)",
+        broken(
+            tmp_path, "7.caffemodel", score_fr=[zeros(21, 25, 1, 1), zeros(21)]
+        ): "score_fr.weig",
+        broken(tmp_path, "8.caffemodel", upscore8=[zeros(21, 21, 15, 15)]): "upscore8.weight is",
+        broken(
+            tmp_path, "9.caffemodel", upscore8=[zeros(21, 1, 16, 16)]
+        ): r"upscore8.weight is \(21, 1",
+        broken(
+            tmp_path, "10.caffemodel", scale_pool4=[zeros(32)], scale_pool3=[np.arange(16.0)]
+        ): "numbers that differ",
+        broken(tmp_path, "11.caffemodel", scale_pool4=[zeros(32)]): "only one of the two scale",
+        broken(tmp_path, "13.caffemodel", fc7=[np.full((24, 24, 1, 1), np.nan), zeros(24)]): "none",
+        broken(
+            tmp_path, "12.caffemodel", score_fr_sem=[zeros(3, 24, 1, 1)]
+        ): "its score layers are of none",
+    }
+    target = tmp_path / "target.pth"
+    target.write_text("precious")
+    for source, message in cases.items():
+        with pytest.raises(UserError, match=message) as raised:
+            convert(source, target)
+        assert str(source) in str(raised.value) and "\n" not in str(raised.value)
+        assert target.read_text() == "precious"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_cannot_be_asked_for(tmp_path):
+    write_caffemodel(tmp_path / "8s.caffemodel", fcn_layers("fcn8s"))
+    write_caffemodel(tmp_path / "atonce.caffemodel", fcn_layers("fcn8s-atonce"))
+    write_caffemodel(tmp_path / "alexnet.caffemodel", alexnet_layers())
+    for name, options, message in (
+        ("8s", dict(net="fcn8s-atonce"), "were trained without scales"),
+        ("atonce", dict(net="fcn8s"), "were trained with scales 0.0001/0.01/1,"),
+        ("alexnet", dict(net="fcn8s"), "makes fcn32s, not fcn8s"),
+        ("8s", dict(dataset="CamVid"), "no data set of the host"),
+        ("8s", dict(dataset="CamVidDataset", num_classes=12), "leave one out"),
+    ):
+        with pytest.raises(UserError, match=message):
+            convert(tmp_path / f"{name}.caffemodel", tmp_path / "out.pth", **options)
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_a_failed_write_leaves_the_target(tmp_path, monkeypatch):
+    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn32s"))
+    target = tmp_path / "out.pth"
+    target.write_text("precious")
+
+    def full(checkpoint, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(conversion.torch, "save", full)
+    with pytest.raises(UserError, match=r"out.pth: cannot be written .*No space left"):
+        convert(tmp_path / "a.caffemodel", target)
+    assert target.read_text() == "precious"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_progress_goes_through_all_steps(tmp_path):
+    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn32s"))
+    seen: dict[str, list] = {}
+    convert(
+        tmp_path / "a.caffemodel",
+        tmp_path / "out.pth",
+        progress=lambda step, done, total: seen.setdefault(step, []).append((done, total)),
+    )
+    assert list(seen) == ["reading", "hashing", "writing"]
+    for steps in seen.values():
+        assert steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0
+
+
+def slim(model) -> dict[str, torch.Tensor]:
+    """The tensors of a model on the meta device: of its shapes, but one number in memory."""
+    return {name: torch.zeros(()).expand(t.shape) for name, t in model.state_dict().items()}
+
+
+# Fully convolutional VGG16, AlexNet and GoogLeNet; the others mix parts of the host's.
+OURS = [
+    path
+    for path in sorted(CONFIGS.glob("fcn*_v*.py"))
+    if path.stem.split("_")[1] in ("vgg16", "vgg16-bn", "alexnet", "googlenet")
+]
+
+
+@pytest.mark.parametrize("name", ["psp_vgg16_voc", "fcn8s_r50_voc"])
+def test_a_mix_is_none_of_the_published_networks(name):
+    with torch.device("meta"):
+        assert net_of(MODELS.build(mmengine.Config.fromfile(CONFIGS / f"{name}.py").model)) is None
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_the_config_that_is_named_fits_exactly(path):
+    """From the tensors of each shipped network at full width."""
+    with torch.device("meta"):
+        cfg = mmengine.Config.fromfile(path)
+        model = MODELS.build(cfg.model)
+    net = net_of(model)
+    assert net is not None
+    weights = opening.recognise_tensors(path, slim(model))
+    preprocessor = cfg.model.data_preprocessor
+    order = "RGB" if preprocessor.bgr_to_rgb else "BGR"
+    stored = dict(order=order, mean=preprocessor.mean, std=preprocessor.std)
+    opening.describe(weights, dict(meta=dict(net=net, input=stored)))
+    result = Conversion(weights)
+    assert result.state_dict.keys() == model.state_dict().keys()
+    _, _, config = result.summary.partition("; config: ")
+    # The same network on other images goes by the name of the usual ones.
+    same = path.name.replace("_voc2011.py", "_voc.py").replace("_voc-train.py", "_voc.py")
+    if "_voc" in path.stem or path.stem.endswith(("pascal-context", "pascal-context-heavy")):
+        assert Path(config).name in (path.name, same)
+    else:
+        assert config == ""
+
+
+def test_every_config_that_is_named_is_there():
+    assert len(conversion.CONFIGS) == 13
+    assert all((CONFIGS.parent / name).is_file() for name in conversion.CONFIGS.values())
+
+
+def trained(tmp_path, name, backbone, head, dataset_meta=None, **meta) -> Path:
+    """A checkpoint as the runner writes it, of random weights."""
+    model = MODELS.build(
+        dict(
+            type="EncoderDecoder",
+            backbone=dict(type="ConvolutionalizedVGG", base_channels=BASE, fc_channels=FC)
+            | backbone,
+            decode_head=dict(type="SkipFusionHead", num_classes=5) | head,
+        )
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    meta |= dict(dataset_meta=dataset_meta or dict(classes=tuple("abcde")), net=net_of(model))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), tmp_path / name)
+    return tmp_path / name
+
+
+EIGHT = dict(in_channels=(4 * BASE, 8 * BASE, FC), in_index=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [
+        ({}, EIGHT),
+        (dict(norm_cfg=dict(type="BN")), EIGHT),
+        (dict(depth=11), EIGHT | dict(upsample="deconv")),
+        (dict(depth=13), EIGHT | dict(scale=(0.0001, 0.01, 1.0))),
+        (dict(out_indices=(3, 5)), dict(in_channels=(8 * BASE, FC), in_index=(0, 1))),
+    ],
+    ids=["plain", "BatchNorm", "learned kernels", "at once", "16s"],
+)
+def test_our_own_checkpoints_come_through_unchanged(tmp_path, backbone, head):
+    source = trained(tmp_path, "own.pth", backbone, head)
+    result = convert(source, tmp_path / "out.pth")
+    before = torch.load(source, weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not result.report.new and not result.report.dropped
+    assert result.dataset_meta["classes"] == tuple("abcde")
+    assert len(result.dataset_meta["palette"]) == 5
+
+
+def test_a_binary_head_keeps_its_single_score(tmp_path):
+    head = EIGHT | dict(num_classes=2, out_channels=1, threshold=0.5)
+    source = trained(tmp_path, "own.pth", {}, head, dict(classes=("no", "yes")))
+    result = convert(source, tmp_path / "out.pth")
+    assert result.state_dict["decode_head.score.0.weight"].abs().sum() > 0
+    assert result.dataset_meta["classes"] == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "message"),
+    [
+        # pool5 and fc7: as wide as pool4 and fc7
+        (dict(out_indices=(4, 5)), dict(in_channels=(32, FC), in_index=(0, 1)), "of none of"),
+        (
+            dict(out_indices=(3, 5)),
+            dict(in_channels=(32, FC), in_index=(0, 1), scale=(0.01, 1.0)),
+            "of none of",
+        ),
+        (
+            dict(out_indices=(1, 2, 3, 5)),
+            dict(in_channels=(8, 16, 32, FC), in_index=(0, 1, 2, 3)),
+            "of none of",
+        ),
+        (dict(norm_cfg=dict(type="GN", num_groups=2)), EIGHT, "norm_conv1_1.running_mean"),
+    ],
+    ids=["pool5", "scaled 16s", "four levels", "GroupNorm"],
+)
+def test_our_own_that_are_none_of_the_published(tmp_path, backbone, head, message):
+    with pytest.raises(UserError, match=f"{message}.*of our own checkpoints only"):
+        convert(trained(tmp_path, "own.pth", backbone, head), tmp_path / "out.pth")
+
+
+def test_the_same_classes_in_another_order_are_reordered(tmp_path):
+    """From the published order of PASCAL-Context to the host's."""
+    layers = fcn_layers("fcn16s", classes=60)
+    layers["upscore2"][0] += np.random.default_rng(3).standard_normal((60, 60, 4, 4)).astype("f")
+    write_caffemodel(tmp_path / "c.caffemodel", layers)
+    convert(tmp_path / "c.caffemodel", tmp_path / "own.pth")
+    result = convert(
+        tmp_path / "c.caffemodel", tmp_path / "host.pth", dataset="PascalContextDataset"
+    )
+    assert result.dataset_meta["classes"][:3] == ("background", "aeroplane", "bag")
+    config = "fcn16s_vgg16_pascal-context-heavy.py"
+    own = predicted(host_model(config, tmp_path / "own.pth"))
+    host = predicted(host_model(config, tmp_path / "host.pth"))
+    for at, name in enumerate(result.dataset_meta["classes"]):
+        torch.testing.assert_close(host[:, at], own[:, PUBLISHED_CLASSES.index(name)])
+
+
+def test_as_many_other_classes_start_anew(tmp_path):
+    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn32s", classes=11))
+    result = convert(tmp_path / "a.caffemodel", tmp_path / "a.pth", dataset="CamVidDataset")
+    assert result.report.dropped["score_fr.weight"] == "for 11 other classes"
+    assert len(result.report.new) == 2
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_torchvision_with_batch_norm(tmp_path, counted):
+    """Files from before 2018 do not count their batches."""
+    tensors, kinds = {}, dict(weight=1.0, bias=0.0, running_mean=0.0, running_var=1.0)
+    for name, tensor in torchvision_tensors().items():
+        layer, number, kind = name.split(".")
+        if layer == "features":
+            # After each convolution a norm: one more number for each convolution before.
+            old = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28).index(int(number))
+            at = int(number) + old
+            for norm, value in kinds.items():
+                tensors[f"features.{at + 1}.{norm}"] = torch.full((len(tensor),), value)
+            if counted:
+                tensors[f"features.{at + 1}.num_batches_tracked"] = torch.tensor(7)
+            name = f"features.{at}.{kind}"
+        tensors[name] = tensor
+    torch.save(tensors, tmp_path / "vgg16_bn.pth")
+    result = convert(tmp_path / "vgg16_bn.pth", tmp_path / "out.pth")
+    state = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
+    assert state["backbone.stages.0.norm_conv1_1.num_batches_tracked"] == (7 if counted else 0)
+    assert torch.equal(state["backbone.stages.4.conv5_3.bias"], tensors["features.40.bias"])
+    assert "with BatchNorm" in str(result)
+
+
+def test_what_a_file_does_not_tell_is_said(tmp_path):
+    state = named(fcn_layers("fcn8s"))
+    torch.save(state, tmp_path / "model_best.pth")
+    result = convert(tmp_path / "model_best.pth", tmp_path / "out.pth")
+    assert "does not tell whether it was trained at once: taken for fcn8s" in str(result)
+    told = convert(tmp_path / "model_best.pth", tmp_path / "out.pth", net="fcn8s-atonce")
+    assert told.scale == (0.0001, 0.01, 1.0)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from fcn_plugin.conversion.convert import Conversion, convert
+from fcn_plugin.weights.networks import net_of
+
+small, large, target = map(Path, sys.argv[1:])
+convert(small, target)  # what is imported and built once does not count
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(large, target)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_the_largest_layer_is_held_twice_at_most(tmp_path, monkeypatch):
+    """fc6 is three quarters of the file, as in the published ones."""
+    write_caffemodel(tmp_path / "small.caffemodel", fcn_layers("fcn32s"))
+    wide = dict(BASE=32, FC=1024, INPUTS=dict(score_fr=1024))
+    for name, value in wide.items():
+        monkeypatch.setattr(sys.modules[__name__], name, value)
+    write_caffemodel(tmp_path / "large.caffemodel", fcn_layers("fcn32s"))
+    files = [tmp_path / name for name in ("small.caffemodel", "large.caffemodel", "out.pth")]
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PEAK, *map(str, files)],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(PYTHONPATH=str(CONFIGS.parent)),
+    )
+    assert run.returncode == 0, run.stderr
+    size = files[1].stat().st_size
+    assert size > 60e6
+    assert 1024 * int(run.stdout.splitlines()[-1]) < 2 * size
+
+
+def fuzz(folder: Path, count: int, seed: int) -> Counter:
+    """Damaged caffemodels end in one clean error, or in a whole checkpoint; nothing else."""
+    chance, results = random.Random(seed), Counter()
+    source, target = folder / "fuzzed.caffemodel", folder / "out.pth"
+    originals = []
+    for version in ("V1", "V2"):
+        pair = []
+        for numbers in (0, 1):
+            layers = fcn_layers("fcn8s-atonce", classes=2, seed=numbers)
+            write_caffemodel(source, layers, version=version, legacy_shape=version == "V1")
+            pair.append(source.read_bytes())
+        # Where two files of other numbers agree is what is not numbers.
+        frame = [i for i, (a, b) in enumerate(zip(*pair, strict=True)) if a == b]
+        originals.append((pair[0], frame))
+    for number in range(count):
+        content, frame = originals[number % 2]
+        if chance.random() < 0.2:
+            content = damaged(content, chance)
+        else:
+            at = chance.choice(frame)
+            content = content[:at] + damaged(content[at : at + 9], chance) + content[at + 9 :]
+        source.write_bytes(content)
+        target.write_text("precious")
+        try:
+            convert(source, target)
+        except UserError as error:
+            assert str(error).startswith(f"{source}: ") and "\n" not in str(error)
+            assert target.read_text() == "precious"
+            results["refused"] += 1
+        else:
+            state = torch.load(target, weights_only=True)["state_dict"]
+            # Backbone, scores, scale; a kernel whose numbers changed counts as a learned one.
+            assert 2 * 18 + 1 <= len(state) <= 2 * 18 + 4
+            assert all(tensor.isfinite().all() for tensor in state.values())
+            results["converted"] += 1
+        assert not target.with_name("out.pth.part").exists()
+    return results
+
+
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(10_000, marks=pytest.mark.slow)], ids=lambda count: str(count)
+)
+def test_fuzz(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(sys.modules[__name__], "BASE", 1)
+    monkeypatch.setattr(sys.modules[__name__], "FC", 4)
+    inputs = dict(score_fr=4, score_pool4=8, score_pool3=4)
+    monkeypatch.setattr(sys.modules[__name__], "INPUTS", inputs)
+    results = fuzz(tmp_path, count, seed=count)
+    print(results)
+    assert results.total() == count
+    assert results["refused"] > count / 3 and results["converted"] > count / 20

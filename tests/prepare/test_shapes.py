@@ -1,0 +1,206 @@
+"""The drawn data set: layout, determinism, restart, and that only the shape tells the class."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, JpegImagePlugin
+
+from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.drawing import CLASSES, PALETTE, VOID, draw
+from fcn_plugin.prepare.shapes import write_shapes
+
+TRAIN, VAL = 300, 100
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+    assert files
+    return files
+
+
+def test_layout_is_vocs(tmp_path):
+    root = tmp_path / "deep" / "shapes"
+    write_shapes(root, train=3, val=2)
+    assert (root / "ImageSets/Segmentation/val.txt").read_text() == "val_00000\nval_00001\n"
+    names = (root / "ImageSets/Segmentation/train.txt").read_text().split()
+    assert names == ["train_00000", "train_00001", "train_00002"]
+    for name in names:
+        image = Image.open(root / "JPEGImages" / f"{name}.jpg")
+        label = Image.open(root / "SegmentationClass" / f"{name}.png")
+        assert (image.mode, image.size) == ("RGB", (64, 64))
+        assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
+        assert (label.mode, label.size) == ("P", (64, 64))
+        assert np.reshape(label.getpalette(), (256, 3)).tolist() == voc_palette()
+    assert len(contents(root)) == 2 * 5 + 2 + 1
+
+
+def test_palette_is_vocs():
+    assert PALETTE == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    assert voc_palette()[20] == [0, 64, 128]
+    assert voc_palette()[255] == [224, 224, 192]
+
+
+def test_the_files_hold_what_was_drawn(tmp_path):
+    write_shapes(tmp_path / "shapes", train=1, val=1, seed=3)
+    image, label = draw(3, "val", 0)
+    written = np.asarray(Image.open(tmp_path / "shapes/JPEGImages/val_00000.jpg"))
+    # JPEG at quality 95 moves a value by a few units where the texture is finest.
+    assert np.abs(written.astype(int) - image).mean() < 3
+    stored = np.asarray(Image.open(tmp_path / "shapes/SegmentationClass/val_00000.png"))
+    np.testing.assert_array_equal(stored, label)
+
+
+def test_a_picture_depends_on_seed_split_and_index_alone(tmp_path):
+    few, many = tmp_path / "few", tmp_path / "many"
+    write_shapes(few, train=2, val=1)
+    write_shapes(many, train=20, val=3)
+    small, large = contents(few), contents(many)
+    pictures = [name for name in small if name.endswith((".jpg", ".png"))]
+    assert len(pictures) == 6
+    assert all(small[name] == large[name] for name in pictures)
+    drawn = [draw(0, "train", 0), draw(0, "train", 1), draw(0, "val", 0), draw(1, "train", 0)]
+    assert len({image.tobytes() for image, _ in drawn}) == 4
+
+
+def test_an_interrupted_run_leaves_nothing_at_root_and_ends_in_the_same_tree(tmp_path):
+    def interrupt(done, total):
+        assert total == 2010
+        raise KeyboardInterrupt
+
+    root = tmp_path / "shapes"
+    with pytest.raises(KeyboardInterrupt):
+        write_shapes(root, train=2000, val=10, progress=interrupt)
+    assert not root.exists()
+    assert len(list(tmp_path.rglob("*.png"))) < 500, "the rest was drawn before the interrupt"
+
+    # A file of a killed run may be cut short.
+    with pytest.raises(KeyboardInterrupt):
+        write_shapes(root, train=4, val=2, progress=lambda done, total: interrupt(0, 2010))
+    started = next(path for path in tmp_path.rglob("train_00000.jpg") if "train4-" in str(path))
+    started.write_bytes(started.read_bytes()[:100])
+    write_shapes(root, train=4, val=2)
+    write_shapes(tmp_path / "straight", train=4, val=2)
+    assert contents(root) == contents(tmp_path / "straight")
+
+
+def test_a_finished_tree_is_left_alone(tmp_path):
+    calls = []
+    root = tmp_path / "shapes"
+    root.mkdir()  # an empty folder is as good as none
+    write_shapes(root, train=2, val=1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    write_shapes(root, train=2, val=1, progress=lambda done, total: calls.append(None))
+    assert len(calls) == 3
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_anything_else_at_root_is_refused_and_kept(tmp_path):
+    root = tmp_path / "shapes"
+    write_shapes(root, train=2, val=1)
+    with pytest.raises(UserError, match=r"shapes: was made with .*train=2.*train=3.*remove it"):
+        write_shapes(root, train=3, val=1)
+    (root / "JPEGImages/val_00000.jpg").unlink()
+    with pytest.raises(UserError, match=r"JPEGImages: 2 files instead of 3; remove it"):
+        write_shapes(root, train=2, val=1)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"other: exists and is not .*; remove it or choose another"
+    ):
+        write_shapes(other, train=2, val=1)
+    assert contents(other) == {"thesis.tex": b"mine"}
+
+
+@pytest.mark.parametrize("wrong", [{"train": 0}, {"val": 0}, {"size": 31}, {"seed": -1}])
+def test_numbers_out_of_range_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}=.*give at least"):
+        write_shapes(tmp_path / "shapes", **wrong)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    return {
+        "train": [draw(0, "train", index) for index in range(TRAIN)],
+        "val": [draw(0, "val", index) for index in range(VAL)],
+    }
+
+
+def test_labels_are_classes_and_outlines(drawn):
+    labels = np.stack([label for _, label in drawn["train"]])
+    shares = np.bincount(labels.ravel(), minlength=256) / labels.size
+    assert set(np.unique(labels)) == {*range(len(CLASSES)), VOID}
+    assert shares[0] > 0.5
+    # The four shapes are as frequent as each other, but for the outline, longest on the star.
+    assert shares[1:5].max() < 1.5 * shares[1:5].min()
+    # Outlines part the classes: no pixel has a neighbour of another class, two outlines aside.
+    right, below = labels[:, :, :-1] != labels[:, :, 1:], labels[:, :-1] != labels[:, 1:]
+    void = labels == VOID
+    assert not (right & ~void[:, :, :-1] & ~void[:, :, 1:]).any()
+    assert not (below & ~void[:, :-1] & ~void[:, 1:]).any()
+
+
+def test_every_shape_can_be_seen(drawn):
+    # The smallest star covers 200 pixels, 80 % of it are seen, half of that may be outline.
+    for image, label in drawn["train"]:
+        present = [index for index in range(1, len(CLASSES)) if (label == index).any()]
+        assert present
+        background = image[label == 0].mean(axis=0)
+        for index in present:
+            pixels = image[label == index]
+            assert len(pixels) > 50
+            distance = np.linalg.norm(pixels - background, axis=1)
+            assert np.quantile(distance, 0.05) > 38
+
+
+def bins(image: np.ndarray) -> np.ndarray:
+    """Each pixel's place among 512 colours."""
+    return (image.astype(int) >> 5) @ [64, 8, 1]
+
+
+def colour_only_scores(drawn, paint=lambda image, label: image) -> tuple[float, float]:
+    """Mean IU and accuracy among the shapes, in percent, of the best guess from a pixel's colour.
+
+    The guess is Bayes' with equal priors over a histogram of the training pictures.
+    """
+    counts = np.zeros((512, 256))
+    for image, label in drawn["train"]:
+        np.add.at(counts, (bins(paint(image, label)), label), 1)
+    likelihood = counts[:, :5] / counts[:, :5].sum(axis=0)
+    confusion = np.zeros((256, 5))
+    right = total = 0
+    for image, label in drawn["val"]:
+        seen = bins(paint(image, label))
+        np.add.at(confusion, (label, likelihood.argmax(axis=1)[seen]), 1)
+        shape = (label > 0) & (label != VOID)
+        among_shapes = likelihood[:, 1:].argmax(axis=1)[seen] + 1
+        right, total = right + (among_shapes == label)[shape].sum(), total + shape.sum()
+    confusion = confusion[:5]
+    hit = confusion.diagonal()
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - hit
+    return 100 * (hit / union).mean(), 100 * right / total
+
+
+def test_colour_cannot_tell_the_class(drawn):
+    # Guessing at random gives a mean IU of about 7 (four rare classes of five), 25 % of the shapes.
+    mean_iu, accuracy = colour_only_scores(drawn)
+    assert mean_iu < 10
+    assert accuracy < 33
+
+
+def test_colour_would_tell_the_class_if_it_could(drawn):
+    def tint(image, label):
+        tints = np.zeros((256, 3))
+        tints[:5] = PALETTE
+        return (0.3 * image + 0.7 * tints[label]).astype(np.uint8)
+
+    mean_iu, accuracy = colour_only_scores(drawn, tint)
+    assert mean_iu > 60
+    assert accuracy > 90

@@ -1,0 +1,479 @@
+"""Hostile files through every door that a checkpoint can come in by: nothing is executed.
+
+All of it with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD set, which makes PyTorch execute pickles wherever
+``weights_only`` is not stated.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import checkpoint as host
+from mmseg.apis import MMSegInferencer, init_model
+from mmseg.registry import MODELS
+from tools.running import REPOSITORY, config, tool
+from weights import constructor_attacks
+from weights.constructor_attacks import NAMES
+from weights.hostile_files import FILES, execute, extension_registered
+
+from fcn_plugin.conversion.convert import convert
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.shapes import write_shapes
+from fcn_plugin.weights import host_loaders as safe_loading
+from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.fill import check_checkpoint
+
+
+class Tiny(BaseModel):
+    """One parameter."""
+
+    def __init__(self, init_cfg=None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.w = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, inputs, mode="tensor"):
+        return dict(loss=self.w.sum())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The hostile files, each of which makes the folder ``marks/NAME``, and a tiny config."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "marks").mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content(str(folder / "marks" / name)))
+    config(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unsafe_defaults(folder):
+    with pytest.MonkeyPatch.context() as patched, extension_registered():
+        patched.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    """The address of ``folder`` on this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SimpleHTTPRequestHandler, "log_message", lambda *args: None)
+        patched.setenv("no_proxy", "*")
+        httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        httpd.server_close()
+
+
+@pytest.fixture(scope="module")
+def runner(folder):
+    return Runner(
+        Tiny(),
+        str(folder / "run"),
+        train_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            dataset=[dict(inputs=0)],
+            sampler=dict(type="ReplacementSampler"),
+            collate_fn=dict(type="default_collate"),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=5),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=1.0)),
+        custom_hooks=[dict(type="InputCheckHook")],
+        log_level="ERROR",
+        default_scope="mmseg",
+        experiment_name="hostile",
+    )
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """PyTorch's cache of what it has downloaded, empty."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    return tmp_path / "hub/checkpoints"
+
+
+def backbone(path: Path) -> None:
+    settings = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8)
+    weights = dict(type="Pretrained", checkpoint=str(path))
+    MODELS.build(dict(settings, init_cfg=weights)).init_weights()
+
+
+def host_backbone(path: Path) -> None:
+    settings = dict(type="ResNetV1c", depth=18, base_channels=2, stem_channels=2)
+    weights = dict(type="Pretrained", checkpoint=str(path))
+    MODELS.build(dict(settings, init_cfg=weights)).init_weights()
+
+
+READERS = ("read_tensors", "read_mapped", "loader")  # which take any data
+DOORS = {
+    "read_tensors": read_tensors,
+    "read_mapped": partial(read_tensors, mmap=True),
+    "check_checkpoint": check_checkpoint,
+    "loader": lambda path: CheckpointLoader.load_checkpoint(str(path)),
+    "backbone": backbone,
+    "host_backbone": host_backbone,
+    "convert": lambda path: convert(path, path.parent / "converted.pth"),
+    "convert_safetensors": lambda path: convert(path, path.parent / "converted.safetensors"),
+    "init_model": lambda path: init_model(str(path.parent / "tiny.py"), str(path), device="cpu"),
+    "inferencer": lambda path: MMSegInferencer(
+        str(path.parent / "tiny.py"), str(path), device="cpu"
+    ),
+    "inferencer_alone": lambda path: MMSegInferencer(None, str(path), device="cpu"),
+}
+
+
+def refused(error: pytest.ExceptionInfo, path: Path) -> None:
+    """One line that names the file, gives a remedy, and does not advise to execute it."""
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and message.isprintable() and ";" in message
+    assert "weights_only" not in message
+    assert list((path.parent / "marks").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("door", DOORS)
+def test_nothing_is_executed(folder, door, name):
+    with pytest.raises(UserError) as error:
+        DOORS[door](folder / name)
+    refused(error, folder / name)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("door", ["load_checkpoint", "resume"])
+def test_nor_by_the_runner(folder, runner, door, name):
+    with pytest.raises(UserError) as error:
+        getattr(runner, door)(str(folder / name))
+    refused(error, folder / name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nor_when_it_comes_from_elsewhere(folder, served, hub, name):
+    with pytest.raises(UserError, match=re.escape(f"(from {served}/{name}; delete")) as error:
+        CheckpointLoader.load_checkpoint(f"{served}/{name}")
+    message = str(error.value)
+    assert message.startswith(f"{hub / name}: ") and "\n" not in message
+    assert list((folder / "marks").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_would_run_if_it_were_executed(tmp_path, name):
+    """The negative control."""
+    (tmp_path / name).write_bytes(FILES[name](str(tmp_path / "mark")))
+    execute(tmp_path / name)
+    assert (tmp_path / "mark").is_dir()
+
+
+def test_the_hosts_own_loader_executes_what_comes_from_elsewhere(tmp_path, served, hub, folder):
+    """The negative control of the address."""
+    (folder / "control.pth").write_bytes(FILES["eval.pth"](str(tmp_path / "mark")))
+    host.load_from_http(f"{served}/control.pth", progress=False)
+    assert (tmp_path / "mark").is_dir()
+
+
+def test_the_message_says_what_was_asked_for(folder):
+    with pytest.raises(UserError, match=r"asks for posix\.system, which may run code.*state_dict"):
+        read_tensors(folder / "system.pth")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\x07b", "x" * 1000], ids=["red", "bell", "long"])
+def test_no_name_in_a_file_disturbs_the_terminal(tmp_path, name):
+    path = tmp_path / "names.pth"
+    path.write_bytes(f"c{name}\n{name}\n.".encode())
+    with pytest.raises(UserError) as error:
+        read_tensors(path)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+    torch.save({"state_dict": {"w": torch.zeros(1)}}, path)
+    with zipfile.ZipFile(path) as source:
+        parts = {member: source.read(member) for member in source.namelist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for member, content in parts.items():
+            target.writestr(member, content)
+        entry = zipfile.ZipInfo(f"names/{name}")
+        entry.external_attr = 0x10
+        target.writestr(entry, b"")
+    with pytest.raises(UserError, match="is marked as a folder") as error:
+        read_tensors(path)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_a_torchscript_program_is_refused(tmp_path, recwarn):
+    path = tmp_path / "script.pth"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
+    before = len(recwarn)
+    for door in (read_tensors, check_checkpoint, DOORS["loader"], DOORS["convert"]):
+        with pytest.raises(UserError, match="a TorchScript program, which is not opened"):
+            door(path)
+    assert len(recwarn) == before
+
+
+def test_a_file_of_whole_objects_is_refused(tmp_path):
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"asks for torch\.nn\.modules\.linear\.Linear"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / "model.pth"))
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth: no such checkpoint; check its name$"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / "none.pth"))
+
+
+def test_a_caffemodel_is_one_line(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"\x0a\x03net\xa2\x06\x05\x0a\x03fc6")
+    with pytest.raises(UserError, match="a Caffe model; make a checkpoint of it"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / "net.pth"))
+
+
+class TestConstructors:
+    """What the unpickler may call and fill, with whatever a file gives it."""
+
+    @staticmethod
+    def attack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))
+        return subprocess.run(
+            [sys.executable, constructor_attacks.__file__, str(folder), *arguments],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_give_nothing_but_data_by_any_door(self, tmp_path):
+        done = self.attack(tmp_path)
+        assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert len(found) > 300 and all(any(name in case for case in found) for name in NAMES)
+        for case, outcomes in found.items():
+            for door, outcome in outcomes.items():
+                if door in ("torch.load", "torch.load mapped"):  # these may say what they like
+                    good = outcome == "loaded" or outcome.startswith("raised ")
+                else:
+                    good = outcome == "refused" or (outcome == "loaded" and door in READERS)
+                assert good, f"{case}, {door}: {outcome}"
+        for case in found:
+            if case.startswith(("numpy.ndarray: called", "numpy.ndarray: new")):
+                assert "loaded" not in found[case].values(), case
+
+    def test_end_the_process_where_numpys_own_class_is_allowed(self, tmp_path):
+        """The negative control."""
+        done = self.attack(tmp_path, "control")
+        assert done.returncode < 0, done.stderr
+
+
+class TestTheConfigOfACheckpoint:
+    """mmengine's Runner executes ``meta["config"]`` on resuming."""
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path, runner) -> Path:
+        runner.save_checkpoint(str(tmp_path), "iter.pth", save_optimizer=False, by_epoch=False)
+        content = torch.load(tmp_path / "iter.pth", weights_only=True)
+        content["meta"]["config"] = f"__import__('os').mkdir({str(tmp_path / 'mark')!r})"
+        torch.save(content, tmp_path / "iter.pth")
+        return tmp_path / "iter.pth"
+
+    def test_is_not_executed(self, checkpoint, runner, tmp_path):
+        runner.resume(str(checkpoint))
+        assert not (tmp_path / "mark").exists()
+
+    def test_is_executed_by_the_hosts_own_loader(self, checkpoint, runner, tmp_path, monkeypatch):
+        """The negative control."""
+        monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+        monkeypatch.setitem(CheckpointLoader._schemes, "", host.load_from_local)
+        runner.resume(str(checkpoint))
+        assert (tmp_path / "mark").is_dir()
+
+    @pytest.mark.parametrize(
+        ("stored", "kept"),
+        [
+            ("configs/fcn8s_vgg16_voc.py", "configs/fcn8s_vgg16_voc.py"),
+            ("configs/x.py\nimport os", None),
+            (["configs/x.py"], None),
+            ("", None),
+        ],
+        ids=["name", "code", "list", "empty"],
+    )
+    def test_of_our_older_files_is_the_name_of_one(self, tmp_path, stored, kept):
+        torch.save({"meta": {"config": stored, "iter": 3}}, tmp_path / "old.pth")
+        meta = CheckpointLoader.load_checkpoint(str(tmp_path / "old.pth"))["meta"]
+        assert meta == dict(iter=3) | (dict(made_for=kept) if kept else {})
+
+
+class TestAddresses:
+    """What the host calls schemes."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, folder, served, hub, monkeypatch):
+        """Every scheme knows the files of ``folder``, as far as it is here at all."""
+        torch.save({"state_dict": {"backbone.w": torch.arange(3.0)}}, folder / "good.pth")
+        known = {path.name: f"{served}/{path.name}" for path in folder.iterdir()}
+        for name in ("external", "mmcls", "torchvision"):
+            monkeypatch.setattr(safe_loading, f"get_{name}_models", lambda: known)
+        monkeypatch.setenv("MMENGINE_HOME", str(folder))
+        known["at home"] = "good.pth"
+
+        def get(name):
+            copy = lambda target: Path(target).write_bytes((folder / name).read_bytes())  # noqa: E731
+            return SimpleNamespace(download=copy)
+
+        monkeypatch.setitem(
+            sys.modules, "pavi", SimpleNamespace(modelcloud=SimpleNamespace(get=get))
+        )
+
+        @contextlib.contextmanager
+        def local(address, backend_args):
+            assert backend_args == dict(backend="petrel")
+            yield str(folder / address.rpartition("/")[2])
+
+        monkeypatch.setattr(safe_loading, "get_local_path", local)
+
+    SCHEMES = (
+        "torchvision",
+        "modelzoo",
+        "open-mmlab",
+        "openmmlab",
+        "mmcls",
+        "pavi",
+        "s3",
+        "petrel",
+        "cluster:s3",
+    )
+
+    def test_none_of_the_hosts_loaders_is_left(self):
+        for scheme, loader in CheckpointLoader._schemes.items():
+            assert loader.__module__ == safe_loading.__name__, scheme
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_bring_tensors(self, scheme):
+        state = CheckpointLoader.load_checkpoint(f"{scheme}://good.pth")["state_dict"]
+        name = "w" if scheme == "mmcls" else "backbone.w"
+        assert list(state) == [name] and state[name].tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize("name", ["system.pth", "legacy.pth", "zip.pth", "pickle.safetensors"])
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_bring_no_code(self, folder, scheme, name):
+        with pytest.raises(UserError) as error:
+            CheckpointLoader.load_checkpoint(f"{scheme}://{name}")
+        assert "\n" not in str(error.value)
+        assert list((folder / "marks").iterdir()) == []
+
+    def test_of_the_users_own_list(self):
+        content = CheckpointLoader.load_checkpoint("openmmlab://at home")
+        assert list(content["state_dict"]) == ["backbone.w"]
+
+    def test_that_nobody_knows(self):
+        with pytest.raises(UserError, match=r"did you mean openmmlab://good\.pth"):
+            CheckpointLoader.load_checkpoint("openmmlab://god.pth")
+
+    def test_that_only_torchvision_knows(self, monkeypatch):
+        monkeypatch.setattr(safe_loading, "get_torchvision_models", host.get_torchvision_models)
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+        with pytest.raises(UserError, match="only torchvision knows the address"):
+            CheckpointLoader.load_checkpoint("torchvision://resnet18")
+
+
+class TestDamage:
+    @pytest.fixture
+    def checkpoint(self, tmp_path) -> Path:
+        state = {f"layer{i}.weight": torch.full((40, 10), float(i)) for i in range(3)}
+        torch.save({"state_dict": state, "meta": {}}, tmp_path / "iter.pth")
+        return tmp_path / "iter.pth"
+
+    @pytest.mark.parametrize("layer", range(3))
+    def test_in_any_tensor_is_seen(self, checkpoint, layer):
+        with zipfile.ZipFile(checkpoint) as archive:
+            content = archive.read(f"iter/data/{layer}")
+        data = bytearray(checkpoint.read_bytes())
+        data[data.index(content) + 123] ^= 1
+        checkpoint.write_bytes(data)
+        torch.load(checkpoint, weights_only=True)  # the negative control: PyTorch sees nothing
+        for door in (check_checkpoint, DOORS["loader"]):
+            with pytest.raises(UserError, match=rf"iter\.pth: damaged, .* iter/data/{layer} "):
+                door(checkpoint)
+
+    def test_of_every_bit_is_seen_or_harmless(self, checkpoint):
+        """Harmless is what lies between the records: their tensors come through."""
+        whole, expected = checkpoint.read_bytes(), read_tensors(checkpoint)["state_dict"]
+        refusals = 0
+        for at in range(0, len(whole), 37):
+            data = bytearray(whole)
+            data[at] ^= 1 << at % 8
+            checkpoint.write_bytes(data)
+            try:
+                check_checkpoint(checkpoint)
+            except UserError as error:
+                assert str(error).startswith(f"{checkpoint}: ") and "\n" not in str(error)
+                refusals += 1
+            else:
+                found = read_tensors(checkpoint)["state_dict"]
+                assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert refusals > 100
+
+    def test_that_makes_a_folder_of_a_tensor_is_seen(self, checkpoint):
+        """PyTorch does not read it, and the tensor is whatever was in memory."""
+        data = bytearray(checkpoint.read_bytes())
+        entry = data.rindex(b"iter/data/2") - 46  # of the archive's directory
+        data[entry + 38] |= 0x10
+        checkpoint.write_bytes(data)
+        torch.load(checkpoint, weights_only=True)  # the negative control: it says nothing
+        with pytest.raises(UserError, match="iter/data/2 is marked as a folder"):
+            read_tensors(checkpoint)
+
+    def test_of_the_end_is_one_line(self, checkpoint):
+        whole = checkpoint.read_bytes()
+        for length in range(0, len(whole), 101):
+            checkpoint.write_bytes(whole[:length])
+            with pytest.raises(UserError) as error:
+                check_checkpoint(checkpoint)
+            assert "\n" not in str(error.value)
+
+    def test_a_bomb_is_not_unfolded(self, checkpoint, tmp_path):
+        with zipfile.ZipFile(checkpoint) as source:
+            parts = {name: source.read(name) for name in source.namelist()}
+        with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as target:
+            for name, content in parts.items():
+                target.writestr(name, content)
+        with pytest.raises(UserError, match="compressed, as no PyTorch file is"):
+            check_checkpoint(checkpoint)
+
+    def test_of_the_kind(self, tmp_path):
+        torch.save([torch.zeros(1)], tmp_path / "list.pth")
+        torch.save({"optimizer": {}}, tmp_path / "rest.pth")
+        for name in ("list.pth", "rest.pth"):
+            with pytest.raises(UserError, match=f"{name}: holds no state_dict"):
+                check_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train.py", "tiny.py", "--resume", "system.pth"),
+        ("train.py", "tiny.py", "--cfg-options", "load_from=getattr.pth"),
+        ("test.py", "tiny.py", "legacy.pth"),
+        ("convert_weights.py", "torch.safetensors", "out.pth"),
+    ],
+    ids=["resume", "load_from", "test", "convert"],
+)
+def test_the_tools_refuse_in_one_line(folder, command):
+    if not (folder / "data").exists():
+        write_shapes(folder / "data/shapes", 4, 4, seed=0)
+    done = tool(*command, folder=folder, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.match(r"error: (system|getattr|legacy|torch)\.\w+: asks for ", last), done.stderr
+    assert "weights_only" not in last and "Traceback" not in done.stderr
+    assert list((folder / "marks").iterdir()) == []
