@@ -1,7 +1,7 @@
-"""The scope ``fcn_plugin``, for parts of ours that stand under a name of the host's.
+"""The scope ``fcn_plugin``, for parts of ours that have the same name as one of mmseg's.
 
-All else is registered in ``mmseg.registry`` itself. mmengine imports ``registry`` of the package that a
-scope names.
+All else is registered in ``mmseg.registry`` itself. The module lies here because mmengine imports
+``registry`` from the package that has a scope's name.
 """
 
 from mmengine.registry import Registry

@@ -12,8 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "fcn_plugin"
 # Each line is a layer: files at the top of the package, or a folder with all below it.
 LAYERS = (
-    ("version", "text", "geometry"),
-    ("errors",),
+    ("version", "errors", "geometry"),
     ("system", "registry"),
     ("data",),
     ("weights",),

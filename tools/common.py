@@ -228,9 +228,9 @@ def run(main: Callable[[], None]) -> None:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """As ``fcn_plugin.text.printable``, also where the package is what cannot be imported."""
+    """As ``fcn_plugin.errors.printable``, also where the package is what cannot be imported."""
     try:
-        from fcn_plugin import text as package
+        from fcn_plugin import errors as package
     except ImportError:
         shown = (c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
         return "".join(shown)

@@ -66,7 +66,7 @@ def unknown_type(name: str, scope: str, registry: str) -> str:
     """One line for a ``type`` of a config that no package has registered."""
     from mmengine import registry as roots
 
-    from fcn_plugin.text import did_you_mean
+    from fcn_plugin.errors import did_you_mean
 
     known: set[str] = set()
     for root in vars(roots).values():

@@ -15,9 +15,8 @@ from fcn_plugin.checks.ignored import unify_ignored
 from fcn_plugin.checks.loader import prepare_loaders
 from fcn_plugin.data.catalogue import command_for
 from fcn_plugin.data.numbering import set_colours
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, type_name
-from fcn_plugin.text import did_you_mean
 
 # What belongs together in a config: the runner wants all of a row or none.
 TOGETHER = (

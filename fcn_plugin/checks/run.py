@@ -10,9 +10,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmseg.evaluation import IoUMetric
 
 from fcn_plugin.engine.sampling import ReplacementSampler
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-from fcn_plugin.text import did_you_mean
 
 IOU_SCORES = dict(
     mIoU=("mIoU", "mAcc"),

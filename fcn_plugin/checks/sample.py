@@ -20,9 +20,8 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import steps_of
 from fcn_plugin.data.whole import size_and_turn
 from fcn_plugin.engine.order import random_numbers
-from fcn_plugin.errors import DamagedFile, UserError
+from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-from fcn_plugin.text import some, width_by_height
 
 PATIENCE = 2.0  # seconds for each of the two that look at more than one file
 

@@ -67,7 +67,7 @@ def convert(
     """Write the weights in ``source`` to ``target``, a checkpoint that ``init_model`` loads.
 
     Args:
-        source: any file that ``weights.recognise.open_weights`` knows, our own checkpoints included.
+        source: any file that ``recognise.open_weights`` knows, our own checkpoints included.
         target: replaced at the very end, untouched if anything goes wrong; in safetensors' format
             if its name ends with ".safetensors", else in PyTorch's.
         net: one of ``NETS``; default the source's own, FCN-32s for a Caffe classifier (the first

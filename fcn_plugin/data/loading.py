@@ -27,10 +27,9 @@ from fcn_plugin.data.opening import (
     raw_mode_of,
 )
 from fcn_plugin.data.whole import check_rows
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, some, width_by_height
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 from fcn_plugin.system.memory import check_picture
-from fcn_plugin.text import some, width_by_height
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

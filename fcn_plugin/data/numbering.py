@@ -17,9 +17,8 @@ import numpy as np
 from mmengine import list_from_file
 from mmseg.registry import DATASETS
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, constructors, innermost, type_name
-from fcn_plugin.text import did_you_mean
 
 IGNORED = 255
 VALUES = 256  # of a label file

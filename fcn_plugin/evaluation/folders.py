@@ -11,10 +11,9 @@ import numpy as np
 
 from fcn_plugin.data.lists import read_ids
 from fcn_plugin.data.loading import read_label
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.evaluation.protocols import LABELS, Protocol
 from fcn_plugin.system.workers import on_all_cores
-from fcn_plugin.text import width_by_height
 
 BLOCK = 1 << 20  # pixels; bounds the memory of counting, whatever an image's size
 CHUNK = 8  # pairs of files that a worker takes at once, at most

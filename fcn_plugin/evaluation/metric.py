@@ -14,9 +14,8 @@ from torch import Tensor
 
 from fcn_plugin.data.label_files import save_labels
 from fcn_plugin.data.numbering import KEYS, numbering_of
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, printable
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
-from fcn_plugin.text import printable
 
 # Images whose labels are checked at once: to look at a count is to wait for any device but the CPU.
 CHECKED_TOGETHER = {"cpu": 1}

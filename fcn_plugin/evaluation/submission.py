@@ -32,9 +32,8 @@ from fcn_plugin.data.label_files import in_full, save_labels, voc_palette
 from fcn_plugin.data.loading import ranges_in_words
 from fcn_plugin.data.numbering import Numbering, numbering_of
 from fcn_plugin.data.whole import open_picture, size_and_turn
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, some
 from fcn_plugin.system.files import replacing
-from fcn_plugin.text import some
 
 LATEST_VOC = "VOC2012"
 MAX_LISTED = 3

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fcn_plugin.data.catalogue import DATA_SETS, Part
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.archives import unpack
 from fcn_plugin.prepare.derive import DERIVATIONS, derive
 from fcn_plugin.prepare.job import Preparation
@@ -20,7 +20,6 @@ from fcn_plugin.prepare.staging import install, stage_of, staged
 from fcn_plugin.prepare.tree_check import faults_of, is_there, leaks, names
 from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
-from fcn_plugin.text import some
 
 DOWNLOADS = "downloads"
 # Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.

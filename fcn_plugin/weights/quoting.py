@@ -1,6 +1,6 @@
 """What a file says, fit for a message."""
 
-from fcn_plugin.text import printable
+from fcn_plugin.errors import printable
 
 LENGTH = 100  # characters
 

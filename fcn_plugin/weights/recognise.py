@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, printable
 from fcn_plugin.system.download import Digest, file_digests
-from fcn_plugin.text import printable
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.fill import read_torch_file, state_dict
 from fcn_plugin.weights.names import Layout, features_only, recognise

@@ -15,8 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from fcn_plugin.errors import UserError
-from fcn_plugin.text import printable
+from fcn_plugin.errors import UserError, printable
 from fcn_plugin.weights.quoting import quoted
 
 Check = Callable[[Any], bool]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.errors import printable
 from fcn_plugin.prepare.own.source import Tell
-from fcn_plugin.text import printable
 
 
 def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:

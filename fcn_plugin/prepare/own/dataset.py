@@ -21,7 +21,7 @@ from fcn_plugin.data.lists import list_text
 from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.whole import open_picture
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.prepare.archives import room
 from fcn_plugin.prepare.own.classes import class_table, note_missing
 from fcn_plugin.prepare.own.configs import Facts, command, configs
@@ -31,7 +31,6 @@ from fcn_plugin.prepare.own.source import Item, Size, Source, Tell, each
 from fcn_plugin.prepare.own.split import LISTS, Splits, with_splits
 from fcn_plugin.prepare.staging import stage_of
 from fcn_plugin.system.locks import LOCK, only_one_at_work
-from fcn_plugin.text import width_by_height
 
 # Written to the finished tree; a higher number when the same source gives another tree.
 FORMAT = 2

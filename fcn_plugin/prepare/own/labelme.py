@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.prepare.own.polygons import draw, read_shapes
 from fcn_plugin.prepare.own.source import (
     BACKGROUND,
@@ -34,7 +34,6 @@ from fcn_plugin.prepare.own.source import (
     refuse_size,
 )
 from fcn_plugin.system.files import is_special
-from fcn_plugin.text import did_you_mean
 
 DRAWN_BACKGROUND = {LABELME_BACKGROUND, BACKGROUND}
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from fcn_plugin.data.label_files import voc_palette
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.system.workers import on_all_cores
-from fcn_plugin.text import width_by_height
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # labelme's names for pixels that are no object, and for those that are left out.
