@@ -9,17 +9,13 @@ import argparse
 import gc
 import os
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from explaining import explain
-
-LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
 
 # A thread that waits for another one sleeps. As OpenMP would have it, it spins, and beside other
 # work takes the core that the other one needs. Read when torch loads, so set before anything is
@@ -162,46 +158,6 @@ def _places(node: object, path: str, key: str) -> list[str]:
     if isinstance(node, list):
         return [p for i, v in enumerate(node) for p in _places(v, f"{path}.{i}", key)]
     return []
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (step, done, total) that draws a bar on stderr if that is a terminal.
-
-    Elsewhere, as in the log of a batch job, it writes a line every ten seconds.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _in_lines()
-        return
-    # Without rich's thread: work that is begun meanwhile may be forked.
-    with Progress(console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=None)
-        drawn = 0.0
-
-        def draw(step: str, done: int, total: int) -> None:
-            nonlocal drawn
-            progress.update(task, description=step, completed=done, total=total)
-            if time.monotonic() - drawn > DRAW_PAUSE:
-                drawn = time.monotonic()
-                progress.refresh()
-
-        yield draw
-
-
-def _in_lines() -> Callable[[str, int, int], None]:
-    told = time.monotonic()
-
-    def progress(step: str, done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > LINE_PAUSE:
-            told = time.monotonic()
-            print(f"{step}: {100 * done // max(total, 1)} %", file=sys.stderr, flush=True)
-
-    return progress
 
 
 def run(main: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common import progress_bar, quiet_host, run, show
+from common import quiet_host, run, show
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +46,7 @@ def main() -> None:
 
     import fcn_plugin  # noqa: F401  # makes the host importable
     from fcn_plugin.conversion.convert import convert
+    from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
         conversion = convert(

@@ -10,7 +10,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from common import add_cfg_options, add_network, load_config, progress_bar, run, show
+from common import add_cfg_options, add_network, load_config, run, show
 
 LEAST_IDENTICAL = 0.9999  # of the pixels' labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
@@ -79,6 +79,7 @@ def main() -> None:
     from fcn_plugin.export.onnx_file import need_extra
     from fcn_plugin.export.pictures import examples
     from fcn_plugin.system.files import replacing
+    from fcn_plugin.system.progress import progress_bar
 
     need_extra()
     keep_quiet()

@@ -10,7 +10,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from common import progress_bar, run
+from common import run
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +61,8 @@ def main() -> None:
     from pairing.row import Row
     from pairing.table import as_markdown, place, write
 
-    from fcn_plugin.system.workers import available_cores
+    from fcn_plugin.system.machine import available_cores
+    from fcn_plugin.system.progress import progress_bar
 
     pairs = choose(args.names)
     if args.list:

@@ -18,7 +18,6 @@ from common import (
     add_network,
     load_config,
     printable,
-    progress_bar,
     run,
     show,
 )
@@ -90,6 +89,7 @@ def main() -> None:
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
+    from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))

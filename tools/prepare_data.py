@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from common import progress_bar, run, show
+from common import run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # a command runs.
@@ -38,6 +38,7 @@ def shapes_options(parser: argparse.ArgumentParser) -> None:
 def shapes(args: argparse.Namespace) -> str:
     from fcn_plugin.prepare.drawing import CLASSES, SIZE
     from fcn_plugin.prepare.shapes import write_shapes
+    from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
         drawn = partial(progress, "Drawing shapes")
@@ -80,6 +81,7 @@ def published(args: argparse.Namespace) -> str:
     from fcn_plugin.errors import UserError
     from fcn_plugin.prepare.job import Preparation
     from fcn_plugin.prepare.published import fetch, only_one_preparation, prepare
+    from fcn_plugin.system.progress import progress_bar
 
     if args.check and args.archive:
         raise UserError("--check looks at what is there and unpacks nothing; leave --archive out")
@@ -100,6 +102,7 @@ def check(args: argparse.Namespace) -> str:
     from fcn_plugin.data.catalogue import DATA_SETS
     from fcn_plugin.errors import UserError
     from fcn_plugin.prepare.tree_check import check
+    from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
         opened = partial(progress, "Looking at images and labels")
@@ -160,6 +163,7 @@ def own_options(parser: argparse.ArgumentParser) -> None:
 def own(args: argparse.Namespace) -> str:
     from fcn_plugin.prepare.own.dataset import prepare_own
     from fcn_plugin.prepare.own.source import Tell
+    from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
         tell = Tell(note, progress)

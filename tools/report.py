@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import progress_bar, quiet_host, run, share_memory_with_workers, show
+from common import quiet_host, run, share_memory_with_workers, show
 
 KEPT = "evaluation"  # folder in a work dir
 
@@ -91,6 +91,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from fcn_plugin.data.numbering import check_numbers, set_colours
     from fcn_plugin.engine.cpu import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
+    from fcn_plugin.system.progress import progress_bar
 
     share_memory_with_workers()
     quiet_host()

@@ -10,7 +10,7 @@ import math
 import sys
 from pathlib import Path
 
-from common import load_config, progress_bar, run, show
+from common import load_config, run, show
 
 # fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
 # it is used.
@@ -88,7 +88,8 @@ def main() -> None:
     from fcn_plugin.evaluation.metric import class_table
     from fcn_plugin.evaluation.protocols import protocol, protocol_of
     from fcn_plugin.evaluation.scores import scores
-    from fcn_plugin.system.workers import available_cores
+    from fcn_plugin.system.machine import available_cores
+    from fcn_plugin.system.progress import progress_bar
 
     if args.config:
         cfg = load_config(args)

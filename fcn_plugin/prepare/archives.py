@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.files import disk_full
 
 CHUNK = 1 << 20  # bytes
 PAUSE = 0.05  # seconds between two calls of progress
@@ -114,7 +115,7 @@ def unpack(
     """
     total = archive.stat().st_size
     written = 0
-    with archive.open("rb") as file, room(target):
+    with archive.open("rb") as file, disk_full(target):
         tick = _ticker(progress, file, total)
         tree = _Tree(target)
         for number, member in enumerate(_members(archive, file, total, max_bytes), start=1):
@@ -202,19 +203,6 @@ class _Tree:
                 self.folders.add(parent)
         self.files.add(path)
         return self.root.joinpath(*path.parts).open("xb")
-
-
-@contextmanager
-def room(target: Path) -> Iterator[None]:
-    """Turn a full disk into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{target}: the disk is full; make room or choose another folder"
-        ) from error
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from PIL import Image
 
 from fcn_plugin.data.label_files import save_labels, save_picture, voc_palette
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.archives import room
 from fcn_plugin.prepare.drawing import MIN_SIZE, SIZE, SPLITS, draw
+from fcn_plugin.system.files import disk_full
 
 # Written to the finished tree; a higher number when the same parameters give other pictures.
 FORMAT = 1
@@ -54,7 +54,7 @@ def write_shapes(
     name = "-".join(f"{key}{value}" for key, value in parameters.items())
     partial = root.absolute().with_name(f".{root.absolute().name}.{name}.partial")
     try:
-        with room(root):
+        with disk_full(root):
             _write_tree(partial, parameters, progress)
             partial.rename(root)
     except OSError:

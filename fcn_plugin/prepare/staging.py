@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fcn_plugin.prepare.archives import room
-from fcn_plugin.system.files import replacing
+from fcn_plugin.system.files import disk_full, replacing
 
 
 @contextmanager
@@ -16,7 +15,7 @@ def staged(target: Path) -> Iterator[Path]:
     stage = stage_of(target)
     stage.mkdir(parents=True)
     try:
-        with room(stage):
+        with disk_full(stage):
             yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from fcn_plugin.system.configs import innermost, type_name
+from fcn_plugin.system.machine import processor_name
 from fcn_plugin.version import __version__
 
 # The first that is installed of each row.
@@ -78,11 +79,4 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type.upper()}, {_processor()}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+    return f"{device.type.upper()}, {processor_name()}"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fcn_plugin.errors import UserError
+
 BLOCK = 1 << 20
 # What writing fails with for want of room, the last where files may not be so long.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -40,6 +42,23 @@ def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_full(target: Path) -> Iterator[None]:
+    """Turn a full disk into one line that names ``target``.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            f"{target}: the disk is full; make room or choose another folder"
+        ) from error
 
 
 def allocate(file: Path) -> None:

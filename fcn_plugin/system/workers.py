@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import cv2
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.machine import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,14 +108,6 @@ def _results(
                 results = pickle.load(stored)
             os.unlink(file)
             yield from results
-
-
-def available_cores() -> int:
-    """The cores that this process may use, which in a container can be fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux has it
-        return os.cpu_count() or 1
 
 
 def _begin_work(folder: str) -> None:

@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 from tools.running import REPOSITORY
 
-from fcn_plugin.system.workers import available_cores, on_all_cores
+from fcn_plugin.system.machine import available_cores
+from fcn_plugin.system.workers import on_all_cores
 
 
 def square(number: int) -> int:

@@ -22,7 +22,6 @@ from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.whole import open_picture
 from fcn_plugin.errors import UserError, width_by_height
-from fcn_plugin.prepare.archives import room
 from fcn_plugin.prepare.own.classes import class_table, note_missing
 from fcn_plugin.prepare.own.configs import Facts, command, configs
 from fcn_plugin.prepare.own.labelme import embedded_image, labelme_source
@@ -30,6 +29,7 @@ from fcn_plugin.prepare.own.masks import mask_folders, mask_source
 from fcn_plugin.prepare.own.source import Item, Size, Source, Tell, each
 from fcn_plugin.prepare.own.split import LISTS, Splits, with_splits
 from fcn_plugin.prepare.staging import stage_of
+from fcn_plugin.system.files import disk_full
 from fcn_plugin.system.locks import LOCK, only_one_at_work
 
 # Written to the finished tree; a higher number when the same source gives another tree.
@@ -104,7 +104,7 @@ def prepare_own(
             return lines
         try:
             _clear(stage)
-            with room(stage):
+            with disk_full(stage):
                 lines = _write(found, splits, scale, stage, root, tell)
                 marker = {"state": state, "lines": lines}
                 (stage / MARKER).write_text(json.dumps(marker) + "\n")

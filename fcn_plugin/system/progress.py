@@ -1,0 +1,55 @@
+"""How far a long piece of work is: one signature, and a bar that follows it."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
+
+# Called with the name of the step, how much of it is done, and how much there is in all.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """The progress of whoever does not watch."""
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Draw a bar on stderr if that is a terminal.
+
+    Elsewhere, as in the log of a batch job, write a line every ten seconds.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _in_lines()
+        return
+    # Without rich's thread: the work may fork.
+    with Bar(console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=None)
+        drawn = 0.0
+
+        def draw(step: str, done: int, total: int) -> None:
+            nonlocal drawn
+            bar.update(task, description=step, completed=done, total=total)
+            if time.monotonic() - drawn > DRAW_PAUSE:
+                drawn = time.monotonic()
+                bar.refresh()
+
+        yield draw
+
+
+def _in_lines() -> Progress:
+    written = time.monotonic()
+
+    def progress(step: str, done: int, total: int) -> None:
+        nonlocal written
+        if time.monotonic() - written > LINE_PAUSE:
+            written = time.monotonic()
+            print(f"{step}: {100 * done // max(total, 1)} %", file=sys.stderr, flush=True)
+
+    return progress
