@@ -83,11 +83,8 @@ def _identify(archive: Path, job: Preparation) -> Part | None:
     known = [part for part in parts if part.digest]
     if job.subset or not known:
         return by_name
-    size = archive.stat().st_size
     algorithms = {part.digest.algorithm for part in known if part.digest}
-    found = file_digests(
-        archive, algorithms, lambda read: job.progress(f"Checking {archive.name}", read, size)
-    )
+    found = file_digests(archive, algorithms, job.progress)
     for part in known:
         if part.digest and found[part.digest.algorithm] == part.digest.digits:
             return part

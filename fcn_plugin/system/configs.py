@@ -1,4 +1,4 @@
-"""Reading configs, of which there are two styles."""
+"""Read configs, of which there are two styles."""
 
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
@@ -21,11 +21,6 @@ def type_name(cfg: object) -> str:
     return name.rpartition(".")[2]
 
 
-def one_or_many(node: Any) -> list[Any]:
-    """Of what a config has as one or as a list: a list; without any an empty one."""
-    return list(node) if isinstance(node, list | tuple) else [node] if node else []
-
-
 def class_of(cfg: object, registry: Registry) -> type | None:
     """The class under ``type`` of a config; None if none of that name is registered."""
     kind = cfg.get("type") if isinstance(cfg, dict) else None
@@ -39,8 +34,13 @@ def constructors(kind: type) -> Iterator[Mapping[str, Parameter]]:
     return (signature(init).parameters for init in own if init is not None)
 
 
+def one_or_many(node: Any) -> list[Any]:
+    """The list of what a config has as one, as a list or not at all."""
+    return list(node) if isinstance(node, list | tuple) else [node] if node else []
+
+
 def wrapped(dataset: dict) -> list[dict]:
-    """What a data set's config wraps, such as ``ConcatDataset``; nothing of a plain one."""
+    """The data sets within a wrapper such as ``ConcatDataset``; of a plain one none."""
     inner = one_or_many(dataset.get("datasets") or dataset.get("dataset"))
     return [part for part in inner if isinstance(part, dict)]
 
@@ -48,7 +48,7 @@ def wrapped(dataset: dict) -> list[dict]:
 def innermost(dataset: dict) -> list[dict]:
     """The plain data sets of a config, through all wrappers; to be read or changed."""
     inner = wrapped(dataset)
-    return [found for part in inner for found in innermost(part)] if inner else [dataset]
+    return [plain for part in inner for plain in innermost(part)] if inner else [dataset]
 
 
 def pipeline_of(dataset: dict) -> list[Any]:

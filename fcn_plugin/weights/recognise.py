@@ -97,8 +97,7 @@ def open_weights(
         raise UserError(f"{path}: begins with {start[:8]!r}; {EXPECTED}")
     weights = recognise_tensors(path, tensors)
     if identify:
-        size = path.stat().st_size
-        digests = file_digests(path, hashes, lambda done: progress("hashing", done, size))
+        digests = file_digests(path, hashes, progress)
         weights.known = next((s for s in KNOWN if _matches(s.digest, digests)), None)
     describe(weights, content)
     return weights
