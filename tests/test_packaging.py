@@ -53,7 +53,7 @@ def test_there_are_sources():
 
 
 class TestRanges:
-    @pytest.mark.parametrize("stated", map(Requirement, compat.HOST), ids=str)
+    @pytest.mark.parametrize("stated", [*map(Requirement, compat.HOST)], ids=str)
     def test_are_the_same_in_setup_cfg_and_in_the_host_check(self, stated, required):
         assert stated.specifier == required[stated.name].specifier
         assert [bound.operator for bound in stated.specifier] in (

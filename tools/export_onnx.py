@@ -196,7 +196,7 @@ def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W
 
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
-    """The resizing that the file does, if any, and the pixel steps of the test pipeline left out."""
+    """The resizing that the file does, if any, and the other steps of the test pipeline."""
     from fcn_plugin.export import Resizing
     from fcn_plugin.system.configs import pipeline_of, type_name
 

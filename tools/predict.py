@@ -10,21 +10,14 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import (
-    add_cfg_options,
-    add_network,
-    load_config,
-    printable,
-    run,
-    show,
-)
+from common import add_cfg_options, add_network, load_config, printable, run, show
 
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-# Images of several sizes that wait for others of theirs to fill a batch.
-WAITING = 4  # batches
+UNITS = " KMGT"  # powers of 1000, or of 1024 with an i
+WAITING = 4  # batches of images that wait for others of their size
 LARGE = 2**24  # bytes of an image that waits for no other
 
 
@@ -76,10 +69,8 @@ def number_of_bytes(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give e.g. 2GB")
     number, unit, binary = match.groups()
-    factor = UNITS[unit.upper()]
-    if binary:
-        factor = 1024 ** list(UNITS).index(unit.upper())
-    return int(float(number) * factor)
+    power = UNITS.index(unit.upper() or " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def main() -> None:
@@ -94,14 +85,9 @@ def main() -> None:
     check_target(args.out)
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     with progress_bar() as progress:
-        predictor = Predictor(
-            cfg,
-            args.checkpoint,
-            args.device,
-            args.max_memory,
-            args.tta,
-            lambda done, total: progress("An image in windows", done, total),
-        )
+        options = (args.device, args.max_memory, args.tta)
+        in_windows = partial(progress, "An image in windows")
+        predictor = Predictor(cfg, args.checkpoint, *options, in_windows)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         began = time.monotonic()
@@ -152,7 +138,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     try:
         results = predictor.predict([picture for _, picture in batch], wanted)
     except UserError as error:
-        if len(batch) > 1:  # it is of one of them
+        if len(batch) > 1:  # the error is of one of them
             for one in batch:
                 predict([one], predictor, args, totals)
         else:
@@ -179,7 +165,7 @@ class Totals:
         self.factors: list[float] = []
 
     def add(self, result: Any, factors: tuple[float, ...]) -> None:
-        """``factors``: by which the config resized the image; of several scales none."""
+        """``factors``: by which the config resized the image; none for several scales."""
         self.images += 1
         self.windowed += result.windows > 1
         self.factors += factors
@@ -205,9 +191,9 @@ class Totals:
             )
         if self.windowed:
             print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
-        places = ["labels"] + ["overlays"] * (not args.no_overlays)
-        places += ["probabilities"] * args.probabilities
-        where = ", ".join(f"{place} in {args.out / place}" for place in places)
+        kinds = ["labels"] + ["overlays"] * (not args.no_overlays)
+        kinds += ["probabilities"] * args.probabilities
+        where = ", ".join(f"{kind} in {args.out / kind}" for kind in kinds)
         pace = self.images / seconds
         pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
         plural = "" if self.images == 1 else "s"

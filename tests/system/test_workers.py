@@ -154,9 +154,9 @@ def kill():
         worker.kill()
 
 if __name__ == "__main__":
-    for turn in range(8):
+    for turn in range(4):
         results = on_all_cores(work, range(2_000), chunk=8, jobs=2)
-        Timer(turn / 50, kill).start()
+        Timer(turn / 25, kill).start()
         try:
             sum(1 for _ in results)
         except UserError as error:
@@ -168,5 +168,5 @@ if __name__ == "__main__":
 def test_a_worker_that_is_killed_while_it_hands_over_a_result(killed, tmp_path):
     """Of what is half written the rest must not be waited for."""
     stdout, _ = script(tmp_path, KILLED, killed).communicate(timeout=60)
-    assert stdout.splitlines() == ["a worker was killed"] * 8
+    assert stdout.splitlines() == ["a worker was killed"] * 4
     assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]

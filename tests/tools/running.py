@@ -35,6 +35,13 @@ def tool(name: str, *options: object, folder: Path, **environment: str):
     return started(name, *options, folder=folder, **environment)
 
 
+def ran(name: str, *options: object, folder: Path, **environment: str):
+    """The finished process of tools/NAME, which has succeeded."""
+    done = tool(name, *options, folder=folder, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
 def started(name: str, *options: object, folder: Path, **environment: str):
     """The finished process of tools/NAME, started from nothing."""
     path = TOOLS / name
