@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.framework import Figure, Setting, Sides
-from benchmarks.peers import peer
-from benchmarks.steps import QUICK_WIDTH
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.models.features import Features
+from figures.framework import Figure, Setting, Sides
+from figures.steps import QUICK_WIDTH, peer
 
 PADDINGS = dict(conv1_1=100, fc6=0, fc7=0)  # as published; of the other layers 1
 

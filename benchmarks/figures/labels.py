@@ -6,10 +6,10 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor
 
-from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.models.coarse import CoarseScores, labels
 from fcn_plugin.models.segmentor import original_axes
 from fcn_plugin.models.upsample import Placement
+from figures.framework import Figure, Setting, Sides
 
 
 def sides(

@@ -17,8 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fcn_plugin.export import check_onnx, export_onnx
 from fcn_plugin.models import SkipFusionHead
-from pairing.pair import CLASSES, Levels, Pair, complete, levels_of
-from pairing.row import SKIPPED, YES, Row
+from pairing.pair import CLASSES, SKIPPED, YES, Levels, Pair, Row, complete, levels_of
 
 AGREE = 0.9999  # of the pixels have the same label in ONNX
 PATIENCE = 60  # seconds of processor time for an export: torch reasons about sizes for hours

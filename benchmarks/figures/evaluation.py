@@ -14,11 +14,11 @@ from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.segmentor import add_predictions
 from fcn_plugin.models.upsample import Placement
+from figures.framework import Figure, Setting, Sides
 
 CLASSES = len(PascalVOCDataset.METAINFO["classes"])
 SIZES = ((375, 500), (500, 375), (333, 500))  # rows, columns; VOC's commonest

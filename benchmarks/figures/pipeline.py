@@ -20,9 +20,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.data.label_files import voc_palette
 from fcn_plugin.prepare.drawing import draw
+from figures.framework import Figure, Setting, Sides
 
 DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"
 IMAGES = 24

@@ -1,4 +1,4 @@
-"""The demo's training step beside busy processes, by how threads wait for one another.
+"""How soon a tool answers, and the demo's training step beside busy processes.
 
 Ours are the tools as they are; theirs are the same with OpenMP's own way, in which a thread spins
 while it waits for another and so takes the core that the other needs.
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,10 @@ from statistics import median
 
 from common import WAITING
 
-from benchmarks.framework import Figure, Reading, Row, Setting, quartiles
 from fcn_plugin.prepare.shapes import write_shapes
+from figures.framework import Figure, Reading, Row, Setting, quartiles
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"
 BUSY = (0, 2, 4, 8)
 # Steps of a run, and how many of them are not counted: the first ones also set up libraries.
@@ -27,6 +28,16 @@ STEPS, WARM_UP = 12, 4
 IMAGES = 64
 # What libgomp does where no variable is set: about 3 ms of spinning.
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
+
+
+def start(setting: Setting, repeats: int) -> Reading:
+    """Seconds of ``tools/train.py --help``, from the command to its end."""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, TRAIN, "--help"], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    return Reading(median(times), "s", "time", details=dict(quartiles=quartiles(times)))
 
 
 def shared_cores(setting: Setting, repeats: int) -> Reading:
@@ -85,6 +96,7 @@ def step_times(data: Path, environment: dict[str, str]) -> list[float]:
 
 
 FIGURES = [
+    Figure("train.py --help", "tools", "seconds to its end", reading=start, value_bar=2.0),
     Figure(
         "demo step, shared cores",
         "shared",

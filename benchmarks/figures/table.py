@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as Grid
 
-from benchmarks.framework import Figure, Result, Row
+from figures.framework import Figure, Result, Row
 
 WIDTH = 100  # of what is not a terminal
 # Title, width, and how the column is aligned.

@@ -1,8 +1,11 @@
-"""Training steps: ours, the host's and a peer's, on the same random batch."""
+"""Networks and training steps: ours, the host's and a peer's, on the same random batch."""
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,8 +17,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from benchmarks.framework import Setting
-from benchmarks.peers import peer
+from figures.framework import Setting, Skipped
 
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_ade20k.py"
 CLASSES = 150
@@ -124,6 +126,17 @@ def host_step(setting: Setting, batch: int) -> Step:
     )
     optimizer = dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0005))
     return Step(model, optimizer, setting, batch, _side(setting))
+
+
+def peer(setting: Setting, classes: int) -> nn.Module:
+    """pytorch-fcn's FCN-8s, without the packages around it: they download, plot and read sets."""
+    if setting.peers is None:
+        raise Skipped("give --peer DIR, a clone of github.com/wkentaro/pytorch-fcn")
+    sys.modules.setdefault("fcn", ModuleType("fcn"))  # only for downloads
+    package = ModuleType("torchfcn_models")
+    package.__path__ = [str(setting.peers.resolve() / "torchfcn" / "models")]
+    sys.modules[package.__name__] = package
+    return importlib.import_module(f"{package.__name__}.fcn8s").FCN8s(n_class=classes)
 
 
 def peer_step(setting: Setting, batch: int) -> Callable[[], Tensor]:

@@ -89,7 +89,7 @@ class Figure:
 
     Args:
         name: chosen by it on the command line.
-        group: one of ``choosing.GROUPS``; also a group's name chooses.
+        group: one of ``figures.GROUPS``; also a group's name chooses.
         against: what it is compared with: "mmseg: resize + CrossEntropyLoss + accuracy".
         setup: builds the inputs, the same for both sides; it is not timed. Raises ``Skipped``
             where the figure cannot be had. A function of the setting and the number of repeats

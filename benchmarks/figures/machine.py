@@ -2,13 +2,13 @@
 
 import os
 import platform
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.framework import alternate
+from fcn_plugin.system.machine import available_cores, processor_name
+from figures.framework import alternate
 
 # Large enough that the rate no longer grows, small enough for about a second.
 SIDES = {"cpu": 2048, "cuda": 8192}
@@ -17,24 +17,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def describe(device: torch.device) -> dict[str, Any]:
     """What of the machine decides the figures."""
-    threads = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = {"cpu": _cpu(), "cores": cores, "threads": threads, "system": platform.system()}
+    machine: dict[str, Any] = {
+        "cpu": processor_name(),
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+    }
     if hasattr(os, "getloadavg"):
         machine["load"] = round(os.getloadavg()[0], 1)
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(device)
         machine["cuda"] = torch.version.cuda
     return machine | {"python": platform.python_version(), "torch": torch.__version__}
-
-
-def _cpu() -> str:
-    """The processor's name; Linux keeps it where ``platform`` does not look."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Every performance figure of the README, as a ratio to the host's way: tools/benchmark.py
+"""Every performance figure of the README, as a ratio to mmseg's way: benchmarks/speed.py
 
 Both ways get the same inputs, in turn, in the same run. Without names all figures are measured,
 which takes some minutes on a CPU; --list shows their names and groups.
@@ -11,6 +11,8 @@ import os
 import sys
 import warnings
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from common import run
 
@@ -55,12 +57,12 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.choosing import all_figures, choose
-    from benchmarks.framework import Setting, measure
-    from benchmarks.machine import describe, matrix_rates
-    from benchmarks.table import Table, to_json
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.files import replacing
+    from figures import all_figures, choose
+    from figures.framework import Setting, measure
+    from figures.machine import describe, matrix_rates
+    from figures.table import Table, to_json
 
     figures = choose(all_figures(), args.names)
     table = Table()

@@ -7,10 +7,10 @@ from mmseg.models.losses import CrossEntropyLoss, accuracy
 from mmseg.models.utils import resize
 from torch import Tensor
 
-from benchmarks.framework import Figure, Setting, Sides
 from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.loss import blockwise_losses
 from fcn_plugin.models.upsample import Placement
+from figures.framework import Figure, Setting, Sides
 
 IGNORE = 255
 

@@ -1,6 +1,6 @@
-"""Try every backbone under SkipFusionHead and every head on ConvolutionalizedVGG: tools/pairs.py
+"""Try every backbone under SkipFusionHead and every head on ConvolutionalizedVGG.
 
-python tools/pairs.py --write README.md
+python benchmarks/pairs.py --write README.md
 """
 
 import argparse
@@ -9,6 +9,8 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from common import run
 
@@ -55,21 +57,20 @@ def main() -> None:
     args = parse_args()
 
     import torch
-    from pairing.checks import check
-    from pairing.choosing import choose
-    from pairing.processes import each_alone
-    from pairing.row import Row
-    from pairing.table import as_markdown, place, write
 
     from fcn_plugin.system.machine import available_cores
     from fcn_plugin.system.progress import progress_bar
+    from pairing.checks import check
+    from pairing.pair import Row
+    from pairing.processes import each_alone
+    from pairing.table import around_tables, as_markdown, choose, write
 
     pairs = choose(args.names)
     if args.list:
         print(*(pair.name for pair in pairs), sep="\n")
         return
     if args.write:
-        place(args.write)  # before minutes of work
+        around_tables(args.write)  # before minutes of work
     # What the host says while it builds.
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)

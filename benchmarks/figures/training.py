@@ -4,7 +4,7 @@ from statistics import median
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.framework import (
+from figures.framework import (
     MIB,
     Figure,
     Reading,
@@ -15,8 +15,8 @@ from benchmarks.framework import (
     peak_memory,
     quartiles,
 )
-from benchmarks.kinds import STEP, time_by_kind
-from benchmarks.steps import host_step, our_step, peer_step
+from figures.kinds import STEP, time_by_kind
+from figures.steps import host_step, our_step, peer_step
 
 
 def _batch(setting: Setting, on_cpu: int) -> int:

@@ -8,7 +8,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.framework import synchronize
+from figures.framework import synchronize
 
 STEP = "training step"
 # What the time of a step goes to: a kind, and what the names of its operations, or of the

@@ -1,24 +1,24 @@
-"""tools/pairs.py: what it writes, and where. Of the pairs: tests/models/test_mixing.py."""
+"""benchmarks/pairs.py: what it writes, and where. Of the pairs: tests/models/test_mixing.py."""
 
 import os
 import signal
 import sys
 
 import pytest
-from tools.running import TOOLS, tool
+from tools.running import BENCHMARKS, TOOLS, tool
 
-sys.path.append(str(TOOLS))  # not first: tools/test.py is not the standard library's test
+sys.path += [
+    str(BENCHMARKS),
+    str(TOOLS),
+]  # not first: tools/test.py is not the standard library's test
 
+from fcn_plugin.errors import UserError
 from pairing import checks
 from pairing.backbones import BACKBONES
 from pairing.checks import check
-from pairing.choosing import GROUPS, choose
-from pairing.pair import Levels
+from pairing.pair import Levels, Row
 from pairing.processes import each_alone
-from pairing.row import Row
-from pairing.table import BEGIN, END, as_markdown, place, write
-
-from fcn_plugin.errors import UserError
+from pairing.table import BEGIN, END, GROUPS, around_tables, as_markdown, choose, write
 
 RESNET = BACKBONES[0]
 LEVELS = Levels((128, 256), (8.0, 14.22))
@@ -63,7 +63,7 @@ def test_a_file_without_a_place(content, message, tmp_path):
     if content is not None:
         file.write_text(content)
     with pytest.raises(UserError, match=message):
-        place(file)
+        around_tables(file)
 
 
 def test_a_misspelt_name():

@@ -1,15 +1,20 @@
-"""The tables as Markdown, and their place in a file."""
+"""The tables of pairs: which there are, their Markdown, and their place in a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.files import replacing
-from pairing.choosing import GROUPS
-from pairing.heads import OTHERS
-from pairing.row import Row
+from pairing.backbones import BACKBONES
+from pairing.heads import HEADS, OTHERS
+from pairing.pair import Pair, Row
 
+# By the title of their table.
+GROUPS: dict[str, list[Pair]] = {
+    "backbone": BACKBONES,
+    "head": [head.on("ConvolutionalizedVGG") for head in HEADS],
+}
 BEGIN, END = "<!-- pairs: begin -->", "<!-- pairs: end -->"
 COLUMNS = (
     "channels @ stride",
@@ -20,6 +25,17 @@ COLUMNS = (
     "ONNX",
 )
 WIDEST = 120  # characters that a table has for what a check found
+
+
+def choose(names: Sequence[str]) -> list[Pair]:
+    """The pairs with one of ``names``; all without names."""
+    pairs = {pair.name: pair for group in GROUPS.values() for pair in group}
+    for name in names:
+        if name not in pairs:
+            raise UserError(
+                f"{name!r}: no such pair; {did_you_mean(name, pairs, '--list shows all')}"
+            )
+    return [pair for pair in pairs.values() if not names or pair.name in names]
 
 
 def as_markdown(rows: Mapping[str, Row]) -> str:
@@ -54,13 +70,13 @@ def write(file: Path, text: str) -> None:
     Raises:
         UserError: the file has not one pair of markers.
     """
-    before, after = place(file)
+    before, after = around_tables(file)
     with replacing(file) as part:
         part.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def place(file: Path) -> tuple[str, str]:
-    """What stands before the markers and after them."""
+def around_tables(file: Path) -> tuple[str, str]:
+    """The text before the markers and the text after them."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; make it, with the lines {BEGIN} and {END}")
     content = file.read_text(encoding="utf-8")
