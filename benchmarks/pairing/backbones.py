@@ -86,7 +86,7 @@ SMALL_BISENET = dict(
     spatial_channels=(8, 8, 8, 16),
     out_channels=16,
 )
-SVT = dict(num_heads=[2, 4, 8, 16], mlp_ratios=[4, 4, 4, 4], depths=[2, 2, 10, 4])
+SVT = dict(num_heads=[2, 4, 8, 16], mlp_ratios=[4] * 4, depths=[2, 2, 10, 4], norm_after_stage=True)
 SMALL_TWINS = dict(embed_dims=[4, 8, 12, 16], num_heads=FOUR)
 TOKENS = dict(img_size=(512, 512), patch_size=16, drop_path_rate=0.1)
 FEW_TOKENS = dict(
