@@ -282,9 +282,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str, list[str], list[str]]] = 
     ),
     "a dict for what was None": (
         nothing,
-        "model['backbone'].update(init_cfg=dict(type='Pretrained', checkpoint='vgg16.pth'))",
+        "load_from = dict(type='Pretrained', checkpoint='vgg16.pth')",
         [],
-        ["init_cfg", "_delete_=True"],
+        ["load_from", "_delete_=True"],
     ),
     "misspelt optimizer": (
         nothing,
