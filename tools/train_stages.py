@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,24 +78,15 @@ class Stage:
     @property
     def settings(self) -> dict[str, str]:
         """What decides how the stage ends, by dotted name."""
+        from fcn_plugin.system.configs import dotted_settings
+
         return dict(
             item
             for key in DECISIVE
             if self.cfg.get(key) is not None
-            for item in _flat(self.cfg[key], key)
+            for item in dotted_settings(self.cfg[key], key)
             if item[0].rpartition(".")[2] not in INDIFFERENT
         )
-
-
-def _flat(node: object, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        for key, child in node.items():
-            yield from _flat(child, f"{path}.{key}")
-    elif isinstance(node, list | tuple) and any(isinstance(child, dict) for child in node):
-        for i, child in enumerate(node):
-            yield from _flat(child, f"{path}.{i}")
-    else:
-        yield path, repr(list(node) if isinstance(node, tuple) else node)
 
 
 def parse_args() -> argparse.Namespace:

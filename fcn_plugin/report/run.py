@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from fcn_plugin.errors import UserError
 from fcn_plugin.report import logs
 from fcn_plugin.report.evaluation import Evaluation
+from fcn_plugin.system.configs import dotted_settings
 
 # Where and how a run is started says nothing of it.
 PLACES = ("work_dir", "launcher", "resume", "local_rank", "experiment_name")
@@ -61,19 +62,6 @@ def read_config(work_dir: Path) -> Config:
 def settings(cfg: Config) -> dict[str, str]:
     """What the runner is given, by dotted names; shorthands of the file are left out."""
     given = set(signature(Runner.__init__).parameters) - set(PLACES)
-    found: dict[str, str] = {}
-    for key in cfg:
-        if key in given:
-            _flatten(cfg[key], key, found)
-    return found
-
-
-def _flatten(node: object, path: str, found: dict[str, str]) -> None:
-    if isinstance(node, dict):
-        children = list(node.items())
-    else:
-        children = list(enumerate(node)) if isinstance(node, list | tuple) else []
-    for key, value in children:
-        _flatten(value, f"{path}.{key}", found)
-    if not children:
-        found[path] = repr(node)
+    return dict(
+        setting for key in cfg if key in given for setting in dotted_settings(cfg[key], key)
+    )

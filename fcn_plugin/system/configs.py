@@ -69,3 +69,21 @@ def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
         set_pipeline(part, pipeline)
     if not inner or "pipeline" in dataset:
         dataset["pipeline"] = [] if inner else pipeline
+
+
+def dotted_settings(node: object, name: str) -> Iterator[tuple[str, str]]:
+    """The settings below ``name`` with their full names, as ``--cfg-options`` takes them.
+
+    A list of plain values is one setting, and a tuple is written as a list.
+
+    >>> dict(dotted_settings(dict(lr=0.1, steps=(1, 2), hooks=[dict(type="A")]), "optim"))
+    {'optim.lr': '0.1', 'optim.steps': '[1, 2]', 'optim.hooks.0.type': "'A'"}
+    """
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from dotted_settings(child, f"{name}.{key}")
+    elif isinstance(node, list | tuple) and any(isinstance(child, dict) for child in node):
+        for i, child in enumerate(node):
+            yield from dotted_settings(child, f"{name}.{i}")
+    else:
+        yield name, repr(list(node) if isinstance(node, tuple) else node)
