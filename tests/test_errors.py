@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tools.running import as_module
 
-from fcn_plugin.engine.terminal import BriefRunner
+from fcn_plugin.engine.runner import BriefRunner
 from fcn_plugin.errors import DamagedFile, UserError, printable
 from fcn_plugin.evaluation.metric import class_table
 from fcn_plugin.evaluation.scores import scores

@@ -151,7 +151,7 @@ def keep_quiet() -> None:
 def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     import torch
 
-    from fcn_plugin.prediction.checkpoints import find_checkpoint
+    from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.prediction.network import load_network
 
     file = find_checkpoint(Path(checkpoint))

@@ -65,8 +65,8 @@ def summary(found) -> str:  # found: fcn_plugin.report.run.Run
 def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
     """What is kept in the work dir of its best checkpoint, or is counted now."""
     from fcn_plugin.checks.config import check_datasets
+    from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.checkpoints import find_checkpoint
     from fcn_plugin.report.evaluation import load, sha256
 
     folder = work_dir / KEPT

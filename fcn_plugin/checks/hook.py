@@ -20,7 +20,6 @@ from torch import nn
 
 from fcn_plugin.checks.config import remedy
 from fcn_plugin.checks.ignored import ignored_number, refuse_other_ignored
-from fcn_plugin.checks.input import segmentor_of
 from fcn_plugin.checks.model import (
     check_classes,
     check_losses,
@@ -38,6 +37,7 @@ from fcn_plugin.checks.sample import check_batches, check_first_sample, check_la
 from fcn_plugin.data.loading import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 
 
@@ -57,7 +57,7 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         refuse_other_ignored(runner.cfg)
-        model, loader = segmentor_of(runner), runner.train_dataloader
+        model, loader = bare_model(runner), runner.train_dataloader
         parts = list(plain_datasets(loader.dataset))
         check_order("train_dataloader", loader, runner.train_loop)
         _check_parts("train_dataloader", model, parts)
@@ -92,7 +92,7 @@ class DataCheckHook(Hook):
 
 def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     """What validation and testing have in common."""
-    model, loader = segmentor_of(runner), loop.dataloader
+    model, loader = bare_model(runner), loop.dataloader
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))

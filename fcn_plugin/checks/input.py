@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.networks import COUNT, net_of
 from fcn_plugin.weights.quoting import quoted
@@ -99,13 +99,13 @@ class InputCheckHook(Hook):
         self.stored = Stored({}, None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = segmentor_of(runner)
+        model = bare_model(runner)
         checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
         if (own := input_of(model)) is not None:
             checkpoint["meta"]["input"] = asdict(own)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        own = segmentor_of(runner).state_dict()
+        own = bare_model(runner).state_dict()
         used = {
             name: value
             for name, value in checkpoint.get("state_dict", checkpoint).items()
@@ -116,11 +116,11 @@ class InputCheckHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
-        self.stored.refuse_others(segmentor_of(runner), getattr(dataset, "metainfo", None))
+        self.stored.refuse_others(bare_model(runner), getattr(dataset, "metainfo", None))
 
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset
-        for fault in self.stored.faults(segmentor_of(runner), getattr(dataset, "metainfo", None)):
+        for fault in self.stored.faults(bare_model(runner), getattr(dataset, "metainfo", None)):
             runner.logger.warning(fault)
 
 
@@ -133,12 +133,6 @@ def _other(what: str, stored: Any, own: Any, remedy: str) -> str | None:
 
 def _padding(model: nn.Module) -> str | None:
     return getattr(getattr(model, "backbone", None), "padding", None)
-
-
-def segmentor_of(runner: Runner) -> nn.Module:
-    """The model, out of its wrappers for several processes and for test-time augmentation."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, "module", model)
 
 
 def input_of(model: nn.Module) -> Input | None:

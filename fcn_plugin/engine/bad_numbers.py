@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -22,6 +21,7 @@ from torch.optim import Optimizer
 
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.engine.train_loop import PLACE
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.models.classifier import check_choice
@@ -88,7 +88,7 @@ class BadNumbersHook(Hook):
         self._begin_run()
         self.place = runner.message_hub.runtime_info.get(PLACE)
         self.handles = [
-            _inner(runner).data_preprocessor.register_forward_hook(self._note),
+            bare_model(runner).data_preprocessor.register_forward_hook(self._note),
             *(
                 wrapper.optimizer.register_step_pre_hook(self._judge)
                 for wrapper in _wrappers(runner)
@@ -105,7 +105,7 @@ class BadNumbersHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any | None = None
     ) -> None:
-        self.buffers = {name: b.detach().clone() for name, b in _inner(runner).named_buffers()}
+        self.buffers = {name: b.detach().clone() for name, b in bare_model(runner).named_buffers()}
 
     # The graph of a compiled step shall not hold these two.
     @torch.compiler.disable
@@ -157,7 +157,7 @@ class BadNumbersHook(Hook):
 
         ``losses`` and ``own``, the paths of the images, are those of the last batch.
         """
-        model, processes = _inner(runner), dist.get_world_size()
+        model, processes = bare_model(runner), dist.get_world_size()
         self._restore(model)
         origin = self._origin(runner)
         self._restore(model)
@@ -206,7 +206,7 @@ class BadNumbersHook(Hook):
             return Origin()
         # The pass is an aid. Whatever it fails by, memory included, is not what is to be reported.
         try:
-            model = _inner(runner)
+            model = bare_model(runner)
             precision = _wrappers(runner)[0].optim_context(model)
             return find_origin(model, self.batch, precision)
         except Exception as error:
@@ -244,10 +244,6 @@ class BadNumbersHook(Hook):
             infos.pop(PLACE, None)
             if self.place is not None:
                 infos[PLACE] = self.place
-
-
-def _inner(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _wrappers(runner: Runner) -> list[OptimWrapper]:

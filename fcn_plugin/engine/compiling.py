@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 
 
@@ -29,7 +29,7 @@ class CompileHook(Hook):
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         recomputed = [m for m in model.modules() if getattr(m, "with_cp", False)]
         if any(isinstance(m, _BatchNorm) for stage in recomputed for m in stage.modules()):
             raise UserError(

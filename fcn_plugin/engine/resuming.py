@@ -1,7 +1,8 @@
 """Going on after an interruption: from which checkpoint, and what was left undone."""
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -21,29 +22,59 @@ WRITTEN = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
 NEEDED = ("state_dict", "optimizer", "message_hub", "meta")
 
 
-def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
+def first_usable(
+    files: Iterable[Path],
+    warn: Callable[[str], None],
+    check: Callable[[Path], object] = check_checkpoint,
+) -> Path | None:
+    """The first file that passes ``check``; ``warn`` gets a line for each one before it."""
+    for file in files:
+        try:
+            check(file)
+            return file
+        except UserError as fault:
+            warn(f"passed over, {fault}")
+    return None
+
+
+def find_checkpoint(path: Path) -> Path:
+    """``path`` itself, or of a work dir the newest best checkpoint that is whole, else the last.
+
+    Raises:
+        UserError: there is none, or the file is damaged.
+    """
+    if not path.is_dir():
+        check_checkpoint(path)
+        return path
+    best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
+    file = first_usable((*best, *checkpoints_of(path)), _warn_on_stderr)
+    if file is None:
+        raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
+    return file
+
+
+def _warn_on_stderr(fault: str) -> None:
+    print(f"warning: {fault}", file=sys.stderr)
+
+
+def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The last checkpoint of a run that it can be resumed from; None if it wrote none yet.
 
-    Each one that is damaged is passed over, for the one before it, and told to ``warn``.
+    Damaged ones are passed over, and told to ``warn``.
 
     Raises:
         UserError: there are some, but all are damaged.
     """
-    found = list(checkpoints_of(work_dir))
-    for path in found:
-        try:
-            check_resumable(path)
-            return path
-        except UserError as fault:
-            warn(f"passed over, {fault}")
-    if found:
+    files = list(checkpoints_of(work_dir))
+    file = first_usable(files, warn, check_resumable)
+    if files and file is None:
         best = next(iter(sorted(work_dir.glob("best_*.pth"))), None)
         start = f"start from the best one, --cfg-options load_from={best}, or " if best else ""
         raise UserError(
-            f"{work_dir}: none of its {len(found)} checkpoints can be used; put one there that "
+            f"{work_dir}: none of its {len(files)} checkpoints can be used; put one there that "
             f"can, {start}leave --resume out to start anew"
         )
-    return None
+    return file
 
 
 def check_resumable(path: Path, finite: bool = True) -> None:

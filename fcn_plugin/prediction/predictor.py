@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_plugin.data.bands import shown
+from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta
-from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.prediction.memory import Budget
 from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader

@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModel
 
 from fcn_plugin.engine.resuming import check_resumable
-from fcn_plugin.engine.terminal import BriefRunner
+from fcn_plugin.engine.runner import BriefRunner
 from fcn_plugin.errors import UserError
 
 

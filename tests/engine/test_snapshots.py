@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint, set_aside
+from fcn_plugin.engine.resuming import check_resumable, last_resumable, set_aside
 from fcn_plugin.errors import UserError
 
 
@@ -92,7 +92,7 @@ def test_killed_at_a_moment(tmp_path, monkeypatch, every):
         folder = tmp_path / str(end)
         with pytest.raises(Killed):
             train(folder, Moments(end), monkeypatch, resume=False)
-        last = last_whole_checkpoint(folder, pytest.fail)
+        last = last_resumable(folder, pytest.fail)
         settings = dict(load_from=str(last)) if last else {}
         again = train(folder, Moments(), monkeypatch, resume=last is not None, **settings)
         assert same(again, whole), f"killed at moment {end} of {moments.passed}"
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
         run.train()
     assert raised.value.filename == str(tmp_path / "best_mIoU_iter_3.pth")
     assert [path.name for path in tmp_path.glob("*.pth*")] == ["iter_2.pth"]
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
 
 
 @pytest.fixture(scope="module")
@@ -153,33 +153,33 @@ def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     last, words = tmp_path / "iter_8.pth", []
     (tmp_path / "last_checkpoint").write_text(str(last))
-    assert last_whole_checkpoint(tmp_path, words.append) == last
+    assert last_resumable(tmp_path, words.append) == last
     last.write_bytes(damaged(last.read_bytes(), how))
-    assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert last_resumable(tmp_path, words.append) == tmp_path / "iter_6.pth"
     assert len(words) == 1 and "passed over" in words[0] and str(last) in words[0]
     for name in ("iter_4.pth", "iter_6.pth"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(UserError, match="none of its 3 checkpoints can be used"):
-        last_whole_checkpoint(tmp_path, words.append)
+        last_resumable(tmp_path, words.append)
 
 
 def test_a_work_dir_may_be_moved_and_its_record_lost(finished, tmp_path):
     for name in ("iter_4.pth", "iter_6.pth", "last_checkpoint"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     (tmp_path / "last_checkpoint").write_text("elsewhere/iter_4.pth")
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
     for content in (b"", b"\xff\x00\n"):
         (tmp_path / "last_checkpoint").write_bytes(content)
         words: list[str] = []
-        assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
-    assert last_whole_checkpoint(tmp_path / "none", pytest.fail) is None
+        assert last_resumable(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert last_resumable(tmp_path / "none", pytest.fail) is None
 
 
 def test_of_a_copied_work_dir_its_own_are_taken(finished, tmp_path):
     """Though its record names the original's, which is still there."""
     for name in ("iter_6.pth", "iter_8.pth", "last_checkpoint"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
 
 
 def test_checkpoints_elsewhere(tmp_path):
@@ -188,11 +188,11 @@ def test_checkpoints_elsewhere(tmp_path):
         tmp_path / "work", checkpoint=dict(out_dir=str(tmp_path / "out"), max_keep_ckpts=2)
     )
     run.train()
-    last = last_whole_checkpoint(tmp_path / "work", pytest.fail)
+    last = last_resumable(tmp_path / "work", pytest.fail)
     assert last == tmp_path / "out" / "work" / "iter_8.pth"
     last.write_bytes(b"")
     words: list[str] = []
-    assert last_whole_checkpoint(tmp_path / "work", words.append) == last.with_name("iter_6.pth")
+    assert last_resumable(tmp_path / "work", words.append) == last.with_name("iter_6.pth")
     assert len(words) == 1
 
 
@@ -217,7 +217,7 @@ def test_a_new_run_sets_the_old_ones_aside(finished, tmp_path):
     assert files(tmp_path) == {"iter_6.pth", "mine.pth"}
     assert set_aside(tmp_path, needed=None) == tmp_path / "earlier_run_2"
     assert set_aside(tmp_path, needed=None) is None
-    assert last_whole_checkpoint(tmp_path, pytest.fail) is None
+    assert last_resumable(tmp_path, pytest.fail) is None
 
 
 def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path):

@@ -13,9 +13,8 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 
 from fcn_plugin.conversion.convert import convert
-from fcn_plugin.engine.resuming import check_resumable
+from fcn_plugin.engine.resuming import check_resumable, find_checkpoint
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.checkpoints import find_checkpoint
 from fcn_plugin.weights.files import read_tensors
 from fcn_plugin.weights.fill import check_checkpoint, state_dict
 

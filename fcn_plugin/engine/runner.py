@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from fcn_plugin.engine.resumed_settings import first_fault, settings
@@ -22,6 +23,14 @@ WHATEVER = (  # but for what a user stops a run by, and the lack of memory
     ValueError,
 )
 LONG = ("Config:\n", "Hooks will be executed in the following order:\n")
+
+
+def bare_model(runner: Runner) -> Any:
+    """The model, out of its wrappers for several processes and for test-time augmentation."""
+    model: Any = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 class BriefRunner(Runner):
