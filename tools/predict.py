@@ -95,12 +95,7 @@ def main() -> None:
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     with progress_bar() as progress:
         predictor = Predictor(
-            cfg,
-            args.checkpoint,
-            args.device,
-            args.max_memory,
-            args.tta,
-            lambda done, total: progress("An image in windows", done, total),
+            cfg, args.checkpoint, args.device, args.max_memory, args.tta, progress
         )
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
