@@ -12,8 +12,7 @@ from report_samples import NAMES, Images, keep, samples
 from fcn_plugin.data.display import GREY, shown
 from fcn_plugin.data.originals import Originals
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.hook import PicturesHook
-from fcn_plugin.evaluation.pictures import overlay
+from fcn_plugin.evaluation.pictures import PicturesHook, overlay
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
 

@@ -18,8 +18,8 @@ from tools.running import as_module
 
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.picture_files import save_picture
-from fcn_plugin.evaluation.hook import PicturesHook
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.evaluation.pictures import PicturesHook
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.system import files
