@@ -10,11 +10,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import add_cfg_options, add_network, load_config, printable, run, show
+from common import add_cfg_options, add_network, load_config, run, show
 
 UNITS = " KMGT"  # powers of 1000, or of 1024 with an i
 WAITING = 4  # batches of images that wait for others of their size
@@ -85,9 +84,8 @@ def main() -> None:
     check_target(args.out)
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     with progress_bar() as progress:
-        options = (args.device, args.max_memory, args.tta)
-        in_windows = partial(progress, "An image in windows")
-        predictor = Predictor(cfg, args.checkpoint, *options, in_windows)
+        options = (args.device, args.max_memory, args.tta, progress)
+        predictor = Predictor(cfg, args.checkpoint, *options)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         began = time.monotonic()
@@ -130,7 +128,7 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
     """Predict a batch and write what was asked for."""
-    from fcn_plugin.data.label_files import save_picture
+    from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
 
     names = [name for name, _ in batch]
@@ -175,14 +173,12 @@ class Totals:
 
     def tell(self, args: argparse.Namespace, seconds: float) -> None:
         """The classes found, and a last line."""
-        from prettytable import PrettyTable
+        from fcn_plugin.evaluation.tables import class_table
 
-        table = PrettyTable(["class", "images", "pixels"], align="r")
-        table.align["class"] = "l"
-        for name, images, pixels in zip(self.classes, self.found_in, self.pixels, strict=True):
-            if images:
-                table.add_row([printable(name), images, f"{100 * pixels / sum(self.pixels):.2f} %"])
-        show(table)
+        met = [i for i, images in enumerate(self.found_in) if images]
+        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in met]
+        columns = dict(images=[self.found_in[i] for i in met], pixels=shares)
+        show(class_table([self.classes[i] for i in met], columns))
         factors = sorted(self.factors) or [1.0]
         seen = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
         if seen != ["1"]:

@@ -13,10 +13,6 @@ PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # Where the system does not tell: free memory, and what Python with mmseg takes.
 UNKNOWN_FREE, UNKNOWN_USED = 4 * 2**30, 2**30
 
-# A cgroup's files: limit, usage, and in memory.stat what of the usage can be dropped.
-CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
-CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-
 # Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
 # of those that are turned), or later as BGR, as the network's input, its labels and their copies.
 PIXEL = 10
@@ -52,25 +48,20 @@ def _bytes_in(file: Path, name: str) -> int | None:
 
 
 def _cgroups_free() -> Iterator[int]:
-    """Of each cgroup that this process is in and that has a limit."""
-    with suppress(OSError):
-        for line in (PROC / "self/cgroup").read_text().splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds and "memory" not in kinds.split(","):
-                continue
-            root, files = (CGROUPS / "memory", CGROUP_1) if kinds else (CGROUPS, CGROUP_2)
-            own = root / path.lstrip("/")
-            for folder in (own, *own.parents):
-                if folder.is_relative_to(root):
-                    yield from _free_of(folder, *files)
-
-
-def _free_of(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[int]:
-    # A group without a limit has no such file, or "max" in it.
-    with suppress(OSError, ValueError):
-        most, used = (int((folder / name).read_text()) for name in (limit, usage))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        yield max(most - used + int(stat.get(droppable, 0)), 0)
+    """Of each cgroup (version 2) that this process is in and that has a limit."""
+    with suppress(OSError, StopIteration):
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+        path = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for name in (path, *map(str, Path(path).parents)):
+            # A group without a limit has no such file, or "max" in it.
+            with suppress(OSError, ValueError):
+                group = CGROUPS / name
+                most, used = (
+                    int((group / file).read_text()) for file in ("memory.max", "memory.current")
+                )
+                lines = (group / "memory.stat").read_text().splitlines()
+                droppable = int(dict(line.split() for line in lines).get("inactive_file", 0))
+                yield max(most - used + droppable, 0)
 
 
 class Memory(NamedTuple):

@@ -70,7 +70,7 @@ LEFT_OUT: dict[str, str] = {
     r"^python -m venv|^pip install": "downloads; make test does it, test_packaging.py tries it",
     r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
     r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE)\b": "names that stand for the reader's own",
-    r"tools/benchmark\.py": "an hour; test_benchmark.py runs it in small",
+    r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"tests/peers/": "at full width, against a package that is not installed",
 }
 

@@ -18,10 +18,11 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import REPOSITORY, as_module
 
-from fcn_plugin.data.label_files import save_labels, save_picture
+from fcn_plugin.data.labels import save_labels
+from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.hook import PicturesHook
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.evaluation.pictures import PicturesHook
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.system import files
@@ -200,7 +201,7 @@ def test_a_test_goes_on_without_a_picture_but_not_without_a_prediction(tmp_path,
     assert list((tmp_path / "labels").iterdir()) == []
 
     said: list[str] = []
-    monkeypatch.setattr("fcn_plugin.data.bands.print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
     runner = SimpleNamespace(
         test_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=meta))
     )

@@ -17,10 +17,15 @@ from types import ModuleType
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-TOOLS = REPOSITORY / "tools"
+TOOLS, BENCHMARKS = REPOSITORY / "tools", REPOSITORY / "benchmarks"
 # What a user's shell would have set; the tests are to find the clone that they belong to.
 ENVIRONMENT = dict(PYTHON=sys.executable, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
 PATIENCE = 300  # seconds
+
+
+def script(name: str) -> Path:
+    """The file of a tool, or of a benchmark."""
+    return next(folder / name for folder in (TOOLS, BENCHMARKS) if (folder / name).exists())
 
 
 def tool(name: str, *options: object, folder: Path, **environment: str):
@@ -44,7 +49,7 @@ def ran(name: str, *options: object, folder: Path, **environment: str):
 
 def started(name: str, *options: object, folder: Path, **environment: str):
     """The finished process of tools/NAME, started from nothing."""
-    path = TOOLS / name
+    path = script(name)
     command = ["bash", path] if path.suffix == ".sh" else [sys.executable, path]
     return subprocess.run(
         [*map(str, command), *map(str, options)],
@@ -61,7 +66,7 @@ def as_module(name: str) -> Iterator[ModuleType]:
     """tools/NAME.py imported, with what lies beside it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOOLS)
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, script(f"{name}.py"))
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, name, module)
@@ -73,7 +78,7 @@ class Fork:
     """A run of tools/NAME as a fork of a process that has imported everything (``forked.py``)."""
 
     def __init__(self, name: str, *options: object, folder: Path) -> None:
-        self.argv = [str(TOOLS / name), *map(str, options)]
+        self.argv = [str(script(name)), *map(str, options)]
         self._own = tempfile.TemporaryDirectory(prefix="fork-")
         self.files = Path(self._own.name)
         order = dict(

@@ -145,8 +145,8 @@ CONFIGS = {
         "vgg16.pth: no such file|init_cfg.checkpoint",
     ),
     "a dict for what was None": (
-        "model['backbone'].update(init_cfg=dict(type='Pretrained', checkpoint='vgg16.pth'))",
-        "init_cfg|_delete_=True",
+        "load_from = dict(type='Pretrained', checkpoint='vgg16.pth')",
+        "load_from|_delete_=True",
     ),
     "misspelt optimizer": (
         "optim_wrapper = dict(optimizer=dict(type='AdmW'))",

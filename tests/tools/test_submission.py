@@ -15,7 +15,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from tools.running import REPOSITORY, tool
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 
 SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), "five": (33, 47)}
 TURNED = "four"  # stored lying on its side
