@@ -28,21 +28,23 @@ def script(name: str) -> Path:
     return next(folder / name for folder in (TOOLS, BENCHMARKS) if (folder / name).exists())
 
 
-def tool(name: str, *options: object, folder: Path, **environment: str):
-    """The finished process of tools/NAME.
+def tool(command: str, *options: object, folder: Path, **environment: str):
+    """The finished process of tools/COMMAND, whose words may all stand in one text.
 
-    A tool in Python is a fork of a process that has imported the host, unless its environment is
+    A tool in Python is a fork of a process that has imported mmseg, unless its environment is
     changed, which may matter to the imports. ``started`` starts it as a user does.
     """
+    name, *words = command.split()
+    options = (*words, *options)
     if name.endswith(".py") and not environment:
         with Fork(name, *options, folder=folder) as fork:
             return fork.finished()
     return started(name, *options, folder=folder, **environment)
 
 
-def ran(name: str, *options: object, folder: Path, **environment: str):
-    """The finished process of tools/NAME, which has succeeded."""
-    done = tool(name, *options, folder=folder, **environment)
+def ran(command: str, *options: object, folder: Path, **environment: str):
+    """As ``tool``, of a process that has succeeded."""
+    done = tool(command, *options, folder=folder, **environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
 

@@ -51,7 +51,7 @@ DOORS = {
 
 def through(door: str, file: Path, folder: Path):
     out = file.parent / "out" / door
-    return tool(*DOORS[door].format(file=file, out=out).split(), folder=folder)
+    return tool(DOORS[door].format(file=file, out=out), folder=folder)
 
 
 def attack(folder: Path) -> Path:

@@ -319,7 +319,7 @@ def commands(made, tmp_path_factory) -> dict:
     (folder / "o").write_text("precious")
 
     def attempt(command: str):
-        return tool(*command.split(), folder=folder)
+        return tool(command, folder=folder)
 
     results = in_pairs(attempt, COMMANDS)
     assert (folder / "o").read_text() == "precious"

@@ -42,10 +42,9 @@ def lines(done: subprocess.CompletedProcess) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("palette", [False, True])
-def test_the_worked_example(tmp_path, palette):
-    write(tmp_path / "truth", "a", WORKED_TRUTH, palette)
-    write(tmp_path / "pred", "a", WORKED_PREDICTION, palette)
+def test_the_worked_example(tmp_path):
+    write(tmp_path / "truth", "a", WORKED_TRUTH)
+    write(tmp_path / "pred", "a", WORKED_PREDICTION, palette=True)
     done = score(tmp_path, "voc", "--num-classes", 4, "--json", "out/scores.json")
     text = lines(done)
     assert done.stderr == ""
@@ -138,8 +137,7 @@ def test_a_list_and_void_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "error: pred/b.png: label values 33 (1 px), but with --protocol voc and 21 classes"),
-        (["--jobs", 2], "give --num-classes 34 if they are classes, or a class for every pixel"),
+        (["--jobs", 2], "error: pred/b.png: label values 33 (1 px), but with --protocol voc and"),
         (["--list", "none.txt"], "error: none.txt: no such list; give --list a file with one id"),
         (["--list", "void.txt"], "error: truth: every pixel is 255, which is not scored; give the"),
     ],

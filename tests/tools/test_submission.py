@@ -1,8 +1,6 @@
 """From a test set without labels to the archive that its leaderboard takes, as a user goes it."""
 
-import io
 import tarfile
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,14 +31,13 @@ LOADERS = "\n".join(
     f"{name}_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)"
     for name in ("train", "val", "test")
 )
-VOC_SPLITS = dict(
+SPLITS = dict(
     blind=dict(ann_file="ImageSets/Segmentation/test.txt", data_prefix=dict(img_path="JPEGImages")),
     known=dict(ann_file="ImageSets/Segmentation/val.txt"),
     broken=dict(
         ann_file="ImageSets/Segmentation/broken.txt", data_prefix=dict(img_path="JPEGImages")
     ),
 )
-ADE_SPLITS = dict(blind=dict(data_root="data/ade", data_prefix=dict(img_path="release/testing")))
 
 
 def images(folder: Path) -> None:
@@ -73,12 +70,6 @@ def voc(folder: Path) -> None:
     (root / "JPEGImages/broken.jpg").touch()
 
 
-def ade20k(folder: Path) -> None:
-    images(folder / "data/ade/release/testing")
-    images(folder / "data/ade/ADEChallengeData2016/images/validation")
-    labels(folder / "data/ade/ADEChallengeData2016/annotations/validation", 151)
-
-
 def checkpoint(of: Path, file: Path) -> None:
     """Random weights, of score layers too, which predict several classes."""
     torch.manual_seed(2)
@@ -92,15 +83,12 @@ def checkpoint(of: Path, file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Both data sets, a config of a tiny network for each, and its checkpoint."""
+    """VOC's layout, a config of a tiny network, and its checkpoint."""
     folder = tmp_path_factory.mktemp("project")
     voc(folder)
-    ade20k(folder)
-    for name, splits in (("voc", VOC_SPLITS), ("ade20k", ADE_SPLITS)):
-        base = REPOSITORY / "configs" / f"fcn8s_vgg16_{name}.py"
-        tiny = folder / f"{name}.py"
-        tiny.write_text(TINY.format(base=base, loaders=LOADERS, splits=splits))
-        checkpoint(tiny, folder / f"{name}.pth")
+    base = REPOSITORY / "configs/fcn8s_vgg16_voc.py"
+    (folder / "voc.py").write_text(TINY.format(base=base, loaders=LOADERS, splits=SPLITS))
+    checkpoint(folder / "voc.py", folder / "voc.pth")
     # Work dirs whose newest best checkpoint was being written when the run was killed.
     whole = (folder / "voc.pth").read_bytes()
     for name, others in (("bests", ["best_mIoU_iter_1.pth"]), ("lasts", ["iter_2.pth"])):
@@ -120,7 +108,6 @@ RUNS = {
     "voc-pictures",
     "two processes": "dist_test.sh voc.py voc.pth 2 --split blind --submission two.tgz",
     "two processes fail": "dist_test.sh voc.py voc.pth 2 --split blind --submission voc.py/two.tgz",
-    "ade20k": "test.py ade20k.py ade20k.pth --split blind --submission new/ade.zip --out ade-out",
     "rehearsal": "test.py voc.py bests --split known --comp 5 --tta --submission known.tar.gz "
     "--out known-out",
     "only predictions": "test.py voc.py lasts --split blind --out only-out",
@@ -138,7 +125,7 @@ def runs(project) -> dict:
     )
 
     def attempt(name: str):
-        return name, tool(*RUNS[name].split(), folder=project)
+        return name, tool(RUNS[name], folder=project)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(pool.map(attempt, RUNS))
@@ -197,21 +184,6 @@ def test_a_run_that_fails_leaves_nothing(project, runs):
     assert runs["broken image"].returncode == 1
     assert "broken.jpg: damaged image" in runs["broken image"].stderr
     assert not list(project.glob("*b.tgz*")) and not list(project.glob(".*b.tgz*"))
-
-
-def test_ade20k(project, runs):
-    run = runs["ade20k"]
-    assert run.returncode == 0, run.stderr
-    with zipfile.ZipFile(project / "new/ade.zip") as archive:
-        assert archive.testzip() is None
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    found = {Path(n).stem: Image.open(io.BytesIO(content)) for n, content in contents.items()}
-    assert sorted(contents) == sorted(f"{name}.png" for name in SIZES)
-    for name, image in found.items():
-        assert (image.format, image.mode, image.size) == ("PNG", "L", SIZES[name])
-        assert np.asarray(image).min() >= 1 and np.asarray(image).max() <= 150
-    same_as_out(found, project / "ade-out")
-    assert run.stdout.splitlines()[-1].endswith("submission is new/ade.zip")
 
 
 def test_a_rehearsal_on_images_with_labels_is_scored(project, runs):

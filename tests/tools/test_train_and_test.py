@@ -56,10 +56,10 @@ def test_config_and_hooks_are_in_the_log_file_only(project):
 
 
 def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
-    options = ["--out", "labels", "--show-dir", "pictures", "--show-interval", 3]
-    run = ran("test.py", "tiny.py", "work_dirs/tiny", *options, folder=project)
+    options = "--out labels --show-dir pictures --show-interval 3"
+    run = ran(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
     assert scores(run.stdout) == scores((project / "train.log").read_text())
-    assert "Done: aAcc" in (run.stdout).strip().splitlines()[-1]
+    assert "Done: aAcc" in run.stdout.strip().splitlines()[-1]
     labels = sorted((project / "labels").iterdir())
     assert len(labels) == VAL
     assert np.asarray(Image.open(labels[0])).max() < 5
@@ -67,36 +67,35 @@ def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
 
 
 def test_resuming(project):
-    options = ["--work-dir", "resumed", "--cfg-options"]
-    ran("train.py", "tiny.py", *options, "train_cfg.max_iters=2", folder=project)
+    train = "train.py tiny.py --work-dir resumed"
+    ran(f"{train} --cfg-options train_cfg.max_iters=2", folder=project)
     # load_from is what a run starts with, not what it goes on from.
-    options += ["train_cfg.max_iters=3", "load_from=work_dirs/tiny/iter_4.pth"]
-    again = ran("train.py", "tiny.py", "--resume", *options, folder=project)
+    settings = "train_cfg.max_iters=3 load_from=work_dirs/tiny/iter_4.pth"
+    again = ran(f"{train} --resume --cfg-options {settings}", folder=project)
     assert "resumed epoch: 0, iter: 2" in again.stdout
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
 
 
 def test_damaged_images_may_be_skipped(project):
     """They are named in the log, and too many are an error."""
-    data = project / "data"
-    shutil.copytree(data, project / "spoilt")
+    shutil.copytree(project / "data", project / "spoilt")
     for name in ("train_00001", "train_00002"):
-        file = project / "spoilt" / "shapes" / "JPEGImages" / f"{name}.jpg"
+        file = project / "spoilt/shapes/JPEGImages" / f"{name}.jpg"
         file.write_bytes(file.read_bytes()[:-200])
-    root = "train_dataloader.dataset.data_root=spoilt/shapes"
-    options = ["--work-dir", "skipping", "--cfg-options", root, "train_cfg.unreadable=skip"]
-    run = ran("train.py", "tiny.py", *options, folder=project)
+    settings = "train_dataloader.dataset.data_root=spoilt/shapes train_cfg.unreadable=skip"
+    train = f"train.py tiny.py --work-dir skipping --cfg-options {settings}"
+    run = ran(train, folder=project)
     assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in run.stdout
     assert "Done: " in run.stdout
-    run = tool("train.py", "tiny.py", *options, "train_cfg.max_unreadable=1", folder=project)
+    run = tool(f"{train} train_cfg.max_unreadable=1", folder=project)
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
     assert last.startswith("error: 2 images cannot be read, train_cfg.max_unreadable allows 1")
 
 
 def test_mixed_precision(project):
-    options = ["--amp", "--work-dir", "amp", "--cfg-options", "train_cfg.max_iters=2"]
-    ran("train.py", "tiny.py", *options, folder=project)
+    options = "--amp --work-dir amp --cfg-options train_cfg.max_iters=2"
+    ran(f"train.py tiny.py {options}", folder=project)
     assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
 
 
@@ -126,15 +125,15 @@ def test_options_for_speed_and_memory_change_no_loss(project):
 
 def test_two_processes(project):
     """A training step and an evaluation by two gloo processes; the scores are those of one."""
-    settings = ["train_cfg.max_iters=1", "find_unused_parameters=True"]
-    options = ["--work-dir", "two", "--cfg-options", *settings]
-    run = ran("dist_train.sh", "tiny.py", 2, *options, folder=project, MASTER_PORT="29611")
+    settings = "train_cfg.max_iters=1 find_unused_parameters=True"
+    train = f"dist_train.sh tiny.py 2 --work-dir two --cfg-options {settings}"
+    run = ran(train, folder=project, MASTER_PORT="29611")
     assert "GPU number: 2" in run.stdout
     assert (project / "two" / "iter_1.pth").is_file()
 
     checkpoint = "work_dirs/tiny/iter_4.pth"
-    two = ran("dist_test.sh", "tiny.py", checkpoint, 2, folder=project, MASTER_PORT="29612")
-    one = tool("test.py", "tiny.py", checkpoint, folder=project)
+    two = ran(f"dist_test.sh tiny.py {checkpoint} 2", folder=project, MASTER_PORT="29612")
+    one = ran(f"test.py tiny.py {checkpoint}", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
 
 
@@ -151,8 +150,7 @@ def test_slurm_gets_the_tasks_and_options(tmp_path):
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
     environment = dict(PATH=f"{tmp_path}:/usr/bin:/bin", GPUS="16")
-    options = ("part", "job", "c.py", "--amp")
-    run = ran("slurm_train.sh", *options, folder=tmp_path, **environment)
+    run = ran("slurm_train.sh part job c.py --amp", folder=tmp_path, **environment)
     assert (
         "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8" in run.stdout
     )
@@ -161,15 +159,14 @@ def test_slurm_gets_the_tasks_and_options(tmp_path):
 
 def test_mmsegs_own_tools(project):
     """mmseg's train.py and test.py, as they are installed, need nothing but our config."""
-    host = Path(mmseg.__file__).parent / ".mim" / "tools"
-    steps = [
-        ["train.py", "tiny.py", "--work-dir", "host", "--cfg-options", "train_cfg.max_iters=1"],
-        ["test.py", "tiny.py", "host/iter_1.pth", "--work-dir", "host", "--out", "host/labels"],
-    ]
-    for name, *options in steps:
-        run = started(str(host / name), *options, folder=project)
+    mim = Path(mmseg.__file__).parent / ".mim" / "tools"
+    for name, options in {
+        "train.py": "--work-dir theirs --cfg-options train_cfg.max_iters=1",
+        "test.py": "theirs/iter_1.pth --work-dir theirs --out theirs/labels",
+    }.items():
+        run = started(str(mim / name), "tiny.py", *options.split(), folder=project)
         assert run.returncode == 0, run.stderr[-2000:]
-    assert len(list((project / "host" / "labels").iterdir())) == VAL
+    assert len(list((project / "theirs/labels").iterdir())) == VAL
 
 
 def test_from_python(project, monkeypatch):
@@ -191,14 +188,13 @@ def test_from_python(project, monkeypatch):
 
 
 def test_a_requeued_job_goes_on_and_a_new_run_sets_the_old_aside(project):
-    options = ["--work-dir", "again"]
-    two = ["--cfg-options", "train_cfg.max_iters=2"]
-    ran("train.py", "tiny.py", *options, *two, folder=project)
-    again = started("train.py", "tiny.py", *options, folder=project, SLURM_RESTART_COUNT="1")
-    assert again.returncode == 0, again.stderr
+    train = "train.py tiny.py --work-dir again"
+    two = f"{train} --cfg-options train_cfg.max_iters=2"
+    ran(two, folder=project)
+    again = ran(train, folder=project, SLURM_RESTART_COUNT="1")
     assert "Goes on after iteration 2 and 8 images, none of which are read again" in again.stdout
-    assert not (project / "again" / "earlier_run_1").exists()
-    anew = tool("train.py", "tiny.py", *options, *two, folder=project)
+    assert not (project / "again/earlier_run_1").exists()
+    anew = ran(two, folder=project)
     assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew.stdout
-    assert (project / "again" / "earlier_run_1" / "iter_4.pth").is_file()
-    assert not (project / "again" / "iter_4.pth").exists()
+    assert (project / "again/earlier_run_1/iter_4.pth").is_file()
+    assert not (project / "again/iter_4.pth").exists()
