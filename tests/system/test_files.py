@@ -3,8 +3,7 @@
 import errno
 import os
 import resource
-import subprocess
-import sys
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
-from tools.running import REPOSITORY, as_module
+from tools.running import as_module
 
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.picture_files import save_picture
@@ -57,22 +56,14 @@ def test_an_error_leaves_the_target_as_it_was(tmp_path, error, begun):
     assert contents(tmp_path) == {"list.txt": "old"}
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from fcn_plugin.system.files import replacing
-
-with replacing(Path(sys.argv[1])) as part:
-    part.write_text("half")
-    os.kill(os.getpid(), 9)
-"""
-
-
 def test_killed_in_the_middle(tmp_path):
     target = tmp_path / "list.txt"
     target.write_text("old")
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    assert subprocess.run([sys.executable, "-c", KILLED, target], env=environment).returncode == -9
+    if (writer := os.fork()) == 0:
+        with replacing(target) as part:
+            part.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
     assert contents(tmp_path) == {"list.txt": "old", "list.txt.part": "half"}
     with replacing(target) as part:
         part.write_text("new")

@@ -2,17 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
 import pytest
-from tools.running import REPOSITORY
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system import locks
 from fcn_plugin.system.locks import LOCK, claim, only_one_at_work
 
 
@@ -28,19 +26,22 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
         assert [file.name for file in folder.iterdir()] == [LOCK]
 
 
-# It has forked another process, which lives on.
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from fcn_plugin.system import locks
-
-lock = getattr(locks, sys.argv[2])(Path(sys.argv[1]), 0)
-if sys.argv[2] == "only_one_at_work":
-    lock.__enter__()
-if os.fork():
-    print("locked", flush=True)
-time.sleep(60)
-"""
+def holder(how: str, folder: Path) -> int:
+    """A process that locks the folder, and has forked another one, which lives on."""
+    read, write = os.pipe()
+    if (process := os.fork()) == 0:
+        os.setsid()
+        lock = getattr(locks, how)(folder, 0)
+        if how == "only_one_at_work":
+            lock.__enter__()
+        if os.fork():
+            os.write(write, b"locked")
+        time.sleep(60)
+        os._exit(0)
+    os.close(write)
+    assert os.read(read, 6) == b"locked"
+    os.close(read)
+    return process
 
 
 def take(how: str, folder: Path, patience: float = 0) -> None:
@@ -54,30 +55,24 @@ def take(how: str, folder: Path, patience: float = 0) -> None:
 @pytest.mark.parametrize("how", ["claim", "only_one_at_work"])
 def test_a_lock_of_a_process_that_was_killed(tmp_path, how):
     """A claim ends with it, a block when its last child ends, too; patience waits for that."""
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path, how],
-        stdout=subprocess.PIPE,
-        env=os.environ | dict(PYTHONPATH=str(REPOSITORY)),
-        start_new_session=True,
-    )
+    other = holder(how, tmp_path)
     try:
-        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
         with pytest.raises(UserError, match="another run is still at work there"):
             take(how, tmp_path)
-        other.kill()
-        other.wait()
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
         if how == "claim":
             take(how, tmp_path)
             return
         with pytest.raises(UserError, match="another run is still at work there"):
             take(how, tmp_path)
-        Timer(0.5, os.killpg, (other.pid, signal.SIGKILL)).start()
+        Timer(0.5, os.killpg, (other, signal.SIGKILL)).start()
         before = time.monotonic()
         take(how, tmp_path, patience=20)
         assert 0.2 < time.monotonic() - before < 15
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(other.pid, signal.SIGKILL)
+            os.killpg(other, signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
