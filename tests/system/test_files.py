@@ -60,9 +60,12 @@ def test_killed_in_the_middle(tmp_path):
     target = tmp_path / "list.txt"
     target.write_text("old")
     if (writer := os.fork()) == 0:
-        with replacing(target) as part:
-            part.write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with replacing(target) as part:
+                part.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
     assert contents(tmp_path) == {"list.txt": "old", "list.txt.part": "half"}
     with replacing(target) as part:

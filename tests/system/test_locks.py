@@ -30,14 +30,16 @@ def holder(how: str, folder: Path) -> int:
     """A process that locks the folder, and has forked another one, which lives on."""
     read, write = os.pipe()
     if (process := os.fork()) == 0:
-        os.setsid()
-        lock = getattr(locks, how)(folder, 0)
-        if how == "only_one_at_work":
-            lock.__enter__()
-        if os.fork():
-            os.write(write, b"locked")
-        time.sleep(60)
-        os._exit(0)
+        try:
+            os.setsid()
+            lock = getattr(locks, how)(folder, 0)
+            if how == "only_one_at_work":
+                lock.__enter__()
+            if os.fork():
+                os.write(write, b"locked")
+            time.sleep(60)
+        finally:
+            os._exit(1)
     os.close(write)
     assert os.read(read, 6) == b"locked"
     os.close(read)
