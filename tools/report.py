@@ -89,7 +89,7 @@ def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
 
     from fcn_plugin.checks.loader import prepare_loaders
     from fcn_plugin.data.numbering import check_numbers, set_colours
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
     from fcn_plugin.system.progress import progress_bar
 

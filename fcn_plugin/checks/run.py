@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from mmseg.evaluation import IoUMetric
 
-from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.order import ReplacementSampler
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 

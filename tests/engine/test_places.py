@@ -10,8 +10,14 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader
 
-from fcn_plugin.engine.order import SKIPPED, Place, PlacedBatches, PlacedDataset, random_numbers
-from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.order import (
+    SKIPPED,
+    Place,
+    PlacedBatches,
+    PlacedDataset,
+    ReplacementSampler,
+    random_numbers,
+)
 from fcn_plugin.errors import DamagedFile, UserError
 
 IMAGES = 7
@@ -76,11 +82,8 @@ def test_processes_share_one_order(sampler, world_size, monkeypatch):
     """However many they are, six images in each step are the same six."""
     steps = []
     for rank in range(world_size):
-        for module in ("mmengine.dataset.sampler", "fcn_plugin.engine.sampling"):
+        for module in ("mmengine.dataset.sampler", "fcn_plugin.engine.order"):
             monkeypatch.setattr(f"{module}.get_dist_info", lambda rank=rank: (rank, world_size))
-        monkeypatch.setattr(
-            "fcn_plugin.engine.order.get_dist_info", lambda rank=rank: (rank, world_size)
-        )
         steps.append(
             [set(map(hold, batch)) for batch in islice(batches(sampler, 1, 6 // world_size), 4)]
         )

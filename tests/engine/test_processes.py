@@ -239,7 +239,7 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     processes = f"{after} process{'es' * (after > 1)} instead of {before}"
     images = f"{4 // after} images in a process's batch instead of {4 // before}"
     assert f"Resumed with {processes}" in log and f"Resumed with {images}" in log
-    assert "the same images in each step, 4, shared out otherwise" in log
+    assert "the same images in each step, 4, distributed otherwise" in log
     assert " and 16 images, none of which are read again" in log
     train(before, f"all{before}", 10)
     found, expected = (weights(work, 10) for work in (name, f"all{before}"))

@@ -7,7 +7,7 @@ import pytest
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import DataLoader
 
-from fcn_plugin.engine import ReplacementSampler, sampling
+from fcn_plugin.engine import ReplacementSampler, order
 
 IMAGES = list(range(100, 107))
 
@@ -64,14 +64,14 @@ def test_processes_take_turns_at_one_stream(processes, monkeypatch):
     alone = drawn(build(), 12)
     shares = []
     for rank in range(processes):
-        monkeypatch.setattr(sampling, "get_dist_info", lambda rank=rank: (rank, processes))
+        monkeypatch.setattr(order, "get_dist_info", lambda rank=rank: (rank, processes))
         shares.append(drawn(build(), 12 // processes))
     assert [index for turn in zip(*shares, strict=True) for index in turn] == alone
     assert shares[0] != shares[1]
 
 
 def test_without_a_seed_one_is_agreed_upon(monkeypatch):
-    monkeypatch.setattr(sampling, "sync_random_seed", lambda: 3)
+    monkeypatch.setattr(order, "sync_random_seed", lambda: 3)
     assert drawn(build(seed=None), 10) == drawn(build(seed=3), 10)
 
 

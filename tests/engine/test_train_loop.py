@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from fcn_plugin.engine.order import PlacedBatches, PlacedDataset
-from fcn_plugin.engine.train_loop import Progress, changes, placed
+from fcn_plugin.engine.train_loop import Position, changes, placed
 from fcn_plugin.errors import DamagedFile, UserError
 from fcn_plugin.weights.files import read_tensors
 
@@ -227,7 +227,7 @@ def test_a_checkpoint_of_the_hosts_loop(tmp_path):
     run = runner(tmp_path, resume=True, log_level="INFO")
     run.train()
     log = log_of(run)
-    assert "4 batches of 2 are taken for granted" in log
+    assert "assumes 4 batches of 2" in log
     assert run.message_hub.get_info("place")["images_seen"] == 16
 
 
@@ -235,14 +235,14 @@ def test_a_checkpoint_of_the_hosts_loop(tmp_path):
     "old, new, words",
     [
         ((2, 4, 9), (2, 4, 9), []),
-        ((2, 4, 9), (1, 8, 9), ["the same images in each step, 8, shared out otherwise"]),
+        ((2, 4, 9), (1, 8, 9), ["the same images in each step, 8, distributed otherwise"]),
         ((2, 4, 9), (1, 4, 9), ["1 process instead of 2: a step takes 4 images instead of 8"]),
         ((2, 4, 9), (2, 4, 7), ["a data set of 7 images instead of 9"]),
     ],
     ids=["nothing", "shared-out", "fewer", "data"],
 )
 def test_changes_in_words(old, new, words):
-    text = "; ".join(changes(Progress(0, *old), Progress(0, *new)))
+    text = "; ".join(changes(Position(0, *old), Position(0, *new)))
     assert all(part in text for part in words)
     assert bool(text) == bool(words)
 
