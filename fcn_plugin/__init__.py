@@ -16,7 +16,8 @@ compat.prepare()
 # mmseg can be imported only from here on, hence E402.
 import fcn_plugin.checks  # noqa: E402  # only registration
 import fcn_plugin.data.camvid  # noqa: E402  # only registration
-import fcn_plugin.data.loading  # noqa: E402  # only registration
+import fcn_plugin.data.images  # noqa: E402  # only registration
+import fcn_plugin.data.labels  # noqa: E402  # only registration
 import fcn_plugin.data.transforms  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
 import fcn_plugin.evaluation.hook  # noqa: E402  # only registration

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcn_plugin.data.labels import read_label
 from fcn_plugin.data.lists import read_ids
-from fcn_plugin.data.loading import read_label
 from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.evaluation.protocols import LABELS, Protocol
 from fcn_plugin.system.workers import on_all_cores

@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from fcn_plugin.data.bands import Viewer
-from fcn_plugin.data.label_files import save_picture
+from fcn_plugin.data.display import Viewer
+from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.evaluation.pictures import picture
 
 

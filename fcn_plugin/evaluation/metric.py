@@ -12,7 +12,7 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 from torch import Tensor
 
-from fcn_plugin.data.label_files import save_labels
+from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import KEYS, numbering_of
 from fcn_plugin.errors import UserError, printable
 from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores

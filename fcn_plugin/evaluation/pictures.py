@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fcn_plugin.data.labels import pixel_counts
+
 VOID = (224, 224, 192)  # as VOC shows it
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged a whole number of times
@@ -13,7 +15,6 @@ MARGIN = 8
 LINE = 18  # pixels of a line of text
 FONT = 13
 LARGEST = 2000  # pixels of an overlay's longer side
-CHUNK = 2**20  # pixels that are counted at once
 OPACITY = 0.5  # of the colours over the image
 
 
@@ -120,14 +121,6 @@ def overlay(
     font = ImageFont.load_default(FONT * scale)
     ImageDraw.Draw(sheet).text((MARGIN, size[1] + MARGIN + rows * line), note, INK, font)
     return sheet
-
-
-def pixel_counts(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels [count], int64, of each label from 0 on; ``labels`` are of any shape, all below."""
-    counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
-    for start in range(0, len(pixels), CHUNK):  # each is copied as int64
-        counts += np.bincount(pixels[start : start + CHUNK], minlength=count)
-    return counts
 
 
 def _percent(share: float) -> str:

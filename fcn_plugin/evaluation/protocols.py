@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
-from fcn_plugin.data.loading import ranges_in_words, values_in_words
+from fcn_plugin.data.labels import ranges_in_words, values_in_words
 from fcn_plugin.data.numbering import IGNORED, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import one_or_many, type_name
@@ -72,15 +72,18 @@ class Protocol:
 
     def _refuse_others(self, file: Path, pixels: np.ndarray, labels: set[int], role: str) -> None:
         """Refuse ``file`` if ``pixels`` [256] has any of other labels than ``labels``."""
-        allowed = np.isin(np.arange(LABELS), list(labels))
-        (wrong,) = np.nonzero(np.where(allowed, 0, pixels))
-        if len(wrong) == 0:
+        wrong = {
+            value: count
+            for value, count in enumerate(pixels.tolist())
+            if count and value not in labels
+        }
+        if not wrong:
             return
         by = f"--protocol {self.name}" if self.name in PROTOCOLS else f"--config {self.name}"
         raise UserError(
-            f"{file}: label values {values_in_words(wrong, pixels[wrong])}, but with {by} and "
-            f"{len(self.classes)} classes only {ranges_in_words(allowed)} can be {role}; give "
-            f"{self._more(wrong.tolist(), role)}"
+            f"{file}: label values {values_in_words(wrong)}, but with {by} and "
+            f"{len(self.classes)} classes only {ranges_in_words(labels)} can be {role}; give "
+            f"{self._more(list(wrong), role)}"
         )
 
     def _more(self, wrong: list[int], role: str) -> str:

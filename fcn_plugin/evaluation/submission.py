@@ -28,10 +28,15 @@ from rich.console import Console
 from rich.progress import track
 
 from fcn_plugin.data.catalogue import DATA_SETS
-from fcn_plugin.data.label_files import in_full, save_labels, voc_palette
-from fcn_plugin.data.loading import ranges_in_words
+from fcn_plugin.data.labels import (
+    in_full,
+    ranges_in_words,
+    save_labels,
+    values_outside,
+    voc_palette,
+)
 from fcn_plugin.data.numbering import Numbering, numbering_of
-from fcn_plugin.data.whole import open_picture, size_and_turn
+from fcn_plugin.data.picture_files import open_picture, size_and_turn
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.system.files import replacing
 
@@ -236,11 +241,8 @@ def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str 
     if image.size != size:
         return "it is {}x{} for an image of {}x{}".format(*image.size, *size)
     pixels = np.asarray(image)
-    allowed = np.isin(np.arange(256), board.numbers)
-    values = np.unique(pixels)
-    wrong = values[~allowed[values]]
-    if len(wrong):
-        return f"has the value {wrong[-1]}, not only {ranges_in_words(allowed)}"
+    if wrong := values_outside(board.numbers, pixels):
+        return f"has the value {max(wrong)}, not only {ranges_in_words(board.numbers)}"
     if board.palette:
         last = max(board.numbers)
         colours = [level for colour in board.palette[: last + 1] for level in colour]

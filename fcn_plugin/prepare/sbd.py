@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from fcn_plugin.data.label_files import save_labels, voc_palette
+from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.workers import on_all_cores
 

@@ -14,7 +14,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from fcn_plugin.data.bands import Viewer
+from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric

@@ -9,7 +9,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from report_samples import NAMES, Images, keep, samples
 
-from fcn_plugin.data.bands import GREY, shown
+from fcn_plugin.data.display import GREY, shown
 from fcn_plugin.data.originals import Originals
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.hook import PicturesHook
@@ -94,7 +94,7 @@ def test_the_loader_of_the_data_set_within_wrappers():
 def warnings(monkeypatch) -> list[str]:
     """What is logged of pictures."""
     said: list[str] = []
-    monkeypatch.setattr("fcn_plugin.data.bands.print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
     return said
 
 

@@ -23,7 +23,7 @@ from mmseg.registry import METRICS
 from PIL import Image
 
 from fcn_plugin.data.camvid import CamVidDataset
-from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.submission import (
     LEADERBOARDS,

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.system.workers import on_all_cores
