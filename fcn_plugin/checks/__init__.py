@@ -2,6 +2,6 @@
 
 from fcn_plugin.checks.hook import DataCheckHook
 from fcn_plugin.checks.input import InputCheckHook
-from fcn_plugin.checks.schedule import ScheduleCheckHook
+from fcn_plugin.checks.run import ScheduleCheckHook
 
 __all__ = ["DataCheckHook", "InputCheckHook", "ScheduleCheckHook"]

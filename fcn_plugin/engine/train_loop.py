@@ -178,31 +178,22 @@ def placed(dataloader: dict, seed: int, max_skipped: int | None = None) -> dict:
 
 
 def changes(before: Position, now: Position) -> list[str]:
-    """What has changed between two positions, in words, and what follows from it."""
-    words = [
-        f"{new} {what} instead of {old}"
-        for old, new, what in (
-            (before.processes, now.processes, "process" if now.processes == 1 else "processes"),
-            (before.batch_size, now.batch_size, "images in a process's batch"),
-        )
-        if old != new
-    ]
-    if before.step_size != now.step_size:
-        words[-1] += (
-            f": a step takes {now.step_size} images instead of {before.step_size}, learning rate "
-            "and iterations stay as configured"
-        )
-    elif words:
-        words[-1] += (
-            f": the same images in each step, {now.step_size}, distributed otherwise (which "
-            "changes BatchNorm and dropout)"
+    """What has changed between two positions, and what follows from it."""
+    changes = []
+    if (before.processes, before.batch_size) != (now.processes, now.batch_size):
+        outcome = "learning rate and iterations stay as configured"
+        if before.step_size == now.step_size:
+            outcome = "the same images in each step, but BatchNorm and dropout see other parts"
+        changes.append(
+            f"{now.processes} x {now.batch_size} images in a step (processes x batch_size) instead "
+            f"of {before.processes} x {before.batch_size}: {outcome}"
         )
     if before.dataset_size != now.dataset_size:
-        words.append(
+        changes.append(
             f"a data set of {now.dataset_size} images instead of {before.dataset_size}: the order "
             "of the images is another"
         )
-    return words
+    return changes
 
 
 def _common(seed: int) -> int:

@@ -5,7 +5,7 @@ import resource
 import pytest
 from mmengine.config import Config
 
-from fcn_plugin.checks.loader import PATIENCE, prepare_loaders
+from fcn_plugin.checks.config import PATIENCE, prepare_loaders
 from fcn_plugin.errors import UserError
 
 KEYS = ("train_dataloader", "val_dataloader")

@@ -9,8 +9,8 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fcn_plugin.checks import sample as sample_check
-from fcn_plugin.checks.sample import check_batches, check_first_sample, check_labels
+from fcn_plugin.checks import data as sample_check
+from fcn_plugin.checks.data import check_batches, check_first_sample, check_labels
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
