@@ -1,4 +1,4 @@
-"""What of a config cannot be run, found before anything is built: its parts, paths and classes."""
+"""Refuse a config that cannot be run, before anything is built: parts, data sets, loaders."""
 
 import os
 from collections.abc import Iterator
@@ -169,10 +169,9 @@ def _refuse_wrapped(dataset: dict, loader: str) -> None:
 
 
 def _check_classes(dataset: dict) -> None:
-    shipped = getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}
-    known = shipped.get("classes")
+    shipped = (getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}).get("classes")
     metainfo = dataset.get("metainfo") or {}
-    classes = metainfo.get("classes", known or ())
+    classes = metainfo.get("classes", shipped or ())
     if isinstance(classes, str):  # names a file of them
         if not Path(classes).is_file() and "://" not in classes:
             raise UserError(
@@ -181,19 +180,19 @@ def _check_classes(dataset: dict) -> None:
             )
         classes = list_from_file(classes)
     for name in classes:
-        if known and name not in known:
-            hint = did_you_mean(name, known, f"it has {', '.join(known)}")
+        if shipped and name not in shipped:
+            hint = did_you_mean(name, shipped, f"it has {', '.join(shipped)}")
             raise UserError(
                 f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
             )
-    _check_palette(dataset, metainfo.get("palette"), len(classes), len(known or ()))
+    _check_palette(dataset, metainfo.get("palette"), len(classes), len(shipped or ()))
 
 
-def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> None:
+def _check_palette(dataset: dict, palette: Any, classes: int, shipped: int) -> None:
     if not palette or isinstance(palette, str):  # mmseg draws one
         return
     # Of some of a data set's own classes mmseg takes their colours out of all.
-    if len(palette) not in (classes, known):
+    if len(palette) not in (classes, shipped):
         raise UserError(
             f"metainfo.palette of {type_name(dataset)} has {len(palette)} colours for {classes} "
             "classes; give one for each, or leave the palette out"
@@ -211,11 +210,11 @@ def _check_paths(dataset: dict, loader: str) -> None:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder ({at}.data_root); {remedy(root)}")
     if ann_file := dataset.get("ann_file"):
-        list_file, end = root / ann_file, f"({at}.ann_file); {remedy(root, ann_file)}"
+        list_file, where = root / ann_file, f"({at}.ann_file); {remedy(root, ann_file)}"
         if not list_file.is_file():
-            raise UserError(f"{list_file}: no such list {end}")
+            raise UserError(f"{list_file}: no such list {where}")
         if not list_file.read_text().strip():
-            raise UserError(f"{list_file}: the list is empty {end}")
+            raise UserError(f"{list_file}: the list is empty {where}")
     prefix = dataset.get("data_prefix") or {}
     for key, folder in prefix.items():
         if folder and not (root / folder).is_dir():

@@ -1,7 +1,7 @@
-"""A look at images and labels before the first iteration, for a few seconds at most.
+"""Look at images and labels before the first iteration, for a few seconds at most.
 
-What validation would fail by thousands of iterations later, and labels that nothing can be learned
-from.
+Finds what validation would fail with thousands of iterations later, and labels that nothing can be
+learned from.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What a run would die of later, found before its first iteration and said in one line.
+"""Refuse before the first iteration, in one line, what a run would die of later.
 
 ``config`` reads a config before anything is built; the hook looks at what was built: the model, the
 run's loops and scores, and the data.

@@ -1,4 +1,4 @@
-"""What of a model would stop or spoil its training later: heads, losses, windows, BatchNorm."""
+"""Heads, losses, windows and BatchNorm that would stop or spoil a training later."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -59,8 +59,8 @@ def check_losses(model: nn.Module, device: str) -> None:
                     "metainfo.classes (background first)"
                 )
             weights: Any = getattr(loss, "class_weight", None)
-            given = weights is not None and channels is not None and not isinstance(weights, str)
-            if given and len(weights) != channels:
+            listed = weights is not None and channels is not None and not isinstance(weights, str)
+            if listed and len(weights) != channels:
                 raise UserError(
                     f"{place}.loss_decode.class_weight has {len(weights)} weights for {channels} "
                     "channels; give one for each"

@@ -93,9 +93,7 @@ class BadNumbersHook(Hook):
         while self.handles:
             self.handles.pop().remove()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.buffers = {name: b.detach().clone() for name, b in bare_model(runner).named_buffers()}
 
     # The graph of a compiled step shall not hold these two.
@@ -110,20 +108,14 @@ class BadNumbersHook(Hook):
         # A fused optimizer leaves overflows out itself; its gradients are still scaled here.
         if (overflows := getattr(optimizer, "found_inf", None)) is not None:
             self.stepped |= not overflows
-            return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        faulty = without_finite_gradient(parameters)
-        self.faulty += faulty
-        self.stepped |= not faulty
-        if faulty:
+        elif faulty := without_finite_gradient(_parameters(optimizer)):
+            self.faulty += faulty
             _forget_gradients(optimizer)
+        else:
+            self.stepped = True
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         losses = _losses(outputs or {})
         images = _images(data_batch)
@@ -245,11 +237,14 @@ def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [p for p in parameters if p.grad is not None and flaw(p.grad)]
 
 
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def _forget_gradients(optimizer: Optimizer) -> None:
     """Without a gradient an optimizer leaves a parameter and its state alone, decay included."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
+    for parameter in _parameters(optimizer):
+        parameter.grad = None
 
 
 def _losses(outputs: dict) -> dict[str, float]:

@@ -59,7 +59,7 @@ def find_checkpoint(path: Path) -> Path:
 def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The last checkpoint of a run that it can be resumed from; None if it wrote none yet.
 
-    Damaged ones are passed over, and told to ``warn``.
+    ``warn`` gets a line for each damaged one that is skipped.
 
     Raises:
         UserError: there are some, but all are damaged.
@@ -101,9 +101,10 @@ def checkpoints_of(work_dir: Path) -> Iterator[Path]:
         folder = work_dir
     if name:
         yield folder / name
-    numbers = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
-    others = [(int(found[1]), path) for path, found in numbers.items() if found]
-    yield from (path for _, path in sorted(others, reverse=True) if path.name != name)
+    matches = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
+    numbers = {path: int(match[1]) for path, match in matches.items() if match}
+    latest_first = sorted(numbers, key=lambda path: (numbers[path], path), reverse=True)
+    yield from (path for path in latest_first if path.name != name)
 
 
 def set_aside(work_dir: Path, needed: str | None) -> Path | None:

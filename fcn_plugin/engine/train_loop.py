@@ -151,17 +151,17 @@ class ExactTrainLoop(IterBasedTrainLoop):
         """Log the damaged images that were skipped for ``batch``; too many are an error."""
         if self.max_unreadable is None:
             return
-        known = self.runner.message_hub.runtime_info.setdefault(UNREADABLE, [])
+        faults = self.runner.message_hub.runtime_info.setdefault(UNREADABLE, [])
         for fault in "\n".join(batch.pop(SKIPPED)).split("\n"):
-            if fault and fault not in known:
-                known.append(fault)
+            if fault and fault not in faults:
+                faults.append(fault)
                 # Formatted here: mmengine shows a warning of the same template only once.
                 self.runner.logger.warning(
-                    f"Skipped, {len(known)} of at most {self.max_unreadable}: {fault}"
+                    f"Skipped, {len(faults)} of at most {self.max_unreadable}: {fault}"
                 )
-                if len(known) > self.max_unreadable:
+                if len(faults) > self.max_unreadable:
                     raise UserError(
-                        f"{len(known)} images cannot be read, train_cfg.max_unreadable allows "
+                        f"{len(faults)} images cannot be read, train_cfg.max_unreadable allows "
                         f"{self.max_unreadable}; the last: {fault}"
                     )
 

@@ -128,7 +128,7 @@ def test_the_last_snapshot_is_scored_though_its_scoring_was_interrupted(tmp_path
             if runner.iter == 6:
                 raise Killed
 
-    hooks = {} if hook else dict(hooks=dict(score_resumed=None))
+    hooks = {} if hook else dict(hooks=dict(score_resumed=dict(type=Hook)))
     run = runner(tmp_path, iterations=6, **copy.deepcopy(hooks))
     run.register_hook(Die(), priority="VERY_HIGH")
     with pytest.raises(Killed):
@@ -334,6 +334,17 @@ def test_several_best_ones(tmp_path):
         run.train()
     assert [path.name for path in sorted(tmp_path.glob("best_other*"))] == ["best_other_iter_9.pth"]
     assert len(list(tmp_path.glob("best_mIoU*"))) == 1
+
+
+def test_a_better_score_of_the_same_iteration(tmp_path):
+    """Its file takes the place of the one before, and is not deleted with it."""
+    run = runner(tmp_path, iterations=6)
+    run.train()
+    for _ in range(2):
+        run.model.weight.data += 1
+        run.val_loop.run()
+        (best,) = tmp_path.glob("best_*")
+        assert best.name == "best_mIoU_iter_6.pth"
 
 
 def test_gradients_between_two_steps_are_told_of(tmp_path):
