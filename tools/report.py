@@ -88,9 +88,9 @@ def evaluated(work_dir: Path, trained):  # trained: Run -> Evaluation | None
 def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
-    from fcn_plugin.checks.loader import prepare_loaders
+    from fcn_plugin.checks.config import prepare_loaders
     from fcn_plugin.data.numbering import check_numbers, set_colours
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
     from fcn_plugin.system.progress import progress_bar
 

@@ -55,7 +55,7 @@ def main() -> None:
 
     from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.data.numbering import check_numbers
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.evaluation.submission import spool_of

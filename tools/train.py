@@ -38,7 +38,7 @@ def main() -> None:
     from mmengine.registry import OPTIMIZERS
 
     from fcn_plugin.checks.config import check_config, check_settings
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.engine.resuming import set_aside
     from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.errors import UserError

@@ -1,4 +1,4 @@
-"""torch.compile for what is worth it, the network and its loss."""
+"""torch.compile for the network and its loss."""
 
 from typing import Any
 
@@ -17,12 +17,11 @@ from fcn_plugin.errors import UserError
 class CompileHook(Hook):
     """Compile the segmentor's forward pass in training, with its loss: one graph.
 
-    The host's runner compiles the whole step instead, the handling of samples included, whose names
-    and sizes differ each time, so that it compiles anew until it gives up. Predictions, of images
-    of any size, are left as they are.
+    mmengine's runner compiles the whole step, with the samples, whose names and sizes differ each
+    time: it compiles anew until it gives up. Predictions, of images of any size, stay as they are.
 
     Args:
-        settings: arguments of ``torch.compile``, such as backend and mode.
+        settings: Arguments of ``torch.compile``, such as backend and mode.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""Going on after an interruption: from which checkpoint, and what was left undone."""
+"""Resume: find the checkpoint, and redo the validation that was interrupted."""
 
 import re
 import sys
@@ -14,12 +14,11 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.weights.fill import check_checkpoint
 from fcn_plugin.weights.structure import check_run
 
-LAST = "last_checkpoint"  # the host's file with the name of the last one
-EARLIER = "earlier_run_"  # folders for what a run finds in its work dir
+LAST = "last_checkpoint"  # mmengine's file with the name of the last one
 SCORED = "scored"  # in the message hub: the iteration that was scored last
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
 WRITTEN = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
-NEEDED = ("state_dict", "optimizer", "message_hub", "meta")
+NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # in a checkpoint to resume from
 
 
 def first_usable(
@@ -46,21 +45,21 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         check_checkpoint(path)
         return path
+
+    def warn(fault: str) -> None:
+        print(f"warning: {fault}", file=sys.stderr)
+
     best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
-    file = first_usable((*best, *checkpoints_of(path)), _warn_on_stderr)
+    file = first_usable((*best, *checkpoints_of(path)), warn)
     if file is None:
         raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
     return file
 
 
-def _warn_on_stderr(fault: str) -> None:
-    print(f"warning: {fault}", file=sys.stderr)
-
-
 def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The last checkpoint of a run that it can be resumed from; None if it wrote none yet.
 
-    Damaged ones are passed over, and told to ``warn``.
+    ``warn`` gets a line for each damaged one that is skipped.
 
     Raises:
         UserError: there are some, but all are damaged.
@@ -92,7 +91,7 @@ def check_resumable(path: Path, finite: bool = True) -> None:
 
 
 def checkpoints_of(work_dir: Path) -> Iterator[Path]:
-    """Those of a run: the last by its own record, then the others in the work dir, latest first."""
+    """A run's checkpoints: the last by its own record, then the others, latest first."""
     last = work_dir / LAST
     record = last.read_text(errors="replace").strip() if last.is_file() else ""
     folder, name = Path(record).parent, Path(record).name
@@ -102,23 +101,26 @@ def checkpoints_of(work_dir: Path) -> Iterator[Path]:
         folder = work_dir
     if name:
         yield folder / name
-    numbers = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
-    others = [(int(found[1]), path) for path, found in numbers.items() if found]
-    yield from (path for _, path in sorted(others, reverse=True) if path.name != name)
+    matches = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
+    numbers = {path: int(match[1]) for path, match in matches.items() if match}
+    latest_first = sorted(numbers, key=lambda path: (numbers[path], path), reverse=True)
+    yield from (path for path in latest_first if path.name != name)
 
 
 def set_aside(work_dir: Path, needed: str | None) -> Path | None:
-    """Move the checkpoints of an earlier run into a folder of their own, which is returned.
+    """Move an earlier run's checkpoints, but for ``needed``, into a new folder, and return it.
 
     A new run would not delete them, a resumed one could go on from them, and the best of them would
-    be taken for its best. ``needed`` is a file that stays.
+    be taken for its best.
     """
     written = [path for path in work_dir.glob("*.pth") if WRITTEN.fullmatch(path.name)]
     if needed and Path(needed).exists():
         written = [path for path in written if not path.samefile(needed)]
     if not written:
         return None
-    folder = next(folder for n in count(1) if not (folder := work_dir / f"{EARLIER}{n}").exists())
+    folder = next(
+        folder for n in count(1) if not (folder := work_dir / f"earlier_run_{n}").exists()
+    )
     folder.mkdir()
     for path in (work_dir / LAST, *written):
         if path.exists():
@@ -130,11 +132,10 @@ def set_aside(work_dir: Path, needed: str | None) -> Path | None:
 class ScoreResumedHook(Hook):
     """A resumed run first scores the snapshot it goes on from.
 
-    The host writes a snapshot, then scores it, deletes the best one so far and writes the new
-    best. A run that is killed meanwhile would go on after the scoring, with a snapshot that never
-    was a candidate or a best one that is gone; killed at the last snapshot it would just end. A
-    snapshot that was written again after its scoring, as the best one is, says so and is not scored
-    twice: schedules may go by the number of scorings.
+    mmengine writes a snapshot, scores it, deletes the best one so far and writes the new best. If
+    it is killed meanwhile, the resumed run starts after the scoring: the snapshot is never a
+    candidate, or the best one is gone. A snapshot that was written again after its scoring, as the
+    best one is, says so and is not scored twice: schedules may go by the number of scorings.
     """
 
     # After CheckpointHook (VERY_LOW), which in ``before_train`` finds the best snapshot so far.

@@ -1,11 +1,11 @@
-"""A look at images and labels before the first iteration, for a few seconds at most.
+"""Look at images and labels before the first iteration, for a few seconds at most.
 
-What validation would fail by thousands of iterations later, and labels that nothing can be learned
-from.
+Finds what validation would fail with thousands of iterations later, and labels that nothing can be
+learned from.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,44 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmseg.datasets import PascalVOCDataset
 from mmseg.evaluation import IoUMetric
 
+from fcn_plugin.checks.config import remedy
 from fcn_plugin.data.labels import LoadCheckedLabel, pixel_counts
-from fcn_plugin.data.numbering import IGNORED, VALUES
-from fcn_plugin.data.originals import steps_of
+from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.data.picture_files import size_and_turn
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 PATIENCE = 2.0  # seconds for each of the two that look at more than one file
+
+
+def check_files(dataset: BaseDataset) -> None:
+    """Raise ``UserError`` if an image or its label is missing."""
+    if getattr(dataset, "backend_args", None):
+        return
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image, label = info["img_path"], info.get("seg_map_path")
+        if not Path(image).is_file():
+            raise UserError(f"{image}: no such image; {remedy(Path(dataset.data_root or ''))}")
+        if label and not Path(label).is_file():
+            raise UserError(
+                f"{label}: no such label, though {image} is there; add the label or take the "
+                "image off the list"
+            )
+
+
+def image_names(dataset: object) -> set[str]:
+    """What identifies the images of a data set: PASCAL's names, or else their paths."""
+    return {
+        Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
+        for part in plain_datasets(dataset)
+        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
+    }
 
 
 def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -> None:
@@ -36,7 +63,7 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
     with random_numbers(0):
         loaded = dataset[0]
     samples = loaded.get("data_samples") if isinstance(loaded, dict) else None
-    # Of test-time augmentation there are several.
+    # Test-time augmentation gives several.
     sample: Any = samples[0] if isinstance(samples, list) else samples
     size = getattr(sample, "ori_shape", None)
     if size is None or "gt_sem_seg" not in sample:
@@ -53,10 +80,10 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
 
 
 def check_batches(name: str, loader: Any) -> None:
-    """Raise ``UserError`` if images of different sizes come together in a batch.
+    """Raise ``UserError`` if images of different sizes come together in a batch to be scored.
 
-    The host stacks a batch that is to be scored as it is. What the pipeline makes of a size is
-    seen from one image that has it, of the others only the headers are read.
+    mmengine stacks such a batch as it is. What the pipeline makes of a size is seen from one image
+    that has it, of the others only the headers are read.
     """
     dataset, end = loader.dataset, time.monotonic() + PATIENCE
     if loader.batch_size in (None, 1) or not hasattr(dataset, "get_data_info"):
@@ -69,8 +96,11 @@ def check_batches(name: str, loader: Any) -> None:
             members: dict[Any, str] = {}
             for index in batch:
                 path = dataset.get_data_info(index)["img_path"]
-                header = _header(path)
-                if header is None or time.monotonic() > end:
+                try:
+                    header = size_and_turn(path)
+                except Exception:  # what Pillow raises is not documented; loading judges the file
+                    return
+                if time.monotonic() > end:
                     return
                 if header not in shapes:
                     shapes[header] = _shape(dataset[index])
@@ -84,15 +114,6 @@ def check_batches(name: str, loader: Any) -> None:
                 )
 
 
-def _header(path: str) -> Any:
-    """What decides the size of a picture once it is upright; None if Pillow cannot tell."""
-    # What Pillow raises on arbitrary bytes is not documented; files are judged as they are loaded.
-    try:
-        return size_and_turn(path)
-    except Exception:
-        return None
-
-
 def _shape(loaded: Any) -> tuple[int, int] | None:
     """Height and width of what a pipeline gives; of test-time augmentation the first."""
     inputs = loaded.get("inputs") if isinstance(loaded, dict) else None
@@ -104,58 +125,57 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
     """Look for a pixel of every class in the labels that are trained on.
 
     In any order, until all classes have been met or two seconds are over. Warns of classes that
-    no label has, and if time was short only tells of those that have not been met.
+    no label has; if time was short, only tells which have not been met.
 
     Raises:
         UserError: no label has any class but the first, beside ignored pixels: masks of 0 and 255.
     """
     names = datasets[0].metainfo.get("classes") if datasets else None
-    labels = [place for dataset in datasets for place in _labels(dataset)]
+    labels = [(part, step, i) for part, step in _loaded(datasets) for i in range(len(part))]
     if not names or not labels:
         return
-    met, looked, end = np.zeros(VALUES, bool), 0, time.monotonic() + PATIENCE
-    for at in np.random.default_rng(0).permutation(len(labels)):
-        dataset, index, loader = labels[at]
+    pixels, checked, end = np.zeros(IGNORED + 1, np.int64), 0, time.monotonic() + PATIENCE
+    for number in np.random.default_rng(0).permutation(len(labels)):
+        dataset, loader, index = labels[number]
         info = dataset.get_data_info(index)
         if not info.get("seg_map_path"):
             return
         try:
-            loaded = loader.transform(dict(info, seg_fields=[]))
+            label = loader.transform(dict(info, seg_fields=[]))["gt_seg_map"]
         except DamagedFile:  # as training is told to treat it
             continue
-        label = loaded["gt_seg_map"]
-        met |= pixel_counts(label) > 0
-        looked += 1
-        missing = [name for i, name in enumerate(names) if not met[i] and i != loader.ignore_index]
+        pixels += pixel_counts(label)
+        checked += 1
+        missing = [n for i, n in enumerate(names) if not pixels[i] and i != loader.ignore_index]
         if not missing:
             return
         if time.monotonic() > end:
             break
-    if not looked:
+    if not checked:
         return
     folder = Path(info["seg_map_path"]).parent
-    whole = looked == len(labels)
-    if whole and met[loader.ignore_index] and met[0] and len(missing) == len(names) - 1:
-        raise UserError(_nothing_to_learn(folder, looked, names, bool(info["reduce_zero_label"])))
-    listed = some(missing)
-    if whole:
-        logger.warning(
-            f"No pixel of the {looked} training labels in {folder} is of {listed}: it cannot be "
-            "learned, and scores 0 or nothing"
-        )
-    else:
+    if checked < len(labels):
         logger.info(
-            f"Not met in {looked} of {len(labels)} training labels, all that were looked at: "
-            f"{listed}"
+            f"Not met in {checked} of {len(labels)} training labels, all that were looked at: "
+            f"{some(missing)}"
         )
+        return
+    if pixels[loader.ignore_index] and pixels[0] and len(missing) == len(names) - 1:
+        raise UserError(_nothing_to_learn(folder, checked, names, bool(info["reduce_zero_label"])))
+    logger.warning(
+        f"No pixel of the {checked} training labels in {folder} is of {some(missing)}: it cannot "
+        "be learned, and scores 0 or nothing"
+    )
 
 
-def _labels(dataset: BaseDataset) -> Iterator[tuple[BaseDataset, int, LoadCheckedLabel]]:
-    """Each image, and what loads its label."""
-    steps = (step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel))
-    loader = next(steps, None)
-    if loader is not None and not getattr(dataset, "backend_args", None):
-        yield from ((dataset, index, loader) for index in range(len(dataset)))
+def _loaded(datasets: Sequence[BaseDataset]) -> list[tuple[BaseDataset, LoadCheckedLabel]]:
+    """The local data sets whose labels are checked as they are loaded, and what loads them."""
+    steps = {
+        dataset: [step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel)]
+        for dataset in datasets
+        if not getattr(dataset, "backend_args", None)
+    }
+    return [(dataset, loaders[0]) for dataset, loaders in steps.items() if loaders]
 
 
 def _nothing_to_learn(folder: Path, number: int, names: Sequence[str], reduced: bool) -> str:

@@ -1,7 +1,7 @@
-"""Training and evaluation without a GPU, in one or several processes.
+"""Training in several processes, and on a CPU.
 
-The host (MMEngine 0.10.7) takes a GPU for granted in four places: its process group, the device of
-its model wrapper, its mixed precision, and BatchNorm over several processes.
+mmengine 0.10.7 expects a GPU in four places: its process group, the device of its model wrapper,
+its mixed precision, and BatchNorm over several processes.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,12 @@ from datetime import timedelta
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
-from mmseg.registry import OPTIM_WRAPPERS
+from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 from torch import distributed
 
 from fcn_plugin.errors import UserError
@@ -21,11 +24,11 @@ from fcn_plugin.system.configs import type_name
 
 
 def prepare_cpu(cfg: Config) -> None:
-    """Make ``cfg`` run on the CPU if that is all there is; otherwise leave it alone.
+    """Make ``cfg`` run on the CPU if there is no GPU.
 
     With a launcher the process group is joined here (gloo), before the runner would ask for nccl.
-    A process waits for another for ``env_cfg.dist_cfg.timeout`` seconds (torch's 30 minutes where
-    there is none), then fails.
+    A process waits for another for ``env_cfg.dist_cfg.timeout`` seconds (by default torch's 30
+    minutes), then fails.
 
     Raises:
         UserError: another launcher than torch's, or a timeout that is no time.
@@ -45,7 +48,7 @@ def prepare_cpu(cfg: Config) -> None:
             "with tools/dist_train.sh or torchrun"
         )
     if not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=_patience(cfg))
+        distributed.init_process_group("gloo", timeout=_timeout(cfg))
     cfg.setdefault(
         "model_wrapper_cfg",
         dict(
@@ -58,8 +61,8 @@ def prepare_cpu(cfg: Config) -> None:
     _unsync_batch_norm(cfg.model)
 
 
-def _patience(cfg: Config) -> timedelta | None:
-    """``env_cfg.dist_cfg.timeout``, which the host reads for a GPU only; None: torch's default."""
+def _timeout(cfg: Config) -> timedelta | None:
+    """``env_cfg.dist_cfg.timeout``, which mmengine reads for a GPU only."""
     seconds = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")
     if seconds is None:
         return None
@@ -72,15 +75,13 @@ def _patience(cfg: Config) -> timedelta | None:
 
 
 def _unsync_batch_norm(node: object) -> None:
-    """torch has no SyncBatchNorm for CPU processes: each normalises its own part of the batch."""
+    """torch has no SyncBatchNorm for CPUs: each process normalises its own part of the batch."""
     if isinstance(node, dict):
         if type_name(node) in ("SyncBN", "SyncBatchNorm"):
             node["type"] = "BN"
-        for child in node.values():
-            _unsync_batch_norm(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            _unsync_batch_norm(child)
+        node = list(node.values())
+    for child in node if isinstance(node, list | tuple) else ():
+        _unsync_batch_norm(child)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -91,3 +92,16 @@ class BFloat16OptimWrapper(OptimWrapper):
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
+
+
+@HOOKS.register_module()
+class SameBuffersHook(Hook):
+    """Before a validation every process takes the buffers of the first, which checkpoints hold.
+
+    Without SyncBN each process has running statistics of its own images: the scores would be of
+    several networks, and others once a run has been resumed.
+    """
+
+    def before_val(self, runner: Runner) -> None:
+        for buffer in runner.model.buffers():
+            broadcast(buffer)

@@ -9,8 +9,8 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fcn_plugin.checks import sample as sample_check
-from fcn_plugin.checks.sample import check_batches, check_first_sample, check_labels
+from fcn_plugin.checks import data as data_check
+from fcn_plugin.checks.data import check_batches, check_first_sample, check_labels
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
@@ -57,41 +57,39 @@ def looked_at(data, caplog) -> list[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-def test_a_class_without_a_pixel_is_named(tmp_path, caplog):
-    write(tmp_path, labels_of(0, 255), labels_of(1))
-    ((level, said),) = looked_at(data_set(tmp_path, classes=("a", "b", "road", "d")), caplog)
-    assert level == "WARNING" and "road, d" in said and "2 training labels" in said
-    assert "\n" not in said
-
-
-def test_all_classes_are_there(tmp_path, caplog):
-    write(tmp_path, labels_of(0, 255), labels_of(1), labels_of(2))
-    assert looked_at(data_set(tmp_path), caplog) == []
+@pytest.mark.parametrize(
+    ("labels", "level", "said"),
+    [
+        ([(0, 255), (1,)], "WARNING", "No pixel of the 2 training labels in {}/labels is of c, d"),
+        ([(0,)], "WARNING", "1 training labels in {}/labels is of b, c, d"),
+        ([(0, 255), (1, 3), (2,)], None, None),
+    ],
+    ids=["some", "all but one", "none"],
+)
+def test_classes_without_a_pixel_are_named(tmp_path, caplog, labels, level, said):
+    write(tmp_path, *(labels_of(*values) for values in labels))
+    found = looked_at(data_set(tmp_path, classes=tuple("abcd")), caplog)
+    assert [name for name, _ in found] == ([level] if level else [])
+    for _, text in found:
+        assert said.format(tmp_path) in text and "\n" not in text
 
 
 def test_what_was_not_met_in_time_may_be_there(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(sample_check, "PATIENCE", 0.0)
+    monkeypatch.setattr(data_check, "PATIENCE", 0.0)
     write(tmp_path, *[labels_of(0, 255)] * 3)
     ((level, said),) = looked_at(data_set(tmp_path), caplog)
     assert level == "INFO" and "1 of 3" in said and "b, c" in said
 
 
-def test_masks_of_0_and_255(tmp_path, caplog):
+def test_masks_that_nothing_can_be_learned_from(tmp_path, caplog):
+    """Of 0 and 255, or with classes that reduce_zero_label takes."""
     write(tmp_path, labels_of(0, 255), labels_of(0))
     with pytest.raises(UserError, match=r"labels: its 2 labels hold only 0 .*write 1 in place"):
         looked_at(data_set(tmp_path), caplog)
-
-
-def test_masks_whose_classes_reduce_zero_label_takes(tmp_path, caplog):
-    write(tmp_path, labels_of(0, 1))
+    for path in (tmp_path / "labels").iterdir():
+        Image.fromarray(labels_of(0, 1)).save(path)
     with pytest.raises(UserError, match="set reduce_zero_label=False"):
         looked_at(data_set(tmp_path, reduce_zero_label=True), caplog)
-
-
-def test_nothing_but_background_is_only_warned_of(tmp_path, caplog):
-    write(tmp_path, labels_of(0))
-    ((level, said),) = looked_at(data_set(tmp_path), caplog)
-    assert level == "WARNING" and "b, c" in said
 
 
 def test_a_class_that_is_ignored_is_not_missed(tmp_path, caplog):

@@ -1,20 +1,31 @@
-"""A place in the order of the images decides which it is, and what is drawn at random for it."""
+"""The order of the training images, and what is drawn at random for each place in it."""
 
 import pickle
 import random
+from collections import Counter
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import DataLoader
 
-from fcn_plugin.engine.order import SKIPPED, Place, PlacedBatches, PlacedDataset, random_numbers
-from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine import order
+from fcn_plugin.engine.order import (
+    SKIPPED,
+    Place,
+    PlacedBatches,
+    PlacedDataset,
+    ReplacementSampler,
+    random_numbers,
+)
 from fcn_plugin.errors import DamagedFile, UserError
 
 IMAGES = 7
+# The draws of seed 3 from 7 images: the first ones, and those around the end of a block.
+FIRST, ACROSS_A_BLOCK = [5, 3, 3, 4, 0, 6, 2, 4], [0, 6, 2, 0, 1, 2, 5, 5]
 
 
 class Drawing:
@@ -39,6 +50,59 @@ class Damaged(Drawing):
         if index in self.bad:
             raise DamagedFile(f"{index}.jpg: damaged image; copy it again")
         return dict(index=int(index))
+
+
+# --- sampling with replacement -------------------------------------------------------------------
+
+
+def drawn(count: int, seed: int | None = 3, images: int = IMAGES) -> list[int]:
+    """What a sampler as mmengine's runner builds it draws first."""
+    given = dict(dataset=range(images), seed=seed)
+    sampler = DATA_SAMPLERS.build(dict(type="ReplacementSampler"), default_args=given)
+    assert len(sampler) == images
+    first = list(islice(sampler, count))
+    assert list(islice(sampler, count)) == first  # each iterator begins the stream anew
+    return first
+
+
+def test_every_image_is_as_likely_as_any_other():
+    """Counts of n draws from k images have the variance n/k (1 - 1/k): here 93 each way.
+
+    Pairs of successive draws, too; and 1/e of all images are unseen after as many draws.
+    """
+    count = 70_000
+    draws = drawn(count)
+    counts, pairs = Counter(draws), Counter(zip(draws[::2], draws[1::2], strict=True))
+    assert set(counts) == set(range(IMAGES)) and len(pairs) == IMAGES**2
+    expected, sigma = count / IMAGES, (count / 7 * 6 / 7) ** 0.5
+    assert all(abs(found - expected) < 4 * sigma for found in counts.values())
+    assert all(abs(found - count / 98) < 5 * (count / 98) ** 0.5 for found in pairs.values())
+    unseen = 1 - len(set(drawn(2000, images=2000))) / 2000
+    assert unseen == pytest.approx(1 / 2.71828, abs=0.02)
+
+
+def test_the_seed_decides(monkeypatch):
+    assert drawn(3000, seed=4) != drawn(3000)
+    monkeypatch.setattr(order, "sync_random_seed", lambda: 3)
+    assert drawn(10, seed=None) == drawn(10)
+
+
+def test_the_draws_of_a_seed_stay():
+    """A run that is resumed by later code sees the same images."""
+    assert drawn(1030)[:8] == FIRST and drawn(1030)[1022:] == ACROSS_A_BLOCK
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_take_turns_at_one_stream(processes, monkeypatch):
+    alone, shares = drawn(12), []
+    for rank in range(processes):
+        monkeypatch.setattr(order, "get_dist_info", lambda rank=rank: (rank, processes))
+        shares.append(drawn(12 // processes))
+    assert [index for turn in zip(*shares, strict=True) for index in turn] == alone
+    assert shares[0] != shares[1]
+
+
+# --- batches from any one on, random numbers from the place --------------------------------------
 
 
 def batches(sampler, begin: int, size: int = 3, **settings) -> PlacedBatches:
@@ -76,11 +140,8 @@ def test_processes_share_one_order(sampler, world_size, monkeypatch):
     """However many they are, six images in each step are the same six."""
     steps = []
     for rank in range(world_size):
-        for module in ("mmengine.dataset.sampler", "fcn_plugin.engine.sampling"):
+        for module in ("mmengine.dataset.sampler", "fcn_plugin.engine.order"):
             monkeypatch.setattr(f"{module}.get_dist_info", lambda rank=rank: (rank, world_size))
-        monkeypatch.setattr(
-            "fcn_plugin.engine.order.get_dist_info", lambda rank=rank: (rank, world_size)
-        )
         steps.append(
             [set(map(hold, batch)) for batch in islice(batches(sampler, 1, 6 // world_size), 4)]
         )
