@@ -9,8 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from fcn_plugin.engine.resumed_settings import first_fault, settings
-from fcn_plugin.errors import UserError, printable
-from fcn_plugin.weights.quoting import quoted
+from fcn_plugin.errors import UserError, printable, quoted
 
 WHATEVER = (  # but for what a user stops a run by, and the lack of memory
     ArithmeticError,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fcn_plugin.engine.resuming import checkpoints_of
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.fill import check_checkpoint
+from fcn_plugin.weights.files import check_checkpoint
 
 
 def find_checkpoint(path: Path) -> Path:
