@@ -209,14 +209,13 @@ def promised(before: Stage, stage: Stage) -> dict[str, Any]:
     import torch
 
     from fcn_plugin.conversion.convert import Conversion
-    from fcn_plugin.weights.recognise import describe, recognise_tensors
+    from fcn_plugin.weights.recognise import recognise_tensors
 
     state = before.model.state_dict()
     # Of one number each, seen in the tensor's shape.
     empty = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
     net = net_of(before)
-    weights = recognise_tensors(before.config, empty)
-    describe(weights, dict(meta=dict(net=net)))
+    weights = recognise_tensors(before.config, empty, dict(net=net))
     return Conversion(weights, net=net_of(stage)).state_dict
 
 
@@ -275,7 +274,7 @@ def best_snapshot(stage: Stage, title: str) -> dict[str, Any]:
     from fcn_plugin.engine.resuming import first_usable, last_resumable
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import one_or_many
-    from fcn_plugin.weights.fill import check_checkpoint
+    from fcn_plugin.weights.files import check_checkpoint
 
     last = last_resumable(stage.folder, say)
     reached = check_checkpoint(last)["meta"]["iter"] if last else 0

@@ -1,13 +1,15 @@
 """Work on many files by all cores, with PyTorch's data loader as the pool of processes.
 
-Its workers end within seconds when the process that began them is killed, and one that is killed
-itself is an error.
+Its workers end with the process that began them, and one that is killed is an error.
 """
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import connection, parent_process
+from threading import Thread
 from typing import Any, TypeVar
 
 import cv2
@@ -51,7 +53,7 @@ def on_all_cores(
             batch_size=None,
             num_workers=jobs,
             collate_fn=_unchanged,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_begin_work,
             generator=torch.Generator(),  # or a number is drawn from the program's own
         )
         return _results(iter(loader))
@@ -81,9 +83,18 @@ def _unchanged(results: Any) -> Any:
     return results
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """A terminal interrupts the workers, too; it is the parent that ends them."""
+def _begin_work(worker: int) -> None:
+    # A terminal interrupts the workers, too; it is the parent that ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """At once; the loader lets a worker do first what it has been given."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _results(chunks: Iterator[tuple[list, Exception | None]]) -> Iterator[Any]:

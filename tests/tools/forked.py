@@ -67,6 +67,8 @@ def become(folder: Path, order: dict[str, Any]) -> None:
         stream = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.dup2(stream, number)
         os.close(stream)
+    # As from a terminal, also where these tests run in the background, to which Ctrl-C is nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = order["argv"]

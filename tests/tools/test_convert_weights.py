@@ -1,9 +1,9 @@
 """tools/convert_weights.py as a user runs it."""
 
 import torch
-from conversion.test_convert import fcn_layers
 from tools.running import ran
 from weights.caffe_files import write_caffemodel
+from weights.published import fcn_layers
 
 
 def test_converts_and_says_what_for(tmp_path):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conversion.test_convert import fcn_layers
 from mmengine.config import Config
 from PIL import Image
 from prediction.trained import trained
 from prepare.archives_of_sets import tar, voc2012
 from tools.running import TOOLS, config, tool
 from weights.caffe_files import write_caffemodel
+from weights.published import fcn_layers
 
 from fcn_plugin.prepare.shapes import write_shapes
 
