@@ -123,7 +123,7 @@ class Budget:
     """What a network's predictions take, and what they may take.
 
     Args:
-        run: predicts a square of a side; if told so, with its scores.
+        run: predicts a square of a side, and reads its scores if the flag is set.
         limit: bytes that the process may have on ``device``; None: a share of what is free.
     """
 

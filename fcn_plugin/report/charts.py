@@ -14,7 +14,7 @@ from fcn_plugin.report.panels import data_uri
 SIZE = 3.6, 2.3  # inches; letters of 8 points are 11 pixels high on a phone
 POINTS = 200  # of a curve, at most; more are averaged
 MARKS = 8  # on a curve, about
-# Of the first and the second run, told apart without colours, too.
+# Of the first and the second run; they differ in more than colour.
 STYLES: tuple[dict[str, Any], ...] = (
     dict(color="#1f5fa8", marker="o"),
     dict(color="#a33c00", marker="s", linestyle="--", markerfacecolor="white"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fcn_plugin.errors import UserError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-# Where the system does not tell: free memory, and what Python with the host takes.
+# Where the system does not tell: free memory, and what Python with mmseg takes.
 UNKNOWN_FREE, UNKNOWN_USED = 4 * 2**30, 2**30
 
 # Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
