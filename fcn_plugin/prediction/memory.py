@@ -158,7 +158,3 @@ class Budget:
         """Bytes that have to be free for the prediction of a square."""
         tensors = self.cost(scored).bytes(side, side)
         return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1
-
-    def refuse(self, name: str, need: int) -> None:
-        """Raise a UserError where fewer bytes are free; it names the memory that would do."""
-        memory_of(self.device).refuse(name, need, self.limit)
