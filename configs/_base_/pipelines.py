@@ -3,7 +3,7 @@
 A file that has this one as its base takes them as ``_base_.NAME``.
 """
 
-# The scope makes it the checked loader; the host's inferencer looks for this name.
+# The scope makes it the checked loader; mmseg's inferencer looks for this name.
 load_image = dict(type="LoadImageFromFile", _scope_="fcn_plugin")
 
 # After loading an image of VOC and its label. These images are 500 pixels long: half to twice the

@@ -123,7 +123,7 @@ class Budget:
     """What a network's predictions take, and what they may take.
 
     Args:
-        run: predicts a square of a side; if told so, with its scores.
+        run: predicts a square of a side, and reads its scores if the flag is set.
         limit: bytes that the process may have on ``device``; None: a share of what is free.
     """
 
@@ -158,7 +158,3 @@ class Budget:
         """Bytes that have to be free for the prediction of a square."""
         tensors = self.cost(scored).bytes(side, side)
         return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1
-
-    def refuse(self, name: str, need: int) -> None:
-        """Raise a UserError where fewer bytes are free; it names the memory that would do."""
-        memory_of(self.device).refuse(name, need, self.limit)

@@ -19,7 +19,7 @@ from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta
-from fcn_plugin.prediction.memory import Budget
+from fcn_plugin.prediction.memory import Budget, memory_of
 from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
@@ -139,17 +139,17 @@ class Predictor:
                 result.probabilities[:] = class_probabilities(sample.seg_logits.data)
 
     def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
-        (rows, cols), seen = picture.sizes[0], picture.sizes[1]
+        (rows, cols), seen = picture.sizes
         # The scores of an image that was reduced are enlarged to its own size.
         enlarged = max(rows / seen[0], 1) * max(cols / seen[1], 1)
-        scored = scored or picture.resized
+        scored = scored or seen != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
         area = cost.area_within(self.budget.left(held)) / enlarged
         if area < least:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
             need = int(self.budget.need(self.smallest, scored) * enlarged) + held
-            self.budget.refuse(name, need)
+            memory_of(self.device).refuse(name, need, self.budget.limit)
         threshold = getattr(final_head(self.model), "threshold", None)
         predict_in_windows(
             picture,

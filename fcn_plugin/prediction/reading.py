@@ -51,11 +51,6 @@ class Picture(NamedTuple):
         rows, cols = self.image.shape[:2]
         return [(rows, cols), *((one.shape[-2], one.shape[-1]) for one in self.inputs)]
 
-    @property
-    def resized(self) -> bool:
-        """Whether the network is given another size."""
-        return self.sizes[1] != self.sizes[0]
-
 
 class Reader:
     """Reads images as a test pipeline does.

@@ -14,21 +14,13 @@ from fcn_plugin.report.panels import data_uri
 SIZE = 3.6, 2.3  # inches; letters of 8 points are 11 pixels high on a phone
 POINTS = 200  # of a curve, at most; more are averaged
 MARKS = 8  # on a curve, about
-# Of the first and the second run, told apart without colours, too.
+# Of the first and the second run; they differ in more than colour.
 STYLES: tuple[dict[str, Any], ...] = (
     dict(color="#1f5fa8", marker="o"),
     dict(color="#a33c00", marker="s", linestyle="--", markerfacecolor="white"),
 )
-SETTINGS: Any = {
-    "font.size": 8,
-    "svg.fonttype": "path",  # the same letters on every device
-    "svg.hashsalt": "fcn_plugin",  # the same file at every drawing
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#dcdcdc",
-}
+# Letters as paths look the same on every device; the salt makes the same file at every drawing.
+SETTINGS: Any = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "fcn_plugin"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,9 @@ def _drawn(curves: Sequence[Curve], last: int) -> bytes:
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(SIZE, layout="constrained")
         axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dcdcdc")
+        axes.set_axisbelow(True)
         for number, (curve, style) in enumerate(zip(curves, STYLES, strict=False)):
             if curve:
                 points = _thinned(curve)
@@ -75,7 +70,6 @@ def _drawn(curves: Sequence[Curve], last: int) -> bytes:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
         axes.locator_params(nbins=5)
-        axes.set_axisbelow(True)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

@@ -54,22 +54,22 @@ class Training:
 
 def read_training(work_dir: Path) -> Training:
     """Join the sessions; a resumed one replaces what was logged beyond its start."""
-    found = Training()
+    training = Training()
     for folder in session_folders(work_dir):
         train, val = _entries(folder / SCALARS)
         if train:
             start = min(train)
-            found.train = {step: e for step, e in found.train.items() if step < start}
-            found.val = {step: e for step, e in found.val.items() if step < start}
-        found.train |= train
-        found.val |= val
-        found.sessions += 1
+            training.train = {step: e for step, e in training.train.items() if step < start}
+            training.val = {step: e for step, e in training.val.items() if step < start}
+        training.train |= train
+        training.val |= val
+        training.sessions += 1
         for log in folder.glob("*.log"):
             text = log.read_text(errors="replace")
-            found.seconds += _seconds(text)
-            found.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
-    found.val = dict(sorted(found.val.items()))
-    return found
+            training.seconds += _seconds(text)
+            training.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
+    training.val = dict(sorted(training.val.items()))
+    return training
 
 
 def session_folders(work_dir: Path) -> list[Path]:

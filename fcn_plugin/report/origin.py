@@ -41,11 +41,11 @@ def _title(dataset: dict, splits: dict[str, dict]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of each package; of a git checkout of this one, the commit too."""
-    found = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
+    installed = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def _commit() -> str:

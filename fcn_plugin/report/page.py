@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.pictures import percent
 from fcn_plugin.report.charts import STYLES, chart
 from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.report.examples import groups, key
@@ -192,12 +193,8 @@ def _mistaken(row: np.ndarray, own: int, classes: Sequence[str]) -> str:
     """The classes that most of the other pixels are predicted as."""
     others = (i for i in np.argsort(-row, kind="stable") if i != own and row[i])
     return ", ".join(
-        f"{classes[i]} {_percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
+        f"{classes[i]} {percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u00a0%" if share >= 0.01 else "<\u00a01\u00a0%"
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
@@ -212,7 +209,7 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
         dict(
             truth=titles[i],
             prediction=titles[j],
-            share=_percent(shares[i, j]),
+            share=percent(shares[i, j]),
             pixels=f"{wrong[i, j]:,}",
         )
         for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)

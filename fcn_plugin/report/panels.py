@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fcn_plugin.data.picture_files import save_picture
-from fcn_plugin.evaluation.pictures import VOID
+from fcn_plugin.evaluation.pictures import colour_table
 
 SIDE = 480  # pixels of the longer side, at most
 QUALITY = 80  # of a JPEG
@@ -57,8 +57,7 @@ def jpeg_uri(folder: Path, index: int) -> str:
 def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Sequence[int]) -> str:
     """Class indices h x w in their colours, void in VOC's, with the data set's numbers on them."""
     shown = np.where(labels < min(len(palette), VOID_INDEX), labels, VOID_INDEX).astype(np.uint8)
-    colours = np.full((256, 3), VOID, np.uint8)
-    colours[: min(len(palette), VOID_INDEX)] = palette[:VOID_INDEX]
+    colours = colour_table(palette[:VOID_INDEX])
     colours[PAPER], colours[INK] = 255, 0
     shown = enlarged(shown)
     digit = DIGIT * max(shown.shape)

@@ -1,13 +1,13 @@
 """PASCAL-Context: 4,998 images of VOC 2010 to train on, 5,105 to score, 59 classes and background.
 
 As published: one image at a time, at its own size, unaltered, drawn with replacement; background
-is trained and scored like any class. Labels and lists are those the host's converter writes.
+is trained and scored like any class. Labels and lists are those mmseg's converter writes.
 """
 
 _base_ = "../pipelines.py"
 # The published networks score the classes in this order (Caffe data/pascal-context/classes-59.txt;
-# fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep the host's alphabetical
-# order: the data set maps their values. Colours are the host's, which it does not reorder itself.
+# fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep mmseg's alphabetical
+# order: the data set maps their values. Colours are mmseg's, which it does not reorder itself.
 colours = dict(
     background=[120, 120, 120],
     aeroplane=[180, 120, 120],
