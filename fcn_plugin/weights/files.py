@@ -42,7 +42,7 @@ AGAIN = "copy or download it again"
 
 
 def format_of(path: Path) -> str | None:
-    """ "torch", "safetensors" or "caffemodel" by the first bytes, None if they are of none."""
+    """By the first bytes one of "torch", "safetensors" and "caffemodel", or None."""
     with path.open("rb") as file:
         start = file.read(START_BYTES)
     if looks_like_safetensors(start):

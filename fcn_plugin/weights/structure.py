@@ -1,7 +1,7 @@
 """What a checkpoint is made of, checked as soon as it is read: its users need not ask again.
 
 A file says what it likes: names that are numbers, a palette that is a text, an optimizer that is a
-list. Each of these would end in a traceback somewhere, and be read by nobody.
+list. Each of these would end in a traceback somewhere.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -4,6 +4,8 @@ import copy
 import hashlib
 import os
 import random
+import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -29,7 +31,7 @@ from weights.published import (
     torchvision_tensors,
 )
 
-from fcn_plugin.conversion import convert as conversion
+from fcn_plugin.conversion import ours
 from fcn_plugin.conversion.convert import Conversion, convert
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
@@ -358,18 +360,24 @@ def test_what_cannot_be_asked_for(tmp_path):
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_a_failed_write_leaves_the_target(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_a_failed_write_leaves_the_target(tmp_path, name):
+    """As on a full disk: the system lets no file grow beyond 10 kB."""
     write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn32s"))
-    target = tmp_path / "out.pth"
+    target = tmp_path / name
     target.write_text("precious")
-
-    def full(checkpoint, file):
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(file))
-
-    monkeypatch.setattr(conversion.torch, "save", full)
-    with pytest.raises(UserError, match=r"out.pth: cannot be written .*No space left"):
-        convert(tmp_path / "a.caffemodel", target)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+    try:
+        with pytest.raises(
+            UserError, match=rf"{name}: cannot be written .*choose another"
+        ) as error:
+            convert(tmp_path / "a.caffemodel", target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "\n" not in str(error.value)
     assert target.read_text() == "precious"
     assert not list(tmp_path.glob("*.part"))
 
@@ -429,8 +437,8 @@ def test_the_config_that_is_named_fits_exactly(path):
 
 
 def test_every_config_that_is_named_is_there():
-    assert len(conversion.CONFIGS) == 13
-    assert all((CONFIGS.parent / name).is_file() for name in conversion.CONFIGS.values())
+    assert len(ours.CONFIGS) == 13
+    assert all((CONFIGS.parent / name).is_file() for name in ours.CONFIGS.values())
 
 
 def trained(tmp_path, name, backbone, head, dataset_meta=None, **meta) -> Path:
