@@ -86,9 +86,9 @@ GOOGLENET_CONVS = {
 
 def recognise(names: Collection[str]) -> Layout | None:
     """The layout of a file that holds tensors of these names; None if it is no known one."""
-    for layout in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
-        if found := layout(set(names)):
-            return found
+    for publisher in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
+        if layout := publisher(set(names)):
+            return layout
     return None
 
 
@@ -231,14 +231,14 @@ def _caffe(names: set[str]) -> Layout | None:
 def _classifier(names: Iterable[str]) -> str | None:
     """Which classifier has layers of these (Caffe's) names."""
     names = set(names)
-    convs_found = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
+    convs_held = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
         layers = {
             f"conv{stage}_{conv}"
             for stage, count in enumerate(convs, start=1)
             for conv in range(1, count + 1)
         }
-        if layers == convs_found:
+        if layers == convs_held:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:
         return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"

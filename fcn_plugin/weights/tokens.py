@@ -243,18 +243,18 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
         raise UnpicklingError(f"containers nest deeper than {DEPTH}")
     done[id(value)] = done
     if isinstance(value, Token):
-        found = value.real()
+        real = value.real()
     elif isinstance(value, dict):
-        found = kind()
+        real = kind()
         for key in dict.keys(value):
             real_key = _real(key, done, depth + 1)
-            found[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
+            real[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
         if "_metadata" in getattr(value, "__dict__", ()):
-            found._metadata = _real(vars(value)["_metadata"], done, depth + 1)
+            real._metadata = _real(vars(value)["_metadata"], done, depth + 1)
     else:
-        found = kind(_real(item, done, depth + 1) for item in value)
-    done[id(value)] = found
-    return found
+        real = kind(_real(item, done, depth + 1) for item in value)
+    done[id(value)] = real
+    return real
 
 
 def _numbers(dtype: Any, data: Any, count: int) -> np.ndarray:

@@ -103,7 +103,8 @@ def test_doubles_become_float32(tmp_path, packed):
 def test_fields_that_are_not_ours_are_skipped(tmp_path):
     unknown = [field(900, b"text"), field(901, 7), field(902, b"8" * 8, 1), field(903, b"four", 5)]
     for before, after in itertools.permutations(unknown, 2):
-        content = before + layer(before + blob() + after, rest=before + after) + after
+        shape = field(7, before + field(1, varint(2)) + after)
+        content = before + layer(before + blob(shape) + after, rest=before + after) + after
         assert read_bytes(content, tmp_path)["fc6.weight"].tolist() == [1, 2]
 
 
