@@ -17,7 +17,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from fcn_plugin import compat
-from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.files import read_content
 from fcn_plugin.weights.tokens import Token
 
 REPO = Path(__file__).parents[1]
@@ -213,20 +213,20 @@ class TestCheckpoints:
         assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
 
     def test_of_mmengine_load(self, checkpoint):
-        self.check(read_tensors(checkpoint))
+        self.check(read_content(checkpoint))
 
     def test_load_where_a_program_has_allowed_the_classes_themselves(self, checkpoint):
         theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
         with torch.serialization.safe_globals(theirs):
             for _ in range(3):  # of two entries of one name PyTorch takes any
-                self.check(read_tensors(checkpoint))
+                self.check(read_content(checkpoint))
             assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
     def test_that_torch_itself_has_read_can_be_saved_again(self, checkpoint):
         content = torch.load(checkpoint, weights_only=True)
         assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
         torch.save(content, checkpoint)
-        self.check(read_tensors(checkpoint))
+        self.check(read_content(checkpoint))
 
     def test_of_the_other_numpy_load(self, checkpoint, tmp_path):
         old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
@@ -239,7 +239,7 @@ class TestCheckpoints:
                     assert here in content
                     content = content.replace(here, there)
                 target.writestr(name, content)
-        self.check(read_tensors(moved))
+        self.check(read_content(moved))
 
     def test_are_refused_without_our_list(self, checkpoint):
         """The negative control: the list is what makes the difference."""

@@ -211,14 +211,13 @@ def promised(before: Stage, stage: Stage) -> dict[str, Any]:
     import torch
 
     from fcn_plugin.conversion.convert import Conversion
-    from fcn_plugin.weights.recognise import describe, recognise_tensors
+    from fcn_plugin.weights.recognise import recognise_tensors
 
     state = model_of(before).state_dict()
     # Of one number each, seen in the tensor's shape.
     empty = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
     net = net_of(before)
-    weights = recognise_tensors(before.config, empty)
-    describe(weights, dict(meta=dict(net=net)))
+    weights = recognise_tensors(before.config, empty, dict(net=net))
     return Conversion(weights, net=net_of(stage)).state_dict
 
 
@@ -349,11 +348,11 @@ def newest_snapshot(folder: Path) -> Snapshot | None:
 def read_snapshot(file: Path) -> Snapshot | None:
     """What a checkpoint says of itself; None for one that is damaged, which is said."""
     from fcn_plugin.errors import UserError
-    from fcn_plugin.weights.files import read_tensors, verify
+    from fcn_plugin.weights.files import read_content, verify
 
     try:
         verify(file)
-        content = read_tensors(file, mmap=True)
+        content = read_content(file, mmap=True)
         iteration = content["meta"]["iter"]
         info = content["message_hub"]["runtime_info"]
     except (UserError, KeyError, TypeError) as fault:

@@ -10,9 +10,8 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
 from fcn_plugin.engine import bare_model
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.weights.networks import COUNT, net_of
-from fcn_plugin.weights.quoting import quoted
 from fcn_plugin.weights.sources import Input
 from fcn_plugin.weights.structure import check_tensors
 

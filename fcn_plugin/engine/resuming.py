@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.fill import check_checkpoint
+from fcn_plugin.weights.files import check_checkpoint
 from fcn_plugin.weights.structure import check_run
 
 LAST = "last_checkpoint"  # mmengine's file with the name of the last one

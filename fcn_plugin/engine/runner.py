@@ -19,8 +19,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
-from fcn_plugin.errors import UserError, printable
-from fcn_plugin.weights.quoting import quoted
+from fcn_plugin.errors import UserError, printable, quoted
 
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
 # Entries of an optimizer's state that are as large as the parameter.

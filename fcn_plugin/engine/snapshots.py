@@ -15,7 +15,7 @@ from mmseg.registry import HOOKS
 from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import replacing
-from fcn_plugin.weights.fill import check_checkpoint
+from fcn_plugin.weights.files import check_checkpoint
 
 WHOLE_FILES = "fcn_plugin.whole_files"  # among mmengine's file backends
 

@@ -15,7 +15,7 @@ from fcn_plugin.checks.input import Stored
 from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.tta import with_tta
-from fcn_plugin.weights.fill import check_checkpoint, state_dict
+from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 
 
 class Classes(NamedTuple):
@@ -60,7 +60,8 @@ def load_network(
         stored.refuse_others(network, of_config)
     except UserError as error:  # of a work dir, it was this package that chose the file
         raise UserError(f"{checkpoint}: {error}") from None
-    network.load_state_dict(state_dict(content, checkpoint), strict=False)
+    tensors, _ = tensors_and_meta(checkpoint, content)
+    network.load_state_dict(tensors, strict=False)
     classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
     named, scored = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
     if named != scored:  # the host's segmentors have the number of their last head

@@ -3,16 +3,17 @@
 mmengine's logs are arrays, which are pickled as calls of numpy's own functions. Those trust their
 arguments: ``numpy.ndarray((1,), "O", ADDRESS)`` is any object in memory. And PyTorch's unpickler
 calls whatever is allowed with whatever a file says, gives the result any state, and sets any of its
-attributes. So nothing of a library is allowed. A token keeps what the file says, once it is known
-to be a number, or an array of as many numbers as its shape says, or a log of such arrays; and when
-the whole file is read, ``without_tokens`` puts the real objects in the tokens' places.
+attributes. So nothing of a library is allowed. A token checks its arguments, keeps the state that
+the file gives it, and does nothing; when the whole file is read, ``without_tokens`` puts real
+objects in the tokens' places, each once its token is known to be a number, or an array of as many
+numbers as its shape says, or a log of such arrays.
 """
 
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -21,13 +22,11 @@ from torch import Tensor
 CODES = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
 NUMBERS = sorted({np.dtype(code).str[1:] for code in CODES})  # "f8" and the like
 ORDERS = ("<", ">", "|", "=")
-STATISTICS = ("min", "max", "current", "mean")  # of a HistoryBuffer
-CURVES = ("_annealing_cos", "_annealing_linear")  # of a schedule of one cycle
 DEPTH = 64  # of containers within containers; mmengine's checkpoints have 6
 
 
 class Token:
-    """Stands for an object; nothing of it can be changed but by ``__setstate__``."""
+    """Keeps what a file says of an object, of which nothing can be changed but by a state."""
 
     __slots__ = ("arguments", "state")
     arguments: tuple
@@ -42,7 +41,7 @@ class Token:
         return token
 
     def __setstate__(self, state: Any) -> None:
-        object.__setattr__(self, "state", self.checked(state))
+        object.__setattr__(self, "state", state)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise UnpicklingError("a checkpoint may not set attributes")
@@ -52,15 +51,11 @@ class Token:
         return self.real().__reduce_ex__(protocol)
 
     def check(self) -> None:
-        """Raise an UnpicklingError unless ``arguments`` are sound."""
+        """Raise an UnpicklingError unless the object may be called with ``arguments``."""
         raise UnpicklingError(f"a call of GLOBAL {self.of}")
 
-    def checked(self, state: Any) -> Any:
-        """What is kept of ``state``; raises an UnpicklingError unless it is sound."""
-        raise UnpicklingError(f"a state for GLOBAL {self.of}")
-
     def real(self) -> Any:
-        """The object that this stands for."""
+        """The object that this stands for; raises an UnpicklingError unless its state is sound."""
         raise UnpicklingError(f"GLOBAL {self.of} is no data")
 
 
@@ -75,15 +70,13 @@ class StoredDtype(Token):
         if type(kind) is not str or kind not in NUMBERS:
             raise UnpicklingError("a checkpoint may hold arrays of numbers only")
 
-    def checked(self, state: Any) -> Any:
+    def real(self) -> np.dtype:
         # Version, byte order, and of structures the rest.
+        state = (3, "=") if self.state is None else self.state
         order = state[1] if type(state) is tuple and len(state) > 1 else None
         if type(order) is not str or order not in ORDERS:
-            raise UnpicklingError("an array's type is damaged")
-        return order
-
-    def real(self) -> np.dtype:
-        return np.dtype((self.state or "=") + self.arguments[0])
+            raise _damaged("an array's type")
+        return np.dtype(order + self.arguments[0])
 
 
 class StoredArrayType(Token):
@@ -103,24 +96,16 @@ class StoredArray(Token):
         if not self.arguments or self.arguments[0] is not StoredArrayType:
             raise UnpicklingError("an array of another type than numpy.ndarray")
 
-    def checked(self, state: Any) -> Any:
-        if type(state) is not tuple or len(state) != 5:
-            raise UnpicklingError("an array is damaged")
-        _, shape, dtype, columns_first, data = state
-        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-            raise UnpicklingError("an array's shape is damaged")
-        if math.prod(shape) * _size(dtype) != _length(data):
-            raise UnpicklingError("an array's numbers are not as many as its shape says")
-        return shape, dtype, columns_first is True, data
-
     def real(self) -> np.ndarray:
-        if self.state is None:
-            raise UnpicklingError("an array without numbers")
-        shape, dtype, columns_first, data = self.state
-        stored = np.frombuffer(data, dtype.real())
-        stored = stored.reshape(shape, order="F" if columns_first else "C")
+        if type(self.state) is not tuple or len(self.state) != 5:
+            raise _damaged("an array")
+        _, shape, dtype, columns_first, data = self.state
+        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+            raise _damaged("an array's shape")
+        numbers = _numbers(dtype, data, math.prod(shape))
+        numbers = numbers.reshape(shape, order="F" if columns_first is True else "C")
         # A copy of its own, in this machine's byte order.
-        return stored.astype(stored.dtype.newbyteorder("="), order="K")
+        return numbers.astype(numbers.dtype.newbyteorder("="), order="K")
 
 
 class StoredNumber(Token):
@@ -130,12 +115,13 @@ class StoredNumber(Token):
     of = "numpy.generic"
 
     def check(self) -> None:
-        if len(self.arguments) != 2 or _size(self.arguments[0]) != _length(self.arguments[1]):
-            raise UnpicklingError("a number is damaged")
+        if len(self.arguments) != 2:
+            raise _damaged("a number")
+        self.real()
 
     def real(self) -> np.generic:
         dtype, data = self.arguments
-        return np.frombuffer(data, dtype.real())[0]
+        return _numbers(dtype, data, 1)[0]
 
 
 class StoredLog(Token):
@@ -146,27 +132,21 @@ class StoredLog(Token):
 
     def check(self) -> None:
         if self.arguments:
-            raise UnpicklingError("a log is damaged")
-
-    def checked(self, state: Any) -> Any:
-        state = dict(state) if type(state) is dict else {}
-        arrays = state.get("_log_history"), state.get("_count_history")
-        if not all(type(array) is StoredArray for array in arrays):
-            raise UnpicklingError("a log is damaged")
-        length = state.get("max_length")
-        if type(length) is not int or length < 1:
-            raise UnpicklingError("a log's length is damaged")
-        return *arrays, length
+            raise _damaged("a log")
 
     def real(self) -> Any:
         from mmengine.logging import HistoryBuffer
 
-        if self.state is None:
-            raise UnpicklingError("a log without numbers")
-        values, counts, length = self.state
+        state = self.state if type(self.state) is dict else {}
+        values, counts = state.get("_log_history"), state.get("_count_history")
+        if type(values) is not StoredArray or type(counts) is not StoredArray:
+            raise _damaged("a log")
         values, counts = values.real(), counts.real()
         if values.ndim != 1 or values.shape != counts.shape or "c" in values.dtype.kind:
-            raise UnpicklingError("a log is damaged")
+            raise _damaged("a log")
+        length = state.get("max_length")
+        if type(length) is not int or length < 1:
+            raise _damaged("a log's length")
         return HistoryBuffer(values, counts, length)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -191,11 +171,15 @@ class StoredMethod(Token):
 
     __slots__ = ()
     of = "builtins.getattr"
+    known: ClassVar[dict[Any, tuple[str, ...]]] = {
+        StoredLog: ("min", "max", "current", "mean"),
+        StoredCycle: ("_annealing_cos", "_annealing_linear"),
+    }
 
     def check(self) -> None:
         owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
-        known: dict[type, tuple[str, ...]] = {StoredLog: STATISTICS, StoredCycle: CURVES}
-        if not isinstance(owner, type) or type(name) is not str or name not in known.get(owner, ()):
+        names = self.known.get(owner, ()) if isinstance(owner, type) else ()
+        if type(name) is not str or name not in names:
             raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
 
     def real(self) -> Callable[..., Any]:
@@ -245,8 +229,6 @@ def without_tokens(content: Any) -> Any:
 
 def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
     kind = type(value)
-    if kind in (str, int, float, bool, bytes, type(None)):
-        return value
     if isinstance(value, Tensor):
         return torch.Tensor.detach(value) if vars(value) else value
     if isinstance(value, type) and issubclass(value, Token):
@@ -261,28 +243,29 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
         raise UnpicklingError(f"containers nest deeper than {DEPTH}")
     done[id(value)] = done
     if isinstance(value, Token):
-        found = value.real()
+        real = value.real()
     elif isinstance(value, dict):
-        found = kind()
+        real = kind()
         for key in dict.keys(value):
-            place = _real(key, done, depth + 1)
-            found[place] = _real(dict.__getitem__(value, key), done, depth + 1)
+            real_key = _real(key, done, depth + 1)
+            real[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
         if "_metadata" in getattr(value, "__dict__", ()):
-            found._metadata = _real(vars(value)["_metadata"], done, depth + 1)
+            real._metadata = _real(vars(value)["_metadata"], done, depth + 1)
     else:
-        found = kind(_real(item, done, depth + 1) for item in value)
-    done[id(value)] = found
-    return found
+        real = kind(_real(item, done, depth + 1) for item in value)
+    done[id(value)] = real
+    return real
 
 
-def _size(dtype: Any) -> int:
-    """Bytes of a number."""
-    if type(dtype) is not StoredDtype:
-        raise UnpicklingError("an array's type is damaged")
-    return dtype.real().itemsize
+def _numbers(dtype: Any, data: Any, count: int) -> np.ndarray:
+    """As many numbers of a type as a file's bytes should be."""
+    if type(dtype) is not StoredDtype or type(data) is not bytes:
+        raise _damaged("an array's type or data")
+    real = dtype.real()
+    if count * real.itemsize != len(data):
+        raise UnpicklingError("an array's numbers are not as many as its shape says")
+    return np.frombuffer(data, real)
 
 
-def _length(data: Any) -> int:
-    if type(data) is not bytes:
-        raise UnpicklingError("an array's numbers are damaged")
-    return len(data)
+def _damaged(what: str) -> UnpicklingError:
+    return UnpicklingError(f"{what} is damaged")

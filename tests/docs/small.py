@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conversion.test_convert import BASE, FC, fcn_layers, vgg_layers
 from prepare.archives_of_sets import SEG11VALID, label, write_archives
 from weights.caffe_files import write_caffemodel
+from weights.published import BASE, FC, fcn_layers, vgg_layers
 
 Change = Callable[[str], str]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from fcn_plugin.engine.order import PlacedBatches, PlacedDataset
 from fcn_plugin.engine.train_loop import Position, changes, placed
 from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.files import read_content
 
 
 class Stop(Exception):
@@ -122,7 +122,7 @@ def test_the_scale_of_mixed_precision_goes_on(tmp_path, monkeypatch):
     state = runs[0].optim_wrapper.state_dict()
     state["loss_scaler"]["scale"] = 2.0**5
     torch.save(state, tmp_path / "state.pth")
-    runs[1].optim_wrapper.load_state_dict(read_tensors(tmp_path / "state.pth"))
+    runs[1].optim_wrapper.load_state_dict(read_content(tmp_path / "state.pth"))
     assert runs[1].optim_wrapper.loss_scaler.get_scale() == 2.0**5
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from conversion.test_convert import fcn_layers
 from tools.running import tool
 from weights.caffe_files import write_caffemodel
+from weights.published import fcn_layers
 
 
 def test_converts_and_says_what_for(tmp_path):
