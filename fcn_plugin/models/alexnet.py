@@ -15,14 +15,9 @@ from typing import NamedTuple
 from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.models.classifier import (
-    CaffeLRN,
-    ConvolutionalizedClassifier,
-    FullyConnected,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.errors import check_choice
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import CaffeLRN, FullyConnected, add_conv, pool
 
 
 class Variant(NamedTuple):

@@ -16,15 +16,10 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, check_choice
 from fcn_plugin.geometry import Layer
-from fcn_plugin.models.classifier import (
-    CaffeLRN,
-    ConvolutionalizedClassifier,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import CaffeLRN, add_conv, pool
 
 # Szegedy et al., table 1, for each of the branches of BRANCHES; in units of base_channels / 64.
 # A number in the name is the pooling that ends a stage before it.

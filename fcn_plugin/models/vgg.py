@@ -14,13 +14,9 @@ from collections.abc import Sequence
 from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.models.classifier import (
-    ConvolutionalizedClassifier,
-    FullyConnected,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.errors import check_choice
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import FullyConnected, add_conv, pool
 from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.

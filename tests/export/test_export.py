@@ -12,8 +12,7 @@ from torch.nn import functional
 import fcn_plugin
 from fcn_plugin.errors import UserError
 from fcn_plugin.export import Deployed, check_onnx, export_graph, export_onnx
-from fcn_plugin.export.graph import average_pooled
-from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.graph import average_pooled, clouds
 
 SIZES = ((97, 161), (256, 320), (50, 41))
 BGR = dict(mean=[104.0, 117.0, 123.0], std=[50.0, 55.0, 60.0], bgr_to_rgb=False)
@@ -152,7 +151,7 @@ def test_onnx_gives_the_same_at_any_size(name, tmp_path):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_labels_are_the_data_sets_own_numbers(channels):
     model = segmentor(head=dict(num_classes=2, out_channels=channels, threshold=0.3))
-    images = pictures(1, (50, 41))
+    images = clouds(1, (50, 41))
     plain = Deployed(model)(images)
     model.dataset_meta = dict(classes=("b", "a"), palette=[[9] * 3] * 2, label_map={0: 1, 7: 0})
     labels = Deployed(model)(images)
@@ -187,7 +186,7 @@ def test_labels_and_what_the_file_tells(tmp_path):
 def test_preprocessing_is_the_hosts(settings):
     """The host is given BGR, as its loader has it."""
     model = segmentor(**settings, test_cfg=dict(size_divisor=32))
-    rgb = pictures(1, (50, 41))
+    rgb = clouds(1, (50, 41))
     given = model.data_preprocessor(
         dict(inputs=[rgb[0].flip(-1).permute(2, 0, 1)], data_samples=[SampleOfNoUse()])
     )
@@ -208,7 +207,7 @@ def test_graph_is_exact_and_compiles(padding):
     compiled = torch.compile(whole, backend="eager", fullgraph=True, dynamic=True)
     with torch.no_grad():
         for number, size in enumerate(SIZES):
-            images = pictures(1 + number % 2, size)
+            images = clouds(1 + number % 2, size)
             expected = whole(images)
             for found in (graph(images), compiled(images)):
                 torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
@@ -224,7 +223,7 @@ def test_average_pooling_as_matrices(size, pooled):
 
 def test_a_binary_network_gives_zeros_and_ones():
     model = segmentor(head=dict(num_classes=2, out_channels=1, threshold=0.3))
-    images = pictures(2, (40, 56))
+    images = clouds(2, (40, 56))
     with torch.no_grad():
         labels = Deployed(model)(images)
         probabilities = Deployed(model, argmax=False)(images).sigmoid()[:, 0]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export import Deployed, Resizing, check_onnx, export_graph, export_onnx
-from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.graph import clouds
 
 SCALE = (120, 90)
 SIZES = ((97, 161), (256, 320), (50, 41))
@@ -110,7 +110,7 @@ def test_a_file_that_resizes(tmp_path, step):
     assert all(check.identical >= 0.9999 for check in check_onnx(model, file, sizes=SIZES))
     session = onnxruntime.InferenceSession(file)
     for size in SIZES:
-        image = pictures(1, size).numpy()
+        image = clouds(1, size).numpy()
         found = torch.from_numpy(session.run(None, {"image": image})[0])[0]
         assert found.shape == size and len(found.unique()) > 1
         assert (found == by_host(model, image[0], step)).double().mean() >= 0.9999
@@ -122,7 +122,7 @@ def test_a_graph_of_one_size_resizes_to_one():
     model = segmentor(**POOLS)
     resizing = Resizing(SCALE, keep_ratio=True)
     graph = export_graph(model, size=(70, 90), resizing=resizing).module()
-    image = pictures(2, (70, 90))
+    image = clouds(2, (70, 90))
     with torch.no_grad():
         expected = Deployed(model, resizing=resizing)(image)
         assert torch.equal(graph(image), expected)

@@ -1,8 +1,11 @@
 """Stacks of layers like VGG's, of any depth and width, with a score level at each pooling."""
 
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
 from hypothesis import strategies as st
 
-from fcn_plugin.geometry import Layer
+from fcn_plugin.geometry import AxisMap, Layer, compose, transposed_convolution
 
 
 @st.composite
@@ -25,3 +28,26 @@ def pyramids(draw, padded: bool) -> list[list[Layer]]:
         levels.append(stack)
     levels[-1] = [*stack, Layer(1 + 2 * wide, padding=0 if padded else wide)]
     return levels
+
+
+def stack_size(layers: Iterable[Layer], size: int) -> int:
+    """Number of outputs of a stack of layers for ``size`` inputs."""
+    return reduce(lambda n, layer: layer.size(n), layers, size)
+
+
+def crop_offset(of: AxisMap, to: AxisMap) -> int:
+    """The pixel of grid ``to`` at which grid ``of`` begins, whole pixels apart (Caffe's Crop)."""
+    step = of.within(to)
+    assert step.scale == 1 and step.offset == int(step.offset)
+    return int(step.offset)
+
+
+def fusion_crops(levels: Sequence[Iterable[Layer]]) -> tuple[int, ...]:
+    """The crops of skip fusion: of each finer level's scores, deepest first, then to the image."""
+    *finer, grid = map(compose, levels)
+    crops = []
+    for target in reversed(finer):
+        grid = grid.then(transposed_convolution(grid.within(target)).map)
+        crops.append(crop_offset(grid, target))
+    canvas = grid.then(transposed_convolution(grid).map)
+    return (*crops, crop_offset(AxisMap(), canvas))

@@ -16,11 +16,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from property.amounts import share
-from property.pyramids import pyramids
+from property.pyramids import crop_offset, pyramids, stack_size
 from torch import Tensor
 from torch.nn import functional
 
-from fcn_plugin.geometry import AxisMap, Layer, compose, crop_offset, stack_size, upsampling
+from fcn_plugin.geometry import AxisMap, Layer, compose, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.features import Features
 
@@ -153,7 +153,7 @@ def canvases(case: Case) -> Tensor:
     scores, maps = case.scores, [compose(stack) for stack in case.stacks]
     x, grid = scores[-1], maps[-1]
     for skip, finer in zip([*scores[-2::-1], None], [*maps[-2::-1], AxisMap()], strict=True):
-        window = upsampling(grid.within(finer))
+        window = transposed_convolution(grid.within(finer))
         grid = grid.then(window.map)
         x = reference.upscore(x, window.kernel, window.stride)
         first = crop_offset(grid, finer)
