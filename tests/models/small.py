@@ -6,6 +6,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CLASSES = 5
 VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=4, fc_channels=8)
@@ -64,3 +65,16 @@ def labelled(size, label: Tensor | None = None, void: float = 0.0, **meta) -> li
         sample = SegDataSample(gt_sem_seg=PixelData(data=data), metainfo=shapes | meta)
         samples.append(sample)
     return samples
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that any operator makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made

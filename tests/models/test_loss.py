@@ -3,9 +3,8 @@
 import pytest
 import torch
 from mmseg.models.losses import CrossEntropyLoss
-from models.small import CLASSES, features, labelled
+from models.small import CLASSES, Largest, features, labelled
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead, coarse
@@ -28,14 +27,10 @@ SAMPLERS = {
 }
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
 SMALL = (20, 30)
-pytestmark = pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore``")
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    """Several blocks on either axis, even of small images."""
-    monkeypatch.setattr(coarse, "ELEMENTS", 40 * 16 * CLASSES)
-    monkeypatch.setattr(coarse, "HEIGHT", 16)
+pytestmark = [
+    pytest.mark.usefixtures("small_blocks"),
+    pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore``"),
+]
 
 
 def head(blockwise: bool = True, loss=None, kind=SkipFusionHead, **settings) -> SkipFusionHead:
@@ -170,19 +165,6 @@ def test_a_label_above_the_classes_is_an_error():
     samples[1].gt_sem_seg.data[0, 3, 4] = CLASSES
     with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
         head().loss(levels_of("same", SMALL), samples, {})
-
-
-class Largest(TorchDispatchMode):
-    """The largest tensor that any operator makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
 
 
 def test_no_scores_of_the_images_size(monkeypatch):

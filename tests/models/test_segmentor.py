@@ -7,15 +7,14 @@ import torch
 from mmengine.evaluator import DumpResults, Evaluator
 from mmengine.fileio import load
 from mmengine.structures import PixelData
-from mmseg.models.segmentors import SegTTAModel
 from mmseg.structures import SegDataSample
-from models.small import CLASSES, segmentor
-from torch.utils._python_dispatch import TorchDispatchMode
+from models.small import CLASSES, Largest, segmentor
 
-from fcn_plugin.models import FCNSegmentor, SkipFusionHead, coarse
+from fcn_plugin.models import FCNSegmentor, SkipFusionHead
 from fcn_plugin.models.coarse import axis, fine_scores, labels
 from fcn_plugin.models.upsample import Placement
 
+pytestmark = pytest.mark.usefixtures("small_blocks")
 SIZE = (45, 70)
 AS_IT_IS = dict(ori_shape=SIZE)
 LARGER = dict(ori_shape=(101, 155))
@@ -33,13 +32,6 @@ METAS = {
         ori_shape=(99, 51), flip=True, flip_direction="horizontal", img_padding_size=(0, 5, 0, 7)
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    """Several blocks on either axis, even of small images."""
-    monkeypatch.setattr(coarse, "ELEMENTS", 24 * 16 * CLASSES)
-    monkeypatch.setattr(coarse, "HEIGHT", 16)
 
 
 def network(kind="FCNSegmentor", padding="same", head=None, **settings):
@@ -126,16 +118,6 @@ def test_mixed_precision_ranks_in_single():
         assert fine_scores(scores, side, side).dtype == torch.float32
         assert torch.equal(labels(scores, side, side), exact.argmax(1))
         assert (labels(scores.bfloat16(), side, side) == exact.argmax(1)).float().mean() > 0.9
-
-
-class Largest(TorchDispatchMode):
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor):
-            self.elements = max(self.elements, made.numel())
-        return made
 
 
 @pytest.mark.parametrize("kind", ["FCNSegmentor", "EncoderDecoder"])
@@ -248,29 +230,3 @@ def test_gradients_reach_the_image():
     (found,) = network().predict(image, samples(LARGER, 1))
     found.seg_logits.data.sum().backward()
     assert image.grad.abs().max() > 0
-
-
-def test_mmsegs_augmented_testing_gets_its_scores():
-    merged = []
-    for kind in ("FCNSegmentor", "EncoderDecoder"):
-        model = SegTTAModel(module=network(kind))
-        views = [
-            predicted(model.module, AS_IT_IS, colourful(1)),
-            predicted(model.module, MIRRORED, colourful(1).flip(-1)),
-        ]
-        (sample,) = model.merge_preds([list(view) for view in zip(*views, strict=True)])
-        merged.append(sample.pred_sem_seg.data)
-    assert (merged[0] == merged[1]).double().mean() > 0.999
-
-
-def test_metrics_see_the_same():
-    truth = torch.randint(0, CLASSES, (1, 101, 155))
-    scores = []
-    for predictions in zip(*both(LARGER), strict=True):
-        evaluator = Evaluator(dict(type="ConfusionMatrixMetric", _scope_="mmseg"))
-        evaluator.dataset_meta = dict(classes=list("abcde"))
-        for sample in predictions:
-            sample.gt_sem_seg = PixelData(data=truth)
-        evaluator.process(list(predictions))
-        scores.append(evaluator.evaluate(len(predictions)))
-    assert scores[0] == pytest.approx(scores[1], abs=0.01)

@@ -9,17 +9,16 @@ from models.small import CLASSES, features, labelled, segmentor
 from torch.nn import functional
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.models import ConvolutionalizedAlexNet, ConvolutionalizedVGG, SkipFusionHead
+from fcn_plugin.models import (
+    ConvolutionalizedAlexNet,
+    ConvolutionalizedVGG,
+    SkipFusionHead,
+    upsample,
+)
 from fcn_plugin.models.features import Features
+from fcn_plugin.models.upsample import Bilinear, Placement
 
 SIZE = (64, 64)
-STRIDES = {
-    "rising": (8, 16, 32),
-    "equal (dilated)": (8, 8, 8),
-    "partly equal": (4, 8, 8),
-    "fine": (2, 4, 8),
-    "one wide step": (4, 32, 32),
-}
 AT_ONCE = (0.0001, 0.01, 1.0)
 
 
@@ -30,35 +29,6 @@ def head(channels=(4, 5, 6), **settings) -> SkipFusionHead:
     for score in made.score:
         torch.nn.init.normal_(score.weight)
     return made
-
-
-def resized(x, size=None, factor=None):
-    return functional.interpolate(x, size, factor, mode="bilinear", align_corners=False)
-
-
-def fused_by(up, made, inputs):
-    """The sum of all levels' scores, each carried by ``up`` to the next finer one's size."""
-    *finer, fused = [score(level) for score, level in zip(made.score, inputs, strict=True)]
-    for skip in reversed(finer):
-        fused = up(fused, skip.shape[2:]) + skip
-    return fused
-
-
-@pytest.mark.parametrize("upsample", ["bilinear", "nearest"])
-@pytest.mark.parametrize("strides", STRIDES.values(), ids=STRIDES)
-@pytest.mark.parametrize("size", [(1, 1), SIZE, (97, 131)])
-def test_any_strides_and_sizes(size, strides, upsample):
-    inputs = features(size, strides)
-    assert head(upsample=upsample)(inputs, size).shape == (2, CLASSES, *size)
-    # Without the image's size, scores of the finest level's.
-    assert head(upsample=upsample)(inputs).shape == (2, CLASSES, *inputs[0].shape[2:])
-
-
-@pytest.mark.parametrize("levels", [1, 2, 5])
-def test_any_number_of_levels(levels):
-    channels = tuple(range(3, 3 + levels))
-    inputs = features(SIZE, [2**i for i in range(levels)], channels)
-    assert head(channels)(inputs, SIZE).shape == (2, CLASSES, *SIZE)
 
 
 def test_levels_are_chosen_by_index_finest_first():
@@ -80,23 +50,30 @@ def test_one_map_that_is_in_no_tuple():
 
 
 def test_bilinear_on_an_unknown_backbone_is_mmsegs_resize():
+    """Equal strides too; without the image's size, scores of the finest level's."""
     made, size = head().double(), (97, 131)
-    inputs = features(size, dtype=torch.float64)
-    fused = fused_by(resized, made, inputs)
+    inputs = features(size, (8, 16, 16), dtype=torch.float64)
+    one, two, three = (score(level) for score, level in zip(made.score, inputs, strict=True))
+
+    def resized(x, size):
+        return functional.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    fused = resized(three + two, one.shape[2:]) + one
     torch.testing.assert_close(made(inputs), fused, rtol=0, atol=1e-10)
     torch.testing.assert_close(made(inputs, size), resized(fused, size), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("size", [SIZE, (97, 131)])
-def test_deconv_starts_as_bilinear_by_the_stride(size):
-    made = head(upsample="deconv", strides=(4, 8, 16)).double()
-    inputs = features(size, (4, 8, 16), dtype=torch.float64)
-
-    def up(x, size, factor=2):
-        return resized(x, factor=factor)[..., : size[0], : size[1]]
-
-    expected = up(fused_by(up, made, inputs), size, 4)
-    torch.testing.assert_close(made(inputs, size), expected, rtol=0, atol=1e-10)
+@pytest.mark.parametrize("zero_border", [False, True])
+def test_long_axes_are_interpolated_piece_by_piece(monkeypatch, zero_border):
+    """With small matrices; also where the fine grid lies beyond the coarse one."""
+    x = torch.randn(1, 2, 9, 13, dtype=torch.float64)
+    rows, cols = Placement(7.5, 3.2, 2, 61), Placement(8, -20, 0, 140)
+    whole = Bilinear()(x, rows, cols, zero_border)
+    monkeypatch.setattr(upsample, "PIECE", 16)
+    torch.testing.assert_close(Bilinear()(x, rows, cols, zero_border), whole, rtol=0, atol=1e-12)
+    for dim, placement in ((-2, rows), (-1, cols)):
+        sizes = [part.shape[dim] for _, part in placement.parts(x, dim)]
+        assert len(sizes) == -(-placement.length // 16) and max(sizes) <= 4
 
 
 def test_nearest_takes_the_nearest():
@@ -153,14 +130,14 @@ def test_features_other_than_promised():
         head()(features(SIZE)[:2])
 
 
-@pytest.mark.parametrize("upsample", ["bilinear", "nearest", "deconv"])
-def test_coarsest_first_is_refused(upsample):
-    settings = dict(in_channels=(6, 5, 4), in_index=(2, 1, 0), upsample=upsample)
+@pytest.mark.parametrize("kind", ["bilinear", "nearest", "deconv"])
+def test_coarsest_first_is_refused(kind):
+    settings = dict(in_channels=(6, 5, 4), in_index=(2, 1, 0), upsample=kind)
     with pytest.raises(UserError, match="finest first"):
         head(**settings)(features(SIZE), SIZE)
     for padding in ("same", "reference"):  # known by their maps, not by their sizes
         backbone = ConvolutionalizedVGG(11, padding=padding, base_channels=1, fc_channels=4)
-        backwards = head((4, 8, 4), in_index=(2, 1, 0), upsample=upsample)
+        backwards = head((4, 8, 4), in_index=(2, 1, 0), upsample=kind)
         with pytest.raises(UserError, match="finest first"):
             backwards(backbone(torch.randn(1, 3, 64, 96)))
 

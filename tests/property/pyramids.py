@@ -12,8 +12,9 @@ from fcn_plugin.geometry import AxisMap, Layer, compose, transposed_convolution
 def pyramids(draw, padded: bool) -> list[list[Layer]]:
     """The layers from the image to each level, finest first: convolutions and 2/2 poolings.
 
-    Behind the deepest pooling there is one wider convolution. ``padded`` as published: the first
-    convolution pads the image by more than the wide one takes away; otherwise each pads its own.
+    Behind the deepest pooling there is one wider convolution, in place of that level or a level
+    of the same stride more. ``padded`` as published: the first convolution pads the image by more
+    than the wide one takes away; otherwise each pads its own.
     """
     convs = draw(st.lists(st.integers(1, 3), min_size=1, max_size=5), label="convolutions")
     wide = draw(st.integers(0, 3), label="half of the wide one")
@@ -26,8 +27,9 @@ def pyramids(draw, padded: bool) -> list[list[Layer]]:
         stack = [*stack, *[Layer(3, padding=1)] * number, Layer(2, 2, ceil=True)]
         stack[0] = Layer(3, padding=padding)
         levels.append(stack)
-    levels[-1] = [*stack, Layer(1 + 2 * wide, padding=0 if padded else wide)]
-    return levels
+    if not draw(st.booleans(), label="the deepest pooling, too"):
+        levels.pop()
+    return [*levels, [*stack, Layer(1 + 2 * wide, padding=0 if padded else wide)]]
 
 
 def stack_size(layers: Iterable[Layer], size: int) -> int:

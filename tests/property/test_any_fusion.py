@@ -73,7 +73,7 @@ def random_case(sizes, strides, size, draw, stacks=None) -> Case:
 
 @st.composite
 def plain(draw) -> Case:
-    """A backbone of the host: any strides, each a multiple of the one before, equal ones too."""
+    """A backbone of mmseg: any strides, each a multiple of the one before, equal ones too."""
     factors = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5), label="factors")
     strides = [factors[0]]
     for factor in factors[1:]:
@@ -89,7 +89,7 @@ def known(draw, padded: bool) -> Case:
     stacks = draw(pyramids(padded))
     size = draw(sides, label="height"), draw(sides, label="width")
     sizes = [[stack_size(stack, side) for side in size] for stack in stacks]
-    strides = [2 << level for level in range(len(stacks))]
+    strides = [int(compose(stack).scale) for stack in stacks]
     case = random_case(sizes, strides, size, draw, stacks)
     maps = [compose(stack) for stack in stacks]
     return case._replace(levels=Features(case.levels, maps, size, zero_border=padded))
