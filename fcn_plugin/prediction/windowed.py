@@ -9,7 +9,7 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from fcn_plugin.models.coarse import Axis, axis, in_single, labels, upsample
+from fcn_plugin.models.coarse import Axis, axis, fine_scores, in_single, labels
 from fcn_plugin.models.upsample import Placement
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
@@ -94,12 +94,12 @@ def _put_resized(
         )
     )
     if scores.shape[1] == 1:
-        chosen = upsample(scores, rows, cols)[0, 0].sigmoid() > threshold
+        chosen = fine_scores(scores, rows, cols)[0, 0].sigmoid() > threshold
     else:
         chosen = labels(scores, rows, cols)[0]
     result.labels[places] = chosen.cpu().numpy()
     if result.probabilities is not None:
-        fine = upsample(scores, rows, cols)[0]
+        fine = fine_scores(scores, rows, cols)[0]
         fine = fine.sigmoid() if len(fine) == 1 else fine
         result.probabilities[:, places[0], places[1]] = class_probabilities(fine)
 
