@@ -20,7 +20,7 @@ from fcn_plugin.conversion.ours import (
     variant,
 )
 from fcn_plugin.errors import UserError, quoted
-from fcn_plugin.geometry import AxisMap, upsampling
+from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
@@ -271,7 +271,7 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
 def _kernel_side(maps: Sequence[AxisMap], level: int) -> int:
     """The side of the transposed-convolution kernel from a level onto the next finer one."""
     finer = maps[level - 1] if level else AxisMap()
-    return upsampling(maps[level].within(finer)).kernel
+    return transposed_convolution(maps[level].within(finer)).kernel
 
 
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
