@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fcn_plugin.conversion.classes import VOC_CLASSES, of_count, of_dataset, plain
 from fcn_plugin.errors import UserError
-from fcn_plugin.geometry import AxisMap, upsampling
+from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
@@ -366,7 +366,7 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
 def _kernel_side(maps: Sequence[AxisMap], level: int) -> int:
     """The side of the transposed-convolution kernel from a level onto the next finer one."""
     finer = maps[level - 1] if level else AxisMap()
-    return upsampling(maps[level].within(finer)).kernel
+    return transposed_convolution(maps[level].within(finer)).kernel
 
 
 def _numbers(values: Sequence[float]) -> str:

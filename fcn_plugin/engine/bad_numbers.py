@@ -23,8 +23,7 @@ from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.engine.cpu import BFloat16OptimWrapper
 from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.engine.train_loop import PLACE
-from fcn_plugin.errors import UserError, some
-from fcn_plugin.models.classifier import check_choice
+from fcn_plugin.errors import UserError, check_choice, some
 
 LOWER = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
 # By what of a layer is not finite; elsewhere it is LOWER.

@@ -35,7 +35,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     weights = open_weights(path, identify=False)
     state = backbone.state_dict()
     targets = {caffe_name(name): name for name in state}
-    beyond = {caffe_name(name) for name in backbone.beyond}
+    beyond = {caffe_name(name) for name in backbone.unbuilt}
 
     def reason(name: str) -> str | None:
         if name in beyond:
