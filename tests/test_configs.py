@@ -67,7 +67,8 @@ def test_every_base_file_is_used():
     used = {Path(line).resolve() for path in CONFIGS for line in _text(path) if ".py" in line}
     bases = set((FOLDER / "_base_").rglob("*.py"))
     assert len(bases) >= 8
-    assert bases <= used
+    own = {FOLDER / "_base_/datasets/own.py"}  # of the configs that prepare_data.py own writes
+    assert bases - used == own
 
 
 def _text(path: Path) -> list[str]:
