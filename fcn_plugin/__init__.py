@@ -16,11 +16,12 @@ compat.prepare()
 # mmseg can be imported only from here on, hence E402.
 import fcn_plugin.checks  # noqa: E402  # only registration
 import fcn_plugin.data.camvid  # noqa: E402  # only registration
-import fcn_plugin.data.loading  # noqa: E402  # only registration
+import fcn_plugin.data.images  # noqa: E402  # only registration
+import fcn_plugin.data.labels  # noqa: E402  # only registration
 import fcn_plugin.data.transforms  # noqa: E402  # only registration
 import fcn_plugin.engine  # noqa: E402  # only registration
-import fcn_plugin.evaluation.hook  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
+import fcn_plugin.evaluation.pictures  # noqa: E402  # only registration
 import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
 import fcn_plugin.models  # noqa: E402  # only registration
 import fcn_plugin.report.hook  # noqa: E402  # only registration

@@ -11,5 +11,5 @@ TRANSFORMS = Registry(
     "transform",
     parent=HOST_TRANSFORMS,
     scope="fcn_plugin",
-    locations=["fcn_plugin.data.loading"],
+    locations=["fcn_plugin.data.images"],
 )

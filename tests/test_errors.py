@@ -11,8 +11,8 @@ from tools.running import as_module
 
 from fcn_plugin.engine.terminal import BriefRunner
 from fcn_plugin.errors import DamagedFile, UserError, printable
-from fcn_plugin.evaluation.metric import class_table
 from fcn_plugin.evaluation.scores import scores
+from fcn_plugin.evaluation.tables import score_table
 from fcn_plugin.weights.quoting import quoted
 
 HOSTILE = "a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
@@ -69,7 +69,7 @@ def test_tools_print_so_where_the_package_cannot_be_imported(monkeypatch):
 
 def test_a_table_of_classes_has_a_line_for_each():
     found = scores(np.eye(2, dtype=np.int64), "skip")
-    table = class_table([HOSTILE, "other"], found, np.eye(2, dtype=np.int64))
+    table = score_table([HOSTILE, "other"], found, np.eye(2, dtype=np.int64))
     assert SHOWN in table and len(table.splitlines()) == 8
 
 

@@ -144,7 +144,7 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
     """Predict a batch and write what was asked for."""
-    from fcn_plugin.data.label_files import save_picture
+    from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
 
     names = [name for name, _ in batch]

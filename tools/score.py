@@ -85,9 +85,9 @@ def main() -> None:
     from fcn_plugin.checks.ignored import unify_ignored
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
-    from fcn_plugin.evaluation.metric import class_table
     from fcn_plugin.evaluation.protocols import protocol, protocol_of
     from fcn_plugin.evaluation.scores import scores
+    from fcn_plugin.evaluation.tables import score_table
     from fcn_plugin.system.machine import available_cores
     from fcn_plugin.system.progress import progress_bar
 
@@ -119,7 +119,7 @@ def main() -> None:
             file=sys.stderr,
         )
     found = scores(matrix, rule.absent)
-    show(class_table(rule.classes, found, matrix))
+    show(score_table(rule.classes, found, matrix))
     fractions = {
         "pixel acc.": found.pixel_accuracy,
         "mean acc.": found.mean_accuracy,

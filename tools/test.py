@@ -158,7 +158,7 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     """What the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
-    from fcn_plugin.evaluation.submission import choose_comp, leaderboard_of
+    from fcn_plugin.evaluation.leaderboards import choose_comp, leaderboard_of
     from fcn_plugin.system.configs import class_of, innermost
 
     dataset = innermost(dataset)[0]

@@ -35,7 +35,7 @@ from fcn_plugin.checks.run import (
     smallest_batch,
 )
 from fcn_plugin.checks.sample import check_batches, check_first_sample, check_labels
-from fcn_plugin.data.loading import LoadCheckedLabel
+from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.errors import UserError

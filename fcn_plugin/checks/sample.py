@@ -15,10 +15,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmseg.evaluation import IoUMetric
 
-from fcn_plugin.data.loading import LoadCheckedLabel
-from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.labels import LoadCheckedLabel, pixel_counts
+from fcn_plugin.data.numbering import IGNORED, VALUES
 from fcn_plugin.data.originals import steps_of
-from fcn_plugin.data.whole import size_and_turn
+from fcn_plugin.data.picture_files import size_and_turn
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
@@ -113,7 +113,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
     labels = [place for dataset in datasets for place in _labels(dataset)]
     if not names or not labels:
         return
-    met, looked, end = np.zeros(IGNORED + 1, bool), 0, time.monotonic() + PATIENCE
+    met, looked, end = np.zeros(VALUES, bool), 0, time.monotonic() + PATIENCE
     for at in np.random.default_rng(0).permutation(len(labels)):
         dataset, index, loader = labels[at]
         info = dataset.get_data_info(index)
@@ -124,7 +124,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
         except DamagedFile:  # as training is told to treat it
             continue
         label = loaded["gt_seg_map"]
-        met |= np.bincount(label.ravel(), minlength=len(met)) > 0
+        met |= pixel_counts(label) > 0
         looked += 1
         missing = [name for i, name in enumerate(names) if not met[i] and i != loader.ignore_index]
         if not missing:

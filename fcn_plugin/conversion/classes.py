@@ -4,7 +4,7 @@ from typing import Any
 
 from mmseg.registry import DATASETS
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 

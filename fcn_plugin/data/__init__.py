@@ -1,1 +1,1 @@
-"""The data: what the host lacks of data sets, checked loading, and a generator of drawn shapes."""
+"""Images, labels and data sets, as every run needs them."""

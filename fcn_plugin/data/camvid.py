@@ -1,7 +1,6 @@
 """CamVid in SegNet's layout: driving scenes in 11 classes."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from os.path import isfile, join, splitext
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 
 VOID_LABEL = 11
 
@@ -35,14 +34,14 @@ CLASSES = {
 class CamVidDataset(BaseSegDataset):
     """Frames of CamVid, ``train/NAME.png`` with the label ``trainannot/NAME.png``.
 
-    Labels hold 0 to 10 for the classes and 11 for void, which becomes 255 through the host's
+    Labels hold 0 to 10 for the classes and 11 for void, which becomes 255 through mmseg's
     ``label_map``. Layout and split: the ``CamVid`` folder of SegNet's tutorial.
 
     Args:
         data_prefix: ``img_path``, the folder of the frames, and ``seg_map_path``, that of the
             labels; without the latter (or with None) there are no labels, in ``test_mode`` only.
         img_suffix: A frame may end in any of these.
-        **kwargs: As for the host's ``BaseSegDataset``. ``ann_file`` lists names without suffix, one
+        **kwargs: As for mmseg's ``BaseSegDataset``. ``ann_file`` lists names without suffix, one
             a line; without it every frame is taken. ``metainfo=dict(classes=[...])`` chooses some
             of the classes; the pixels of the others become 255.
 
@@ -64,24 +63,22 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """Which label each value of the files stands for, void included.
+        """Which class index each value of the files stands for, void included.
 
         Args:
             new_classes: The classes wanted, in their new order; all if None.
         """
-        known = list(CLASSES)
-        wanted = known if new_classes is None else list(new_classes)
+        wanted = list(CLASSES if new_classes is None else new_classes)
         for name in wanted:
             if name not in CLASSES:
-                near = get_close_matches(str(name), known, n=1)
-                hint = f"write {near[0]!r}" if near else "choose"
-                raise UserError(f"CamVid has no class {name!r}: {hint} from {', '.join(known)}")
+                remedy = did_you_mean(str(name), CLASSES, f"choose from {', '.join(CLASSES)}")
+                raise UserError(f"CamVid has no class {name!r}: {remedy}")
         new = {name: index for index, name in enumerate(wanted)}
-        label_map = {old: new.get(name, IGNORED) for old, name in enumerate(known)}
+        label_map = {old: new.get(name, IGNORED) for old, name in enumerate(CLASSES)}
         return label_map | {VOID_LABEL: IGNORED}
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """The samples, sorted by name, as the host's pipelines expect them."""
+        """The samples, sorted by name, as mmseg's pipelines expect them."""
         img_dir = self.data_prefix.get("img_path", "")
         ann_dir = self.data_prefix.get("seg_map_path")
         if ann_dir is None and not self.test_mode:
@@ -93,9 +90,8 @@ class CamVidDataset(BaseSegDataset):
         for name in self._names(frames):
             if name not in frames:
                 remedy = f"unpack CamVid there again or correct {self.ann_file}"
-                raise UserError(
-                    f"{join(img_dir, name)}: no frame {' or '.join(suffixes)}; {remedy}"
-                )
+                frame = join(img_dir, name)
+                raise UserError(f"{frame}: no frame {' or '.join(suffixes)}; {remedy}")
             sample = {
                 "img_path": frames[name],
                 "label_map": self.label_map,
@@ -121,12 +117,11 @@ class CamVidDataset(BaseSegDataset):
     def _files(self, folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         """The files of a folder by their names without suffix."""
         remedy = "unpack CamVid there or correct data_root and data_prefix"
-        if not fileio.isdir(folder, backend_args=self.backend_args):
+        backend: dict[str, Any] = dict(backend_args=self.backend_args)
+        if not fileio.isdir(folder, **backend):
             raise UserError(f"{folder}: no such folder; {remedy}")
         files: dict[str, str] = {}
-        for file in fileio.list_dir_or_file(
-            folder, list_dir=False, suffix=suffixes, backend_args=self.backend_args
-        ):
+        for file in fileio.list_dir_or_file(folder, list_dir=False, suffix=suffixes, **backend):
             name = splitext(file)[0]
             if name in files:
                 raise UserError(f"{join(folder, file)}: {files[name]} is there too; remove one")

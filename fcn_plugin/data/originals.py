@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.errors import UserError
 
 
@@ -19,19 +19,19 @@ def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str,
     Raises:
         UserError: a step cannot load the image, or none of them gives one.
     """
-    path, found = results.get("img_path", "the image"), cast(Any, results)
+    path, loaded = results.get("img_path", "the image"), cast(Any, results)
     for number, step in enumerate(steps, start=1):
         try:
-            found = step(found)
+            loaded = step(loaded)
         except UserError:
             raise
         except Exception as error:  # whatever a loader of the user's own may raise
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise UserError(f"{path}: {type(step).__name__} cannot load it ({reason})") from error
-        if found is None:
+        if loaded is None:
             break
-        if "img" in found:
-            return found, number
+        if "img" in loaded:
+            return loaded, number
     raise UserError(f"{path}: no step of the test pipeline loads an image ('img')")
 
 
@@ -45,16 +45,16 @@ def plain_datasets(dataset: Any) -> Iterator[BaseDataset]:
 
 
 def steps_of(dataset: BaseDataset) -> Sequence[Any]:
-    """Its pipeline; empty where it has one of another kind than mmengine's."""
+    """The steps of its pipeline; none where the pipeline is not mmengine's."""
     return getattr(dataset.pipeline, "transforms", ())
 
 
 class Originals:
-    """The images of a data set that was built, by their paths."""
+    """The images of a built data set, by their paths."""
 
     def __init__(self, dataset: Any) -> None:
         self.parts = list(plain_datasets(dataset))
-        self._places: dict[str, tuple[BaseDataset, int]] = {}
+        self._positions: dict[str, tuple[BaseDataset, int]] = {}
 
     def __call__(self, path: str) -> np.ndarray:
         """H x W or H x W x C as the loader gives it.
@@ -62,15 +62,15 @@ class Originals:
         Raises:
             UserError: it cannot be loaded.
         """
-        if not self._places:
+        if not self._positions:
             for part in reversed(self.parts):
                 for index in range(len(part)):
-                    self._places[str(part.get_data_info(index).get("img_path"))] = part, index
+                    self._positions[str(part.get_data_info(index).get("img_path"))] = part, index
         steps: Sequence[Any] = ()
         info = dict(img_path=path)
-        if path in self._places:
-            part, index = self._places[path]
+        if path in self._positions:
+            part, index = self._positions[path]
             steps, info = steps_of(part), part.get_data_info(index)
-        # Without a pipeline of its own, it has files that anyone can read.
+        # A data set without a pipeline of its own has files that anyone can read.
         results, _ = load_image(steps or [LoadCheckedImage()], info)
         return results["img"]

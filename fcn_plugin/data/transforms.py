@@ -1,9 +1,9 @@
-"""The host's augmentation of 8-bit images and labels, the same to the last bit in less time.
+"""mmseg's augmentation of 8-bit images and labels, the same to the last bit in less time.
 
-Each class takes the random numbers of the host's class that it is named after, in the same order,
-and gives the same arrays; a seed means the same training run with either. What is quicker:
+Each class takes the random numbers of mmseg's class of the same name, in the same order, and gives
+the same arrays, so a seed means the same training run with either. What is quicker:
 
-- A crop's classes are counted by a histogram; the host sorts the pixels of up to ten crops.
+- A crop's classes are counted by a histogram; mmseg sorts the pixels of up to ten crops.
 - A distortion of one 8-bit value has 256 results: a table of them, in place of arithmetic in
   floating point on every pixel.
 - Images stay contiguous. NumPy copies a mirrored view some thirty times slower than OpenCV mirrors.
@@ -24,7 +24,7 @@ from mmseg.registry import TRANSFORMS
 
 from fcn_plugin.errors import UserError
 
-# How often the host draws another crop for one in which a class has too large a share.
+# How often mmseg draws another crop for one in which a class has too large a share.
 TRIES = 10
 # OpenCV's histogram counts in float32, exactly up to here.
 MAX_COUNT = 1 << 24
@@ -37,10 +37,10 @@ MIRRORED = dict(horizontal=1, vertical=0, diagonal=-1)  # OpenCV's names of the 
 
 @TRANSFORMS.register_module()
 class FastRandomCrop(RandomCrop):
-    """The host's ``RandomCrop``: a random window of ``crop_size``, not nearly all of one class.
+    """mmseg's ``RandomCrop``: a random window of ``crop_size``, not nearly all of one class.
 
     Changes ``img`` [H, W, C], every label of ``seg_fields`` [H, W] and ``img_shape``. Arguments are
-    the host's. The crops are copies, so that the whole image is not kept for them.
+    mmseg's. The crops are copies, so that the whole image is not kept for them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class FastRandomCrop(RandomCrop):
             )
         super().__init__(sides, cat_max_ratio, ignore_index)
 
-    # The host lists the methods to be shared among several images here, and without a list of this
+    # mmcv lists the methods to be shared among several images here, and without a list of this
     # class's own would add to RandomCrop's.
     _methods_with_randomness: list[str] = []
 
@@ -101,9 +101,9 @@ def _counts(label: np.ndarray, ignored: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FastRandomFlip(RandomFlip):
-    """The host's ``RandomFlip``, which mirrors ``img`` and ``gt_seg_map``, or leaves both.
+    """mmseg's ``RandomFlip``, which mirrors ``img`` and ``gt_seg_map``, or leaves both.
 
-    Arguments are the host's. Mirrored 8-bit arrays are contiguous; the host gives views with
+    Arguments are mmseg's. Mirrored 8-bit arrays are contiguous; mmcv gives views with
     negative strides.
     """
 
@@ -126,9 +126,9 @@ def _mirrored(view: np.ndarray, direction: str) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FastPhotoMetricDistortion(PhotoMetricDistortion):
-    """The host's ``PhotoMetricDistortion``: random brightness, contrast, saturation and hue.
+    """mmseg's ``PhotoMetricDistortion``: random brightness, contrast, saturation and hue.
 
-    Changes ``img`` [H, W, 3] uint8 (BGR). Arguments are the host's.
+    Changes ``img`` [H, W, 3] uint8 (BGR). Arguments are mmseg's.
 
     Raises:
         UserError: the image is not of 8 bits.
@@ -170,10 +170,10 @@ def _replaced(img: np.ndarray, channel: int, table: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FastPackSegInputs(PackSegInputs):
-    """The host's ``PackSegInputs``: the tensors and the sample that a segmentor is given.
+    """mmseg's ``PackSegInputs``: the tensors and the sample that a segmentor is given.
 
     ``inputs`` is [C, H, W] of the image's type, ``data_samples`` a ``SegDataSample`` with the label
-    [1, H, W] int64. Arguments are the host's.
+    [1, H, W] int64. Arguments are mmseg's.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

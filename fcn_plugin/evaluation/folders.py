@@ -1,7 +1,7 @@
-"""The confusion counts of two folders of label PNGs, predicted and true."""
+"""Confusion counts of two folders of label PNGs, predicted and true."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcn_plugin.data.labels import pixel_counts, read_label
 from fcn_plugin.data.lists import read_ids
-from fcn_plugin.data.loading import read_label
-from fcn_plugin.errors import UserError, width_by_height
-from fcn_plugin.evaluation.protocols import LABELS, Protocol
+from fcn_plugin.data.numbering import VALUES
+from fcn_plugin.errors import UserError, some, width_by_height
+from fcn_plugin.evaluation.protocols import Protocol
 from fcn_plugin.system.workers import on_all_cores
 
 BLOCK = 1 << 20  # pixels; bounds the memory of counting, whatever an image's size
@@ -28,14 +29,11 @@ class Pair(NamedTuple):
     prediction: Path
 
 
-# --- files ------------------------------------------------------------------------------------
-
-
 def matched(truth: Path, prediction: Path, ids: Path | None = None) -> list[Pair]:
     """The pairs of ``*.png`` of the same name right in the two folders.
 
     Args:
-        truth, prediction: the folders; what lies in folders within them is not looked at.
+        truth, prediction: the folders; folders within them are not looked into.
         ids: a file with the names to score, without ``.png``, one a line; default: all there are.
 
     Raises:
@@ -44,30 +42,27 @@ def matched(truth: Path, prediction: Path, ids: Path | None = None) -> list[Pair
     """
     labels, predictions = _pngs(truth, "--truth"), _pngs(prediction, "--pred")
     if ids:
-        names = _read_ids(ids)
+        names = _listed(ids)
+        role = other_role = f"ids of {ids}"
         remedy = "add the files, or take them off the list"
-        _refuse_missing(
-            names, predictions, f"ids of {ids} have no prediction in {prediction}", remedy
-        )
-        _refuse_missing(names, labels, f"ids of {ids} have no label in {truth}", remedy)
     else:
         names = sorted(labels)
+        role, other_role = "labels", "predictions"
         remedy = (
             "name the files alike, or give --list with the ids to score, such as "
             "ImageSets/Segmentation/val.txt"
         )
-        _refuse_missing(names, predictions, f"labels have no prediction in {prediction}", remedy)
-        _refuse_missing(
-            sorted(predictions), labels, f"predictions have no label in {truth}", remedy
-        )
+    _refuse_missing(names, predictions, f"{role} have no prediction in {prediction}", remedy)
+    others = names if ids else sorted(predictions)
+    _refuse_missing(others, labels, f"{other_role} have no label in {truth}", remedy)
     return [Pair(labels[name], predictions[name]) for name in names]
 
 
-def _refuse_missing(names: list[str], files: dict[str, Path], lack: str, remedy: str) -> None:
+def _refuse_missing(names: list[str], files: Collection[str], lack: str, remedy: str) -> None:
     missing = [name for name in names if name not in files]
     if missing:
-        first = ", ".join(missing[:MAX_NAMED] + ["..."] * (len(missing) > MAX_NAMED))
-        raise UserError(f"{len(missing):,} of {len(names):,} {lack} ({first}): {remedy}")
+        number = f"{len(missing):,} of {len(names):,}"
+        raise UserError(f"{number} {lack} ({some(missing, MAX_NAMED)}): {remedy}")
 
 
 def _pngs(folder: Path, option: str) -> dict[str, Path]:
@@ -81,7 +76,7 @@ def _pngs(folder: Path, option: str) -> dict[str, Path]:
     return files
 
 
-def _read_ids(file: Path) -> list[str]:
+def _listed(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"{file}: no such list; give --list a file with one id a line")
     ids = read_ids(file)
@@ -93,14 +88,11 @@ def _read_ids(file: Path) -> list[str]:
     return ids
 
 
-# --- counts -----------------------------------------------------------------------------------
-
-
 @dataclass
 class Tally:
     """What has been counted in some pairs of files."""
 
-    counts: np.ndarray = field(default_factory=lambda: np.zeros((LABELS, LABELS), np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((VALUES, VALUES), np.int64))
     images: int = 0
     unclassed: int = 0  # images with a class predicted as none
 
@@ -118,13 +110,13 @@ def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     >>> int(counts[0, 0]), int(counts[0, 7]), int(counts[255, 7]), int(counts.sum())
     (1, 1, 1, 3)
     """
-    counts = np.zeros(LABELS * LABELS, np.int64)
+    counts = np.zeros(VALUES * VALUES, np.int64)
     rows, columns = truth.ravel(), prediction.ravel()
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
-        joined = rows[block].astype(np.uint16) * LABELS + columns[block]
-        counts += np.bincount(joined, minlength=len(counts))
-    return counts.reshape(LABELS, LABELS)
+        joined = rows[block].astype(np.uint16) * VALUES + columns[block]
+        counts += pixel_counts(joined, len(counts))
+    return counts.reshape(VALUES, VALUES)
 
 
 def file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
@@ -132,14 +124,13 @@ def file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
 
     Raises:
         UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
-            truth, or holds a label that by ``protocol`` cannot be.
+            truth, or holds a label that is illegal by ``protocol``.
     """
     truth, prediction = (_read(file) for file in pair)
     if prediction.shape != truth.shape:
-        found, wanted = (width_by_height(label.shape) for label in (prediction, truth))
+        sizes = f"{width_by_height(prediction.shape)} for a truth of {width_by_height(truth.shape)}"
         raise UserError(
-            f"{pair.prediction}: prediction of {found} for a truth of {wanted}; predict every "
-            "image at its own size"
+            f"{pair.prediction}: prediction of {sizes}; predict every image at its own size"
         )
     counts = pair_counts(truth, prediction)
     protocol.check(counts, *pair)
@@ -161,10 +152,10 @@ def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Ta
     """
     size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
     chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    return on_all_cores(partial(_count, protocol=protocol), chunks, chunk=1, jobs=jobs)
+    return on_all_cores(partial(_tally, protocol=protocol), chunks, chunk=1, jobs=jobs)
 
 
-def _count(pairs: Sequence[Pair], protocol: Protocol) -> Tally:
+def _tally(pairs: Sequence[Pair], protocol: Protocol) -> Tally:
     tally = Tally()
     for pair in pairs:
         counts = file_counts(pair, protocol)

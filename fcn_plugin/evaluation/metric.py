@@ -1,6 +1,5 @@
-"""The scores of the paper as a metric of the host."""
+"""The scores of the paper as a metric of mmengine."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,15 @@ from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmseg.registry import METRICS
-from prettytable import PrettyTable
 from torch import Tensor
 
-from fcn_plugin.data.label_files import save_labels
+from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import KEYS, numbering_of
-from fcn_plugin.errors import UserError, printable
-from fcn_plugin.evaluation.scores import ABSENT, Scores, confusion_matrix, scores
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
+from fcn_plugin.evaluation.tables import score_table
 
-# Images whose labels are checked at once: to look at a count is to wait for any device but the CPU.
+# Images checked at once, by device: reading a count makes the CPU wait for any other device.
 CHECKED_TOGETHER = {"cpu": 1}
 CHECKED_TOGETHER_ELSEWHERE = 64
 
@@ -40,10 +39,10 @@ class ConfusionMatrixMetric(BaseMetric):
             set's own numbers.
         format_only: write ``output_dir`` and score nothing, for images without labels.
         keep_results: without effect; mmseg's ``tools/test.py --out`` sets it.
-        collect_device, prefix: as for every metric of the host.
+        collect_device, prefix: as for every metric of mmengine.
     """
 
-    default_prefix = ""  # the keys as they are; None would make the host warn
+    default_prefix = ""  # the keys as they are; None would make mmengine warn
 
     def __init__(
         self,
@@ -82,41 +81,42 @@ class ConfusionMatrixMetric(BaseMetric):
                 outside the classes; these perhaps some samples later, or by ``evaluate``.
         """
         for sample in data_samples:
-            name = sample.get("img_path", "an image without img_path")
             if self.output_dir is not None:
                 self._save(sample, self.output_dir)
             self._samples += 1
-            if self.format_only:
-                continue
-            if "gt_sem_seg" not in sample:
-                if self.output_dir is not None:
-                    continue
-                raise UserError(
-                    f"{name}: no label to score against; add the label, or give --out (output_dir) "
-                    "to write the predictions of images without labels"
-                )
-            prediction = sample["pred_sem_seg"]["data"].squeeze(0)
-            truth = sample["gt_sem_seg"]["data"].squeeze(0)
-            if truth.shape != prediction.shape:
-                raise UserError(
-                    f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
-                    "load the label after the resizing steps of the test pipeline"
-                )
-            # The other way, to the CPU, they would be read before they are there.
-            truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
-            classes = len(self.dataset_meta["classes"])
-            matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
-            outside = torch.stack((matrix[classes].sum(), matrix[:, classes].sum()))
-            self._unchecked.append((name, outside))
-            together = CHECKED_TOGETHER.get(matrix.device.type, CHECKED_TOGETHER_ELSEWHERE)
-            if len(self._unchecked) >= together:
-                self._refuse_illegal()
-            self._counted = matrix if self._counted is None else self._counted + matrix
-            self._last = matrix  # the one that a sampler may have repeated
+            # With an output_dir, images without labels are only written.
+            if not self.format_only and ("gt_sem_seg" in sample or self.output_dir is None):
+                self._count(sample)
+
+    def _count(self, sample: dict) -> None:
+        name = sample.get("img_path", "an image without img_path")
+        if "gt_sem_seg" not in sample:
+            raise UserError(
+                f"{name}: no label to score against; add the label, or give --out (output_dir) "
+                "to write the predictions of images without labels"
+            )
+        prediction = sample["pred_sem_seg"]["data"].squeeze(0)
+        truth = sample["gt_sem_seg"]["data"].squeeze(0)
+        if truth.shape != prediction.shape:
+            raise UserError(
+                f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
+                "load the label after the resizing steps of the test pipeline"
+            )
+        # Only towards the GPU: a non-blocking copy to the CPU may be read before it is finished.
+        truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
+        classes = len(self.dataset_meta["classes"])
+        matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
+        outside = torch.stack((matrix[classes].sum(), matrix[:, classes].sum()))
+        self._unchecked.append((name, outside))
+        together = CHECKED_TOGETHER.get(matrix.device.type, CHECKED_TOGETHER_ELSEWHERE)
+        if len(self._unchecked) >= together:
+            self._refuse_illegal()
+        self._counted = matrix if self._counted is None else self._counted + matrix
+        self._last = matrix  # the one that a sampler may have repeated
 
     def _save(self, sample: dict, folder: Path) -> None:
         indices = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
-        # Of data sets that are scored together, a sample may tell its own.
+        # Samples of data sets that are scored together bring their own numbering.
         meta = {**self.dataset_meta, **{key: sample[key] for key in KEYS if key in sample}}
         numbering = numbering_of(meta)
         stem = Path(sample["img_path"]).stem
@@ -129,7 +129,7 @@ class ConfusionMatrixMetric(BaseMetric):
         save_labels(numbering.labels(indices), folder / f"{stem}.png", palette)
 
     def _refuse_illegal(self) -> None:
-        """Check the images that have not been, in one transfer from the device."""
+        """Check the images that are not checked yet, in one transfer from the device."""
         if not self._unchecked:
             return
         names, outside = zip(*self._unchecked, strict=True)
@@ -150,7 +150,7 @@ class ConfusionMatrixMetric(BaseMetric):
                 )
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Scores over the data set of ``size`` samples, the same on every process; then anew.
+        """Scores over the data set of ``size`` samples, the same on every process; then forget all.
 
         Raises:
             UserError: labels outside the classes, or samples dealt out so that one cannot tell
@@ -160,7 +160,7 @@ class ConfusionMatrixMetric(BaseMetric):
         if self.format_only:
             self._forget()
             return {}
-        # Asked on every process, whether it had samples or not: they answer each other.
+        # On every process, whether it had samples or not: each waits for the others' answer.
         repeated = self._last_is_repeated(size)
         matrix = self._counted
         if matrix is None:
@@ -199,31 +199,16 @@ class ConfusionMatrixMetric(BaseMetric):
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """Scores in percent from matrices C x C of int64, with a table by class in the log."""
         matrix = np.sum(results, axis=0)
-        found = scores(matrix, self.absent)
+        result = scores(matrix, self.absent)
         metrics = {
-            "aAcc": 100 * found.pixel_accuracy,
-            "mAcc": 100 * found.mean_accuracy,
-            "mIoU": 100 * found.mean_iu,
-            "fwIoU": 100 * found.frequency_weighted_iu,
+            "aAcc": 100 * result.pixel_accuracy,
+            "mAcc": 100 * result.mean_accuracy,
+            "mIoU": 100 * result.mean_iu,
+            "fwIoU": 100 * result.frequency_weighted_iu,
         }
         if self.absent == "zero":
             metrics["score"] = (metrics["aAcc"] + metrics["mIoU"]) / 2
         MMLogger.get_current_instance().info(
-            "\n%s", class_table(self.dataset_meta["classes"], found, matrix)
+            "\n%s", score_table(self.dataset_meta["classes"], result, matrix)
         )
         return metrics
-
-
-def class_table(classes: Sequence[str], found: Scores, matrix: np.ndarray) -> str:
-    """IU, accuracy and share of the pixels of each class, in percent, as text."""
-    table = PrettyTable(["class", "IU", "accuracy", "pixels"], align="r", float_format=".2")
-    table.align["class"] = "l"
-    share = matrix.sum(1) / max(matrix.sum(), 1)
-    for row in zip(classes, found.class_iu, found.class_accuracy, share, strict=True):
-        name, *fractions = row
-        table.add_row(
-            [printable(name), *("-" if np.isnan(f) else 100 * float(f) for f in fractions)]
-        )
-    table.add_divider()
-    table.add_row(["mean", 100 * found.mean_iu, 100 * found.mean_accuracy, ""])
-    return table.get_string()

@@ -1,96 +1,107 @@
-"""Pictures to judge a prediction by, with a legend: side by side with the truth, or laid over."""
+"""Draw labels, overlays and legends; ``PicturesHook`` writes such pictures while testing."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
 from PIL import Image, ImageDraw, ImageFont
+
+from fcn_plugin.data.display import Viewer
+from fcn_plugin.data.labels import pixel_counts
+from fcn_plugin.data.picture_files import save_picture
+
+Colours = Sequence[Sequence[int]]
 
 VOID = (224, 224, 192)  # as VOC shows it
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged a whole number of times
-MARGIN = 8
-LINE = 18  # pixels of a line of text
-FONT = 13
 LARGEST = 2000  # pixels of an overlay's longer side
-CHUNK = 2**20  # pixels that are counted at once
 OPACITY = 0.5  # of the colours over the image
+# Of a legend, in pixels: around it, height of a line, size of the letters, side of a colour's box.
+MARGIN, LINE, FONT, BOX = 8, 18, 13, 12
 
 
-def picture(
+def colour_table(palette: Colours) -> np.ndarray:
+    """RGB [256 or more, 3] uint8 of each label; void's where the palette has none."""
+    colours = np.full((max(256, len(palette)), 3), VOID, np.uint8)
+    colours[: len(palette)] = palette
+    return colours
+
+
+def percent(share: float) -> str:
+    """Such as ``12 %``, or ``< 1 %``."""
+    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
+
+
+def side_by_side(
     image: np.ndarray,
-    labels: dict[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
     classes: Sequence[str],
-    palette: Sequence[Sequence[int]],
+    palette: Colours,
     note: str = "",
 ) -> Image.Image:
-    """Draw the image and its labels.
+    """Draw an image and its labels side by side, with a legend.
 
     Args:
         image: H x W x 3, uint8, RGB.
         labels: title -> H x W integers; what is no class is drawn as void.
         classes, palette: name and RGB colour of each class.
-        note: said of the image in its title.
+        note: added to the image's title.
     """
     height, width = image.shape[:2]
     zoom = max(1, -(-PANEL // max(height, width)))
-    title = f"input: {note}" if note else "input"
-    panels = {title: image} | {title: coloured(label, palette) for title, label in labels.items()}
-    shown = np.unique(np.concatenate([label.ravel() for label in labels.values()]))
-    entries = [(classes[i], tuple(palette[i])) for i in shown if i < len(classes)]
-    if len(shown) > len(entries):
+    height, width = height * zoom, width * zoom
+    colours = colour_table(palette)
+    panels = {f"input: {note}" if note else "input": image}
+    panels |= {title: colours[label] for title, label in labels.items()}
+    values = np.unique(np.concatenate([label.ravel() for label in labels.values()]))
+    entries = [(classes[i], tuple(palette[i])) for i in values if i < len(classes)]
+    if len(values) > len(entries):
         entries.append(("void", VOID))
 
-    across = len(panels) * (width * zoom + MARGIN) + MARGIN
-    legend = _legend(entries, across)
-    rows = 1 + max(row for row, _, _, _ in legend)
-    sheet = Image.new("RGB", (across, height * zoom + 3 * MARGIN + (rows + 1) * LINE), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
-    for place, (title, pixels) in enumerate(panels.items()):
-        left = MARGIN + place * (width * zoom + MARGIN)
+    content = Image.new("RGB", (MARGIN + len(panels) * (width + MARGIN), MARGIN + LINE + height))
+    content.paste(PAPER, (0, 0, *content.size))
+    draw, font = ImageDraw.Draw(content), ImageFont.load_default(FONT)
+    for number, (title, pixels) in enumerate(panels.items()):
+        left = MARGIN + number * (width + MARGIN)
         draw.text((left, MARGIN // 2), title, INK, font)
-        panel = Image.fromarray(pixels).resize(
-            (width * zoom, height * zoom), Image.Resampling.NEAREST
-        )
-        sheet.paste(panel, (left, MARGIN + LINE))
-    _draw_legend(sheet, legend, height * zoom + 2 * MARGIN + LINE, 1.0)
-    return sheet
-
-
-def coloured(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """H x W integers to H x W x 3, uint8, RGB."""
-    colours = np.full((256, 3), VOID, dtype=np.uint8)
-    colours[: len(palette)] = palette
-    return colours[label]
+        panel = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+        content.paste(panel, (left, MARGIN + LINE))
+    return _with_legend(content, entries)
 
 
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
     classes: Sequence[str] | Mapping[int, str],
-    palette: Sequence[Sequence[int]],
+    palette: Colours,
     note: str = "",
 ) -> Image.Image:
-    """Lay the colours of the classes over the image, with borders between them and a legend.
+    """Lay the colours of the classes over an image, with borders between them and a legend.
 
-    Small images are enlarged as in ``picture``, large ones reduced to 2,000 pixels. The legend has
-    the classes that occur and their share of the pixels, the largest first.
+    Small images are enlarged as in ``side_by_side``, large ones reduced to 2,000 pixels. The legend
+    has the classes that occur and their share of the pixels, the largest first.
 
     Args:
         image: H x W x 3, uint8, RGB.
         label: H x W, uint8 or uint16, all of them classes.
         classes, palette: name and RGB colour of each label; what is no class has a colour, too.
-        note: said of the image below the legend.
+        note: written below the legend.
     """
     height, width = image.shape[:2]
-    counts = pixel_counts(label, len(palette))
-    found = np.flatnonzero(counts)
-    counts = counts[found]
+    shares = pixel_counts(label, len(palette)) / label.size
     longest = max(height, width)
     zoom = LARGEST / longest if longest > LARGEST else max(1, -(-PANEL // longest))
     size = max(round(width * zoom), 1), max(round(height * zoom), 1)
     smoothly = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
-    # Turned around: what is given is BGR that looks like RGB, and large, so nothing is copied.
+    # The image is often a view of BGR, and large: turned around, OpenCV takes it without a copy.
     shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=smoothly)
     shown = np.ascontiguousarray(shown[..., ::-1])
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
@@ -102,58 +113,87 @@ def overlay(
     border = cv2.dilate(label, thick) != cv2.erode(label, thick)
     blended[border] = colours[border]
 
-    shares = counts / counts.sum()
-    entries = [
-        (f"{classes[found[i]]} {_percent(shares[i])}", tuple(palette[found[i]]))
-        for i in np.argsort(-shares, kind="stable")
-    ]
+    largest_first = np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]
+    entries = [(f"{classes[i]} {percent(shares[i])}", tuple(palette[i])) for i in largest_first]
     # On a large picture text is large, too: it is looked at from afar.
-    scale = max(1.0, max(size) / 1000)
-    across = max(size[0], PANEL)
-    legend = _legend(entries, across, scale)
-    line = round(LINE * scale)
-    rows = 1 + max(row for row, _, _, _ in legend)
-    beneath = rows + bool(note)
-    sheet = Image.new("RGB", (across, size[1] + 2 * MARGIN + beneath * line), PAPER)
-    sheet.paste(Image.fromarray(blended), (0, 0))
-    _draw_legend(sheet, legend, size[1] + MARGIN, scale)
-    font = ImageFont.load_default(FONT * scale)
-    ImageDraw.Draw(sheet).text((MARGIN, size[1] + MARGIN + rows * line), note, INK, font)
+    return _with_legend(Image.fromarray(blended), entries, max(1.0, max(size) / 1000), note)
+
+
+def _with_legend(
+    content: Image.Image, entries: Sequence[tuple[str, tuple]], scale: float = 1.0, note: str = ""
+) -> Image.Image:
+    """The picture with rows of (name, colour) below, and a note below these."""
+    font, line = ImageFont.load_default(FONT * scale), round(LINE * scale)
+    width, top = max(content.width, PANEL), content.height + MARGIN
+    entry_places, left, below = [], MARGIN, top
+    for name, _ in entries:
+        needed = round((BOX + 5) * scale + font.getlength(name) + 2 * MARGIN * scale)
+        if left + needed > width and left > MARGIN:
+            left, below = MARGIN, below + line
+        entry_places.append((left, below))
+        left += needed
+    below += line
+    sheet = Image.new("RGB", (width, below + bool(note) * line + MARGIN), PAPER)
+    sheet.paste(content)
+    draw = ImageDraw.Draw(sheet)
+    for (name, colour), (x, y) in zip(entries, entry_places, strict=True):
+        box = (x, y + 2 * scale, x + BOX * scale, y + (BOX + 2) * scale)
+        draw.rectangle(box, colour, INK)
+        draw.text((x + (BOX + 5) * scale, y), name, INK, font)
+    draw.text((MARGIN, below), note, INK, font)
     return sheet
 
 
-def pixel_counts(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels [count], int64, of each label from 0 on; ``labels`` are of any shape, all below."""
-    counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
-    for start in range(0, len(pixels), CHUNK):  # each is copied as int64
-        counts += np.bincount(pixels[start : start + CHUNK], minlength=count)
-    return counts
+@HOOKS.register_module()
+class PicturesHook(Hook):
+    """Write input, truth and prediction side by side, ``out_dir/NAME.png``.
 
+    The input is what the data set's pipeline loads, before it is resized. Whatever is wrong with a
+    picture is warned of, once, and the test goes on.
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
+    Args:
+        out_dir: folder of the pictures.
+        interval: one picture of every so many images of this process.
+    """
 
+    def __init__(self, out_dir: str, interval: int = 1) -> None:
+        self.out_dir = Path(out_dir)
+        self.interval = interval
+        self.tested = self.written = 0
 
-def _draw_legend(
-    sheet: Image.Image, legend: Sequence[tuple[int, int, str, tuple]], top: int, scale: float
-) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT * scale)
-    for row, left, name, colour in legend:
-        y = top + row * round(LINE * scale)
-        draw.rectangle((left, y + 2 * scale, left + 12 * scale, y + 14 * scale), colour, INK)
-        draw.text((left + 17 * scale, y), name, INK, font)
+    def before_test(self, runner: Runner) -> None:
+        self.view = Viewer(runner.test_dataloader.dataset)
+        self.out_dir.mkdir(parents=True, exist_ok=True)
 
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        meta = runner.test_dataloader.dataset.metainfo
+        for sample in outputs or ():
+            if self.tested % self.interval == 0:
+                try:
+                    self._write(sample, meta["classes"], meta["palette"])
+                    self.written += 1
+                except Exception as error:  # no picture is worth the scores
+                    self.view.warn(sample, error)
+            self.tested += 1
 
-def _legend(
-    entries: Sequence[tuple[str, tuple]], across: int, scale: float = 1.0
-) -> list[tuple[int, int, str, tuple]]:
-    """(row, left, name, colour) of each entry, filling rows of ``across`` pixels."""
-    font = ImageFont.load_default(FONT * scale)
-    placed, row, left = [], 0, MARGIN
-    for name, colour in entries:
-        needed = round(17 * scale + font.getlength(name) + 2 * MARGIN * scale)
-        if left + needed > across and left > MARGIN:
-            row, left = row + 1, MARGIN
-        placed.append((row, left, name, colour))
-        left += needed
-    return placed
+    def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Colours) -> None:
+        # Loaded again: what the network saw is resized and normalised.
+        shown = self.view(sample)
+        labels = {
+            title: sample.get(key).data.squeeze(0).long().cpu().numpy()
+            for title, key in (("truth", "gt_sem_seg"), ("prediction", "pred_sem_seg"))
+            if key in sample
+        }
+        sheet = side_by_side(shown.pixels, labels, classes, palette, shown.note)
+        save_picture(sheet, self.out_dir / f"{Path(sample.img_path).stem}.png")
+
+    def after_test(self, runner: Runner) -> None:
+        written = torch.tensor(self.written)
+        dist.all_reduce(written)
+        runner.logger.info("%d pictures are in %s", written, self.out_dir)

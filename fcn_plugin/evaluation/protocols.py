@@ -8,12 +8,11 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
-from fcn_plugin.data.loading import ranges_in_words, values_in_words
-from fcn_plugin.data.numbering import IGNORED, metainfo_of, numbering_of
+from fcn_plugin.data.labels import ranges_in_words, values_in_words
+from fcn_plugin.data.numbering import IGNORED, VALUES, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import one_or_many, type_name
 
-LABELS = 256  # of 8 bits
 CLASSES_ALONE = "class indices instead of colours"
 REMEDIES = {
     "true": f"--ignore INDEX if they are not to be scored, or {CLASSES_ALONE}",
@@ -59,7 +58,7 @@ class Protocol:
         return counts[np.ix_(self.labels, [*self.labels, *self.unclassed])]
 
     def check(self, counts: np.ndarray, truth: Path, prediction: Path) -> None:
-        """Refuse a pair of files whose ``counts`` hold labels that cannot be.
+        """Refuse a pair of files whose ``counts`` hold illegal labels.
 
         Raises:
             UserError: names the file, the labels with their pixels, and the remedy.
@@ -67,24 +66,22 @@ class Protocol:
         classes = {*self.labels, *(other for other, _ in self.others)}
         self._refuse_others(truth, counts.sum(1), {*classes, *self.ignored}, "true")
         judged = counts if self.strict else counts[sorted(classes)]
-        allowed = {*classes, *self.unclassed}
-        self._refuse_others(prediction, judged.sum(0), allowed, "predicted")
+        self._refuse_others(prediction, judged.sum(0), {*classes, *self.unclassed}, "predicted")
 
-    def _refuse_others(self, file: Path, pixels: np.ndarray, labels: set[int], role: str) -> None:
-        """Refuse ``file`` if ``pixels`` [256] has any of other labels than ``labels``."""
-        allowed = np.isin(np.arange(LABELS), list(labels))
-        (wrong,) = np.nonzero(np.where(allowed, 0, pixels))
-        if len(wrong) == 0:
-            return
-        by = f"--protocol {self.name}" if self.name in PROTOCOLS else f"--config {self.name}"
-        raise UserError(
-            f"{file}: label values {values_in_words(wrong, pixels[wrong])}, but with {by} and "
-            f"{len(self.classes)} classes only {ranges_in_words(allowed)} can be {role}; give "
-            f"{self._more(wrong.tolist(), role)}"
-        )
+    def _refuse_others(self, file: Path, pixels: np.ndarray, legal: set[int], role: str) -> None:
+        """Refuse ``file`` if ``pixels`` [256] has any of other labels than ``legal``."""
+        counts = enumerate(pixels.tolist())
+        wrong = {label: count for label, count in counts if count and label not in legal}
+        if wrong:
+            option = "--protocol" if self.name in PROTOCOLS else "--config"
+            raise UserError(
+                f"{file}: label values {values_in_words(wrong)}, but with {option} {self.name} and "
+                f"{len(self.classes)} classes only {ranges_in_words(legal)} can be {role}; give "
+                f"{self._remedy([*wrong], role)}"
+            )
 
-    def _more(self, wrong: list[int], role: str) -> str:
-        """What makes classes of ``wrong``, as far as they can be, or else mends them."""
+    def _remedy(self, wrong: list[int], role: str) -> str:
+        """More classes, as far as ``wrong`` can be classes, or what mends the files."""
         if self.name not in PROTOCOLS:
             return f"the config of the data set that they are of, or {CLASSES_ALONE}"
         (ignored,), first = self.ignored, self.labels[0]
@@ -139,25 +136,26 @@ def protocol(
     chosen = PROTOCOLS[name]
     start = chosen.labels[0] if first is None else first
     count = len(chosen.classes) if num_classes is None else num_classes
+    (void,) = chosen.ignored if ignored is None else (ignored,)
+    if not 0 <= start < VALUES:
+        raise UserError(f"--first {first}: give 0 to {VALUES - 1}")
+    if not 1 <= count <= VALUES - start:
+        raise UserError(f"--num-classes {num_classes}: give 1 to {VALUES - start}")
+    if not 0 <= void < VALUES:
+        raise UserError(f"--ignore {ignored}: give 0 to {VALUES - 1}")
     labels = range(start, start + count)
-    if labels != chosen.labels:
-        chosen = replace(chosen, labels=labels, classes=tuple(map(str, labels)))
-    if ignored is not None:
-        chosen = replace(chosen, ignored=(ignored,))
-    if not 0 <= start < LABELS:
-        raise UserError(f"--first {first}: give 0 to {LABELS - 1}")
-    most = LABELS - start
-    if not 1 <= count <= most:
-        raise UserError(f"--num-classes {num_classes}: give 1 to {most}")
-    (void,) = chosen.ignored
-    if not 0 <= void < LABELS:
-        raise UserError(f"--ignore {ignored}: give 0 to {LABELS - 1}")
     if void in labels:
         raise UserError(
             f"--ignore {void}: is one of the classes {labels[0]} to {labels[-1]}; give "
             "another, or another --num-classes"
         )
-    return replace(chosen, unclassed=tuple(set(chosen.unclassed) - {*labels}))
+    return replace(
+        chosen,
+        labels=labels,
+        classes=chosen.classes if labels == chosen.labels else tuple(map(str, labels)),
+        ignored=(void,),
+        unclassed=tuple(set(chosen.unclassed) - {*labels}),
+    )
 
 
 def protocol_of(cfg: Config) -> Protocol:
@@ -173,12 +171,12 @@ def protocol_of(cfg: Config) -> Protocol:
             "test_dataloader.dataset"
         )
     evaluators = one_or_many(cfg.get("test_evaluator"))
-    ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
-    metric = (ours or [each for each in evaluators if type_name(each) == "IoUMetric"] or [{}])[0]
+    metrics = {type_name(each): each for each in reversed(evaluators)}
+    metric = metrics.get("ConfusionMatrixMetric") or metrics.get("IoUMetric") or {}
     void = {IGNORED, metric.get("ignore_index", IGNORED)}
     numbering = numbering_of(meta)
-    values = [(value, index) for value, index in enumerate(numbering.meaning.tolist())]
     labels = numbering.numbers
+    values = list(enumerate(numbering.meaning.tolist()))
     return replace(
         PROTOCOLS["mit" if metric.get("absent") == "zero" else "voc"],
         name=name,

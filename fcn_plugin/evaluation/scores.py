@@ -41,8 +41,8 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
         ignore: truth that is not counted.
 
     Returns:
-        int64, (C + 1) x (C + 1) on the labels' device. The last row and column collect labels
-        outside the classes, which no score may swallow.
+        int64, (C + 1) x (C + 1) on the labels' device. The last row and column collect illegal
+        labels, kept visible so that no score hides them.
 
     >>> confusion_matrix(torch.tensor([0, 1, 1, 7, 255]), torch.tensor([0, 0, 1, 1, 0]), 2, 255)
     tensor([[1, 0, 0],
@@ -51,16 +51,16 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
     """
     side = num_classes + 1
     truth, prediction = truth.long(), prediction.long()
-    # -1, which stands for all negative labels, is the largest without its sign bit. A comparison
-    # with a mask would do the same, a third slower on the CPU.
+    # Negative labels become -1, which without its sign bit is the largest number, and so end in the
+    # last row or column too. Comparing and masking would be a third slower on the CPU.
     row, column = (
         labels.clamp(min=-1).bitwise_and_(LARGEST).clamp_(max=num_classes)
         for labels in (truth, prediction)
     )
     cell = torch.add(column, row, alpha=side)
-    # Ignored pixels have a bin of their own: to pick out the others, one must know their number.
+    # Ignored pixels get a bin of their own; to select the others would wait for their number.
     cell = cell.masked_fill_(truth == ignore, side * side).flatten()
-    # Not by bincount, which asks the device for the largest value first.
+    # bincount would wait for the device to find the largest value.
     counts = torch.zeros(side * side + 1, dtype=torch.int64, device=cell.device)
     counts.index_add_(0, cell, counts.new_ones(1).expand(len(cell)))
     return counts[:-1].view(side, side)
@@ -92,7 +92,7 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
     return Scores(pixel_accuracy, mean(accuracy), mean(iu), frequency_weighted, accuracy, iu)
 
 
-# The sums are exact before they are rounded: the order of the classes changes no digit.
+# fsum adds exactly and rounds once: the order of the classes changes no digit.
 def _mean_of_present(values: np.ndarray) -> float:
     present = values[~np.isnan(values)]
     return math.fsum(present) / len(present) if len(present) else float("nan")

@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from fcn_plugin.data.bands import shown
+from fcn_plugin.data.display import shown
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta

@@ -11,9 +11,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from fcn_plugin.data.loading import LoadCheckedImage
-from fcn_plugin.data.opening import CheckSize
+from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.originals import load_image
+from fcn_plugin.data.picture_files import CheckSize
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import is_special
 from fcn_plugin.system.memory import check_picture

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from fcn_plugin.data.bands import Shown
-from fcn_plugin.data.label_files import save_labels
-from fcn_plugin.evaluation.pictures import overlay, pixel_counts
+from fcn_plugin.data.display import Shown
+from fcn_plugin.data.labels import pixel_counts, save_labels
+from fcn_plugin.evaluation.pictures import overlay
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.system.files import allocate, replacing
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.data.catalogue import DATA_SETS, VOC_LISTS
-from fcn_plugin.data.label_files import save_labels, voc_palette
+from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.job import Preparation

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 
 CLASSES = ("background", "circle", "square", "triangle", "star")
 VOID = 255

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from fcn_plugin.data.label_files import save_labels, save_picture, voc_palette
+from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text
+from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.drawing import MIN_SIZE, SIZE, SPLITS, draw
 from fcn_plugin.prepare.staging import REMEDY, made_whole

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcn_plugin.data.catalogue import APART, DATA_SETS, DataSet, Split
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.lists import list_text, read_ids
-from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare import sbd
 from fcn_plugin.system.progress import Progress, silent

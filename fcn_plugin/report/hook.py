@@ -14,18 +14,19 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from fcn_plugin.data.bands import Viewer
+from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import confusion_matrix
-from fcn_plugin.evaluation.submission import on_first_process, spool_of
+from fcn_plugin.evaluation.submission import spool_of
 from fcn_plugin.report import evaluation, origin
 from fcn_plugin.report.evaluation import Evaluation, ScoredImage, scored_image
 from fcn_plugin.report.page import check_target, page
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.report.run import trained_run
 from fcn_plugin.system.files import replacing
+from fcn_plugin.system.ranks import on_first_process
 
 DATE = "%Y-%m-%d %H:%M"
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from fcn_plugin.data.label_files import save_picture
+from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.evaluation.pictures import VOID
 
 SIDE = 480  # pixels of the longer side, at most

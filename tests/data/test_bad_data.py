@@ -21,8 +21,9 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from PIL import Image, TiffImagePlugin
 
-from fcn_plugin.data import loading
-from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel, read_label
+from fcn_plugin.data import images
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import LoadCheckedLabel, read_label
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
@@ -333,7 +334,7 @@ def test_an_error_of_several_lines_is_told_in_one(tmp_path, monkeypatch):
         raise cv2.error("OpenCV: error:\n > Overload resolution failed:\n >  - img")
 
     given = sample(tmp_path, saved(RAMP, "JPEG"), label_of(HIGH, WIDE))
-    monkeypatch.setattr(loading.cv2, "imdecode", refuse)
+    monkeypatch.setattr(images.cv2, "imdecode", refuse)
     with pytest.raises(UserError, match=r"failed: > - img; copy") as error:
         LoadCheckedImage().transform(given)
     assert len(str(error.value).splitlines()) == 1

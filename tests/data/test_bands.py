@@ -9,11 +9,10 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from report_samples import NAMES, Images, keep, samples
 
-from fcn_plugin.data.bands import GREY, shown
+from fcn_plugin.data.display import GREY, shown
 from fcn_plugin.data.originals import Originals
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.hook import PicturesHook
-from fcn_plugin.evaluation.pictures import overlay
+from fcn_plugin.evaluation.pictures import PicturesHook, overlay
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
 
@@ -94,7 +93,7 @@ def test_the_loader_of_the_data_set_within_wrappers():
 def warnings(monkeypatch) -> list[str]:
     """What is logged of pictures."""
     said: list[str] = []
-    monkeypatch.setattr("fcn_plugin.data.bands.print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
     return said
 
 

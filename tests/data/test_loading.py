@@ -13,7 +13,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image, ImageFile
 
-from fcn_plugin.data import loading, narrow
+from fcn_plugin.data import images
 from fcn_plugin.errors import DamagedFile, UserError
 
 RNG = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def test_a_whole_jpeg_is_decoded_by_opencv(tmp_path, monkeypatch, name):
         context.setattr(Image.Image, "load", None)  # Pillow only reads the header
         context.setattr("PIL.ImageFile.ImageFile.load", None)
         quick = load_image(tmp_path / name)["img"]
-    monkeypatch.setattr(loading, "_whole_jpeg", lambda image, content: None)
+    monkeypatch.setattr(images, "_whole_jpeg", lambda image, content: None)
     np.testing.assert_allclose(quick, load_image(tmp_path / name)["img"].astype(int), atol=2)
 
 
@@ -167,7 +167,7 @@ def test_a_jpeg_that_is_start_and_end_alone(tmp_path):
 def test_opencv_is_given_neither_half_jpegs_nor_printers_colours(tmp_path, monkeypatch):
     """It would make up the missing half (before OpenCV 5), and mixes CMYK in its own way."""
     grey = np.full((64, 64, 3), 128, np.uint8)
-    monkeypatch.setattr(loading.cv2, "imdecode", lambda *_: grey)
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: grey)
     noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "cut.jpg")
     assert load_image(tmp_path / "cut.jpg")["img"] is grey
@@ -182,7 +182,7 @@ def test_opencv_is_given_neither_half_jpegs_nor_printers_colours(tmp_path, monke
 def test_a_jpeg_that_opencv_cannot_decode_is_left_to_pillow(tmp_path, monkeypatch):
     Image.fromarray(RAMP).save(tmp_path / "a.jpg")
     expected = load_image(tmp_path / "a.jpg")["img"]
-    monkeypatch.setattr(loading.cv2, "imdecode", lambda *_: None)
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: None)
     np.testing.assert_allclose(load_image(tmp_path / "a.jpg")["img"], expected.astype(int), atol=2)
 
 
@@ -202,7 +202,7 @@ def test_what_a_check_of_the_size_raises_is_no_damage(tmp_path):
     def fails(path, size) -> None:
         raise RuntimeError("the device is gone")
 
-    load = loading.LoadCheckedImage()
+    load = images.LoadCheckedImage()
     load.check_size = fails
     with pytest.raises(RuntimeError, match=r"^the device is gone$"):
         load(dict(img_path=str(tmp_path / "a.jpg")))
@@ -261,7 +261,7 @@ def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
 
 
 def test_a_large_picture_is_converted_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "AT_ONCE", 16 * 5)
+    monkeypatch.setattr(images, "AT_ONCE", 16 * 5)
     for mode in ("RGB", "L", "P", "RGBA", "CMYK"):
         path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
         Image.fromarray(RAMP).convert(mode).save(path)
@@ -301,7 +301,7 @@ def load_bits(path, bits):
 @pytest.fixture
 def warnings_of(monkeypatch):
     texts = []
-    monkeypatch.setattr(narrow, "print_log", lambda text, **_: texts.append(text))
+    monkeypatch.setattr(images, "print_log", lambda text, **_: texts.append(text))
     return texts
 
 

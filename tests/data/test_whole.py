@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageFile
 from property.png_files import PASSES, SIGNATURE, chunk
 
-from fcn_plugin.data.loading import LoadCheckedImage, read_label
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import read_label
 from fcn_plugin.errors import DamagedFile
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,12 @@ MODULES = [
 # Where examples are; others may get some, none of these may lose all.
 WITH_EXAMPLES = {
     "fcn_plugin.data.catalogue",
+    "fcn_plugin.data.labels",
     "fcn_plugin.data.lists",
+    "fcn_plugin.data.numbering",
     "fcn_plugin.evaluation.folders",
     "fcn_plugin.evaluation.scores",
+    "fcn_plugin.evaluation.tables",
     "fcn_plugin.system.files",
     "fcn_plugin.geometry",
     "fcn_plugin.models.coarse",

@@ -357,7 +357,7 @@ def test_a_list_chooses(tmp_path):
             "abcdef",
             "b",
             None,
-            r"5 of 6 labels have no prediction in .*p \(a, c, d, \.\.\.\): .*val",
+            r"5 of 6 labels have no prediction in .*p \(a, c, d and 2 more\): .*val",
         ),
         ("ab", "abc", None, r"1 of 3 predictions have no label in .*t \(c\): .* give --list"),
         ("ab", "ab", "a\nx\ny", r"2 of 3 ids of .*val.txt have no prediction in .*p \(x, y\): add"),

@@ -23,15 +23,10 @@ from mmseg.registry import METRICS
 from PIL import Image
 
 from fcn_plugin.data.camvid import CamVidDataset
-from fcn_plugin.data.loading import LoadCheckedImage
+from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.submission import (
-    LEADERBOARDS,
-    archive_faults,
-    image_size,
-    leaderboard_of,
-    png_fault,
-)
+from fcn_plugin.evaluation.leaderboards import LEADERBOARDS, leaderboard_of
+from fcn_plugin.evaluation.submission_archive import archive_faults, image_size, png_fault
 
 VOC, MIT = (kind.METAINFO["classes"] for kind in (PascalVOCDataset, ADE20KDataset))
 VOC_BOARD, MIT_BOARD = LEADERBOARDS

@@ -13,8 +13,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
-from fcn_plugin.data.bands import Shown
 from fcn_plugin.data.camvid import CLASSES as CAMVID
+from fcn_plugin.data.display import Shown
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
 from fcn_plugin.prediction import Prediction, Predictor, memory

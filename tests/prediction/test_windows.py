@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from fcn_plugin.data.bands import Shown
+from fcn_plugin.data.display import Shown
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 
 Files = dict[str, bytes]
 

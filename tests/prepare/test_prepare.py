@@ -33,7 +33,7 @@ from prepare.archives_of_sets import (
 from scipy.io import loadmat, savemat
 
 from fcn_plugin.data.catalogue import DATA_SETS
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.lists import list_text, read_ids
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare import derive

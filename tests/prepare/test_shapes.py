@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.drawing import CLASSES, PALETTE, VOID, draw
 from fcn_plugin.prepare.shapes import write_shapes

@@ -16,7 +16,8 @@ from property.amounts import share
 from property.damage import damaged, one_line_naming
 from property.png_files import GREY, PALETTE, png
 
-from fcn_plugin.data.loading import LoadCheckedImage, LoadCheckedLabel, read_label
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import LoadCheckedLabel, read_label
 from fcn_plugin.errors import UserError
 
 SLOW = 5.0  # seconds; the largest of these files takes milliseconds

@@ -16,7 +16,8 @@ from PIL import Image
 from property.amounts import share
 from property.damage import damaged
 
-from fcn_plugin.evaluation.submission import LEADERBOARDS, archive_faults
+from fcn_plugin.evaluation.leaderboards import LEADERBOARDS
+from fcn_plugin.evaluation.submission_archive import archive_faults
 
 VOC, MIT = LEADERBOARDS
 SLOW = 5.0  # seconds

@@ -16,9 +16,10 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import as_module
 
-from fcn_plugin.data.label_files import save_labels, save_picture
-from fcn_plugin.evaluation.hook import PicturesHook
+from fcn_plugin.data.labels import save_labels
+from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.evaluation.pictures import PicturesHook
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.system import files
@@ -159,7 +160,7 @@ def test_pictures_of_a_test_are_whole_or_not_there(tmp_path, monkeypatch):
     dataset = SimpleNamespace(metainfo=META)
     runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset))
     said: list[str] = []
-    monkeypatch.setattr("fcn_plugin.data.bands.print_log", lambda text, *_: said.append(text))
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
     hook = PicturesHook(str(tmp_path / "out"))
     hook.before_test(runner)
     samples = [sample_of(tmp_path)] * 2

@@ -14,7 +14,7 @@ from PIL import Image
 from prediction.trained import CLASSES, trained
 from tools.running import TOOLS
 
-from fcn_plugin.data.bands import shown
+from fcn_plugin.data.display import shown
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes

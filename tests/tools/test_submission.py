@@ -17,7 +17,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from tools.running import REPOSITORY, TOOLS, config, tool
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.shapes import write_shapes
 

@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from benchmarks.framework import Figure, Setting, Sides
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.prepare.drawing import draw
 
 DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import MAX_NOTED, text_of

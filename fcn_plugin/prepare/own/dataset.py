@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from fcn_plugin.data.label_files import in_full, save_labels
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import in_full, pixel_counts, save_labels
 from fcn_plugin.data.lists import list_text
-from fcn_plugin.data.loading import LoadCheckedImage
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.data.whole import open_picture
+from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError, printable, width_by_height
 from fcn_plugin.prepare.own.configs import Facts, command, configs
 from fcn_plugin.prepare.own.labelme import embedded_image
@@ -179,7 +179,7 @@ def _write_item(
         return Written(item.name, suffix, size, np.zeros(IGNORED + 1, np.int64))
     label = read(item, size)
     save_labels(label, target / "SegmentationClass" / f"{item.name}.png", palette)
-    return Written(item.name, suffix, size, np.bincount(label.ravel(), minlength=IGNORED + 1))
+    return Written(item.name, suffix, size, pixel_counts(label))
 
 
 def _write_image(item: Item, folder: Path) -> tuple[str, Size]:

@@ -11,14 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcn_plugin.data.loading import (
-    WIDE_MODES,
-    LoadCheckedImage,
-    read_label,
-    values_in_words,
-)
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.labels import read_label, values_in_words, values_outside
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.data.whole import open_picture
+from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import (
     BACKGROUND,
@@ -212,7 +208,7 @@ def _by_number(path: Path, meaning: Meaning) -> np.ndarray:
     label = np.where(inside, meaning.numbers[np.where(inside, stored, 0)], NO_CLASS)
     wrong = label == NO_CLASS
     if wrong.any():
-        values = values_in_words(*np.unique(stored[wrong], return_counts=True))
+        values = values_in_words(values_outside((), stored[wrong]))
         raise UserError(
             f"{path}: label values {values}, which {meaning.file} has no class for; add it there "
             "(__ignore__ for pixels to leave out), or correct the label"

@@ -1,4 +1,4 @@
-"""What a file is that cannot be read as an image, by its first bytes, and what to do with it."""
+"""Name what cannot be read as an image, by a file's first bytes, and what to do with it."""
 
 import io
 import re
@@ -13,27 +13,17 @@ from PIL.TiffImagePlugin import (
     ImageFileDirectory_v2,
 )
 
-CONVERT = "convert it to PNG or JPEG"
-FRAMES = "take its pictures out, for example with ffmpeg -i FILE frame_%05d.png"
-UNPACK = "unpack it"
-LOADER = (
-    "convert it to three bands of 8 bits, or put a loader for such files in place of "
-    "LoadCheckedImage in the config's pipelines"
-)
-AGAIN = "it may say why it is not the picture; download that again"
 START = 512  # bytes of a file that tell what it is
-
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_NUMBERS = {1: "whole numbers", 2: "numbers with a sign", 3: "floating-point numbers"}
-RAW = "a camera's raw file"
-DEVELOP = "develop it to PNG, TIFF or JPEG"
+NEW_SUBFILE_TYPE, REDUCED, DNG_VERSION = 254, 1, 50706  # TIFF tags and a value of the first
 
 
 class Kind(NamedTuple):
-    """What a file is, and the remedy for one who gave it as an image.
+    """What a file is, and what to do with it.
 
     Attributes:
-        reader: Pillow's name of the format, where an installation of it may read it.
+        reader: Pillow's name of the format, which some installations of Pillow can read.
     """
 
     name: str
@@ -41,27 +31,33 @@ class Kind(NamedTuple):
     reader: str = ""
 
 
-VIDEO = Kind("a video", FRAMES)
-SCIENCE = Kind("an array of numbers", LOADER)
-ARCHIVE = Kind("an archive", UNPACK)
+CONVERT = "convert it to PNG or JPEG"
+OWN_LOADER = (
+    "convert it to three bands of 8 bits, or put a loader for such files in place of "
+    "LoadCheckedImage in the config's pipelines"
+)
+DOWNLOAD = "it may say why it is not the picture; download that again"
+RAW = Kind("a camera's raw file", "develop it to PNG, TIFF or JPEG")
+VIDEO = Kind("a video", "extract its frames, for example with ffmpeg -i FILE frame_%05d.png")
+NUMBERS = Kind("an array of numbers", OWN_LOADER)
 # Patterns of the first bytes; the first that matches counts.
 KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"....ftyp(avif|avis)", Kind("an AVIF picture", CONVERT, "AVIF")),
     (rb"....ftyp(hei|hev|mif1|msf1)", Kind("a HEIC picture", CONVERT, "HEIF")),
-    (
-        rb"....ftypcrx |.{8}CR\x02\0|FUJIFILMCCD-RAW|II(U\0|RO|RS)|MMOR|FOVb|\0MRM",
-        Kind(RAW, DEVELOP),
-    ),
+    (rb"....ftypcrx |.{8}CR\x02\0|FUJIFILMCCD-RAW|II(U\0|RO|RS)|MMOR|FOVb|\0MRM", RAW),
     (rb"....(ftyp|moov|mdat|wide)|RIFF....AVI |\x1a\x45\xdf\xa3|FLV\x01", VIDEO),
     (rb"\0\0\x01[\xba\xb3]|\x30\x26\xb2\x75|OggS|G.{187}G", VIDEO),
     (rb"%PDF-", Kind("a PDF", "save its pictures as PNG")),
     (rb"%!PS|\xc5\xd0\xd3\xc6", Kind("a program in PostScript", "save what it draws as PNG")),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", Kind("a JPEG XL picture", CONVERT, "JPEGXL")),
-    (rb"#\?R|v/1\x01", Kind("a picture of brightnesses beyond 8 bits (HDR, EXR)", LOADER)),
-    (rb".{128}DICM", Kind("a DICOM file", LOADER)),
-    (rb"\x93NUMPY", Kind("an array of NumPy", LOADER)),
-    (rb"\x89HDF|CDF[\x01\x02\x05]|MATLAB 5|SIMPLE  =|.{344}n[i+]1\0", SCIENCE),
-    (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", ARCHIVE),
+    (rb"#\?R|v/1\x01", Kind("a high dynamic range picture (HDR, EXR)", OWN_LOADER)),
+    (rb".{128}DICM", Kind("a DICOM file", OWN_LOADER)),
+    (rb"\x93NUMPY", Kind("an array of NumPy", OWN_LOADER)),
+    (rb"\x89HDF|CDF[\x01\x02\x05]|MATLAB 5|SIMPLE  =|.{344}n[i+]1\0", NUMBERS),
+    (
+        rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar",
+        Kind("an archive", "unpack it"),
+    ),
     (
         rb"version https://git-lfs",
         Kind("a pointer of Git LFS and not the file itself", "fetch that with: git lfs pull"),
@@ -70,13 +66,13 @@ KINDS: tuple[tuple[bytes, Kind], ...] = (
         rb"(?i)\s*(<\?xml.*)?(<!--.*)?(<!doctype svg.*)?<svg",
         Kind("an SVG drawing", "save it as PNG"),
     ),
-    (rb"(?i)\s*(<!--.*)?<(!doctype html|html|head|body)", Kind("a web page", AGAIN)),
-    (rb"(\xef\xbb\xbf)?[\t\n\r\x20-\x7e]+\Z", Kind("a text", AGAIN)),
+    (rb"(?i)\s*(<!--.*)?<(!doctype html|html|head|body)", Kind("a web page", DOWNLOAD)),
+    (rb"(\xef\xbb\xbf)?[\t\n\r\x20-\x7e]+\Z", Kind("a text", DOWNLOAD)),
 )
 
 
 def kind_of(content: bytes) -> Kind | None:
-    """The kind of a file that Pillow does not take for an image; None: none that is known."""
+    """The kind of a file that Pillow does not take for an image; None if it is unknown."""
     if content.startswith(TIFF_STARTS):
         return _tiff(content)
     for pattern, kind in KINDS:
@@ -92,7 +88,7 @@ def _tiff(content: bytes) -> Kind | None:
         tags = ImageFileDirectory_v2(file.read(16 if big else 8))
         file.seek(tags.next)
         tags.load(file)
-        return Kind(RAW, DEVELOP) if is_raw(content, tags) else Kind(tiff_in_words(tags), LOADER)
+        return RAW if is_raw(content, tags) else Kind(tiff_in_words(tags), OWN_LOADER)
     # What it raises on arbitrary bytes is not documented.
     except Exception:
         return None
@@ -106,7 +102,6 @@ def tiff_in_words(tags: ImageFileDirectory_v2) -> str:
 
 
 def is_raw(content: bytes, tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF is a camera's raw file, of which Pillow only sees the small picture in it."""
-    new_subfile_type, dng_version, reduced = 254, 50706, 1
-    canons = content[8:10] == b"CR"
-    return canons or dng_version in tags or tags.get(new_subfile_type) == reduced
+    """Whether a TIFF is a camera's raw file, of which Pillow reads only the preview in it."""
+    is_canons = content[8:10] == b"CR"
+    return is_canons or DNG_VERSION in tags or tags.get(NEW_SUBFILE_TYPE) == REDUCED

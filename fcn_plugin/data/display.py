@@ -14,7 +14,7 @@ GREY = 128  # of an image that cannot be shown
 
 
 class Shown(NamedTuple):
-    """A picture, H x W x 3, uint8, RGB, and what is to be said of it; '' if it is all there is."""
+    """A picture H x W x 3, uint8, RGB, and a note where it does not show all that there is."""
 
     pixels: np.ndarray
     note: str = ""
@@ -58,7 +58,7 @@ def _has_levels(bands: np.ndarray) -> bool:
 
 
 def _scaled(bands: np.ndarray) -> np.ndarray:
-    """To 0..255 and rounded; what is not finite becomes 0."""
+    """To 0..255 and rounded; NaN and inf become 0."""
     values = bands.astype(np.result_type(bands.dtype, np.float32))
     finite = np.isfinite(values)
     low = values.min((0, 1), where=finite, initial=np.inf)
@@ -68,10 +68,10 @@ def _scaled(bands: np.ndarray) -> np.ndarray:
 
 
 class Viewer:
-    """Pictures of the images of a data set that was built, as its own pipeline loads them.
+    """Pictures of the images of a built data set, as its own pipeline loads them.
 
-    One that cannot be shown is grey and says so; the first of them is warned of. So no picture is
-    dearer than the scores.
+    One that cannot be shown is grey and says so, and the first is warned of: no picture is worth
+    the scores.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -88,11 +88,11 @@ class Viewer:
             return Shown(np.full((*size, 3), GREY, np.uint8), "cannot be shown")
 
     def warn(self, sample: SegDataSample, error: Exception) -> None:
-        """Log the first of such warnings, in one line."""
+        """Log the first such warning, in one line."""
         if not self.warned:
             path = str(sample.get("img_path", "an image"))
             reason = " ".join(str(error).split()) or type(error).__name__
             named = reason if path in reason else f"{path}: {reason}"
-            said = f"A picture cannot be shown, and there may be more: {named}"
-            print_log(said, "current", logging.WARNING)
+            text = f"A picture cannot be shown, and there may be more: {named}"
+            print_log(text, "current", logging.WARNING)
         self.warned = True

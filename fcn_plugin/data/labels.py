@@ -1,0 +1,224 @@
+"""Labels: read from a file, turned into class indices, checked, counted, and written.
+
+mmseg's loader turns label values above 255 into others, and leaves a value that is no class to fail
+in the loss; here either is one error that names the file.
+"""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import TRANSFORMS
+from PIL import Image, ImageFile
+
+from fcn_plugin.data.numbering import IGNORED, VALUES, numbering_of
+from fcn_plugin.data.picture_files import (
+    WIDE_MODES,
+    check_rows,
+    content_of,
+    damage_named,
+    numbers_in_words,
+    open_checked,
+    raw_mode_of,
+    save_picture,
+)
+from fcn_plugin.errors import UserError, some, width_by_height
+
+INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
+# Pillow stretches grey of two and four bits to 0..255; the indices are these fractions of it.
+STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
+# Other formats lose indices (JPEG), number them anew (GIF) or stretch them (PGM).
+LABEL_FORMATS = ("PNG", "TIFF", "BMP")
+LOSSY_TIFFS = ("jpeg", "webp")
+BLOCK = 1 << 20  # pixels that are counted at once
+
+
+# --- read ----------------------------------------------------------------------------------------
+
+
+def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
+    """The class indices [H, W] stored in a label of one channel, grey or palette.
+
+    uint8, or wider where the file is.
+
+    Args:
+        backend_args: Where files are read from, as for mmseg's loaders.
+
+    Raises:
+        UserError: the file is missing, truncated, in colour, or of a kind that does not keep
+            indices as they are.
+    """
+    content = content_of(path, "label", backend_args)
+    image = open_checked(content, path, "label")
+    with damage_named(path, "label", content):
+        raw_mode = raw_mode_of(image)
+        image.load()
+        check_rows(image, None, content)
+    if image.mode == "F":
+        raise UserError(
+            f"{path}: label of {numbers_in_words(image)}; save the class indices as PNG"
+        )
+    if image.mode not in INDEX_MODES:
+        remedy = "save the class indices as one channel (grey or palette)"
+        raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")
+    if not _keeps_indices(image, raw_mode):
+        kind = f"{image.format} (raw mode {raw_mode})"
+        remedy = "save the class indices as PNG"
+        raise UserError(f"{path}: label in {kind}, which may change class indices; {remedy}")
+    stored = np.asarray(image)
+    if stored.dtype == bool:
+        return stored.astype(np.uint8)
+    return stored // STRETCHED[raw_mode] if raw_mode in STRETCHED else stored
+
+
+def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
+    """Whether the pixels are those that were saved; grey TIFFs may have 0 for white ("L;I")."""
+    if image.format not in LABEL_FORMATS or image.info.get("compression") in LOSSY_TIFFS:
+        return False
+    return raw_mode in STRETCHED or not raw_mode.startswith(("1;", "L;"))
+
+
+@TRANSFORMS.register_module()
+class LoadCheckedLabel(LoadAnnotations):
+    """Load ``seg_map_path`` as class indices: in place of mmseg's ``LoadAnnotations``.
+
+    Adds ``gt_seg_map`` [H, W] uint8 and its name to ``seg_fields``: the values of the file after
+    the data set's ``reduce_zero_label`` and ``label_map``, all below ``num_classes`` or
+    ``ignore_index``. A sample without ``seg_map_path``, from a data set without labels, passes as
+    it is.
+
+    Args:
+        num_classes: As in the decode head, at most 255.
+        backend_args: Where files are read from, as for mmseg's.
+        ignore_index: As in the decode head, 0 to 255; takes the place of 255, which is ignored too.
+
+    Raises:
+        UserError: the file is missing, truncated, in colour, not of its image's size, or holds a
+            value that is no class.
+    """
+
+    def __init__(
+        self, num_classes: int, backend_args: dict | None = None, ignore_index: int = IGNORED
+    ) -> None:
+        super().__init__(backend_args=backend_args)
+        if not 1 <= num_classes <= IGNORED:
+            raise UserError(f"LoadCheckedLabel: num_classes={num_classes}; give 1 to {IGNORED}")
+        if not 0 <= ignore_index <= IGNORED:
+            raise UserError(f"LoadCheckedLabel: ignore_index={ignore_index}; give 0 to {IGNORED}")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the keys named above to ``results``."""
+        path = results.get("seg_map_path")
+        if path is None:
+            return results
+        stored = read_label(path, self.backend_args)
+        # Not img_shape: test pipelines resize the image before they load the label.
+        shape = tuple(results.get("ori_shape", stored.shape)[:2])
+        if stored.shape != shape:
+            sizes = f"{width_by_height(stored.shape)} for an image of {width_by_height(shape)}"
+            raise UserError(f"{path}: label of {sizes}; use the label made for this image")
+        meaning = numbering_of(results, self.num_classes).meaning
+        if self.ignore_index != IGNORED:
+            meaning = np.where(meaning == self.ignore_index, np.uint8(IGNORED), meaning)
+        label = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
+        # One more than each, and 255 becomes 0: a quick test of all pixels, which most labels pass.
+        if stored.dtype != np.uint8 or (label + np.uint8(1)).max() > self.num_classes:
+            legal = np.flatnonzero((meaning < self.num_classes) | (meaning == IGNORED)).tolist()
+            if wrong := values_outside(legal, stored):
+                raise UserError(
+                    f"{path}: label values {values_in_words(wrong)}, but with "
+                    f"num_classes={self.num_classes} only {ranges_in_words(legal)} can be; "
+                    "correct the file or num_classes"
+                )
+        if self.ignore_index != IGNORED:
+            label[label == IGNORED] = self.ignore_index
+        results["gt_seg_map"] = label
+        results["seg_fields"].append("gt_seg_map")
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_classes={self.num_classes})"
+
+
+# --- check and count -----------------------------------------------------------------------------
+
+
+def pixel_counts(labels: np.ndarray, count: int = VALUES) -> np.ndarray:
+    """Pixels [count], int64, of each label from 0 on.
+
+    Args:
+        labels: unsigned integers of any shape, all below ``count``.
+    """
+    counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
+    for start in range(0, len(pixels), BLOCK):  # each is copied as int64
+        counts += np.bincount(pixels[start : start + BLOCK], minlength=count)
+    return counts
+
+
+def values_outside(legal: Container[int], labels: np.ndarray) -> dict[int, int]:
+    """The values of labels, integers of any shape, that are not ``legal``, and their pixels.
+
+    >>> values_outside(range(3), np.array([[0, 7, 7], [-1, 2, 0]]))
+    {-1: 1, 7: 2}
+    """
+    values, counts = np.unique(labels, return_counts=True)
+    pixels = zip(values.tolist(), counts.tolist(), strict=True)
+    return {value: count for value, count in pixels if value not in legal}
+
+
+def values_in_words(pixels: Mapping[int, int]) -> str:
+    """Label values and their pixels; a long list is cut.
+
+    >>> values_in_words({7: 2, 20: 1})
+    '7 (2 px), 20 (1 px)'
+    """
+    return some([f"{value} ({count} px)" for value, count in pixels.items()])
+
+
+def ranges_in_words(values: Iterable[int]) -> str:
+    """Label values in short.
+
+    >>> ranges_in_words([255, 0, 1, 2])
+    '0-2, 255'
+    """
+    ordered = np.unique(list(values))
+    runs = np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+# --- write ---------------------------------------------------------------------------------------
+
+
+def save_labels(
+    labels: np.ndarray, path: Path, palette: Sequence[Sequence[int]] | None = None
+) -> None:
+    """Write labels H x W, uint8 or uint16, as a PNG whose values are the labels themselves.
+
+    ``palette`` gives RGB in 0-255 for the labels from 0 on, and an indexed PNG; without it the PNG
+    is grey.
+    """
+    image = Image.fromarray(labels)
+    if palette is not None:
+        image.putpalette([level for colour in palette for level in colour])
+    save_picture(image, path)
+
+
+def voc_palette() -> list[list[int]]:
+    """The 256 RGB colours of PASCAL VOC: the bits of the index, dealt out to R, G, B in turn."""
+    return [
+        [
+            sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8))
+            for channel in range(3)
+        ]
+        for index in range(256)
+    ]
+
+
+def in_full(palette: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """256 colours, VOC's after one's own: of fewer Pillow spends fewer bits on a pixel."""
+    return [*palette, *voc_palette()[len(palette) :]]
