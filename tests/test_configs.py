@@ -56,7 +56,8 @@ def test_the_promised_configs_are_there_and_use_every_base_file():
     lines = {line for name in NAMES for line in read(name).text.splitlines() if ".py" in line}
     bases = set((FOLDER / "_base_").rglob("*.py"))
     assert len(bases) >= 8
-    assert bases <= {Path(line).resolve() for line in lines}
+    own = {FOLDER / "_base_/datasets/own.py"}  # of the configs that prepare_data.py own writes
+    assert bases - {Path(line).resolve() for line in lines} == own
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -38,8 +38,7 @@ def shapes(args: argparse.Namespace) -> str:
     from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
-        drawn = partial(progress, "Drawing shapes")
-        write_shapes(args.root, args.train, args.val, seed=args.seed, progress=drawn)
+        write_shapes(args.root, args.train, args.val, seed=args.seed, progress=progress)
     return (
         f"{args.root}: {args.train} train and {args.val} val images, {SIZE}x{SIZE}, "
         f"{len(CLASSES)} classes"
@@ -102,8 +101,7 @@ def check(args: argparse.Namespace) -> str:
     from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
-        opened = partial(progress, "Looking at images and labels")
-        counts, faults = check(args.root, args.command, args.subset, opened)
+        counts, faults = check(args.root, args.command, args.subset, progress)
     for fault in faults:
         note(fault)
     folder = args.root / DATA_SETS[args.command].folder
@@ -159,13 +157,12 @@ def own_options(parser: argparse.ArgumentParser) -> None:
 
 def own(args: argparse.Namespace) -> str:
     from fcn_plugin.prepare.own.dataset import prepare_own
-    from fcn_plugin.prepare.own.source import Tell
+    from fcn_plugin.prepare.own.source import Job
     from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
-        tell = Tell(note, progress)
         options = args.source, args.root, args.classes, args.val, args.seed, args.scale
-        return "\n".join(prepare_own(*options, tell))
+        return "\n".join(prepare_own(Job(*options, note, progress)))
 
 
 # name -> what it prepares, its options, the function that does it and returns the last line

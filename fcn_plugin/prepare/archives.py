@@ -1,8 +1,8 @@
 """Unpack an archive from the net: its plain files, below one folder, or nothing more of it.
 
-The formats are read by the standard library. What it lets pass is refused here: members that lead
-out of the folder or are no files, those that unpack to more than was asked for, and archives that
-end too early.
+The standard library reads the formats, member by member. What it lets pass is refused here: paths
+that lead out of the folder, members that are no files, more bytes than were asked for, and archives
+that end too early.
 """
 
 import bz2
@@ -13,7 +13,6 @@ import lzma
 import re
 import stat
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +22,12 @@ from typing import IO, NamedTuple
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import disk_full
+from fcn_plugin.system.progress import Progress, silent
 
-CHUNK = 1 << 20  # bytes
-PAUSE = 0.05  # seconds between two calls of progress
+CHUNK = 1 << 20  # bytes read at a time; no header is longer, nor what follows the end of a tar
 MAX_MEMBERS = 1_000_000
-MAX_DEPTH = 32  # folders
-MAX_PATH = 1000  # characters
-MAX_NAME = 255  # characters
-# Bytes that a tar may have between two members, which are headers, and after the last, padding.
-MAX_HEADERS = 1 << 20
-# How far the members that are left out of a compressed tar may blow it up; deflate reaches 1000.
+# A compressed tar may unpack to the files asked for and so many times its own size for members that
+# are left out; deflate reaches 1000.
 MAX_RATIO = 200
 
 BLOCK = tarfile.BLOCKSIZE
@@ -41,33 +36,30 @@ COMPRESSED: dict[bytes, Callable[[io.BufferedReader], io.BufferedIOBase]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
-ZIP = (b"PK\3\4", b"PK\5\6")  # of a member, and of the end of one without members
+ZIP = (b"PK\3\4", b"PK\5\6")  # starts a member, or the end of a zip without members
 ENCRYPTED = 0x2041  # flags of a zip's member, by any of three ways
 LOCAL_HEADER = 30  # bytes at least that a zip has before each member
 
-REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-TAR_FAULTS = {
+# The types of a tar's members and the modes of a zip's that are refused.
+KINDS: dict[bytes | int, str] = {
     tarfile.SYMTYPE: "is a symbolic link",
     tarfile.LNKTYPE: "is a hard link",
     tarfile.CHRTYPE: "is a device",
     tarfile.BLKTYPE: "is a device",
     tarfile.FIFOTYPE: "is a named pipe",
-}
-ZIP_FAULTS = {
     stat.S_IFLNK: "is a symbolic link",
     stat.S_IFCHR: "is a device",
     stat.S_IFBLK: "is a device",
     stat.S_IFIFO: "is a named pipe",
 }
 NO_FILE = "is neither a file nor a folder"
-NO_NAME = "has no name"
 # What a path must not match.
-PATH_FAULTS = {
-    rf".{{{MAX_PATH + 1}}}|[^/]{{{MAX_NAME + 1}}}": "has too long a path",
-    rf"(/+[^/]+){{{MAX_DEPTH + 1}}}": f"lies deeper than {MAX_DEPTH} folders",
+PATHS = {
+    r".{1001}|[^/]{256}": "has too long a path",
+    r"(/+[^/]+){33}": "lies deeper than 32 folders",
     r"[\x00-\x1f\x7f-\x9f]": "has control characters in its name",
-    r"\A\Z": NO_NAME,
-    r"\A/|(\A|/)[A-Za-z]:": "is an absolute path",  # the drive at any place, as Windows takes it
+    r"\A\Z": "has no name",
+    r"\A/|(\A|/)[A-Za-z]:": "is an absolute path",  # the drive anywhere, as Windows takes it
     r"\\": "has a backslash in its path",
     r"(\A|/)\.\.(/|\Z)": "leads out of the folder by '..'",
 }
@@ -86,23 +78,19 @@ def unpack(
     target: Path,
     place: Callable[[PurePosixPath], PurePosixPath | None],
     max_bytes: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> int:
     """Write the files of an archive below ``target``, in the archive's order.
 
-    A tar, plain or compressed by gzip, bzip2 or xz, or a zip; which one is told by the content.
-    Modes, owners and times of the archive are not taken over, folders are made as files need them.
-
-    What was written before an error stays there: give a new folder, and delete it if this raises.
-    Nothing outside of it is touched, also not by way of links that are in it.
+    A tar, plain or compressed by gzip, bzip2 or xz, or a zip; the content tells which. Modes,
+    owners and times are not taken over; folders are made as files need them. What was written
+    before an error stays: delete the folder if this raises.
 
     Args:
-        archive: the file.
-        target: folder; it and its parents are made.
-        place: for the path of a file in the archive its path below ``target``, None to leave it
-            out. Not asked for folders.
+        target: a new folder; it and its parents are made.
+        place: the path below ``target`` for the path of a file in the archive; None leaves it out.
         max_bytes: that the files written may have together.
-        progress: called with (bytes of the archive read, bytes of it in all).
+        progress: in bytes of the archive read.
 
     Returns:
         The number of files written.
@@ -113,96 +101,62 @@ def unpack(
             absolute, leads out of the folder or cannot be sensible; or two are for one path, or
             the files take more than ``max_bytes``, or the disk is full.
     """
-    total = archive.stat().st_size
-    written = 0
+    total, files, left = archive.stat().st_size, 0, max_bytes
+    step = f"Unpacking {archive.name}"
+    target.mkdir(parents=True, exist_ok=True)
     with archive.open("rb") as file, disk_full(target):
-        tick = _ticker(progress, file, total)
-        tree = _Tree(target)
         for number, member in enumerate(_members(archive, file, total, max_bytes), start=1):
-            fault = member.fault or _path_fault(member)
+            fault = member.fault or _path_fault(member.path, member.is_folder)
             if number > MAX_MEMBERS:
                 fault = f"is one of more than {MAX_MEMBERS} members"
-            if fault:
-                raise _refusal(archive, member, fault)
-            goal = None if member.is_folder else place(PurePosixPath(member.path))
+            goal = None if fault or member.is_folder else place(PurePosixPath(member.path))
             if goal is not None:
-                written += member.size
-                fault = _path_fault(member._replace(path=str(goal))) or tree.fault(goal)
-                if written > max_bytes:
+                left -= member.size
+                fault = _path_fault(str(goal))
+                if left < 0:
                     fault = f"makes more than {max_bytes} bytes in all"
-                if fault:
-                    raise _refusal(archive, member, fault)
-                with tree.create(goal) as new:
-                    for chunk in _content(archive, member):
-                        new.write(chunk)
-                        tick()
-            tick()
-    if progress is not None:
-        progress(total, total)
-    return len(tree.files)
+                fault = fault or _write(archive, member, target.joinpath(*goal.parts))
+                files += 1
+            if fault:
+                raise UserError(
+                    f"{archive}: {_shown(member.path)} {fault}; do not use this archive, fetch it "
+                    "from its publisher again"
+                )
+            progress(step, file.tell(), total)
+    progress(step, total, total)
+    return files
 
 
-def _ticker(
-    progress: Callable[[int, int], None] | None, file: IO[bytes], total: int
-) -> Callable[[], None]:
-    """A function that tells ``progress`` how far ``file`` is read, not too often."""
-    if progress is None:
-        return lambda: None
-    told = time.monotonic()
-
-    def tick() -> None:
-        nonlocal told
-        if time.monotonic() - told >= PAUSE:
-            progress(file.tell(), total)
-            told = time.monotonic()
-
-    return tick
-
-
-def _refusal(archive: Path, member: _Member, fault: str) -> UserError:
-    return UserError(
-        f"{archive}: {_shown(member.path)} {fault}; do not use this archive, fetch it from its "
-        "publisher again"
-    )
+def _path_fault(path: str, is_folder: bool = False) -> str | None:
+    for shape, fault in PATHS.items():
+        if re.search(shape, path, re.DOTALL):
+            return fault
+    return None if is_folder or PurePosixPath(path).parts else "has no name"
 
 
 def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else f"{name[:97]}...")
 
 
-def _path_fault(member: _Member) -> str | None:
-    for shape, fault in PATH_FAULTS.items():
-        if re.search(shape, member.path, re.DOTALL):
-            return fault
-    return None if member.is_folder or PurePosixPath(member.path).parts else NO_NAME
-
-
-class _Tree:
-    """Files made below a folder: none of them twice, or by way of a link that was there before."""
-
-    def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self.root = root
-        self.files: set[PurePosixPath] = set()
-        self.folders = {PurePosixPath()}
-
-    def fault(self, path: PurePosixPath) -> str | None:
-        """What speaks against a file at ``path``."""
-        if path in self.files:
-            return f"is the second file for {path}"
-        if path in self.folders or not self.files.isdisjoint(path.parents):
-            return "has the path of a file where another member has a folder"
-        return None
-
-    def create(self, path: PurePosixPath) -> IO[bytes]:
-        """A new file, open for writing, and the folders that it is in."""
-        for parent in reversed(path.parents):
-            if parent not in self.folders:
-                folder = self.root.joinpath(*parent.parts)
-                folder.mkdir(exist_ok=not folder.is_symlink())
-                self.folders.add(parent)
-        self.files.add(path)
-        return self.root.joinpath(*path.parts).open("xb")
+def _write(archive: Path, member: _Member, path: Path) -> str | None:
+    """Write a member's content, or say what stands in its way."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb")
+    except (FileExistsError, NotADirectoryError):
+        return "has the path of another member"
+    with file, _reading(archive):
+        content, left = member.open(), member.size
+        assert content is not None  # as tarfile has it for what is no file
+        with content:
+            while chunk := content.read(min(CHUNK, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    break
+                file.write(chunk)
+        if left:
+            raise EOFError(f"{_shown(member.path)} has not the {member.size} bytes it announces")
+    return None
 
 
 @contextmanager
@@ -219,24 +173,9 @@ def _reading(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "delete it and download it again"
-        raise UserError(f"{archive}: damaged archive, {reason}; {remedy}") from error
-
-
-def _content(archive: Path, member: _Member) -> Iterator[bytes]:
-    """The bytes of a member, as many as it announces."""
-    left = member.size
-    with _reading(archive):
-        content = member.open()
-        assert content is not None  # as tarfile has it for what is no file
-        with content:
-            while chunk := content.read(CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    break
-                yield chunk
-        if left:
-            raise EOFError(f"{_shown(member.path)} has not the {member.size} bytes it announces")
+        raise UserError(
+            f"{archive}: damaged archive, {reason}; delete it and download it again"
+        ) from error
 
 
 def _members(
@@ -246,8 +185,6 @@ def _members(
     with _reading(archive):
         head = file.read(BLOCK)
         file.seek(0)
-        if not head:
-            raise EOFError("it is empty")
         opened = next((o for magic, o in COMPRESSED.items() if head.startswith(magic)), None)
         if head.startswith(ZIP):
             yield from _zip_members(file, total)
@@ -258,32 +195,18 @@ def _members(
             yield from _tar_members(file, total)
 
 
-class _Header(tarfile.TarInfo):
-    """A tar's header; a damaged or missing one is an error where tarfile takes it for the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if buf == bytes(BLOCK):
-                raise  # the end
-            reason = "it is neither zip nor tar, or a header of the tar is damaged or missing"
-            raise tarfile.ReadError(reason) from error
-
-
 class _Tape(io.BufferedReader):
-    """A tar, read forward and up to ``end`` only.
-
-    Of its own accord tarfile takes headers of any length into memory, and goes where they say.
+    """A tar, read forward only and in chunks: of its own accord tarfile takes headers of any length
+    into memory, and goes where they say.
     """
 
-    end = MAX_HEADERS
+    last = b""  # what was read last
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or self.tell() + size > self.end:
+        if size is None or not 0 <= size <= CHUNK:
             raise tarfile.ReadError("a header of the tar is longer than it can be")
-        return super().read(size)
+        self.last = super().read(size)
+        return self.last
 
     def seek(self, target: int, whence: int = io.SEEK_SET, /) -> int:
         if whence != io.SEEK_SET or target < self.tell():
@@ -294,25 +217,22 @@ class _Tape(io.BufferedReader):
 def _tar_members(file: io.BufferedIOBase, total: int) -> Iterator[_Member]:
     """The members of a tar of at most ``total`` bytes, not compressed any more."""
     tape = _Tape(file)
-    with tarfile.open(fileobj=tape, mode="r:", tarinfo=_Header) as tar:
+    with tarfile.open(fileobj=tape, mode="r:") as tar:
         for info in tar:
-            blocks = -(-info.size // BLOCK) if info.type in REGULAR else 0
-            tape.end = info.offset_data + blocks * BLOCK
-            fault = None
+            fault = None if info.isreg() or info.isdir() else KINDS.get(info.type, NO_FILE)
             if info.issparse():
                 fault = "is a sparse file"
-            elif info.type not in REGULAR and not info.isdir():
-                fault = TAR_FAULTS.get(info.type, NO_FILE)
-            elif info.size < 0 or tape.end > total:
+            elif not fault and (info.size < 0 or info.offset_data + info.size > total):
                 raise tarfile.ReadError(_too_large(info.name, info.size))
             yield _Member(info.name, info.size, info.isdir(), fault, partial(tar.extractfile, info))
-            tape.end += MAX_HEADERS
-    # One block of zeros made tarfile stop. To read on also checks the sum of a compressed tar.
-    tape.end = tape.tell() + MAX_HEADERS + 1
-    tail = tape.read(MAX_HEADERS + 1)
-    if tail[:BLOCK] != bytes(BLOCK):
+    # What tarfile takes for the end may be a damaged header, or the end of the file.
+    end, tail = tape.last, tape.read(BLOCK)
+    if end != bytes(BLOCK):
+        raise tarfile.ReadError("neither zip nor tar, or a header of it is damaged or missing")
+    if tail != bytes(BLOCK):
         raise tarfile.ReadError("the end of the tar is missing")
-    if len(tail) > MAX_HEADERS:
+    tape.read(CHUNK)  # padding; to read on also checks the sum of a compressed tar
+    if tape.read(1):
         raise tarfile.ReadError("the tar ends long before the file")
 
 
@@ -326,11 +246,11 @@ def _zip_members(file: IO[bytes], total: int) -> Iterator[_Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             fault = None
             if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
-                fault = ZIP_FAULTS.get(kind, NO_FILE)
+                fault = KINDS.get(kind, NO_FILE)
             elif info.flag_bits & ENCRYPTED:
                 fault = "is encrypted"
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # The others' decompressors are not kept from filling the memory by zipfile.
+                # zipfile does not keep the others' decompressors from filling the memory.
                 fault = f"is compressed by method {info.compress_type}, not by deflate"
             elif info.header_offset < end:
                 fault = "shares bytes with another member"

@@ -7,39 +7,36 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.data.catalogue import DATA_SETS, VOC_LISTS
+from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.job import Preparation
-from fcn_plugin.prepare.sbd import convert_labels
+from fcn_plugin.prepare.sbd import read_label
 from fcn_plugin.prepare.staging import install, staged
 from fcn_plugin.prepare.tree_check import faults_of, names
 from fcn_plugin.system.files import replacing
-
-
-class Labels(NamedTuple):
-    """PNGs that are made of other files, each of one with its name."""
-
-    folder: str  # in the data set's
-    sources: Callable[[Path], list[Path]]  # of the common root
-    make: Callable[[Preparation, Path, list[Path]], None]  # in a folder, of some sources
+from fcn_plugin.system.workers import on_all_cores
 
 
 class Derivation(NamedTuple):
-    """All that a data set has of derived splits, made of one or several data sets."""
+    """All derived splits of a data set, made of one or several data sets; by the common root."""
 
     title: str
     data_set: str  # whose they are
     needs: tuple[str, ...]
-    lists: Callable[[Path], dict[str, list[str]]]  # their names, of the common root
-    labels: Labels | None = None
+    lists: Callable[[Path], dict[str, list[str]]] = lambda root: {}
+    # The folder of the label PNGs to make, and the files each of which becomes one of its name.
+    label_folder: str = ""
+    label_sources: Callable[[Path], list[Path]] = lambda root: []
+
+    @property
+    def labels(self) -> Path:
+        """Where the labels go, below the common root."""
+        return Path(DATA_SETS[self.data_set].folder, self.label_folder)
 
 
 def _sbd_sources(root: Path) -> list[Path]:
     return sorted((root / DATA_SETS["sbd"].folder / "cls").glob("*.mat"))
-
-
-def _convert(job: Preparation, target: Path, sources: list[Path]) -> None:
-    convert_labels(sources, target, partial(job.progress, "Converting SBD"))
 
 
 def _seg11valid_list(root: Path) -> dict[str, list[str]]:
@@ -64,12 +61,6 @@ def _trainaug_sources(root: Path) -> list[Path]:
     ]
 
 
-def _gather(job: Preparation, target: Path, sources: list[Path]) -> None:
-    for done, source in enumerate(sources, start=1):
-        shutil.copyfile(source, target / source.name)
-        job.progress("Gathering labels for trainaug", done, len(sources))
-
-
 def _ids(root: Path, name: str, split: str) -> list[str]:
     return names(root / DATA_SETS[name].folder, DATA_SETS[name].split(split))
 
@@ -80,8 +71,8 @@ DERIVATIONS = (
         title="SBD's labels",
         data_set="sbd",
         needs=("sbd",),
-        lists=lambda root: {},
-        labels=Labels("SegmentationClass", _sbd_sources, _convert),
+        label_folder="SegmentationClass",
+        label_sources=_sbd_sources,
     ),
     Derivation(
         title="seg11valid",
@@ -94,13 +85,14 @@ DERIVATIONS = (
         data_set="voc2012",
         needs=("voc2012", "sbd"),
         lists=_trainaug_lists,
-        labels=Labels("SegmentationClassAug", _trainaug_sources, _gather),
+        label_folder="SegmentationClassAug",
+        label_sources=_trainaug_sources,
     ),
 )
 
 
 def derive(derivation: Derivation, job: Preparation) -> str | None:
-    """Make what of it is missing; without what it needs, say what to do for it."""
+    """Make what of it is missing; if a data set that it needs is, return what to do about it."""
     data_set = DATA_SETS[derivation.data_set]
     folder = job.root / data_set.folder
     for need in derivation.needs:
@@ -108,9 +100,13 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
             return f"For {derivation.title} also run: tools/prepare_data.py {need}{job.at_root}"
     lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
     for path, ids in lists.items():
-        _refuse_other_list(path, ids)
-    if derivation.labels:
-        _make_labels(derivation.labels, folder, job)
+        # A list of the same names in whatever order stays.
+        if path.exists() and set(found := read_ids(path)) != set(ids):
+            raise UserError(
+                f"{path}: has {len(found):,} names, not the {len(ids):,} that follow from the "
+                "other lists; move it away and run this again"
+            )
+    _make_labels(derivation.label_sources(job.root), job.root / derivation.labels, job)
     for path, ids in lists.items():  # last, so that what they name is there
         if not path.exists():
             with replacing(path) as part:
@@ -123,28 +119,27 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
     return None
 
 
-def _make_labels(labels: Labels, folder: Path, job: Preparation) -> None:
-    """Those that are missing."""
-    target = folder / labels.folder
-    there = {path.stem for path in target.glob("*.png")}
-    sources = [source for source in labels.sources(job.root) if source.stem not in there]
-    if sources:
-        with staged(target) as stage:
-            labels.make(job, stage, sources)
-            install(stage, target, replace=False)
-
-
-def _refuse_other_list(path: Path, ids: Sequence[str]) -> None:
-    """A list that is there already, of the same names in whatever order, stays."""
-    if path.exists() and set(found := read_ids(path)) != set(ids):
-        raise UserError(
-            f"{path}: has {len(found):,} names, not the {len(ids):,} that follow from the other "
-            "lists; move it away and run this again"
-        )
-
-
 def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
     """Whether a data set is in place; ``raw``: without what is made of it."""
     other = job._replace(name=name)
     made = [split for split in other.data_set.derived if not split.optional and not raw]
     return other.has(other.data_set.parts[0]) and not other.faults(made)
+
+
+def _make_labels(sources: Sequence[Path], target: Path, job: Preparation) -> None:
+    there = {path.stem for path in target.glob("*.png")}
+    missing = [source for source in sources if source.stem not in there]
+    if not missing:
+        return
+    with staged(target) as stage:
+        made = on_all_cores(partial(_make_label, stage), missing)
+        for done, _ in enumerate(made, start=1):
+            job.progress(f"Making {target.name}", done, len(missing))
+        install(stage, target, replace=False)
+
+
+def _make_label(folder: Path, source: Path) -> None:
+    if source.suffix == ".mat":
+        save_labels(read_label(source), folder / f"{source.stem}.png", voc_palette())
+    else:
+        shutil.copyfile(source, folder / source.name)

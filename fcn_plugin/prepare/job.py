@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from fcn_plugin.data.catalogue import DATA_SETS, DataSet, Part, Split
 from fcn_plugin.prepare.tree_check import faults_of, is_there
-
-Progress = Callable[[str, int, int], None]
+from fcn_plugin.system.progress import Progress, silent
 
 DEFAULT_ROOT = Path("data")
 
@@ -19,7 +18,7 @@ class Preparation(NamedTuple):
     name: str
     subset: bool  # a part of the set is enough: no published numbers and hashes
     note: Callable[[str], None]  # told what the user should know and cannot see
-    progress: Progress = lambda step, done, total: None
+    progress: Progress = silent
 
     @property
     def data_set(self) -> DataSet:

@@ -16,7 +16,7 @@ from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.archives import unpack
 from fcn_plugin.prepare.derive import DERIVATIONS, derive
 from fcn_plugin.prepare.job import Preparation
-from fcn_plugin.prepare.staging import install, stage_of, staged
+from fcn_plugin.prepare.staging import LOCK_PATIENCE, install, stage_of, staged
 from fcn_plugin.prepare.tree_check import faults_of, is_there, leaks, names
 from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
@@ -24,8 +24,6 @@ from fcn_plugin.system.locks import only_one_at_work
 DOWNLOADS = "downloads"
 # Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
 MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
-# Seconds; the workers of a run that was killed hold its lock for a moment longer.
-LOCK_PATIENCE = 2.0
 
 
 @contextmanager
@@ -130,17 +128,13 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
 
 
 def _clear_stages(job: Preparation) -> bool:
-    """Remove what a killed run may have left; whether it may have been moving an archive's files.
+    """Remove what a killed run may have left; return whether it may have been moving files.
 
-    Some of them may then be where they belong and some, that no list asks for, lost with the stage.
+    It may have lost files that no list mentions: unpack again.
     """
     was_killed = stage_of(job.folder).exists()
-    targets = [job.folder]
-    for derivation in DERIVATIONS:
-        if job.name in derivation.needs and derivation.labels:
-            folder = job.root / DATA_SETS[derivation.data_set].folder
-            targets.append(folder / derivation.labels.folder)
-    for target in targets:
+    labels = [job.root / d.labels for d in DERIVATIONS if job.name in d.needs and d.label_folder]
+    for target in (job.folder, *labels):
         shutil.rmtree(stage_of(target), ignore_errors=True)
     return was_killed
 
@@ -155,7 +149,7 @@ def _unpack(archive: Path, job: Preparation) -> None:
             stage,
             job.data_set.place,
             max(MIN_LIMIT, MAX_GROWTH * size),
-            lambda done, total: job.progress(f"Unpacking {archive.name}", done, total),
+            job.progress,
         )
         _verify(archive, stage, job)
         replaced = install(stage, job.folder)

@@ -1,15 +1,11 @@
-"""SBD's labels, from MATLAB structures to palette PNGs."""
+"""SBD's labels, which are MATLAB structures."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
 
-from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.workers import on_all_cores
 
 CLASSES = 21
 
@@ -38,19 +34,3 @@ def read_label(path: Path) -> np.ndarray:
 
 def _damaged(path: Path, reason: object) -> UserError:
     return UserError(f"{path}: no label of SBD ({reason}); unpack SBD's archive again")
-
-
-def convert_labels(
-    labels: Sequence[Path], target: Path, progress: Callable[[int, int], None]
-) -> None:
-    """Write each of ``labels``, NAME.mat, as ``target/NAME.png`` with VOC's palette, on all cores.
-
-    Args:
-        progress: Called with (labels written, labels in all).
-    """
-    for done, _ in enumerate(on_all_cores(partial(_convert, target), labels), start=1):
-        progress(done, len(labels))
-
-
-def _convert(target: Path, source: Path) -> None:
-    save_labels(read_label(source), target / f"{source.stem}.png", voc_palette())

@@ -7,7 +7,7 @@ image and label.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.lists import list_text, read_ids
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare import sbd
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
 IMAGE_SUFFIXES = (".jpg", ".png")
@@ -137,7 +138,7 @@ def check(
     root: Path,
     name: str,
     subset: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, int], list[str]]:
     """Every fault of a data set, in words.
 
@@ -147,7 +148,7 @@ def check(
     Args:
         root: The common root of the data sets.
         subset: Do not ask for the published numbers.
-        progress: Called with (images looked at, images in all).
+        progress: In images looked at.
 
     Returns:
         The number of images by split, and the faults.
@@ -164,25 +165,18 @@ def check(
             continue
         if split.label_suffix != ".png" and not (folder / str(split.labels)).is_dir():
             continue  # raw labels are not needed any more
-        found = survey(folder, split, subset)
-        counts[split.name] = len(found.ids)
-        faults += found.faults
-        for image, label in found.files:
+        surveyed = survey(folder, split, subset)
+        counts[split.name] = len(surveyed.ids)
+        faults += surveyed.faults
+        for image, label in surveyed.files:
             labels.setdefault(image, {}).update({} if label is None else {label: None})
     files = [(image, tuple(of_it)) for image, of_it in labels.items()]
-    return counts, faults + leaks(root, name) + _open_all(files, data_set, progress)
-
-
-def _open_all(
-    files: list[Labelled], data_set: DataSet, progress: Callable[[int, int], None] | None
-) -> list[str]:
-    """The faults of files that only opening them tells, on all cores."""
-    faults = []
+    faults += leaks(root, name)
+    # Faults that only opening the files tells.
     for done, found in enumerate(on_all_cores(partial(_open, data_set), files), start=1):
         faults += found
-        if progress is not None:
-            progress(done, len(files))
-    return faults
+        progress("Looking at images and labels", done, len(files))
+    return counts, faults
 
 
 def _open(data_set: DataSet, files: Labelled) -> list[str]:

@@ -55,7 +55,8 @@ class OwnRoundTrip(BaseSegDataset):
 
 def test_every_shipped_data_set_is_here():
     shipped = {f"_base_/datasets/{path.stem}" for path in CONFIGS.glob("_base_/datasets/*.py")}
-    assert len(shipped) > 6 and shipped <= {*DATA_SETS}
+    assert len(shipped) > 6
+    assert shipped - {*DATA_SETS} == {"_base_/datasets/own"}  # which has no classes yet
 
 
 def shipped(name: str, folder: Path) -> Config:

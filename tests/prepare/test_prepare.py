@@ -165,7 +165,7 @@ def test_a_finished_step_costs_nothing(archives, whole, tmp_path, monkeypatch):
         return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
     before = state()
-    for place, name in ((module, "unpack"), (derive, "convert_labels"), (module, "download")):
+    for place, name in ((module, "unpack"), (derive, "_make_label"), (module, "download")):
         monkeypatch.setattr(place, name, lambda *_: pytest.fail("done again"))
     for name in SETS:
         make(root, name, archives[name])
@@ -299,7 +299,7 @@ def test_a_full_disk_while_labels_are_made(archives, tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(derive, "convert_labels", fail)
+    monkeypatch.setattr(derive, "_make_label", fail)
     with pytest.raises(UserError, match=r"SegmentationClass.partial: the disk is full; make room"):
         make(tmp_path, "sbd", archives["sbd"])
     assert not (tmp_path / "sbd/SegmentationClass").exists()
@@ -629,7 +629,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_tree(archives, whole, tmp_path
 
 def _convert_and_be_killed(root: Path, archive: Path) -> None:
     def kill(step: str, done: int, total: int) -> None:
-        if step == "Converting SBD":
+        if step == "Making SegmentationClass":
             os.kill(os.getpid(), signal.SIGKILL)
 
     with only_one_preparation(root):

@@ -35,7 +35,7 @@ def test_a_whole_tree_has_none(root):
     seen = []
     for name in ("voc2012", "voc2011", "sbd", "ade20k"):
         assert check(root, name, subset=True)[1] == []
-    counts, _ = check(root, "voc2012", True, lambda done, total: seen.append((done, total)))
+    counts, _ = check(root, "voc2012", True, lambda step, done, total: seen.append((done, total)))
     assert counts == {"train": 3, "val": 2, "test": 2, "aug": 3, "trainaug": 6}
     assert seen[-1][0] == seen[-1][1] == len(seen) > 7
 

@@ -1,38 +1,61 @@
-"""What a user is told of the classes of a data set: their pixels, and those that have none."""
+"""The names of a user's own classes: the files they are in, and those that cannot be trained on."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.errors import printable
-from fcn_plugin.prepare.own.source import Tell
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.source import MAX_NOTED, text_of
+
+# labelme's names for pixels that are no object, and for those that are left out.
+BACKGROUND, LABELME_BACKGROUND, LEFT_OUT = "background", "_background_", "__ignore__"
+# Files of class names in a source; the last is what labelme's documentation calls its own.
+CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
 
 
-def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
-    """A table of the classes: how many images show them, and their share of all pixels.
+def classes_beside(folder: Path) -> Path | None:
+    """The file in ``folder`` that names the classes, if there is one."""
+    files = (folder / name for name in CLASS_FILES)
+    return next((file for file in files if file.is_file()), None)
 
-    Args:
-        counts: for each split, pixels [images, 256] of each value in each label.
+
+def read_classes(path: Path) -> list[str]:
+    """The names in a file of one class a line, as labelme's lists too.
+
+    ``_background_`` becomes background; ``__ignore__`` stays, to stand for what is left out.
+
+    Raises:
+        UserError: there is no such file, no name in it, or one twice.
     """
-    pixels = sum(count.sum(axis=0) for count in counts.values())
-    names = {**dict(enumerate(map(printable, classes))), IGNORED: "(left out)"}
-    width = max(map(len, [*names.values(), "class"]))
-    heads = "".join(f"{name:>8}" for name in counts)
-    lines = [f"{'':>4}{'class':<{width}}{heads}{'pixels':>10}"]
-    for value, name in names.items():
-        if value == IGNORED and not pixels[value]:
-            continue
-        images = "".join(f"{(count[:, value] > 0).sum():>8,}" for count in counts.values())
-        share = f"{100 * pixels[value] / pixels.sum():.2f} %"
-        lines.append(f"{value:>3} {name:<{width}}{images}{share:>10}")
-    return "\n".join(lines)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of class names; write one, with one name a line")
+    names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
+    names = [BACKGROUND if name == LABELME_BACKGROUND else name for name in names]
+    # Where labelme numbers classes, this is number -1.
+    if names[:2] == [LEFT_OUT, BACKGROUND]:
+        del names[0]
+    refuse_classes(path, names)
+    return names
 
 
-def note_missing(root: Path, classes: Sequence[str], pixels: np.ndarray, tell: Tell) -> None:
-    """Classes that cannot be learned; such as those of masks whose white, 255, was to be one."""
-    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
-    for value, name in enumerate(classes):
-        if not pixels[value]:
-            tell.note(f"{root}: no training image has {printable(name)} (value {value}){left_out}")
+def refuse_classes(file: Path, names: Sequence[str]) -> None:
+    """Class names that cannot be trained on, ``__ignore__`` aside."""
+    classes = [name for name in names if name != LEFT_OUT]
+    for name in classes:
+        if classes.count(name) > 1:
+            raise UserError(f"{file}: class {name!r} is there twice; take one out")
+        # Such a one would be another in classes.txt, or in a config with {{ }} filled in.
+        if not name.strip() or not name.isprintable() or "{{" in name:
+            raise UserError(f"{file}: {name!r} cannot be the name of a class; rename it")
+    if not 2 <= len(classes) <= IGNORED:
+        listed = ", ".join(classes[:MAX_NOTED]) or "no name at all"
+        raise UserError(
+            f"{file}: {len(classes)} classes, {listed}; there have to be 2 to {IGNORED}, "
+            "background included"
+        )
+
+
+def default_palette(classes: Sequence[str]) -> list[list[int]]:
+    """VOC's colours, of which the first is black."""
+    return [list(colour) for colour in voc_palette()[: len(classes)]]

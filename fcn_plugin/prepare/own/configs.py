@@ -1,13 +1,15 @@
-"""Configs for a user's own data set: files of Python beside it that tools/train.py takes."""
+"""Configs for a user's own data set: files of Python beside it that tools/train.py takes.
+
+They say what differs from the shipped ones, ``configs/_base_/datasets/own.py`` among them.
+"""
 
 import os
 import re
 import shlex
 import statistics
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from fcn_plugin.prepare.own.config_texts import DATASET, RECIPES, SLIDE, WINDOWS
 from fcn_plugin.prepare.own.source import Size
 
 LARGEST_CROP = 512
@@ -17,6 +19,131 @@ BATCH = 8
 LARGE, WINDOW = 1_500_000, 1024
 # Pixels that FCN-8s on VGG16 sees at once, and the length of a picture from which that is little.
 FIELD, LONG = 404, 2048
+
+DATASET = '''"""The data set in this folder, made by tools/prepare_data.py own."""
+
+_base_ = "{bases}/_base_/datasets/own.py"
+data_root = "{{{{ fileDirname }}}}"  # this folder
+metainfo = dict(
+    classes=[
+{classes}    ],
+    palette=[
+{palette}    ],
+)
+# Factor by which images are seen smaller or larger than they are, in training and after.
+scale = {scale}
+crop_size = {crop}  # height and width
+load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
+train_pipeline = [
+    _base_.load_image,
+    load_label,
+{windows}    dict(
+        type="RandomChoice",
+        transforms=[
+            [dict(type="Resize", scale_factor=scale * zoom)] for zoom in _base_.training_zooms
+        ],
+    ),
+    dict(type="FastRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    *_base_.after_crop,
+]
+test_pipeline = [
+    _base_.load_image,
+    dict(type="Resize", scale_factor=scale),
+    # After Resize: the prediction is scored at the label's own size.
+    load_label,
+    dict(type="PackSegInputs"),
+]
+tta_pipeline = [
+    _base_.load_image,
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="Resize", scale_factor=scale * zoom) for zoom in _base_.tta_zooms],
+            _base_.as_is_and_mirrored,
+            [load_label],
+            [dict(type="PackSegInputs")],
+        ],
+    ),
+]
+train = dict(
+    data_root=data_root, img_suffix="{suffix}", metainfo=metainfo, pipeline=train_pipeline
+)
+val = dict(train, pipeline=test_pipeline)
+train_dataloader = dict(dataset=train)
+val_dataloader = dict(dataset=val)
+test_dataloader = val_dataloader
+{test}'''
+
+# Of large images.
+WINDOWS = """\
+    # What the smallest factor makes a crop of; to resize all of a large image takes long.
+    dict(type="FastRandomCrop", crop_size=tuple(int(2 * side / scale) for side in crop_size)),
+"""
+SLIDE = """\
+    # Windows that overlap: whole, an image of {size} would take much memory.
+    test_cfg=dict(mode="slide", crop_size=({side}, {side}), stride=({stride}, {stride})),
+"""
+
+TRAINING = '''"""FCN-8s{narrow} on the data set in this folder, {weights} ImageNet weights.
+
+{train_it}
+{test_it}
+"""
+
+_base_ = [
+    "{bases}/_base_/models/fcn8s_vgg16.py",
+    "dataset.py",
+    "{bases}/_base_/schedules/{schedule}.py",
+    "{bases}/_base_/runtime.py",
+]
+model = dict(
+    data_preprocessor=dict(size={crop}),
+{backbone}    decode_head=dict({in_channels}num_classes={num_classes}),
+{slide})
+optim_wrapper = dict(optimizer=dict(lr={lr}))
+max_iters = {iters}
+train_cfg = dict(max_iters=max_iters, val_interval={tenth})
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end={tenth}),
+    dict(_base_.param_scheduler[1], begin={tenth}, end=max_iters),
+]
+default_hooks = dict(checkpoint=dict(interval={tenth}))
+'''
+NARROW = """\
+    backbone=dict(
+        base_channels=16,
+        fc_channels=256,
+        dropout_ratio=0.1,
+        norm_cfg=dict(type="BN"),
+        init_cfg=dict(_delete_=True),
+    ),
+"""
+EPOCHS = 100  # passes over the training images
+# name -> the least iterations, and what differs between the two trainings
+TRAININGS: dict[str, tuple[int, dict[str, str]]] = {
+    "fcn8s_vgg16_{}": (
+        2000,
+        dict(
+            narrow="",
+            weights="from",
+            schedule="sgd_40k",
+            lr="1e-3",  # half of the schedule's, as batches are half as wide
+            backbone="",
+            in_channels="",
+        ),
+    ),
+    "fcn8s_vgg16-bn_{}-scratch": (
+        400,
+        dict(
+            narrow=", a quarter as wide,",
+            weights="without",
+            schedule="adamw_scratch",
+            lr="2e-3",
+            backbone=NARROW,
+            in_channels="in_channels=(64, 128, 256), ",
+        ),
+    ),
+}
 
 
 class Facts(NamedTuple):
@@ -28,8 +155,8 @@ class Facts(NamedTuple):
     suffix: str  # of the images
     sizes: list[Size]
     scale: float  # factor by which images are seen smaller or larger
-    splits: dict[str, list[str]]
-    scores_test: bool  # whether all test images have labels
+    images: int  # to train on
+    test: bool | None  # whether all test images have labels; None without any
 
     @property
     def size(self) -> Size:
@@ -39,11 +166,6 @@ class Facts(NamedTuple):
             for sides in zip(*self.sizes, strict=True)
         )
         return height, width
-
-    @property
-    def largest(self) -> Size:
-        """The largest image, as it is."""
-        return max(self.sizes, key=lambda size: size[0] * size[1])
 
     def advice(self) -> str:
         """A line where the network sees little of a picture; else none."""
@@ -57,6 +179,52 @@ class Facts(NamedTuple):
         )
 
 
+def configs(facts: Facts) -> dict[str, str]:
+    """The text of each config by its file's name; the last two are to be trained."""
+    name = re.sub(r"[^\w-]+", "-", facts.root.resolve().name).strip("-") or "own"
+    height, width = facts.size
+    rows, cols = max(facts.sizes, key=lambda size: size[0] * size[1])
+    slide = SLIDE.format(size=f"{cols} x {rows}", side=WINDOW, stride=WINDOW * 3 // 4)
+    common: dict[str, Any] = dict(
+        bases=_bases(facts.root),
+        classes=_lines(facts.classes),
+        palette=_lines(facts.palette),
+        num_classes=len(facts.classes),
+        suffix=facts.suffix,
+        scale=float(facts.scale),
+        crop=(min(height, LARGEST_CROP), min(width, LARGEST_CROP)),
+        windows=WINDOWS if rows * cols > LARGE else "",
+        slide=slide if rows * cols * facts.scale**2 > LARGE else "",
+        test="",
+    )
+    if facts.test is not None:
+        images = "" if facts.test else ', data_prefix=dict(img_path="JPEGImages")'
+        ann_file = '"ImageSets/Segmentation/test.txt"'
+        common["test"] = f"splits = dict(test=dict(ann_file={ann_file}{images}))\n"
+    texts = {"dataset.py": DATASET.format_map(common)}
+    for pattern, (least, differing) in TRAININGS.items():
+        stem = pattern.format(name)
+        # Not too few steps for the learning rate, nor too many.
+        iters = min(max(EPOCHS * facts.images // BATCH, least), 40_000) // 100 * 100
+        texts[f"{stem}.py"] = TRAINING.format_map(
+            dict(
+                **common,
+                **differing,
+                train_it=command("train", facts.root / f"{stem}.py"),
+                test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
+                iters=iters,
+                tenth=iters // 10,
+            )
+        )
+    return texts
+
+
+def command(tool: str, *arguments: str | Path) -> str:
+    """To be typed at a prompt, whatever is in the names."""
+    texts = (text.as_posix() if isinstance(text, Path) else text for text in arguments)
+    return shlex.join(["python", f"tools/{tool}.py", *texts])
+
+
 def shipped_configs() -> Path:
     """The folder of fcn_plugin's own configs: of the clone, or in the installed package."""
     package = Path(__file__).resolve().parents[2]
@@ -64,70 +232,12 @@ def shipped_configs() -> Path:
     return in_clone if (in_clone / "_base_").is_dir() else package / ".mim" / "configs"
 
 
-def configs(facts: Facts) -> dict[str, str]:
-    """The text of each config by its file's name; the last two are to be trained."""
-    name = re.sub(r"[^\w-]+", "-", facts.root.resolve().name).strip("-") or "own"
-    bases = _base_folder(facts.root)
-    height, width = facts.size
-    rows, cols = facts.largest
-    pixels = rows * cols
-    crop = (min(height, LARGEST_CROP), min(width, LARGEST_CROP))
-    known = dict(
-        bases=bases,
-        classes=_lines(facts.classes),
-        palette=_lines(facts.palette),
-        num_classes=len(facts.classes),
-        suffix=facts.suffix,
-        scale=float(facts.scale),
-        crop=crop,
-        batch=BATCH,
-        windows=WINDOWS if pixels > LARGE else "",
-        slide=SLIDE.format(width=cols, height=rows, side=WINDOW, stride=WINDOW * 3 // 4)
-        if pixels * facts.scale**2 > LARGE
-        else "",
-        test=_test(facts),
-    )
-    texts = {"dataset.py": DATASET.format_map(known)}
-    for pattern, template, epochs, least in RECIPES:
-        stem = pattern.format(name)
-        iters = _iterations(len(facts.splits["train"]), epochs, least)
-        of_run = dict(
-            train_it=command("train", facts.root / f"{stem}.py"),
-            test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
-            iters=iters,
-            interval=iters // 10,
-            warm_up=iters // 10,
-        )
-        texts[f"{stem}.py"] = template.format_map(known | of_run)
-    return texts
-
-
-def command(tool: str, *arguments: str | Path) -> str:
-    """To be typed at a prompt, whatever is in the names."""
-    texts = (each.as_posix() if isinstance(each, Path) else each for each in arguments)
-    return shlex.join(["python", f"tools/{tool}.py", *texts])
-
-
-def _base_folder(root: Path) -> str:
+def _bases(root: Path) -> str:
     """Where the shipped configs are, as seen from ``root`` if both are in one clone."""
     shipped = shipped_configs()
     if root.resolve().is_relative_to(shipped.parent):
         return Path(os.path.relpath(shipped, root.resolve())).as_posix()
     return shipped.as_posix()
-
-
-def _test(facts: Facts) -> str:
-    """The entry of ``splits``."""
-    if "test" not in facts.splits:
-        return ""
-    images = "" if facts.scores_test else ', data_prefix=dict(img_path="JPEGImages")'
-    return f'    test=dict(ann_file="ImageSets/Segmentation/test.txt"{images}),\n'
-
-
-def _iterations(images: int, epochs: int, least: int) -> int:
-    """So many passes over the images, but not too few steps for the learning rate, nor too many."""
-    wanted = epochs * images // BATCH
-    return min(max(wanted, least), 40_000) // 100 * 100
 
 
 def _lines(items: list) -> str:

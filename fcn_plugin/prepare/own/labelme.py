@@ -7,7 +7,6 @@ Later shapes cover earlier ones; what no shape covers is background. A shape nam
 import base64
 import binascii
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,26 +15,18 @@ import numpy as np
 
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError, did_you_mean
-from fcn_plugin.prepare.own.polygons import draw, read_shapes
-from fcn_plugin.prepare.own.source import (
+from fcn_plugin.prepare.own.classes import (
     BACKGROUND,
     LABELME_BACKGROUND,
-    LABELME_IGNORED,
-    Item,
-    Size,
-    Source,
-    Tell,
+    LEFT_OUT,
     classes_beside,
     default_palette,
-    each,
-    pictures,
     read_classes,
     refuse_classes,
-    refuse_size,
 )
+from fcn_plugin.prepare.own.polygons import draw, read_shapes
+from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, pictures, refuse_size
 from fcn_plugin.system.files import is_special
-
-DRAWN_BACKGROUND = {LABELME_BACKGROUND, BACKGROUND}
 
 
 class Summary(NamedTuple):
@@ -45,39 +36,47 @@ class Summary(NamedTuple):
     labels: set[str]
 
 
-def labelme_source(folder: Path, classes_file: Path | None, tell: Tell) -> Source:
+def recognises(folder: Path) -> bool:
+    return any(folder.glob("*.json"))
+
+
+def read(job: Job) -> Source:
     """A folder with labelme's JSON files, right in it, and mostly the images beside them.
 
-    Args:
-        classes_file: Its classes in their order; default: a file of ``CLASS_FILES`` in the folder,
-            or all labels that occur, sorted. Background is added in front if it is not among them.
+    Its classes are those of ``Job.classes_file`` or of a file of ``CLASS_FILES`` in the folder, in
+    their order, or all labels that occur, sorted. Background is added in front if it is missing.
 
     Raises:
         UserError: a file is damaged or not labelme's, a label is not in the file of classes, or two
             files are of one image.
     """
-    classes_file = classes_file or classes_beside(folder)
-    files = sorted(folder.glob("*.json"))
-    summaries = each("Reading labelme's files", _summary, files, tell)
+    file = job.classes_file or classes_beside(job.folder)
+    summaries = each("Reading labelme's files", _summary, sorted(job.folder.glob("*.json")), job)
     owners: dict[Path, Path] = {}
     for item, _ in summaries:
         assert item.annotation is not None
         owner = owners.setdefault((item.image or item.annotation).resolve(), item.annotation)
         if owner != item.annotation:
             raise UserError(f"{item.annotation}: {owner.name} is of the same image; delete one")
-    classes = _classes(folder, classes_file, summaries)
+    labels = {label for summary in summaries for label in summary.labels}
+    names = read_classes(file) if file else sorted(labels - {LABELME_BACKGROUND, BACKGROUND})
+    classes = [name for name in names if name != LEFT_OUT]
+    if BACKGROUND not in classes:
+        classes.insert(0, BACKGROUND)
+    refuse_classes(file or job.folder, classes)
     numbers = {name: index for index, name in enumerate(classes)}
-    numbers |= dict.fromkeys(DRAWN_BACKGROUND, numbers[BACKGROUND])
-    numbers[LABELME_IGNORED] = IGNORED
-    _refuse_strangers(summaries, numbers, classes_file)
-    unlabelled = [path for path in pictures(folder).values() if path.resolve() not in owners]
+    numbers |= {LABELME_BACKGROUND: numbers[BACKGROUND], LEFT_OUT: IGNORED}
+    for item, of_item in summaries:
+        for label in sorted(of_item - set(numbers)):
+            hint = did_you_mean(label, numbers, "add it there, or correct the label")
+            raise UserError(f"{item.annotation}: label {label!r} is not in {file}; {hint}")
     return Source(
         items=[item for item, _ in summaries],
-        unlabelled=unlabelled,
+        unlabelled=[path for path in pictures(job.folder).values() if path.resolve() not in owners],
         classes=classes,
         palette=default_palette(classes),
         read=partial(_read, numbers=numbers),
-        settings=[classes_file] if classes_file else [],
+        settings=[file] if file else [],
     )
 
 
@@ -133,36 +132,12 @@ def embedded_image(path: Path) -> bytes:
         ) from None
 
 
-def _classes(folder: Path, file: Path | None, summaries: Sequence[Summary]) -> list[str]:
-    if file is not None:
-        classes = [name for name in read_classes(file) if name != LABELME_IGNORED]
-    else:
-        found = {label for _, labels in summaries for label in labels}
-        classes = sorted(found - DRAWN_BACKGROUND - {LABELME_IGNORED})
-    if BACKGROUND not in classes:
-        classes.insert(0, BACKGROUND)
-    refuse_classes(file or folder, classes)
-    return classes
-
-
-def _refuse_strangers(
-    summaries: Sequence[Summary], known: dict[str, int], classes_file: Path | None
-) -> None:
-    for item, labels in summaries:
-        for label in sorted(labels - set(known)):
-            hint = did_you_mean(label, known, "add it there, or correct the label")
-            raise UserError(f"{item.annotation}: label {label!r} is not in {classes_file}; {hint}")
-
-
 def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
     """See ``Source.read``."""
     assert item.annotation is not None
     document = read_document(item.annotation)
-    height, width = (_stated(document.get(key)) for key in ("imageHeight", "imageWidth"))
-    refuse_size(item.annotation, (height, width), size)
+    height, width = document.get("imageHeight"), document.get("imageWidth")
+    # Not every file tells, or not in numbers.
+    if isinstance(height, int) and isinstance(width, int) and height and width:
+        refuse_size(item.annotation, (height, width), size)
     return draw(read_shapes(item.annotation, document), size, numbers)
-
-
-def _stated(side: Any) -> int:
-    """0 where a file does not tell, or not in a number."""
-    return side if isinstance(side, int) else 0

@@ -7,6 +7,7 @@ grey.
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,22 +16,16 @@ from fcn_plugin.data.labels import read_label, values_in_words, values_outside
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.source import (
+from fcn_plugin.prepare.own.classes import (
     BACKGROUND,
     LABELME_BACKGROUND,
-    LABELME_IGNORED,
-    Item,
-    Size,
-    Source,
-    Tell,
+    LEFT_OUT,
     classes_beside,
     default_palette,
-    pictures,
     read_classes,
     refuse_classes,
-    refuse_size,
-    text_of,
 )
+from fcn_plugin.prepare.own.source import Item, Job, Size, Source, pictures, refuse_size, text_of
 
 # folder of images -> folders of labels, the first that has any
 LAYOUTS = {
@@ -41,8 +36,27 @@ LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 LABELMAP = "labelmap.txt"
 GREY_MODES = ("1", "L", *WIDE_MODES)
 VOC_VOID = (224, 224, 192)
+WHITE = (255, 255, 255)
+NO_CLASS = 256
 Colour = tuple[int, int, int]
-Colours = dict[Colour, int]
+
+
+class Meaning(NamedTuple):
+    """What the values or the colours of labels stand for; IGNORED for what is left out.
+
+    Attributes:
+        file: it says so.
+        numbers: the class of each value, 255 at least, or NO_CLASS.
+        colours: the class of each colour, if they tell it.
+    """
+
+    file: Path
+    numbers: np.ndarray
+    colours: dict[Colour, int]
+
+
+def recognises(folder: Path) -> bool:
+    return mask_folders(folder) is not None
 
 
 def mask_folders(folder: Path) -> tuple[Path, Path] | None:
@@ -54,66 +68,79 @@ def mask_folders(folder: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def mask_source(folder: Path, classes_file: Path | None, tell: Tell) -> Source:
+def read(job: Job) -> Source:
     """A folder of VOC's layout, or with ``images`` and ``labels``, paired by name.
 
     Its classes are those of ``labelmap.txt`` (lines ``name:red,green,blue::``), by their colours,
-    or the lines of ``classes_file`` or of a file of ``CLASS_FILES``, by their indices. What has the
-    name ``__ignore__`` in either is left out, as 255 is where it has no name.
+    or the lines of ``Job.classes_file`` or of a file of ``CLASS_FILES``, by their indices. What has
+    the name ``__ignore__`` in either is left out, as 255 is where it has no name.
 
     Raises:
         UserError: a label without its image, or the classes are not said.
     """
-    found = mask_folders(folder)
-    assert found is not None
-    images, labels = pictures(found[0]), pictures(found[1], LABEL_SUFFIXES)
+    folders = mask_folders(job.folder)
+    assert folders is not None
+    images, labels = pictures(folders[0]), pictures(folders[1], LABEL_SUFFIXES)
     for name, label in labels.items():
         if name not in images:
-            raise UserError(f"{label}: no image {name} in {found[0]}; add it, or move this away")
-    settings = _settings(folder, classes_file, tell)
-    colours: Colours = {}
-    if settings.name == LABELMAP and classes_file is None:
-        names_of = read_labelmap(settings)
-        classes, palette = _by_name(names_of)
-        colours = {VOC_VOID: IGNORED} | {
-            colour: IGNORED if name == LABELME_IGNORED else classes.index(name)
-            for colour, name in names_of.items()
-        }
-        meaning = np.arange(IGNORED + 1)
+            raise UserError(f"{label}: no image {name} in {folders[0]}; add it, or move this away")
+    file = _settings(job)
+    if file.name == LABELMAP and job.classes_file is None:
+        classes, palette, meaning = _by_labelmap(file)
     else:
-        names = read_classes(settings)
-        classes = [name for name in names if name != LABELME_IGNORED]
+        names = read_classes(file)
+        classes = [name for name in names if name != LEFT_OUT]
         palette = default_palette(classes)
-        meaning = np.array(
-            [IGNORED if name == LABELME_IGNORED else classes.index(name) for name in names]
-        )
+        meaning = Meaning(file, _numbers(names), {})
         if _black_and_white(labels.values()):
-            meaning = _white_is_second(found[1], settings, names, tell)
+            meaning = _white_is_second(folders[1], file, names, job)
     return Source(
         items=[Item(name, images[name], label) for name, label in labels.items()],
         unlabelled=[image for name, image in images.items() if name not in labels],
         classes=classes,
         palette=palette,
-        read=partial(_read, meaning=meaning, classes=len(classes), colours=colours, by=settings),
-        settings=[settings],
+        read=partial(_read, meaning=meaning),
+        settings=[file],
     )
 
 
-def _settings(folder: Path, classes_file: Path | None, tell: Tell) -> Path:
+def _settings(job: Job) -> Path:
     """The file that says what the labels mean."""
-    if classes_file is not None:
-        return classes_file
-    labelmap, names = folder / LABELMAP, classes_beside(folder)
+    if job.classes_file is not None:
+        return job.classes_file
+    labelmap, names = job.folder / LABELMAP, classes_beside(job.folder)
     if labelmap.is_file():
         if names:
-            tell.note(f"{names}: not read, for {LABELMAP} names the classes")
+            job.note(f"{names}: not read, for {LABELMAP} names the classes")
         return labelmap
     if names:
         return names
     raise UserError(
-        f"{folder}: nothing says what its labels are; give --classes FILE, a line with a name for "
-        f"each value from 0 on, or put a {LABELMAP} (name:red,green,blue::) there for colours"
+        f"{job.folder}: nothing says what its labels are; give --classes FILE, a line with a name "
+        f"for each value from 0 on, or put a {LABELMAP} (name:red,green,blue::) there for colours"
     )
+
+
+def _numbers(names: Sequence[str]) -> np.ndarray:
+    """The class of each value, where values number names."""
+    classes = [name for name in names if name != LEFT_OUT]
+    numbers = np.full(max(len(names), NO_CLASS), NO_CLASS)
+    numbers[IGNORED] = IGNORED
+    for value, name in enumerate(names):
+        numbers[value] = IGNORED if name == LEFT_OUT else classes.index(name)
+    return numbers
+
+
+def _by_labelmap(file: Path) -> tuple[list[str], list[list[int]], Meaning]:
+    """The classes, background first, their palette, and what the labels stand for."""
+    names = read_labelmap(file)
+    colours = {name: list(colour) for colour, name in names.items() if name != LEFT_OUT}
+    classes = sorted(colours, key=lambda name: name != BACKGROUND)
+    meaning = {VOC_VOID: IGNORED} | {
+        colour: IGNORED if name == LEFT_OUT else classes.index(name)
+        for colour, name in names.items()
+    }
+    return classes, [colours[name] for name in classes], Meaning(file, _numbers(classes), meaning)
 
 
 def read_labelmap(path: Path) -> dict[Colour, str]:
@@ -135,15 +162,8 @@ def read_labelmap(path: Path) -> dict[Colour, str]:
             raise UserError(f"{path}: {line!r} has another class's colour; give it its own")
         name = name.strip()
         names[red, green, blue] = BACKGROUND if name == LABELME_BACKGROUND else name
-    refuse_classes(path, [name for name in names.values() if name != LABELME_IGNORED])
+    refuse_classes(path, list(names.values()))
     return names
-
-
-def _by_name(names: dict[Colour, str]) -> tuple[list[str], list[list[int]]]:
-    """The classes, background first, and their palette."""
-    colours = {name: list(c) for c, name in names.items() if name != LABELME_IGNORED}
-    classes = sorted(colours, key=lambda name: name != BACKGROUND)
-    return classes, [colours[name] for name in classes]
 
 
 def _black_and_white(labels: Iterable[Path]) -> bool:
@@ -152,7 +172,7 @@ def _black_and_white(labels: Iterable[Path]) -> bool:
     for path in labels:
         try:
             values = set(np.unique(read_label(path)).tolist())
-        except UserError:  # told with all other faults when it is read
+        except UserError:  # named with all other faults when it is read
             continue
         if values - {0, IGNORED}:
             return False
@@ -160,82 +180,73 @@ def _black_and_white(labels: Iterable[Path]) -> bool:
     return white
 
 
-def _white_is_second(labels: Path, by: Path, names: Sequence[str], tell: Tell) -> np.ndarray:
-    """The meaning of 0 and 255, of which all labels are, by the names of two classes."""
-    if len(names) != 2 or LABELME_IGNORED in names:
+def _white_is_second(labels: Path, file: Path, names: Sequence[str], job: Job) -> Meaning:
+    """That of 0 and 255, which are all values, by the names of two classes."""
+    if len(names) != 2 or LEFT_OUT in names:
         raise UserError(
-            f"{labels}: no label has other values than 0 and 255, but {by} names {len(names)}; "
+            f"{labels}: no label has other values than 0 and 255, but {file} names {len(names)}; "
             f"name the two there, or in a {LABELMAP} (background:0,0,0:: and object:255,255,255::)"
         )
-    tell.note(f"{labels}: 255 is taken for {names[1]}, as no label has other values than 0 and 255")
-    meaning = np.full(IGNORED + 1, len(names))  # no class
-    meaning[[0, IGNORED]] = 0, 1
-    return meaning
+    job.note(f"{labels}: 255 is taken for {names[1]}, as no label has other values than 0 and 255")
+    numbers = np.full(NO_CLASS, NO_CLASS)
+    numbers[[0, IGNORED]] = 0, 1
+    return Meaning(file, numbers, {})
 
 
-def _read(
-    item: Item, size: Size, meaning: np.ndarray, classes: int, colours: Colours, by: Path
-) -> np.ndarray:
-    """See ``Source.read``.
-
-    Args:
-        meaning: the class of each stored value; 255 is left out if it is not said.
-        colours: the class of each colour, if they tell it.
-        by: the file that says so.
-    """
-    path = item.annotation
-    assert path is not None
-    if colours:
-        label = _by_colour(path, colours, classes, by)
-    else:
-        label = _by_index(path, meaning, classes, by)
-    refuse_size(path, label.shape, size)
+def _read(item: Item, size: Size, meaning: Meaning) -> np.ndarray:
+    """See ``Source.read``."""
+    assert item.annotation is not None
+    read_by = _by_colour if meaning.colours else _by_number
+    label = read_by(item.annotation, meaning)
+    refuse_size(item.annotation, label.shape, size)
     return label
+
+
+def _by_number(path: Path, meaning: Meaning) -> np.ndarray:
+    stored = read_label(path).astype(np.int64)
+    inside = (stored >= 0) & (stored < len(meaning.numbers))
+    label = np.where(inside, meaning.numbers[np.where(inside, stored, 0)], NO_CLASS)
+    wrong = label == NO_CLASS
+    if wrong.any():
+        values = values_in_words(values_outside((), stored[wrong]))
+        raise UserError(
+            f"{path}: label values {values}, which {meaning.file} has no class for; add it there "
+            "(__ignore__ for pixels to leave out), or correct the label"
+        )
+    return label.astype(np.uint8)
+
+
+def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
+    """By the colours of a labelmap; grey of value v is the colour v,v,v.
+
+    Where the labelmap has other colours than grey, a grey label that is not of its colours has
+    indices.
+    """
+    grey, colours = _is_grey(path), meaning.colours
+    packed = _packed_rgb(path, grey)
+    values, inverse = np.unique(packed, return_inverse=True)
+    present = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
+    classes = {WHITE: IGNORED} | colours if grey else colours
+    strangers = [colour for colour in present if colour not in classes]
+    if not strangers:
+        numbers = np.array([classes[colour] for colour in present], np.uint8)
+        return numbers[inverse.reshape(packed.shape)]
+    has_hues = any(len(set(colour)) > 1 for colour in colours.keys() - {VOC_VOID})
+    if grey and has_hues and WHITE not in colours:
+        return _by_number(path, meaning)
+    raise UserError(
+        f"{path}: colour {','.join(map(str, strangers[0]))} is no class of {meaning.file}; add it "
+        "there, or save the label as PNG, not smoothed or resized"
+    )
 
 
 def _is_grey(path: Path) -> bool:
     try:
         with open_picture(path) as image:
             return image.mode in GREY_MODES
-    # What is damaged is found, and told better, when it is read.
+    # What is damaged is found, and named better, when it is read.
     except (OSError, SyntaxError, ValueError):
         return True
-
-
-def _by_index(path: Path, meaning: np.ndarray, classes: int, by: Path) -> np.ndarray:
-    stored = read_label(path).astype(np.int64)
-    said = (stored >= 0) & (stored < len(meaning))
-    label = np.where(said, meaning[np.where(said, stored, 0)], stored)
-    wrong = (label != IGNORED) & ~(said & (label < classes))
-    if wrong.any():
-        values = values_in_words(values_outside((), stored[wrong]))
-        raise UserError(
-            f"{path}: label values {values}, which {by} has no class for; add it there "
-            "(__ignore__ for pixels to leave out), or correct the label"
-        )
-    return label.astype(np.uint8)
-
-
-def _by_colour(path: Path, colours: Colours, classes: int, by: Path) -> np.ndarray:
-    """By the colours of a labelmap; grey of value v is the colour v,v,v.
-
-    Where the labelmap has other colours than grey, a grey label that is not of its colours has
-    indices.
-    """
-    grey, has_hues = _is_grey(path), any(len(set(c)) > 1 for c in colours.keys() - {VOC_VOID})
-    packed = _packed_rgb(path, grey)
-    values, where = np.unique(packed, return_inverse=True)
-    shown = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
-    known = {(IGNORED,) * 3: IGNORED} | colours if grey else colours
-    strangers = [colour for colour in shown if colour not in known]
-    if not strangers:
-        return np.array([known[colour] for colour in shown], np.uint8)[where.reshape(packed.shape)]
-    if grey and has_hues and (IGNORED,) * 3 not in colours:
-        return _by_index(path, np.arange(IGNORED + 1), classes, by)
-    raise UserError(
-        f"{path}: colour {','.join(map(str, strangers[0]))} is no class of {by}; add it there, "
-        "or save the label as PNG, not smoothed or resized"
-    )
 
 
 def _packed_rgb(path: Path, grey: bool) -> np.ndarray:

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.source import BACKGROUND, Size
+from fcn_plugin.prepare.own.classes import BACKGROUND
+from fcn_plugin.prepare.own.source import Size
 
 # labelme's, in pixels: a line has no width of its own, and a point no size.
 LINE_WIDTH, POINT_RADIUS = 10, 5
@@ -85,59 +86,65 @@ def draw(shapes: Sequence[Shape], size: Size, numbers: dict[str, int]) -> np.nda
         numbers: the value to draw, by the shapes' labels.
     """
     label = Image.new("L", size[::-1], numbers[BACKGROUND])
+    brush = ImageDraw.Draw(label)
     for shape in shapes:
-        _, _, draw_kind = KINDS[shape.kind]
-        draw_kind(label, shape, numbers[shape.label])
+        number = numbers[shape.label]
+        if shape.mask is not None:
+            left, top = (int(position) for position in shape.points[0])
+            # What is outside is cut off.
+            label.paste(number, (left, top), Image.fromarray(shape.mask))
+        else:
+            KINDS[shape.kind].draw(brush, shape.points, number)
     return np.array(label)
 
 
-def _polygon(label: Image.Image, shape: Shape, number: int) -> None:
-    ImageDraw.Draw(label).polygon(shape.points, fill=number, outline=number)
+def _polygon(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
+    brush.polygon(points, fill=number, outline=number)
 
 
-def _rectangle(label: Image.Image, shape: Shape, number: int) -> None:
+def _rectangle(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
     """By two corners in any order, or by all four, as labelme's kin write it."""
-    across, down = zip(*shape.points, strict=True)
+    across, down = zip(*points, strict=True)
     box = (min(across), min(down), max(across), max(down))
-    ImageDraw.Draw(label).rectangle(box, fill=number, outline=number)
+    brush.rectangle(box, fill=number, outline=number)
 
 
-def _circle(label: Image.Image, shape: Shape, number: int) -> None:
+def _circle(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
     """By its centre and a point on it."""
-    centre, rim = shape.points
-    _disc(label, centre, math.dist(centre, rim), number)
+    centre, rim = points
+    _disc(brush, centre, math.dist(centre, rim), number)
 
 
-def _line(label: Image.Image, shape: Shape, number: int) -> None:
-    ImageDraw.Draw(label).line(shape.points, fill=number, width=LINE_WIDTH)
+def _line(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
+    brush.line(points, fill=number, width=LINE_WIDTH)
 
 
-def _points(label: Image.Image, shape: Shape, number: int) -> None:
-    for point in shape.points:
-        _disc(label, point, POINT_RADIUS, number)
+def _points(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
+    for point in points:
+        _disc(brush, point, POINT_RADIUS, number)
 
 
-def _mask(label: Image.Image, shape: Shape, number: int) -> None:
-    assert shape.mask is not None
-    left, top = (int(number) for number in shape.points[0])
-    label.paste(number, (left, top), Image.fromarray(shape.mask))  # what is outside is cut off
-
-
-def _disc(label: Image.Image, centre: tuple[float, float], radius: float, number: int) -> None:
+def _disc(
+    brush: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, number: int
+) -> None:
     (x, y), r = centre, radius
-    ImageDraw.Draw(label).ellipse((x - r, y - r, x + r, y + r), fill=number, outline=number)
+    brush.ellipse((x - r, y - r, x + r, y + r), fill=number, outline=number)
 
 
-ANY = 1 << 62
-# kind -> least and most points, and how it is drawn
-KINDS: dict[str, tuple[int, int, Callable[[Image.Image, Shape, int], None]]] = {
-    "polygon": (3, ANY, _polygon),
-    "rectangle": (2, 4, _rectangle),
-    "oriented_rectangle": (4, 4, _polygon),
-    "circle": (2, 2, _circle),
-    "line": (2, 2, _line),
-    "linestrip": (2, ANY, _line),
-    "point": (1, 1, _points),
-    "points": (1, ANY, _points),
-    "mask": (2, 2, _mask),
+class Kind(NamedTuple):
+    least: int  # points
+    most: float
+    draw: Callable[[ImageDraw.ImageDraw, Points, int], None]
+
+
+KINDS = {
+    "polygon": Kind(3, math.inf, _polygon),
+    "rectangle": Kind(2, 4, _rectangle),
+    "oriented_rectangle": Kind(4, 4, _polygon),
+    "circle": Kind(2, 2, _circle),
+    "line": Kind(2, 2, _line),
+    "linestrip": Kind(2, math.inf, _line),
+    "point": Kind(1, 1, _points),
+    "points": Kind(1, math.inf, _points),
+    "mask": Kind(2, 2, _rectangle),  # drawn by its mask
 }

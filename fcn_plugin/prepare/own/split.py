@@ -10,41 +10,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.source import IMAGE_SUFFIXES, Item, Source, Tell, pictures, text_of
+from fcn_plugin.prepare.own.source import IMAGE_SUFFIXES, Item, Job, Source, pictures, text_of
 
 LISTS = Path("ImageSets", "Segmentation")
 # Where lists are looked for, and the names they have there, in any case: CVAT writes Train.txt.
 PLACES = (LISTS, Path("ImageSets"), Path())
-NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-    "trainval": ("trainval",),  # VOC's list of both
+SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "trainval": "trainval",  # VOC's list of both
 }
-SPLIT_OF = {name: split for split, names in NAMES.items() for name in names}
 NO_SPLIT = ("default", "all")  # lists of all pictures: CVAT's without subsets
 Splits = dict[str, list[str]]
 
 
-def with_splits(
-    folder: Path, source: Source, val: float, seed: int, tell: Tell
-) -> tuple[Source, Splits]:
+def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
     """The source with its test images, and the names of train, val and, if there are any, test.
 
     Test is what the source's list of it names, labelled or not, and the images of a folder
     ``test``; other images without a label are left out.
 
-    Args:
-        val: share of the training images that is drawn where no list says what to score on.
-        seed: of that draw.
-
     Raises:
         UserError: a list names what is not there, two name one picture, or a folder that is named
             like a split would not be read.
     """
-    lists = find_lists(folder, tell)
-    names = _Names(folder, source)
-    listed = {split: names.read(path) for split, path in lists.items()}
+    lists = find_lists(job)
+    names = _names(source, job.folder.absolute())
+    listed = {split: _read_list(path, names, job.folder) for split, path in lists.items()}
     both = listed.pop("trainval", [])
     others = set().union(*listed.values())
     if rest := [name for name in both if name not in others]:
@@ -52,7 +49,7 @@ def with_splits(
         if of not in listed:
             listed[of], lists[of] = rest, lists["trainval"]
     _refuse_both(lists, listed)
-    source = _with_test_images(folder, source, listed.get("test", []), tell)
+    source = _with_test_images(source, listed.get("test", []), job)
     labelled = {item.name for item in source.items if item.annotation}
     for split in ("train", "val"):
         for name in listed.get(split, ()):
@@ -60,17 +57,17 @@ def with_splits(
                 raise UserError(f"{lists[split]}: {name!r} has no label; take it off the list")
     in_none = sorted(labelled.difference(*listed.values()))
     if "train" in listed and in_none:
-        tell.note(f"{folder}: {len(in_none):,} labelled images are in no list and left out")
+        job.note(f"{job.folder}: {len(in_none):,} labelled images are in no list and left out")
     if "train" not in listed:
         listed["train"] = in_none
         if listed.keys() & {"val", "test"}:
             use = "trained on" if "val" in listed else "trained on, or drawn to score on"
-            tell.note(f"{folder}: {len(in_none):,} images are in no list, and {use}")
+            job.note(f"{job.folder}: {len(in_none):,} images are in no list, and {use}")
     if "val" not in listed:
-        where = lists.get("train", folder)
-        listed["train"], listed["val"] = _drawn(listed["train"], val, seed, where)
+        where = lists.get("train", job.folder)
+        listed["train"], listed["val"] = _drawn(listed["train"], where, job)
         if "train" in lists:
-            tell.note(f"{where}: {len(listed['val']):,} of its images are drawn to score on")
+            job.note(f"{where}: {len(listed['val']):,} of its images are drawn to score on")
     elif not listed["train"]:
         raise UserError(f"{lists['val']}: names all labelled images, none is left to train on")
     test = {item.name for item in source.items if not item.annotation} | set(listed.get("test", ()))
@@ -78,7 +75,7 @@ def with_splits(
     return source, splits | ({"test": sorted(test)} if test else {})
 
 
-def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
+def find_lists(job: Job) -> dict[str, Path]:
     """The list of each split, and of trainval, in the one of ``PLACES`` that has any.
 
     Raises:
@@ -86,9 +83,12 @@ def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for place in PLACES:
+        folder = job.folder / place
         lists: dict[str, Path] = {}
         others = []
-        for path in _text_files(folder / place):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.suffix.lower() != ".txt" or not path.is_file():
+                continue
             split = SPLIT_OF.get(path.stem.lower())
             if split is None:
                 others.append(path)
@@ -108,64 +108,59 @@ def find_lists(folder: Path, tell: Tell) -> dict[str, Path]:
                 f"{others[0]}: not named like a split; name it train, val or test, or move it away"
             )
         for path in others:
-            tell.note(f"{path}: not named like a split (train, val, test), and not read")
+            job.note(f"{path}: not named like a split (train, val, test), and not read")
     return found
 
 
-def _text_files(folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in files if path.suffix.lower() == ".txt" and path.is_file()]
+def _names(source: Source, folder: Path) -> dict[str, str]:
+    """The names of the pictures by how a list may write them: as they are, or as a path.
 
-
-class _Names:
-    """The pictures of a source by the ways to write them in a list.
-
-    By name, or by the path of image or label, with or without suffix.
+    The path of the image or label in ``folder``, or a whole one, without suffix.
     """
+    items = [*source.items, *(Item(path.stem, path, None) for path in source.unlabelled)]
+    names = {}
+    for item in items:
+        for path in filter(None, (item.image, item.annotation)):
+            whole = path.absolute().with_suffix("").as_posix()
+            names[whole] = names[whole.removeprefix(f"{folder.as_posix()}/")] = item.name
+    return names | {item.name: item.name for item in items}
 
-    def __init__(self, folder: Path, source: Source) -> None:
-        self.folder = folder.absolute()
-        items = [*source.items, *(Item(path.stem, path, None) for path in source.unlabelled)]
-        self.names = {
-            self._within(path.absolute().with_suffix("").as_posix()): item.name
-            for item in items
-            for path in (item.image, item.annotation)
-            if path
-        } | {item.name: item.name for item in items}
 
-    def read(self, path: Path) -> list[str]:
-        """The pictures that a list names.
+def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
+    """The pictures that a list names.
 
-        Raises:
-            UserError: none, one twice, or one that is not there.
-        """
-        lines = [line.strip() for line in text_of(path).splitlines()]
-        names = [self._of(path, line) for line in lines if line]
-        if not names:
-            raise UserError(f"{path}: no names in it; list images, or delete it")
-        for name, count in Counter(names).items():
-            if count > 1:
-                raise UserError(f"{path}: {name!r} is there twice; take one off the list")
-        return names
+    Raises:
+        UserError: none, one twice, or one that is not there.
+    """
+    listed = [_named(path, line.strip(), names, folder) for line in _lines(path)]
+    if not listed:
+        raise UserError(f"{path}: no names in it; list images, or delete it")
+    for name, count in Counter(listed).items():
+        if count > 1:
+            raise UserError(f"{path}: {name!r} is there twice; take one off the list")
+    return listed
 
-    def _of(self, path: Path, line: str) -> str:
-        # Some lists have the label's path beside the image's.
-        for parts in ([line], line.split()):
-            names = {self._name(part) for part in parts}
-            if len(names) == 1 and (name := names.pop()) is not None:
-                return name
-        raise UserError(
-            f"{path}: {line!r} is no picture in {self.folder}; add it, or take it off the list"
-        )
 
-    def _name(self, written: str) -> str | None:
-        place = self._within(written.replace("\\", "/").removeprefix("./"))
-        stem, _, suffix = place.rpartition(".")
-        is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
-        return self.names.get(place) or (self.names.get(stem) if is_file else None)
+def _lines(path: Path) -> list[str]:
+    return [line for line in text_of(path).splitlines() if line.strip()]
 
-    def _within(self, place: str) -> str:
-        return place.removeprefix(f"{self.folder.as_posix()}/")
+
+def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
+    # Some lists have the label's path beside the image's.
+    for parts in ([line], line.split()):
+        found = {_name(part, names) for part in parts}
+        if len(found) == 1 and (name := found.pop()) is not None:
+            return name
+    raise UserError(
+        f"{path}: {line!r} is no picture in {folder.absolute()}; add it, or take it off the list"
+    )
+
+
+def _name(written: str, names: dict[str, str]) -> str | None:
+    place = written.replace("\\", "/").removeprefix("./")
+    stem, _, suffix = place.rpartition(".")
+    is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
+    return names.get(place) or (names.get(stem) if is_file else None)
 
 
 def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
@@ -180,14 +175,13 @@ def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
                 )
 
 
-def _with_test_images(folder: Path, source: Source, listed: Sequence[str], tell: Tell) -> Source:
-    separate = _test_folder(folder, source)
+def _with_test_images(source: Source, listed: Sequence[str], job: Job) -> Source:
     chosen = [path for path in source.unlabelled if path.stem in set(listed)]
     if left := len(source.unlabelled) - len(chosen):
-        tell.note(f"{folder}: {left:,} images without a label are left out")
+        job.note(f"{job.folder}: {left:,} images without a label are left out")
     items = list(source.items)
     taken = {item.name: item.file for item in items}
-    for path in [*chosen, *separate]:
+    for path in [*chosen, *_test_folder(job.folder, source)]:
         if path.stem in taken:
             raise UserError(f"{path}: {taken[path.stem]} has the same name; rename one of them")
         taken[path.stem] = path
@@ -221,14 +215,14 @@ def _test_folder(folder: Path, source: Source) -> list[Path]:
     return images
 
 
-def _drawn(names: Sequence[str], val: float, seed: int, where: Path) -> tuple[list[str], list[str]]:
+def _drawn(names: Sequence[str], where: Path, job: Job) -> tuple[list[str], list[str]]:
     """Those to train on, and those to score on."""
     # By a hash of each name, so that an image that is added moves hardly any other.
-    drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    drawn = sorted(names, key=lambda name: hashlib.sha256(f"{job.seed} {name}".encode()).digest())
     if len(drawn) < 2:
         raise UserError(
             f"{where}: {len(drawn)} labelled image; at least 2 are needed, one to train on and one "
             "to score"
         )
-    count = min(max(round(val * len(drawn)), 1), len(drawn) - 1)
+    count = min(max(round(job.val * len(drawn)), 1), len(drawn) - 1)
     return sorted(drawn[count:]), sorted(drawn[:count])

@@ -1,0 +1,30 @@
+"""What all data sets made by ``tools/prepare_data.py own`` have in common.
+
+The ``dataset.py`` of each names this file, and adds its folder, classes, scale and pipelines.
+"""
+
+_base_ = "../pipelines.py"
+
+# How much smaller and larger images are shown than they are, once more the scale of the data set.
+training_zooms = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+tta_zooms = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+after_crop = [
+    dict(type="FastRandomFlip", prob=0.5),
+    dict(type="FastPhotoMetricDistortion"),
+    dict(type="FastPackSegInputs"),
+]
+
+train = dict(
+    type="BaseSegDataset",
+    data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
+    ann_file="ImageSets/Segmentation/train.txt",
+)
+val = dict(train, ann_file="ImageSets/Segmentation/val.txt")
+# What tools/test.py --split puts in place of val's settings.
+splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
+
+train_dataloader = dict(_base_.train_loader, batch_size=8, num_workers=2, dataset=train)
+val_dataloader = dict(_base_.score_loader, num_workers=2, dataset=val)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="ConfusionMatrixMetric")
+test_evaluator = val_evaluator

@@ -1,0 +1,220 @@
+"""labelme's files: what is drawn of them, of every version, and what is refused."""
+
+import base64
+import io
+import json
+import os
+import random
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from prepare.own_pictures import BOX, SIZE, image, labelme, prepare, refusal
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.polygons import KINDS, Shape, draw
+
+MASK = np.tri(10, 8, dtype=bool)
+NUMBERS = {"background": 0, "cat": 7}
+
+
+def png(array: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def of_labelme(kind: str, points) -> np.ndarray:
+    """What labelme's converter makes of a shape: a mask on its own canvas, each by its rule."""
+    canvas = Image.new("1", SIZE[::-1])
+    brush = ImageDraw.Draw(canvas)
+    flat = [tuple(point) for point in points]
+    if kind == "polygon":
+        brush.polygon(xy=flat, outline=1, fill=1)
+    elif kind == "rectangle":
+        brush.rectangle(flat, outline=1, fill=1)
+    elif kind == "circle":
+        (x, y), (u, v) = flat
+        d = ((x - u) ** 2 + (y - v) ** 2) ** 0.5
+        brush.ellipse([x - d, y - d, x + d, y + d], outline=1, fill=1)
+    elif kind in ("line", "linestrip"):
+        brush.line(xy=flat, fill=1, width=10)
+    elif kind == "point":
+        ((x, y),) = flat
+        brush.ellipse([x - 5, y - 5, x + 5, y + 5], outline=1, fill=1)
+    return np.array(canvas)
+
+
+POINTS = {
+    "polygon": [[2.5, 3.5], [30.2, 8.9], [12, 28.7], [-4, 20]],
+    "rectangle": [[3.4, 5.6], [25.5, 19.1]],
+    "circle": [[20.3, 15.2], [26.1, 18.8]],
+    "line": [[3, 3], [33.3, 22]],
+    "linestrip": [[3, 3], [33.3, 22], [8, 25]],
+    "point": [[18.2, 11.7]],
+}
+
+
+def drawn(kind: str, points) -> np.ndarray:
+    return draw([Shape("cat", kind, points, None)], SIZE, NUMBERS)
+
+
+def test_a_shape_covers_what_labelmes_converter_gives_it():
+    assert set(POINTS) | {"mask", "points", "oriented_rectangle"} == set(KINDS)
+    for kind, points in POINTS.items():
+        expected = of_labelme(kind, points)
+        assert expected.any() and not expected.all()
+        assert np.array_equal(drawn(kind, points), 7 * expected.astype(np.uint8)), kind
+        moved = of_labelme(kind, [[x + 1, y] for x, y in points])
+        assert not np.array_equal(drawn(kind, points), 7 * moved.astype(np.uint8))
+    box = drawn("rectangle", [(3, 5), (20, 9)])
+    for corners in ([(20, 9), (3, 5)], [(3, 9), (20, 5)], [(3, 5), (20, 5), (20, 9), (3, 9)]):
+        assert np.array_equal(drawn("rectangle", corners), box)
+    assert np.array_equal(drawn("oriented_rectangle", corners), drawn("polygon", corners))
+    two = drawn("points", [(8, 9), (30, 20)])
+    assert np.array_equal(two, np.maximum(drawn("point", [(8, 9)]), drawn("point", [(30, 20)])))
+
+
+def test_masks_order_background_and_what_is_left_out(tmp_path):
+    shapes = [
+        dict(label="cat", shape_type="rectangle", points=[[0, 0], [20, 20]]),
+        dict(label="dog", shape_type="mask", points=[[10, 4], [17, 13]], mask=png(MASK)),
+        dict(label="__ignore__", points=[[0, 0], [4, 0], [4, 4], [0, 4]]),
+        dict(label="_background_", shape_type="rectangle", points=[[18, 18], [19, 19]]),
+    ]
+    labelme(tmp_path / "in", shapes=shapes)
+    made = prepare(tmp_path / "in")
+    expected = np.zeros(SIZE, np.uint8)
+    expected[:21, :21] = 1
+    expected[4:14, 10:18][MASK] = 2
+    expected[:5, :5] = 255
+    expected[18:20, 18:20] = 0
+    assert np.array_equal(made.label(), expected)
+    assert made.classes == ["background", "cat", "dog"]
+    assert "(left out)" in made.lines[0] and f"{100 * 25 / 1200:.2f} %" in made.lines[0]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_files_of_old_and_new_versions(tmp_path, old):
+    """Without kinds and sizes, with lineColor and the image inside; or with a path from Windows."""
+    shape = dict(label="cat", points=[[1, 1], [9, 1], [9, 9]])
+    labelme(tmp_path / "in", shapes=[shape if old else BOX], lineColor=[0, 255, 0, 128])
+    for name in "ab":
+        path, picture = (tmp_path / f"in/{name}.{suffix}" for suffix in ("json", "jpg"))
+        document = json.loads(path.read_text())
+        if old:
+            del document["imageHeight"], document["imageWidth"]
+            document["imageData"] = base64.b64encode(picture.read_bytes()).decode()
+            picture.unlink()
+        else:  # sizes as text
+            named = rf"C:\pictures\{name}.jpg" if name == "a" else rf"..\in\{name}.jpg"
+            document |= dict(imagePath=named, imageHeight="30", imageWidth="40")
+        path.write_text(json.dumps(document))
+    made = prepare(tmp_path / "in")
+    assert (made.label() == 1).sum() == (45 if old else 100)
+    assert made.images == ["a.jpg", "b.jpg"]
+
+
+def shape(**changes) -> dict:
+    return dict(shapes=[BOX, BOX | changes])
+
+
+FAULTS = [
+    (
+        dict(shapes=[dict(label="cat", points=[[1, 2], [3, 4]])]),
+        r"a.json: shape 1 \(cat\) is a polygon of 2 points, not 3 or more",
+    ),
+    (
+        shape(shape_type="circle", points=[[1, 2], [3, 4], [5, 6]]),
+        r"a.json: shape 2 \(cat\) is a circle of 3 points, not 2",
+    ),
+    (shape(shape_type="blob"), r"is a 'blob'; draw it as"),
+    (shape(shape_type=["polygon"]), r"draw it as"),
+    (shape(label="a\nb"), r"'a\\nb' cannot be the name"),
+    (shape(label=""), r"shape 2 has no label"),
+    (shape(points=[[1], 2]), r"no pairs of numbers"),
+    (shape(points=[[1, 2], [3, "nan"]]), r"no pairs of numbers"),
+    (shape(shape_type="mask", mask="xyz"), r"has a damaged mask"),
+    (shape(shape_type="mask"), r"has a damaged mask"),
+    (shape(shape_type="mask", mask=png(MASK)), r"mask that does not fill its box"),
+    (
+        dict(imageWidth=41),
+        r"a.json: a label of 41x30 for an image of 40x30; put the image there that was labelled",
+    ),
+    (dict(imagePath="c.jpg"), r"a.json: its image 'c.jpg' is not there"),
+    (
+        dict(imagePath="", imageData="AAAA"),
+        r"a.json: damaged image, no image format is recognised",
+    ),
+    (dict(imagePath="", imageData="A%"), r"\(imageData\) is damaged"),
+    (dict(imagePath="b.jpg"), r"b.json: a.json is of the same image"),
+    (dict(shapes=()), r"a.json: no file of labelme's"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), FAULTS, ids=range(len(FAULTS)))
+def test_a_fault_is_refused_by_name(tmp_path, changes, message):
+    labelme(tmp_path / "in", "a", **changes)
+    labelme(tmp_path / "in", "b")
+    refusal(tmp_path / "in", message)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    labelme(tmp_path / "in", "a")
+    os.mkfifo(tmp_path / "in" / "x.json")
+    refusal(tmp_path / "in", r"x\.json: a pipe")
+
+
+def test_faults_of_several_files_are_all_noted(tmp_path):
+    labelme(tmp_path / "in", "ac", imagePath="gone.jpg")
+    labelme(tmp_path / "in", "b")
+    (tmp_path / "in/d.json").write_bytes(b'{"shapes": [')
+    notes: list[str] = []
+    with pytest.raises(UserError, match="3 files have faults"):
+        prepare(tmp_path / "in")
+    refusal(tmp_path / "in", r"a\.json: its image", progress=lambda *_: notes.append("step"))
+    assert len(notes) == 4
+
+
+def test_any_bytes_are_refused_or_read(tmp_path):
+    """Files with bytes changed, cut or put in: a line, or a label of the image's size."""
+    labelme(tmp_path / "in")
+    path = tmp_path / "in/a.json"
+    content, rng, refused = path.read_bytes(), random.Random(0), 0
+    for number in range(120):
+        damaged = bytearray(content)
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(damaged))
+            damaged[place : place + rng.choice((0, 1, 1, 40))] = rng.randbytes(rng.choice((0, 1)))
+        path.write_bytes(damaged)
+        try:
+            assert prepare(tmp_path / "in", f"out{number}").label().shape == SIZE
+        except UserError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            assert not (tmp_path / f"out{number}").exists()
+    assert 20 < refused < 120
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "class_names.txt", "labels.txt", "given"])
+def test_a_list_of_classes_is_kept_to(tmp_path, file):
+    labelme(tmp_path / "in", shapes=[BOX, BOX | dict(label="ant")])
+    given = {"classes_file": tmp_path / "given"} if file == "given" else {}
+    path = given.get("classes_file", tmp_path / "in" / file)
+    path.write_bytes(b"\xef\xbb\xbf__ignore__\r\n_background_\r\ncat\r\nant\r\n")
+    made = prepare(tmp_path / "in", **given)
+    assert made.classes == ["background", "cat", "ant"]
+    assert set(np.unique(made.label())) == {0, 2}
+    path.write_text("cats\nant\n")
+    refusal(
+        tmp_path / "in", rf"a.json: label 'cat' is not in .*{file}; did you mean 'cats'", **given
+    )
+
+
+def test_a_turned_image_with_a_label_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    labelme(tmp_path / "in", imageHeight=SIZE[1], imageWidth=SIZE[0])
+    for name in "ab":
+        image(tmp_path / f"in/{name}.jpg", exif=exif)
+    assert prepare(tmp_path / "in").label().shape == SIZE[::-1]
