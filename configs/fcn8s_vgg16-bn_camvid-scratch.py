@@ -20,7 +20,7 @@ model = dict(
         fc_channels=512,
         dropout_ratio=0.2,
         norm_cfg=dict(type="BN"),
-        init_cfg=None,
+        init_cfg=dict(_delete_=True),  # a config based on this one may name weights
     ),
     decode_head=dict(in_channels=(128, 256, 512), num_classes=11),
 )

@@ -13,15 +13,7 @@ train_pipeline = [_base_.load_image, load_label, *_base_.voc_augmentation]
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
     _base_.load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            _base_.multi_scale,
-            _base_.as_is_and_mirrored,
-            [load_label],
-            [dict(type="PackSegInputs")],
-        ],
-    ),
+    dict(type="TestTimeAug", transforms=[*_base_.tta_views, [load_label], _base_.tta_pack]),
 ]
 # Reads the same files: 0, the background, becomes void, and the values above count from 0.
 without_background = dict(

@@ -17,7 +17,7 @@ model = dict(
         fc_channels=256,
         dropout_ratio=0.1,
         norm_cfg=dict(type="BN"),
-        init_cfg=None,
+        init_cfg=dict(_delete_=True),  # a config based on this one may name weights
     ),
     decode_head=dict(in_channels=(64, 128, 256), num_classes=5),
 )

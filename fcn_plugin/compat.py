@@ -1,7 +1,7 @@
 """What a current PyTorch and mmcv-lite need before MMSegmentation loads.
 
-The host's last releases (mmengine 0.10.7, mmcv 2.1.0, mmsegmentation 1.2.2) are older than the
-PyTorch they run on here. ``prepare`` closes the gap and changes nothing of the host's own:
+The last releases of mmengine (0.10.7), mmcv (2.1.0) and mmsegmentation (1.2.2) are older than the
+PyTorch they run on here. ``prepare`` closes the gap and changes nothing of their own:
 
 =====================  ============================================  ============================
 measure                reason                                        unnecessary when
@@ -9,12 +9,10 @@ measure                reason                                        unnecessary
 ``check_host``         a wrong version fails far from its cause      never
 ``_check_opencv``      OpenCV's window build needs libGL             mmcv requires the headless one
 ``_ExtensionFinder``   ``import mmseg.models`` asks for the          mmsegmentation imports its
-                       compiled operators that mmcv-lite lacks       operators where it uses them
-                                                                     (1.2.2 does not), or full
-                                                                     mmcv is installed
+                       compiled operators that mmcv-lite lacks       operators where it uses them,
+                                                                     or full mmcv is installed
 ``_allow_checkpoints`` ``torch.load`` refuses the logs in a          mmengine's checkpoints hold
-                       checkpoint of mmengine                        tensors alone (0.10.7's do
-                                                                     not)
+                       checkpoint of mmengine                        tensors alone
 =====================  ============================================  ============================
 
 Nothing here imports torchvision: a build of it that does not fit torch fails on import.
@@ -31,50 +29,39 @@ from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 Version = tuple[int, ...]
 
 # mmengine 0.10.7 calls pkgutil.find_loader, which Python 3.14 removed.
 PYTHON_BELOW: Version = (3, 14)
-
-
-class Requirement(NamedTuple):
-    """One row of the table: ``lowest <= version < below``, an empty bound is none."""
-
-    distributions: tuple[str, ...]  # any one of them will do
-    lowest: Version
-    below: Version
-    remedy: str  # what follows "pip install"
-
-
 MMCV = ("mmcv-lite", "mmcv")
-
-# setup.cfg states the same ranges to pip; tests/test_packaging.py compares the two.
+# What follows "pip install". setup.cfg states the same to pip, and tests/test_packaging.py compares
+# the two: a clone that is not installed has no metadata, and without packages none can be imported.
 HOST = (
     # CVE-2026-24747: a hostile checkpoint corrupts the memory of an older one's torch.load, even
     # with weights_only=True. Before 2.6 it also executes the file (CVE-2025-32434).
-    Requirement(("torch",), (2, 10), (), "torch>=2.10"),
-    Requirement(("numpy",), (1, 26), (3,), "numpy>=1.26,<3"),
-    Requirement(("mmengine",), (0, 10, 7), (0, 11), "mmengine>=0.10.7,<0.11"),
+    "torch>=2.10",
+    "numpy>=1.26,<3",
+    "mmengine>=0.10.7,<0.11",
     # mmsegmentation 1.2.2 itself refuses 2.2; mmcv needs a compiler, mmcv-lite does not.
-    Requirement(MMCV, (2, 1), (2, 2), "mmcv-lite>=2.1,<2.2"),
-    Requirement(("mmsegmentation",), (1, 2, 2), (1, 2, 3), "mmsegmentation>=1.2.2,<1.2.3"),
+    "mmcv-lite>=2.1,<2.2",
+    "mmsegmentation>=1.2.2,<1.2.3",
     # mmengine reads configs of other packages through pkg_resources, gone in setuptools 82.
-    Requirement(("setuptools",), (77, 0, 3), (82,), "setuptools>=77.0.3,<82"),
+    "setuptools>=77.0.3,<82",
     # mmsegmentation imports these two without requiring them.
-    Requirement(("ftfy",), (), (), "ftfy"),
-    Requirement(("regex",), (), (), "regex"),
+    "ftfy",
+    "regex",
 )
 
 
 def prepare() -> None:
-    """Check the host and make it importable; call it before anything of mmseg is imported.
+    """Check the installed packages and make mmseg importable; call it before importing mmseg.
 
     Calling it again does nothing more.
 
     Raises:
-        ImportError: The host is absent, too old or too new; the message says what to install.
+        ImportError: a package is absent, too old or too new; the message says what to install.
     """
     check_host()
     _check_opencv()
@@ -89,7 +76,7 @@ def check_host() -> None:
     """Compare what is installed with ``HOST``, without importing any of it.
 
     Raises:
-        ImportError: One line with everything that is wrong and the command that puts it right.
+        ImportError: one line with everything that is wrong and the command that puts it right.
     """
     if sys.version_info[:2] >= PYTHON_BELOW:
         raise ImportError(
@@ -97,13 +84,11 @@ def check_host() -> None:
             "mmengine 0.10.7 needs a module function that Python 3.14 removed; "
             "use Python 3.10 to 3.13"
         )
-    faults = [(fault, row.remedy) for row in HOST if (fault := _fault(row))]
+    faults = {requirement: fault for requirement in HOST if (fault := _fault(requirement))}
     if faults:
         raise ImportError(
-            "fcn_plugin cannot use the packages it finds: "
-            + "; ".join(fault for fault, _ in faults)
-            + ". Remedy: pip install "
-            + " ".join(f'"{remedy}"' for _, remedy in faults)
+            f"fcn_plugin cannot use the packages it finds: {'; '.join(faults.values())}. Remedy: "
+            "pip install " + " ".join(f'"{requirement}"' for requirement in faults)
         )
     if all(_installed(name) for name in MMCV):
         # They work together as long as the versions agree, since they share every Python file.
@@ -114,22 +99,22 @@ def check_host() -> None:
         )
 
 
-def _fault(row: Requirement) -> str | None:
-    """What is wrong with one row, or None."""
-    found = [(name, version) for name in row.distributions if (version := _installed(name))]
-    if not found:
-        return f"{' or '.join(row.distributions)} is not installed"
-    for name, version in found:
-        release = _release(version)
-        if release < row.lowest:
+def _fault(requirement: str) -> str | None:
+    """What is wrong with an installed package, or None."""
+    name, *bounds = re.split(">=|,<", requirement)
+    names = MMCV if name in MMCV else (name,)
+    installed = [(name, version) for name in names if (version := _installed(name))]
+    if not installed:
+        return f"{' or '.join(names)} is not installed"
+    for name, version in installed:
+        if bounds and _release(version) < _release(bounds[0]):
             return f"{name} {version} is too old"
-        if row.below and release >= row.below:
+        if len(bounds) > 1 and _release(version) >= _release(bounds[1]):
             return f"{name} {version} is too new"
     return None
 
 
 def _installed(distribution: str) -> str | None:
-    """The installed version, or None."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -147,12 +132,9 @@ def _release(version: str) -> Version:
 
 
 def _check_opencv() -> None:
-    """Say how to go on where OpenCV lacks the system's graphics library.
-
-    mmcv requires the build with windows, which servers and containers often cannot load.
-    """
+    """mmcv requires the build with windows, which servers and containers often cannot load."""
     try:
-        import cv2  # noqa: F401  # only to see whether it loads
+        import cv2  # noqa: F401  # does it load?
     except ImportError as error:
         raise ImportError(
             f"fcn_plugin needs OpenCV, which does not load ({error}). Remedy without a screen: "
@@ -168,10 +150,10 @@ _QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
 
 
 class _ExtensionFinder(MetaPathFinder, Loader):
-    """Answers ``import mmcv._ext`` where no other finder does, and nothing else.
+    """Stand in for the compiled operators ``mmcv._ext`` where no other finder has them.
 
-    The module it gives has a function for every public name, which raises when it is called:
-    ``mmcv.ops`` then imports, and only a use of an operator fails.
+    The module has a function for every public name, which raises when it is called: ``mmcv.ops``
+    then imports, and only a use of an operator fails.
     """
 
     def find_spec(
@@ -185,7 +167,6 @@ class _ExtensionFinder(MetaPathFinder, Loader):
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    """The stand-in for one compiled function."""
     # inspect, copy and the import system ask modules for such names and need a plain "no".
     if name.startswith("_"):
         raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
@@ -217,8 +198,8 @@ def _provide_extension() -> None:
 def _allow_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
 
-    It reads numpy's and mmengine's objects as tokens, see ``weights.tokens``; the loaders
-    of mmengine and the tools put numbers, arrays and logs in their places.
+    It reads numpy's and mmengine's objects as tokens (``weights.tokens``), which the loaders of
+    mmengine and the tools replace with numbers, arrays and logs.
     """
     if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
         warnings.warn(

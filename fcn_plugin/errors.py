@@ -44,6 +44,12 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def quoted(said: str | Exception, length: int = 100) -> str:
+    """The first line of what a file or an error says, fit for a message."""
+    text = str(said).strip() or type(said).__name__
+    return printable(text.splitlines()[0][:length])
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """What to do about a misspelt word; ``otherwise`` where no known one is like it.
 

@@ -19,7 +19,7 @@ from fcn_plugin.report.run import Run
 SIZE = (24, 36)
 NAMES = ["a", "b", "c"]
 COUNT = 7  # odd, so that two processes have to repeat one
-EMPTY = {"br", "circle", "img", "line", "link", "meta", "polyline", "rect"}
+EMPTY = {"br", "img", "link", "meta"}
 
 
 def samples(folder: Path, count: int, classes: int, seed: int = 0) -> list[SegDataSample]:
@@ -98,6 +98,7 @@ class Page(HTMLParser):
             without a text, headers without a scope.
         numbers: the values of its <data> elements.
         text: all text that is shown.
+        sources, charts: the pictures, and those of them that are curves.
     """
 
     def __init__(self, html: str) -> None:
@@ -112,6 +113,10 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
         self.faults += [f"{tag} is not closed" for tag in self._open]
+
+    @property
+    def charts(self) -> list[str]:
+        return [source for source in self.sources if source.startswith("data:image/svg")]
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
         self._look_at(tag, dict(attrs))

@@ -1,4 +1,4 @@
-"""The host check, the stand-in for mmcv's operators, and what a checkpoint may hold."""
+"""The check of versions, the stand-in for mmcv's operators, what a checkpoint may hold."""
 
 import importlib
 import itertools
@@ -17,7 +17,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from fcn_plugin import compat
-from fcn_plugin.weights.files import read_tensors
+from fcn_plugin.weights.files import read_content
 from fcn_plugin.weights.tokens import Token
 
 REPO = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ class TestHost:
         assert "mmcv-lite or mmcv is not installed" in last
         assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
 
-    def test_is_checked_before_the_host_is_imported(self, tmp_path):
+    def test_is_checked_before_anything_is_imported(self, tmp_path):
         info = tmp_path / "torch-2.9.1.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1\n")
@@ -75,39 +75,36 @@ class TestHost:
         [
             ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
             ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
-            ({"mmcv_lite": None, "mmcv": None}, "mmcv-lite or mmcv is not", "mmcv-lite>=2.1"),
-            ({"mmsegmentation": "0.30.0"}, "mmsegmentation 0.30.0 is too old", "mmsegmentation>="),
+            ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
             ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
-            ({"mmengine": "0.11.0"}, "mmengine 0.11.0 is too new", "mmengine>=0.10.7,<0.11"),
+            ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
             ({"setuptools": "82.0.0"}, "setuptools 82.0.0 is too new", "setuptools>=77.0.3,<82"),
             ({"ftfy": None}, "ftfy is not installed", "ftfy"),
+            ({"torch": "2.10"}, None, None),
+            # What vendors call their builds.
+            ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, None, None),
+            ({"torch": "2.13.0+cpu"}, None, None),
+            ({"torch": "3.0"}, None, None),
+            ({"mmcv_lite": None, "mmcv": "2.1.0"}, None, None),
+            ({"mmcv_lite": "2.1.0", "mmcv": None}, None, None),
         ],
     )
     def test_names_what_is_wrong_and_the_remedy(self, monkeypatch, versions, fault, remedy):
-        pretend(monkeypatch, **versions)
+        pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
+        if fault is None:
+            compat.check_host()
+            return
         with pytest.raises(ImportError, match="cannot use the packages") as caught:
             compat.check_host()
-        assert fault in str(caught.value)
-        assert f'pip install "{remedy}' in str(caught.value)
+        assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
         assert "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        "version", ["2.10", "2.10.0a0+b4e4ee81d3.nv25.12", "2.13.0+cpu", "3.0"]
-    )
-    def test_takes_what_vendors_call_their_builds(self, monkeypatch, version):
-        pretend(monkeypatch, torch=version, mmcv_lite="2.1.0", mmcv=None)
-        compat.check_host()
-
-    def test_full_mmcv_alone_is_welcome(self, monkeypatch):
-        pretend(monkeypatch, mmcv_lite=None, mmcv="2.1.0")
-        compat.check_host()
 
     def test_warns_of_both_mmcv_and_mmcv_lite(self, monkeypatch):
         pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
         with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
             compat.check_host()
 
-    def test_refuses_a_python_that_the_host_cannot_run_on(self, monkeypatch):
+    def test_refuses_a_python_that_mmengine_cannot_run_on(self, monkeypatch):
         monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
         with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
             compat.check_host()
@@ -129,18 +126,15 @@ class TestExtension:
         sys.modules.pop("mmcv._ext", None)
 
     def test_every_operator_exists_and_says_what_it_needs(self, stub):
-        assert hasattr(stub, "nms")
         assert stub.nms.__name__ == "nms"
         with pytest.raises(RuntimeError, match=r"nms needs full mmcv.*mmcv==2\.1\.0"):
             stub.nms(1, iou_threshold=0.5)
 
-    @pytest.mark.parametrize("name", ["__file__", "__path__", "__wrapped__", "_ipython_display_"])
-    def test_has_no_attribute_that_python_asks_for(self, stub, name):
-        assert not hasattr(stub, name)
-
-    def test_answers_for_nothing_else(self):
+    def test_answers_for_nothing_else(self, stub):
         for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
             assert compat._FINDER.find_spec(name, None) is None
+        for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
+            assert not hasattr(stub, name)
 
     def test_a_real_extension_wins(self, monkeypatch, tmp_path):
         (tmp_path / "_ext.py").write_text("def nms():\n    return 'compiled'\n")
@@ -212,21 +206,19 @@ class TestCheckpoints:
         assert loaded["message_hub"]["runtime_info"]["iter"] == 7
         assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
 
-    def test_of_mmengine_load(self, checkpoint):
-        self.check(read_tensors(checkpoint))
-
     def test_load_where_a_program_has_allowed_the_classes_themselves(self, checkpoint):
         theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
         with torch.serialization.safe_globals(theirs):
             for _ in range(3):  # of two entries of one name PyTorch takes any
-                self.check(read_tensors(checkpoint))
+                self.check(read_content(checkpoint))
             assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_that_torch_itself_has_read_can_be_saved_again(self, checkpoint):
+    def test_of_mmengine_load_also_when_torch_itself_has_read_and_saved_them(self, checkpoint):
+        self.check(read_content(checkpoint))
         content = torch.load(checkpoint, weights_only=True)
         assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
         torch.save(content, checkpoint)
-        self.check(read_tensors(checkpoint))
+        self.check(read_content(checkpoint))
 
     def test_of_the_other_numpy_load(self, checkpoint, tmp_path):
         old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
@@ -239,7 +231,7 @@ class TestCheckpoints:
                     assert here in content
                     content = content.replace(here, there)
                 target.writestr(name, content)
-        self.check(read_tensors(moved))
+        self.check(read_content(moved))
 
     def test_are_refused_without_our_list(self, checkpoint):
         """The negative control: the list is what makes the difference."""
@@ -255,15 +247,12 @@ class TestCheckpoints:
         "content",
         [
             Call(os.system, "touch hostile"),
-            Call(eval, "open('hostile', 'w')"),
             Call(getattr, Call(__import__, "os"), "system"),
             Call(getattr, HistoryBuffer, "register_statistics"),
-            Call(getattr, HistoryBuffer, "__init__"),
             Call(getattr, HistoryBuffer(), "mean"),
             Call(getattr, np.ndarray, "tofile"),
             Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
             np.array([Call(os.system, "touch hostile")], dtype=object),
-            np.array(["object"], dtype=object),
             np.zeros(1, dtype=[("field", "f4")]),
         ],
         ids=itertools.count(),

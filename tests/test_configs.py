@@ -1,89 +1,74 @@
-"""Every config that is shipped builds, whole: model, pipelines, metrics, optimizer."""
+"""Every config that is shipped: it builds, whole, and the index of mim says of it what is so."""
 
+import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 
 from fcn_plugin.models import SkipFusionHead
+from fcn_plugin.weights.sources import BERKELEY
 
-FOLDER = Path(__file__).parents[1] / "configs"
-CONFIGS = sorted(FOLDER.glob("*.py"))
-PROMISED = {
-    "fcn8s_vgg16_voc",
-    "fcn16s_vgg16_voc",
-    "fcn32s_vgg16_voc",
-    "fcn8s_vgg16_voc-train",
-    "fcn8s_vgg16_ade20k",
-    "fcn8s_vgg16_camvid",
-    "fcn8s_vgg16-bn_camvid-scratch",
-    "fcn8s_vgg16-bn_camvid-scratch-half",
-    "fcn8s_vgg16_shapes",
-    "fcn8s_vgg16_voc2011",
-    "fcn16s_vgg16_voc2011",
-    "fcn32s_vgg16_voc2011",
-    "fcn32s_vgg16_voc2011-heavy",
-    "fcn16s_vgg16_voc2011-heavy",
-    "fcn8s_vgg16_voc2011-heavy",
-    "fcn8s-atonce_vgg16_voc2011-heavy",
-    "fcn32s_alexnet_voc2011",
-    "fcn32s_googlenet_voc2011",
-    "fcn32s_vgg16_pascal-context-heavy",
-    "fcn16s_vgg16_pascal-context-heavy",
-    "fcn8s_vgg16_pascal-context-heavy",
-    "fcn8s_vgg16_pascal-context",
-    "fcn8s_vgg16_pascal-context59",
-    "fcn8s_r50_voc",
-    "fcn8s_r50-d8_voc",
-    "fcn8s_mobilenet-v2_voc",
-    "fcn8s_hrnet-w18_voc",
-    "fcn8s_efficientnet-b0_voc",
-    "fcn8s_swin-t_ade20k",
-    "fcn8s_convnext-t_ade20k",
-    "fcn8s_mit-b0_ade20k",
-    "fcn8s_mscan-t_ade20k",
-    "fcn8s_pcpvt-s_ade20k",
-    "fcn8s_vit-b16_ade20k",
-    "psp_vgg16_voc",
-    "deeplabv3_vgg16_voc",
-    "ocr_vgg16_voc",
-    "uper_vgg16_ade20k",
-    "segformer_vgg16_ade20k",
-}
+REPO = Path(__file__).parents[1]
+FOLDER = REPO / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+PROMISED = """
+    fcn8s_vgg16_voc fcn16s_vgg16_voc fcn32s_vgg16_voc fcn8s_vgg16_voc-train
+    fcn8s_vgg16_ade20k fcn8s_vgg16_camvid fcn8s_vgg16_shapes
+    fcn8s_vgg16-bn_camvid-scratch fcn8s_vgg16-bn_camvid-scratch-half
+    fcn8s_vgg16_voc2011 fcn16s_vgg16_voc2011 fcn32s_vgg16_voc2011
+    fcn32s_vgg16_voc2011-heavy fcn16s_vgg16_voc2011-heavy fcn8s_vgg16_voc2011-heavy
+    fcn8s-atonce_vgg16_voc2011-heavy fcn32s_alexnet_voc2011 fcn32s_googlenet_voc2011
+    fcn32s_vgg16_pascal-context-heavy fcn16s_vgg16_pascal-context-heavy
+    fcn8s_vgg16_pascal-context-heavy fcn8s_vgg16_pascal-context fcn8s_vgg16_pascal-context59
+    fcn8s_r50_voc fcn8s_r50-d8_voc fcn8s_mobilenet-v2_voc fcn8s_hrnet-w18_voc
+    fcn8s_efficientnet-b0_voc fcn8s_swin-t_ade20k fcn8s_convnext-t_ade20k fcn8s_mit-b0_ade20k
+    fcn8s_mscan-t_ade20k fcn8s_pcpvt-s_ade20k fcn8s_vit-b16_ade20k
+    psp_vgg16_voc deeplabv3_vgg16_voc ocr_vgg16_voc uper_vgg16_ade20k segformer_vgg16_ade20k
+"""
 # Whose backbones are another package's; without it the rest of the config is built.
 FOREIGN = {"fcn8s_convnext-t_ade20k": "mmpretrain", "fcn8s_efficientnet-b0_voc": "timm"}
 
+INDEX = yaml.safe_load((REPO / "model-index.yml").read_text())
+METAFILES = {path: yaml.safe_load((REPO / path).read_text()) for path in INDEX["Import"]}
+ENTRIES = [model for file in METAFILES.values() for model in file["Models"]]
+ENTRY = {model["Name"]: model for model in ENTRIES}
+METRIC_KEYS = ("mIoU", "aAcc", "mAcc", "fwIoU")  # in the order of README's table
 
-def test_the_promised_configs_are_there():
-    assert {path.stem for path in CONFIGS} == PROMISED
+
+@cache
+def read(name: str) -> Config:
+    """To be read, or copied."""
+    return Config.fromfile(FOLDER / f"{name}.py")
 
 
-def test_every_base_file_is_used():
-    used = {Path(line).resolve() for path in CONFIGS for line in _text(path) if ".py" in line}
+def test_the_promised_configs_are_there_and_use_every_base_file():
+    assert set(NAMES) == set(PROMISED.split())
+    # The text of a config has all its bases, each headed by a line with its path.
+    lines = {line for name in NAMES for line in read(name).text.splitlines() if ".py" in line}
     bases = set((FOLDER / "_base_").rglob("*.py"))
     assert len(bases) >= 8
     # Those of the configs that prepare_data.py own writes.
     own = ("datasets/own.py", "models/fcn8s_vgg16-bn_narrow.py")
+    used = {Path(line).resolve() for line in lines}
     assert bases - used == {FOLDER / "_base_" / name for name in own}
 
 
-def _text(path: Path) -> list[str]:
-    """The config and all its bases, each headed by a line with its path."""
-    return Config.fromfile(path).text.splitlines()
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_builds(path, tmp_path):
-    cfg = Config.fromfile(path)
+@pytest.mark.parametrize("name", NAMES)
+def test_builds(name, tmp_path):
+    cfg = read(name).copy()
     assert cfg.custom_imports == dict(imports=["fcn_plugin"], allow_failed_imports=False)
-    classes = _num_classes(cfg)
-    if _at_hand(FOREIGN.get(path.stem)):
-        model, scores = _model_and_scores(cfg.model)
+    classes = num_classes(cfg)
+    if is_installed(FOREIGN.get(name, "torch")):
+        model, scores = model_and_scores(cfg.model)
         assert scores.shape[:2] == (1, classes)
         if isinstance(model.decode_head, SkipFusionHead):
             # Of the image, or of the finest level.
@@ -92,23 +77,23 @@ def test_builds(path, tmp_path):
     METRICS.build(cfg.val_evaluator)
     METRICS.build(cfg.test_evaluator)
     assert MODELS.get(cfg.tta_model.type)
-    VISUALIZERS.build(dict(cfg.visualizer, name=path.stem, save_dir=str(tmp_path)))
+    VISUALIZERS.build(dict(cfg.visualizer, name=name, save_dir=str(tmp_path)))
     for hook in (*cfg.custom_hooks, *cfg.default_hooks.values()):
         HOOKS.build(hook)
-    for pipeline in (*_pipelines(cfg), cfg.tta_pipeline):
+    for pipeline in (*(dataset.pipeline for dataset in datasets(cfg)), cfg.tta_pipeline):
         Compose(pipeline)
 
 
-def _at_hand(package: str | None) -> bool:
+def is_installed(package: str) -> bool:
     """Whether it imports: mmpretrain and timm do not beside a torchvision of another build."""
     try:
-        import_module(package or "torch")
+        import_module(package)
     except (ImportError, RuntimeError):
         return False
     return True
 
 
-def _model_and_scores(config: dict) -> tuple[torch.nn.Module, torch.Tensor]:
+def model_and_scores(config: dict) -> tuple[torch.nn.Module, torch.Tensor]:
     """Of one image; without memory for VGG16's 134 million parameters where that is possible."""
     if config.backbone.type == "TIMMBackbone":
         config.backbone.pretrained = False  # it would be fetched
@@ -120,35 +105,121 @@ def _model_and_scores(config: dict) -> tuple[torch.nn.Module, torch.Tensor]:
         return model, model(torch.zeros(1, 3, 96, 128), mode="tensor")
 
 
-def _datasets(node) -> list[dict]:
-    if isinstance(node, dict):
-        found = [node] if "pipeline" in node else []
-        return found + [inner for child in node.values() for inner in _datasets(child)]
-    if isinstance(node, list):
-        return [inner for child in node for inner in _datasets(child)]
-    return []
+def innermost(dataset: dict) -> list[dict]:
+    inner = dataset.get("datasets") or [dataset[key] for key in ("dataset",) if key in dataset]
+    return [plain for part in inner for plain in innermost(part)] if inner else [dataset]
 
 
-def _all_datasets(cfg) -> list[dict]:
+def datasets(cfg: Config) -> list[dict]:
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
-    found = [dataset for loader in loaders for dataset in _datasets(loader.dataset)]
-    assert len(found) >= 3
-    return found
+    return [dataset for loader in loaders for dataset in innermost(loader.dataset)]
 
 
-def _pipelines(cfg) -> list:
-    return [dataset.pipeline for dataset in _all_datasets(cfg)]
+def heads(cfg: Config) -> list[dict]:
+    head = cfg.model.decode_head
+    return head if isinstance(head, list) else [head]
 
 
-def _num_classes(cfg) -> int:
-    """As the data sets have it, which the label loaders and the head must agree with."""
-    counts = set()
-    for dataset in _all_datasets(cfg):
-        kind = DATASETS.get(dataset.type)
-        meta = dataset.get("metainfo") or kind.METAINFO
+def num_classes(cfg: Config) -> int:
+    """As the data sets have it, which the label loaders and the heads must agree with."""
+    counts = {head.num_classes for head in heads(cfg)}
+    for dataset in datasets(cfg):
+        meta = dataset.get("metainfo") or DATASETS.get(dataset.type).METAINFO
         counts.add(len(meta["classes"]))
         counts |= {step["num_classes"] for step in dataset.pipeline if "num_classes" in step}
-    heads = cfg.model.decode_head
-    counts |= {head.num_classes for head in (heads if isinstance(heads, list) else [heads])}
-    assert len(counts) == 1
-    return counts.pop()
+    (count,) = counts
+    return count
+
+
+@pytest.mark.parametrize("name", ["fcn8s_vgg16_shapes", "fcn8s_vgg16-bn_camvid-scratch"])
+def test_weights_can_be_named_below_a_config_that_has_none(name, tmp_path):
+    weights = dict(type="Pretrained", checkpoint="vgg16.pth")
+    (tmp_path / "child.py").write_text(
+        f'_base_ = "{FOLDER}/{name}.py"\nmodel = dict(backbone=dict(init_cfg={weights}))\n'
+    )
+    assert Config.fromfile(tmp_path / "child.py").model.backbone.init_cfg == weights
+    built, plain = (
+        MODELS.build(dict(type="ConvolutionalizedVGG", base_channels=1, fc_channels=1, **init))
+        for init in (dict(init_cfg=read(name).model.backbone.init_cfg), {})
+    )
+    assert built.init_cfg == plain.init_cfg
+
+
+# --- the index ----------------------------------------------------------------------------------
+
+
+def facts(name: str) -> dict[str, Any]:
+    """What a config itself says of the entries of Metadata."""
+    cfg = read(name)
+    pipeline = innermost(cfg.train_dataloader.dataset)[0].pipeline
+    sizes = [step["crop_size"] for step in pipeline if "crop_size" in step]
+    accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
+    return {
+        "Architecture": [cfg.model.backbone.type, *(head.type for head in heads(cfg))],
+        "Batch Size": cfg.train_dataloader.batch_size * accumulated,
+        "Crop Size": "x".join(map(str, sizes[0])) if sizes else "whole images",
+        "Iterations": cfg.train_cfg.max_iters,
+    }
+
+
+def test_every_metafile_and_config_is_in_the_index_once():
+    """What to add for a config is in ``facts``: print(facts(NAME))."""
+    there = sorted(str(path.relative_to(REPO)) for path in REPO.glob("configs/**/metafile.yml"))
+    assert len(there) >= 7
+    assert sorted(METAFILES) == there
+    assert sorted(model["Name"] for model in ENTRIES) == NAMES
+    for file in METAFILES.values():
+        (collection,) = file["Collections"]
+        assert collection["Paper"] == "https://arxiv.org/abs/1411.4038"
+        assert file["Models"]
+        for model in file["Models"]:
+            assert model["In Collection"] == collection["Name"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_index_says_what_the_config_says(name):
+    entry, metadata, stated = ENTRY[name], ENTRY[name]["Metadata"], facts(name)
+    assert entry["Config"] == f"configs/{name}.py"
+    assert name == name.lower()  # mim looks configs up in small letters
+    assert {key: metadata[key] for key in stated} == stated
+    assert metadata["Training Data"]
+    # mim joins lists as texts and finds no column of a nested table.
+    for value in metadata.values():
+        assert isinstance(value, str | int) or all(isinstance(text, str) for text in value)
+    # Figures and weights that others published are no results of ours.
+    for line in metadata.get("Published", ()):
+        assert re.match(r".+, .+: mean IU \d\d\.\d", line), line
+        assert "Results" not in entry
+    if "Weights" in entry:
+        assert re.fullmatch(rf"{BERKELEY}/[\w-]+\.caffemodel", entry["Weights"])
+        assert name.endswith("heavy") or "alexnet" in name
+        assert "Results" not in entry
+    if score := published_score(name):
+        assert f"mean IU {score}" in " ".join(metadata["Published"])
+
+
+def published_score(name: str) -> str | None:
+    """That of the config's docstring."""
+    head = (FOLDER / f"{name}.py").read_text().split('"""')[1]
+    score = re.search(r"(?:Published|Others report):? (\d\d\.\d+) mean IU", head)
+    return score and score[1]
+
+
+def test_published_figures_and_weights_are_there():
+    assert sum("Published" in model["Metadata"] for model in ENTRIES) >= 11
+    assert sum("Weights" in model for model in ENTRIES) == 8
+    assert len(list(filter(published_score, NAMES))) >= 8
+
+
+def test_results_are_those_that_readme_has_measured():
+    text = (REPO / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0]
+    row = re.compile(r"^\| `(\w[\w-]*)\.py` \|.*?\|((?: [\d.]+ \|){4})$", re.MULTILINE)
+    measured = {name: list(map(float, rest.split(" |")[:-1])) for name, rest in row.findall(text)}
+    stated = {}
+    for model in ENTRIES:
+        if "Results" in model:
+            (result,) = model["Results"]
+            stated[model["Name"]] = [result["Metrics"][key] for key in METRIC_KEYS]
+            assert {"Command", "Training Resources"} <= set(model["Metadata"])
+    assert len(stated) >= 2
+    assert stated == measured

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from tools.running import as_module
 
-from fcn_plugin.engine.terminal import BriefRunner
-from fcn_plugin.errors import DamagedFile, UserError, printable
+from fcn_plugin.engine.runner import BriefRunner
+from fcn_plugin.errors import DamagedFile, UserError, printable, quoted
 from fcn_plugin.evaluation.scores import scores
 from fcn_plugin.evaluation.tables import score_table
-from fcn_plugin.weights.quoting import quoted
 
 HOSTILE = "a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
 SHOWN = r"a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"

@@ -47,53 +47,56 @@ def required(setup_cfg) -> dict[str, Requirement]:
     return {requirement.name.lower(): requirement for requirement in found}
 
 
+def run(*command: object, cwd: Path = REPO, **options) -> str:
+    """What a command prints; it must succeed."""
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_there_are_sources():
     assert len(SOURCES) > 10
     assert {path.parts[0] for path in SOURCES} == set(FOLDERS)
 
 
-class TestRanges:
-    @pytest.mark.parametrize("row", compat.HOST, ids=lambda row: row.remedy)
-    def test_are_the_same_in_setup_cfg_and_in_the_host_check(self, row, required):
-        stated = required[row.distributions[0]]
-        assert Requirement(row.remedy).specifier == stated.specifier
-        bounds = {
-            operator + ".".join(map(str, bound))
-            for operator, bound in ((">=", row.lowest), ("<", row.below))
-            if bound
-        }
-        assert {str(specifier) for specifier in stated.specifier} == bounds
+@pytest.mark.parametrize("stated", [*map(Requirement, compat.HOST)], ids=str)
+def test_ranges_are_the_same_in_setup_cfg_and_in_the_check_of_the_host(stated, required):
+    assert stated.specifier == required[stated.name].specifier
+    bounds = [bound.operator for bound in stated.specifier]
+    assert sorted(bounds, reverse=True) in ([], [">="], [">=", "<"])  # what is compared
 
-    def test_of_python_are_the_same_everywhere(self, setup_cfg):
-        below = ".".join(map(str, compat.PYTHON_BELOW))
-        assert setup_cfg["options"]["python_requires"] == f">=3.10,<{below}"
-        assert "(3, 10) <= sys.version_info[:2] < (3, 14)" in (REPO / "Makefile").read_text()
 
-    @pytest.mark.parametrize("python", ["3.10.13", "3.11.7", "3.12.1", "3.13.0"])
-    def test_hold_what_constraints_pin(self, python, required):
-        environment = {
-            "python_version": python.rpartition(".")[0],
-            "python_full_version": python,
-            "sys_platform": "linux",
-            "platform_python_implementation": "CPython",
-        }
-        pinned: dict[str, Version] = {}
-        for line in (REPO / "constraints.txt").read_text().splitlines():
-            if line.startswith("#"):
-                continue
-            pin = Requirement(line)
-            if pin.marker is None or pin.marker.evaluate(environment):
-                assert pin.name.lower() not in pinned, f"two versions of {pin.name}"
-                (exact,) = pin.specifier
-                pinned[pin.name.lower()] = Version(exact.version)
-        needed = {
-            name: requirement
-            for name, requirement in required.items()
-            if requirement.marker is None or requirement.marker.evaluate(environment)
-        }
-        assert needed.keys() <= pinned.keys()
-        for name, requirement in needed.items():
-            assert requirement.specifier.contains(pinned[name]), name
+def test_the_range_of_python_is_the_same_everywhere(setup_cfg):
+    below = ".".join(map(str, compat.PYTHON_BELOW))
+    assert setup_cfg["options"]["python_requires"] == f">=3.10,<{below}"
+    assert "(3, 10) <= sys.version_info[:2] < (3, 14)" in (REPO / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.10.13", "3.11.7", "3.12.1", "3.13.0"])
+def test_ranges_hold_what_constraints_pin(python, required):
+    environment = {
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
+        "sys_platform": "linux",
+        "platform_python_implementation": "CPython",
+    }
+
+    def applies(requirement: Requirement) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate(environment)
+
+    pinned: dict[str, Version] = {}
+    lines = (REPO / "constraints.txt").read_text().splitlines()
+    for pin in (Requirement(line) for line in lines if not line.startswith("#")):
+        if applies(pin):
+            assert pin.name.lower() not in pinned, f"two versions of {pin.name}"
+            (exact,) = pin.specifier
+            pinned[pin.name.lower()] = Version(exact.version)
+    needed = {name: requirement for name, requirement in required.items() if applies(requirement)}
+    assert needed.keys() <= pinned.keys()
+    for name, requirement in needed.items():
+        assert requirement.specifier.contains(pinned[name]), name
 
 
 def test_the_changelog_opens_with_this_version():
@@ -105,16 +108,9 @@ def test_the_changelog_opens_with_this_version():
 @pytest.mark.skipif(not (REPO / ".git").exists(), reason="not a git checkout")
 def test_git_ignores_no_source():
     """A pattern such as "data/" would leave fcn_plugin/data out of every commit and clone."""
-    done = subprocess.run(
-        ["git", "check-ignore", "--no-index", "--stdin"],
-        input="\n".join(
-            map(str, [*SOURCES, *(path for path in REPO.joinpath("tests").rglob("*.py"))])
-        ),
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    names = "\n".join(map(str, [*SOURCES, *REPO.joinpath("tests").rglob("*.py")]))
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(command, input=names, cwd=REPO, capture_output=True, text=True)
     assert done.stdout.split() == []
 
 
@@ -131,81 +127,61 @@ def tree(tmp_path_factory) -> Path:
     return tree
 
 
-class TestArchives:
-    @staticmethod
-    def build(tree: Path, kind: str, target: Path) -> Path:
-        code = (
-            "import sys; from setuptools import build_meta;"
-            "getattr(build_meta, 'build_' + sys.argv[1])(sys.argv[2])"
-        )
-        subprocess.run(
-            [sys.executable, "-c", code, kind, str(target)],
-            cwd=tree,
-            capture_output=True,
-            check=True,
-        )
-        (archive,) = target.iterdir()
-        return archive
-
-    @staticmethod
-    def shipped(path: Path) -> str:
-        """Where an OpenMMLab package keeps a source file once it is installed."""
-        inside = path.parts[0] == "fcn_plugin"
-        return str(path if inside else Path("fcn_plugin", ".mim", path))
-
-    def test_wheel_holds_package_configs_and_tools(self, tree, tmp_path):
-        # Left by an editable install and an earlier build; neither may get into the wheel.
-        (tree / "fcn_plugin/.mim").mkdir()
-        (tree / "fcn_plugin/.mim/configs").symlink_to(tree / "configs")
-        stale = tree / "build/lib/fcn_plugin/.mim/configs/removed.py"
-        stale.parent.mkdir(parents=True)
-        stale.touch()
-        with zipfile.ZipFile(self.build(tree, "wheel", tmp_path)) as wheel:
-            names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-        assert names == {self.shipped(path) for path in SOURCES} | (
-            {"fcn_plugin/.mim/model-index.yml"} if (REPO / "model-index.yml").exists() else set()
-        )
-        assert "fcn_plugin/py.typed" in names
-
-    def test_sdist_holds_every_source(self, tree, tmp_path):
-        archive = self.build(tree, "sdist", tmp_path)
-        with tarfile.open(archive) as sdist:
-            names = {name.partition("/")[2] for name in sdist.getnames()}
-        assert {str(path) for path in SOURCES} <= names
-        assert {"LICENSE", "Makefile", "constraints.txt", "setup.cfg", "setup.py"} <= names
-        assert not any(".mim" in name for name in names)
-
-    def test_editable_install_links_configs_and_tools(self, tree, tmp_path):
-        self.build(tree, "editable", tmp_path)
-        for folder in ("configs", "tools"):
-            link = tree / "fcn_plugin/.mim" / folder
-            assert link.is_symlink()
-            assert link.resolve() == (tree / folder).resolve()
+def built(tree: Path, kind: str, target: Path) -> Path:
+    """A wheel, sdist or editable install."""
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+    run(sys.executable, "-c", code, target, cwd=tree)
+    (archive,) = target.iterdir()
+    return archive
 
 
-class TestWarnings:
-    @pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix == ".py"], ids=str)
-    def test_no_source_compiles_with_one(self, path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+def test_wheel_holds_package_configs_and_tools(tree, tmp_path):
+    # Left by an editable install and an earlier build; neither may get into the wheel.
+    (tree / "fcn_plugin/.mim").mkdir()
+    (tree / "fcn_plugin/.mim/configs").symlink_to(tree / "configs")
+    stale = tree / "build/lib/fcn_plugin/.mim/configs/removed.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    with zipfile.ZipFile(built(tree, "wheel", tmp_path)) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    # Where an OpenMMLab package keeps a source file once it is installed.
+    mim = Path("fcn_plugin/.mim")
+    shipped = {path if path.parts[0] == "fcn_plugin" else mim / path for path in SOURCES}
+    assert names == set(map(str, [*shipped, mim / "model-index.yml"]))
+    assert "fcn_plugin/py.typed" in names
+
+
+def test_sdist_holds_every_source(tree, tmp_path):
+    with tarfile.open(built(tree, "sdist", tmp_path)) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {str(path) for path in SOURCES} <= names
+    assert {"LICENSE", "Makefile", "constraints.txt", "setup.cfg", "setup.py"} <= names
+    assert not any(".mim" in name for name in names)
+
+
+def test_editable_install_links_configs_and_tools(tree, tmp_path):
+    built(tree, "editable", tmp_path)
+    for folder in ("configs", "tools"):
+        link = tree / "fcn_plugin/.mim" / folder
+        assert link.is_symlink() and link.resolve() == (tree / folder).resolve()
+
+
+def test_no_source_compiles_with_a_warning():
+    sources = [path for path in SOURCES if path.suffix == ".py"]
+    assert len(sources) > 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in sources:
             compile((REPO / path).read_bytes(), str(path), "exec", dont_inherit=True)
 
-    def test_no_module_of_ours_imports_with_a_deprecation(self):
-        """The host's own may warn, so that the filter names our modules only."""
-        modules = [
-            module.name for module in pkgutil.walk_packages(fcn_plugin.__path__, "fcn_plugin.")
-        ]
-        assert len(modules) > 5
-        code = (
-            "import warnings, importlib, sys\n"
-            "warnings.filterwarnings('error', '', DeprecationWarning, r'fcn_plugin(\\.|$)')\n"
-            "for name in sys.argv[1:]: importlib.import_module(name)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, "fcn_plugin", *modules],
-            cwd=REPO,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+
+def test_no_module_of_ours_imports_with_a_deprecation():
+    """What mmseg and mmengine warn of is theirs, so that the filter names our modules only."""
+    modules = [module.name for module in pkgutil.walk_packages(fcn_plugin.__path__, "fcn_plugin.")]
+    assert len(modules) > 5
+    code = (
+        "import warnings, importlib, sys\n"
+        "warnings.filterwarnings('error', '', DeprecationWarning, r'fcn_plugin(\\.|$)')\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    )
+    run(sys.executable, "-c", code, "fcn_plugin", *modules)

@@ -8,6 +8,7 @@ one.
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,6 @@ FOLDER = Path(__file__).parents[1] / "configs"
 MEAN = torch.tensor([104.00699, 116.66877, 122.67892], dtype=torch.float64)[:, None, None]
 VOID = 255
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks as small as these spend most of their time waiting for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(name: str, **options) -> Config:
@@ -166,85 +158,81 @@ def worst(start, found, expected) -> float:
 
 AT_ONCE = "fcn8s-atonce_vgg16_voc2011-heavy"
 ALEXNET = "fcn32s_alexnet_voc2011"
-HEAVY = dict(
-    lr=1e-10,
-    momentum=0.99,
-    normalize=False,
-    multipliers=lambda name: (2, 0) if name.endswith("bias") else (1, 1),
-)
-STANDARD = dict(
-    lr=1e-4,
-    momentum=0.9,
-    normalize=True,
-    # Caffe voc-fcn-alexnet/net.py says so of this layer only; for the others both are 1.
-    multipliers=lambda name: (2, 0) if name == "score_fr.bias" else (1, 1),
-)
+# config: Caffe's network, images in an update, updates, and the solver's settings
+SOLVERS = {
+    AT_ONCE: (
+        "fcn8s-atonce",
+        1,
+        3,
+        dict(
+            lr=1e-10,
+            momentum=0.99,
+            normalize=False,
+            multipliers=lambda name: (2, 0) if name.endswith("bias") else (1, 1),
+        ),
+    ),
+    ALEXNET: (
+        "fcn-alexnet",
+        20,
+        2,
+        dict(
+            lr=1e-4,
+            momentum=0.9,
+            normalize=True,
+            # Caffe voc-fcn-alexnet/net.py says so of this layer only; for the others both are 1.
+            multipliers=lambda name: (2, 0) if name == "score_fr.bias" else (1, 1),
+        ),
+    ),
+}
 
 
-def start_of(name: str) -> dict[str, Tensor]:
-    return {key: value.detach() for key, value in built(name)[0].named_parameters()}
+@cache
+def by_caffe(name: str) -> tuple[dict, list]:
+    """The weights that both begin with, and those after each update of Caffe's solver."""
+    net, images_each, updates, solver = SOLVERS[name]
+    start = {key: value.detach() for key, value in built(name)[0].named_parameters()}
+    return start, caffe(net, start, updates, images_each, solver)
 
 
-@pytest.fixture(scope="module")
-def at_once() -> tuple[dict, list]:
-    """The weights that all begin with, and those after each of three updates of Caffe's solver."""
-    start = start_of(AT_ONCE)
-    return start, caffe("fcn8s-atonce", start, updates=3, iter_size=1, solver=HEAVY)
-
-
-def test_fcn8s_at_once_learns_as_in_caffe(at_once):
-    start, expected = at_once
-    before, after = trained(AT_ONCE, steps=3)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_config_learns_as_in_caffe(name):
+    start, expected = by_caffe(name)
+    before, after = trained(name, steps=SOLVERS[name][1] * len(expected))
     assert all(torch.equal(before[key], start[key]) for key in start)
-    assert worst(start, after, expected[2]) < TOLERANCE
+    assert worst(start, after, expected[-1]) < TOLERANCE
 
 
 @pytest.mark.parametrize(
-    "mistake",
+    ("name", "updates", "mistake"),
     [
-        {"model.decode_head.loss_decode": dict(reduction="mean", avg_non_ignore=True)},
-        {"optim_wrapper.optimizer.momentum": 0.9},
-        {"optim_wrapper.paramwise_cfg.bias_decay_mult": 1.0},
-        {"optim_wrapper.paramwise_cfg.bias_lr_mult": 1.0},
-        {"optim_wrapper.optimizer.weight_decay": 0.0},
-        {"model.decode_head.scale": None},
-        {"model.data_preprocessor.bgr_to_rgb": True},
+        *(
+            (AT_ONCE, 2, mistake)
+            for mistake in (
+                {"model.decode_head.loss_decode": dict(reduction="mean", avg_non_ignore=True)},
+                {"optim_wrapper.optimizer.momentum": 0.9},
+                {"optim_wrapper.paramwise_cfg.bias_decay_mult": 1.0},
+                {"optim_wrapper.paramwise_cfg.bias_lr_mult": 1.0},
+                {"optim_wrapper.optimizer.weight_decay": 0.0},
+                {"model.decode_head.scale": None},
+                {"model.data_preprocessor.bgr_to_rgb": True},
+            )
+        ),
+        *(
+            (ALEXNET, 1, mistake)
+            for mistake in (
+                {"model.decode_head.loss_decode.avg_non_ignore": False},
+                {"model.decode_head.loss_decode.reduction": "sum"},
+                {"optim_wrapper.accumulative_counts": 40},
+                {"optim_wrapper.paramwise_cfg": dict(bias_lr_mult=2.0, bias_decay_mult=0.0)},
+            )
+        ),
     ],
     ids=str,
 )
-def test_any_other_recipe_learns_something_else(mistake, at_once):
-    start, expected = at_once
-    _, after = trained(AT_ONCE, steps=2, **mistake)
-    assert worst(start, after, expected[1]) > 50 * TOLERANCE
-
-
-@pytest.fixture(scope="module")
-def alexnet() -> tuple[dict, list]:
-    """The same for FCN-AlexNet: two updates of twenty images each."""
-    start = start_of(ALEXNET)
-    return start, caffe("fcn-alexnet", start, updates=2, iter_size=20, solver=STANDARD)
-
-
-def test_fcn_alexnet_accumulates_as_in_caffe(alexnet):
-    start, expected = alexnet
-    _, after = trained(ALEXNET, steps=40)
-    assert worst(start, after, expected[1]) < TOLERANCE
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        {"model.decode_head.loss_decode.avg_non_ignore": False},
-        {"model.decode_head.loss_decode.reduction": "sum"},
-        {"optim_wrapper.accumulative_counts": 40},
-        {"optim_wrapper.paramwise_cfg": dict(bias_lr_mult=2.0, bias_decay_mult=0.0)},
-    ],
-    ids=str,
-)
-def test_any_other_recipe_of_alexnet_learns_something_else(mistake, alexnet):
-    start, expected = alexnet
-    _, after = trained(ALEXNET, steps=20, **mistake)
-    assert worst(start, after, expected[0]) > 50 * TOLERANCE
+def test_any_other_recipe_learns_something_else(name, updates, mistake):
+    start, expected = by_caffe(name)
+    _, after = trained(name, steps=SOLVERS[name][1] * updates, **mistake)
+    assert worst(start, after, expected[updates - 1]) > 50 * TOLERANCE
 
 
 # --- losses -----------------------------------------------------------------------------------
@@ -276,31 +264,15 @@ def test_the_loss_is_caffes(name, normalize, void):
 
 # --- numbers ----------------------------------------------------------------------------------
 
-VGG16 = dict(type="Pretrained", checkpoint="caffe://vgg16")
-BIASES = dict(bias_lr_mult=2.0, bias_decay_mult=0.0)
 # config: (levels, images in an update, rate, momentum, updates, initial weights)
 RECIPES = {
-    "fcn32s_vgg16_voc2011-heavy": (1, 1, 1e-10, 0.99, 100_000, VGG16),
+    "fcn32s_vgg16_voc2011-heavy": (1, 1, 1e-10, 0.99, 100_000, "caffe://vgg16"),
     "fcn16s_vgg16_voc2011-heavy": (2, 1, 1e-12, 0.99, 100_000, None),
     "fcn8s_vgg16_voc2011-heavy": (3, 1, 1e-14, 0.99, 100_000, None),
-    "fcn8s-atonce_vgg16_voc2011-heavy": (3, 1, 1e-10, 0.99, 300_000, VGG16),
-    "fcn32s_alexnet_voc2011": (
-        1,
-        20,
-        1e-4,
-        0.9,
-        100_000,
-        dict(VGG16, checkpoint="caffe://caffenet"),
-    ),
-    "fcn32s_googlenet_voc2011": (
-        1,
-        20,
-        5e-5,
-        0.9,
-        100_000,
-        dict(VGG16, checkpoint="caffe://googlenet"),
-    ),
-    "fcn32s_vgg16_pascal-context-heavy": (1, 1, 1e-10, 0.99, 300_000, VGG16),
+    "fcn8s-atonce_vgg16_voc2011-heavy": (3, 1, 1e-10, 0.99, 300_000, "caffe://vgg16"),
+    "fcn32s_alexnet_voc2011": (1, 20, 1e-4, 0.9, 100_000, "caffe://caffenet"),
+    "fcn32s_googlenet_voc2011": (1, 20, 5e-5, 0.9, 100_000, "caffe://googlenet"),
+    "fcn32s_vgg16_pascal-context-heavy": (1, 1, 1e-10, 0.99, 300_000, "caffe://vgg16"),
     "fcn16s_vgg16_pascal-context-heavy": (2, 1, 1e-12, 0.99, 300_000, None),
     "fcn8s_vgg16_pascal-context-heavy": (3, 1, 1e-14, 0.99, 300_000, None),
 }
@@ -308,7 +280,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_numbers_are_those_published(name):
-    levels, accumulated, lr, momentum, updates, init_cfg = RECIPES[name]
+    levels, accumulated, lr, momentum, updates, weights = RECIPES[name]
     cfg = config(name)
     assert len(cfg.model.decode_head.in_channels) == len(cfg.model.backbone.out_indices) == levels
     assert cfg.optim_wrapper.get("accumulative_counts", 1) == accumulated
@@ -317,10 +289,17 @@ def test_the_numbers_are_those_published(name):
     )
     assert cfg.param_scheduler is None
     assert cfg.train_cfg.max_iters == updates * accumulated
-    assert cfg.model.backbone.init_cfg == init_cfg
+    pretrained = dict(type="Pretrained", checkpoint=weights)
+    assert cfg.model.backbone.init_cfg == (pretrained if weights else None)
     if name != ALEXNET:
-        assert cfg.optim_wrapper.paramwise_cfg == BIASES
+        assert cfg.optim_wrapper.paramwise_cfg == dict(bias_lr_mult=2.0, bias_decay_mult=0.0)
     assert cfg.load_from is None
+    assert not cfg.env_cfg.cudnn_benchmark
+    # Every 4,000 updates a snapshot is scored, and the best is kept.
+    every = 4_000 * accumulated
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == every
+    assert cfg.default_hooks.checkpoint.save_best == "mIoU"
+    assert cfg.default_hooks.score_resumed.type == "ScoreResumedHook"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -339,16 +318,6 @@ def test_one_image_at_a_time_as_it_is_drawn_with_replacement(name):
     data = preprocessor(dict(inputs=[image], data_samples=[sample(label)]), training=True)
     assert torch.allclose(data["inputs"][0].double(), image - MEAN, atol=2e-3)
     assert data["data_samples"][0].gt_sem_seg.shape == label.shape
-    assert not cfg.env_cfg.cudnn_benchmark
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_4000_updates_a_snapshot_is_scored_and_the_best_is_kept(name):
-    cfg = config(name)
-    every = 4_000 * RECIPES[name][1]
-    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == every
-    assert cfg.default_hooks.checkpoint.save_best == "mIoU"
-    assert cfg.default_hooks.score_resumed.type == "ScoreResumedHook"
 
 
 @pytest.mark.parametrize("name", RECIPES)

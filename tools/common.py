@@ -17,9 +17,9 @@ from typing import Any
 
 from explaining import explain
 
-# A thread that waits for another one sleeps. As OpenMP would have it, it spins, and beside other
-# work takes the core that the other one needs. Read when torch loads, so set before anything is
-# imported; whoever has set either of the two has chosen.
+# Waiting threads sleep. OpenMP lets them spin, which takes the core that the others need if there
+# is other work. Read when torch loads, so set before anything is imported; whoever has set either
+# of the two has chosen.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 if not WAITING.keys() & os.environ.keys():
     os.environ.update(WAITING)
@@ -47,20 +47,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """What ``load_config`` reads besides, for tools that start no run."""
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="override settings of the config, as with tools/test.py",
-    )
-    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of mmseg's own tools that train.py and test.py have in common."""
-    parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")
+    """The option that overrides a config; with what ``load_config`` reads besides."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -69,13 +56,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="override settings of the config, e.g. train_cfg.max_iters=100 "
         "model.decode_head.upsample=deconv 'key=[a,b]'",
     )
+    parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of mmseg's own tools that train.py and test.py have in common."""
+    add_cfg_options(parser)
+    parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")
     parser.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
         help="how the processes were started; dist_train.sh and slurm_train.sh set it",
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
 def key_value(text: str) -> str:
@@ -86,10 +79,9 @@ def key_value(text: str) -> str:
 
 def load_config(args: argparse.Namespace):  # -> mmengine.Config
     """Read ``args.config`` and apply the options of ``add_run_options``."""
-    # Before mmseg: registers our parts and makes the host importable.
     from mmengine.config import Config, DictAction
 
-    import fcn_plugin  # noqa: F401
+    import fcn_plugin  # noqa: F401  # registers our parts and makes mmseg importable
     from fcn_plugin.errors import UserError
 
     share_memory_with_workers()
@@ -115,18 +107,18 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
 
 
 def quiet_host() -> None:
-    """Leave out warnings of the host's that users can do nothing about."""
-    # The host's hook for pictures is there for the host's tools; ours write their own.
+    """Leave out warnings of mmseg that users can do nothing about."""
+    # Its hook for pictures is there for its own tools; ours write other ones.
     warnings.filterwarnings("ignore", message="The draw is False")
     # Its heads call a builder of its own that is on its way out.
     warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
 
 
 def share_memory_with_workers() -> None:
-    """Keep the garbage collector of a data loader's worker off what it has from this process.
+    """Keep a data loader's workers from copying this process's memory.
 
-    It would go through all of it now and then, and so copy it: half an hour into a run, each worker
-    takes tens of MB more.
+    Their garbage collector would write into every object that they inherit: half an hour into a
+    run, each worker takes tens of MB more.
     """
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=gc.freeze)
@@ -143,21 +135,19 @@ def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
     meant = set(signature(Runner.__init__).parameters) | OTHER_KEYS
     if "." in key or key in meant or key not in cfg:
         return
-    places = [place for name in sorted(meant & set(cfg)) for place in _places(cfg[name], name, key)]
+    settings = [name for part in sorted(meant & set(cfg)) for name in _named(cfg[part], part, key)]
     hint = (
-        f"set {' '.join(f'{place}=...' for place in places[:3])}" if places else "edit the config"
+        f"set {' '.join(f'{name}=...' for name in settings[:3])}" if settings else "edit the config"
     )
     raise UserError(f"--cfg-options {key}: only a shorthand within the config; {hint}")
 
 
-def _places(node: object, path: str, key: str) -> list[str]:
-    """Where ``key`` stands below ``path``."""
-    if isinstance(node, dict):
-        found = [f"{path}.{key}"] if key in node else []
-        return found + [p for k, v in node.items() for p in _places(v, f"{path}.{k}", key)]
-    if isinstance(node, list):
-        return [p for i, v in enumerate(node) for p in _places(v, f"{path}.{i}", key)]
-    return []
+def _named(node: object, name: str, key: str) -> list[str]:
+    """The full names of the settings ``key`` below ``name``."""
+    children = node.items() if isinstance(node, dict) else ()
+    children = enumerate(node) if isinstance(node, list) else children
+    found = [f"{name}.{key}"] if isinstance(node, dict) and key in node else []
+    return found + [n for child, value in children for n in _named(value, f"{name}.{child}", key)]
 
 
 def run(main: Callable[[], None]) -> None:
@@ -186,19 +176,18 @@ def run(main: Callable[[], None]) -> None:
 def printable(text: str, keep: str = "") -> str:
     """As ``fcn_plugin.errors.printable``, also where the package is what cannot be imported."""
     try:
-        from fcn_plugin import errors as package
+        from fcn_plugin import errors
     except ImportError:
-        shown = (c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
-        return "".join(shown)
-    return package.printable(text, keep)
+        return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+    return errors.printable(text, keep)
 
 
 def show(text: object, **options: Any) -> None:
-    """Print lines that may hold names and texts from files, which the terminal does not obey."""
+    """Print lines with texts from files, escaped so that the terminal does not obey them."""
     print(printable(str(text), keep="\n\t"), **options)
 
 
 def show_warnings() -> None:
-    """Warnings as Python writes them, in which the terminal obeys no text from files either."""
+    """Escape texts from files in Python's warnings, too."""
     write = warnings.formatwarning
     warnings.formatwarning = lambda *args, **kwargs: printable(write(*args, **kwargs), keep="\n")

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--dataset",
         metavar="TYPE",
-        help="score the classes of this data set of the host, e.g. CamVidDataset",
+        help="score the classes of this data set of mmseg, e.g. CamVidDataset",
     )
     parser.add_argument(
         "--num-classes",
@@ -44,7 +44,7 @@ def main() -> None:
     args = parse_args()
     quiet_host()
 
-    import fcn_plugin  # noqa: F401  # makes the host importable
+    import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.conversion.convert import convert
     from fcn_plugin.system.progress import progress_bar
 

@@ -4,6 +4,32 @@ import errno
 import re
 import traceback
 
+# Words of other libraries' errors and what to say instead, {} being the words. The first that fits.
+REMEDIES = {
+    # gloo's
+    "Timed out waiting": "another process did not answer for env_cfg.dist_cfg.timeout seconds; see "
+    "what it said last, or give it more time",
+    r"Connection (closed|reset) by peer|Broken pipe": "another process has ended; see what it said "
+    "last",
+    # torch's BatchNorm
+    "Expected more than 1 value per channel when training": "BatchNorm has a single pixel of a "
+    "single image to normalise; set train_dataloader.batch_size=2, take larger crops, or GroupNorm "
+    "(norm_cfg)",
+    # mmengine's checkpoint hook
+    "Cannot infer the rule for key.*": "default_hooks.checkpoint.save_best: {}; set rule='greater' "
+    "or 'less' beside it",
+    # torch's data loader
+    "DataLoader timed out": "the workers of a data loader gave no batch for its timeout; see what "
+    "they said last, or give them more seconds: train_dataloader.timeout=1200, and so for val and "
+    "test",
+    "DataLoader worker": "a worker of the data loader was killed, as systems do when memory runs "
+    "out; make room, or set the loader's num_workers lower",
+    "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
+    "raise it, or set num_workers=0",
+    # mmengine's config, which names the remedy
+    "(?s).*cannot inherit from base.*": "{}",
+}
+
 
 def explain(error: Exception) -> str | None:
     """One line for an error that the user can put right, None for any other.
@@ -11,8 +37,7 @@ def explain(error: Exception) -> str | None:
     By name, not by class: the package may be what failed to import.
     """
     text = str(error).strip()
-    names = [kind.__name__ for kind in type(error).__mro__]
-    if "UserError" in names:
+    if any(kind.__name__ == "UserError" for kind in type(error).__mro__):
         return text
     if isinstance(error, ImportError) and error.name == "fcn_plugin":
         return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
@@ -27,38 +52,12 @@ def explain(error: Exception) -> str | None:
         return text
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
         return unknown_type(*unknown.groups())
-    if isinstance(error, RuntimeError) and "Timed out waiting" in text:  # gloo's words
-        return (
-            "another process did not answer for env_cfg.dist_cfg.timeout seconds; see what it said "
-            "last, or give it more time"
-        )
-    gone = r"Connection (closed|reset) by peer|Broken pipe"
-    if isinstance(error, RuntimeError) and re.search(gone, text):
-        return "another process has ended; see what it said last"
-    if "Expected more than 1 value per channel when training" in text:  # torch's BatchNorm
-        return (
-            "BatchNorm has a single pixel of a single image to normalise; set "
-            "train_dataloader.batch_size=2, take larger crops, or GroupNorm (norm_cfg)"
-        )
-    if "Cannot infer the rule for key" in text:  # mmengine's checkpoint hook
-        return f"default_hooks.checkpoint.save_best: {text}; set rule='greater' or 'less' beside it"
-    if isinstance(error, RuntimeError) and "DataLoader timed out" in text:
-        return (
-            "the workers of a data loader gave no batch for its timeout; see what they said last, "
-            "or give them more seconds: train_dataloader.timeout=1200, and so for val and test"
-        )
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return (
-            "a worker of the data loader was killed, as systems do when memory runs out; make "
-            "room, or set the loader's num_workers lower"
-        )
-    if "Too many open files" in text or "received 0 items of ancdata" in text:
-        return "more files are open than ulimit -n allows; raise it, or set num_workers=0"
+    for words, remedy in REMEDIES.items():
+        if found := re.search(words, text):
+            return remedy.format(found[0])
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"
-    if "cannot inherit from base" in text:  # mmengine's, which names the remedy
-        return text
     return None
 
 
@@ -68,11 +67,10 @@ def unknown_type(name: str, scope: str, registry: str) -> str:
 
     from fcn_plugin.errors import did_you_mean
 
+    kind = re.split("[ _]", registry)
     known: set[str] = set()
     for root in vars(roots).values():
-        if isinstance(root, roots.Registry) and root.name.replace("_", " ") == registry.replace(
-            "_", " "
-        ):
+        if isinstance(root, roots.Registry) and re.split("[ _]", root.name) == kind:
             for part in (root, *root.children.values()):
                 known |= set(part.module_dict)
     hint = did_you_mean(name, known, "is the package that has it imported?")

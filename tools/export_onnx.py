@@ -89,7 +89,7 @@ def main() -> None:
     sizes = [size, size] if size else SIZES
     inside = not (args.no_resize or args.no_preprocessing or dtype.is_floating_point)
     resizing, left = steps(cfg, inside)
-    found = []
+    checked = []
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
         model = load(cfg, args.checkpoint)
@@ -114,8 +114,8 @@ def main() -> None:
             metadata=dict(config=Path(args.config).name, left_to_caller=left),
         )
         for batch, check in zip(batches, checks(model, part, batches), strict=True):
-            found.append(check)
-            progress("Checking", len(found), len(batches))
+            checked.append(check)
+            progress("Checking", len(checked), len(batches))
             if check.identical < LEAST_IDENTICAL:
                 rows, cols = check.size
                 raise UserError(
@@ -123,7 +123,7 @@ def main() -> None:
                     f"% of the labels that PyTorch gives, at {len(batch)} x {rows} x {cols}; train "
                     "the network first, or report it with the config"
                 )
-    for batch, (size, identical, difference) in zip(batches, found, strict=True):
+    for batch, (size, identical, difference) in zip(batches, checked, strict=True):
         shape = " x ".join(map(str, (len(batch), *size)))
         apart = f", scores at most {difference:.1e} apart" if args.scores else ""
         print(f"{shape:<18} {100 * identical:.4f} % of labels identical{apart}")
@@ -133,16 +133,16 @@ def main() -> None:
             "bring the labels to the image's size after; else they are not those of predict.py "
             "('left_to_caller' in the file's metadata)"
         )
-    worst = min(check.identical for check in found)
+    worst = min(check.identical for check in checked)
     show(
         f"Done: {args.file}, {args.file.stat().st_size / 1e6:.1f} MB by fcn_plugin "
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
-        f"in {len(found)} batches"
+        f"in {len(checked)} batches"
     )
 
 
 def keep_quiet() -> None:
-    """Warnings of torch's exporter and of the host, which tell users nothing they could mend."""
+    """Leave out warnings of torch's exporter and mmseg that users can do nothing about."""
     warnings.filterwarnings("ignore")
     for name in ("torch.onnx", "torch.fx", "torch.export"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -151,12 +151,12 @@ def keep_quiet() -> None:
 def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     import torch
 
-    from fcn_plugin.prediction.checkpoints import find_checkpoint
+    from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.prediction.network import load_network
 
     file = find_checkpoint(Path(checkpoint))
     model, classes = load_network(cfg, file, torch.device("cpu"))
-    # Where the host's init_model puts them.
+    # Where mmseg's init_model puts them.
     model.dataset_meta = dict(
         classes._asdict(), classes=classes.names, label_map=dict(classes.label_map)
     )
@@ -164,9 +164,9 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
 
 
 def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
-    """What loads images for the config, and the type of those that the file takes.
+    """The config's image loader, and the dtype of the images that the exported file takes.
 
-    Of a config with a loader of its own that is float32, which holds what any loader gives.
+    With a loader of its own that is float32, which holds what any loader gives.
     """
     import torch
     from mmengine.registry import init_default_scope
@@ -196,21 +196,20 @@ def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W
 
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
-    """What the file does of the test pipeline's steps on pixels, if at all, and the others."""
+    """The resizing that the file does, if any, and the other steps of the test pipeline."""
     from fcn_plugin.export import Resizing
     from fcn_plugin.system.configs import pipeline_of, type_name
 
     every = pipeline_of(cfg.test_dataloader.dataset)
     named = [dict(step, type=type_name(step)) for step in every[1:]]  # the first loads
-    found = [
+    pixel = [
         step for step in named if not step["type"].startswith(FILES_AND_FORM) and step != OWN_SIZE
     ]
-    # It is the last that gives the network's image; and the file knows only whole levels.
-    last = found and found[-1]["type"] == "Resize"
+    # The last step gives the network's image; and the file rounds to whole levels.
     floats = any(step.get("to_float32") for step in every)
-    if inside and last and not floats:
-        return Resizing.of(found[-1]), found[:-1]
-    return None, found
+    if inside and not floats and pixel and pixel[-1]["type"] == "Resize":
+        return Resizing.of(pixel[-1]), pixel[:-1]
+    return None, pixel
 
 
 def written(step: dict) -> str:

@@ -13,18 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import (
-    add_cfg_options,
-    add_network,
-    load_config,
-    printable,
-    run,
-    show,
-)
+from common import add_cfg_options, add_network, load_config, run, show
 
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-# Images of several sizes that wait for others of theirs to fill a batch.
-WAITING = 4  # batches
+UNITS = " KMGT"  # powers of 1000, or of 1024 with an i
+WAITING = 4  # batches of images that wait for others of their size
 LARGE = 2**24  # bytes of an image that waits for no other
 
 
@@ -76,10 +68,8 @@ def number_of_bytes(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give e.g. 2GB")
     number, unit, binary = match.groups()
-    factor = UNITS[unit.upper()]
-    if binary:
-        factor = 1024 ** list(UNITS).index(unit.upper())
-    return int(float(number) * factor)
+    power = UNITS.index(unit.upper() or " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def main() -> None:
@@ -94,14 +84,8 @@ def main() -> None:
     check_target(args.out)
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     with progress_bar() as progress:
-        predictor = Predictor(
-            cfg,
-            args.checkpoint,
-            args.device,
-            args.max_memory,
-            args.tta,
-            lambda done, total: progress("An image in windows", done, total),
-        )
+        options = (args.device, args.max_memory, args.tta, progress)
+        predictor = Predictor(cfg, args.checkpoint, *options)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         began = time.monotonic()
@@ -152,7 +136,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     try:
         results = predictor.predict([picture for _, picture in batch], wanted)
     except UserError as error:
-        if len(batch) > 1:  # it is of one of them
+        if len(batch) > 1:  # the error is of one of them
             for one in batch:
                 predict([one], predictor, args, totals)
         else:
@@ -179,7 +163,7 @@ class Totals:
         self.factors: list[float] = []
 
     def add(self, result: Any, factors: tuple[float, ...]) -> None:
-        """``factors``: by which the config resized the image; of several scales none."""
+        """``factors``: by which the config resized the image; none for several scales."""
         self.images += 1
         self.windowed += result.windows > 1
         self.factors += factors
@@ -189,14 +173,12 @@ class Totals:
 
     def tell(self, args: argparse.Namespace, seconds: float) -> None:
         """The classes found, and a last line."""
-        from prettytable import PrettyTable
+        from fcn_plugin.evaluation.tables import class_table
 
-        table = PrettyTable(["class", "images", "pixels"], align="r")
-        table.align["class"] = "l"
-        for name, images, pixels in zip(self.classes, self.found_in, self.pixels, strict=True):
-            if images:
-                table.add_row([printable(name), images, f"{100 * pixels / sum(self.pixels):.2f} %"])
-        show(table)
+        met = [i for i, images in enumerate(self.found_in) if images]
+        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in met]
+        columns = dict(images=[self.found_in[i] for i in met], pixels=shares)
+        show(class_table([self.classes[i] for i in met], columns))
         factors = sorted(self.factors) or [1.0]
         seen = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
         if seen != ["1"]:
@@ -205,9 +187,9 @@ class Totals:
             )
         if self.windowed:
             print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
-        places = ["labels"] + ["overlays"] * (not args.no_overlays)
-        places += ["probabilities"] * args.probabilities
-        where = ", ".join(f"{place} in {args.out / place}" for place in places)
+        kinds = ["labels"] + ["overlays"] * (not args.no_overlays)
+        kinds += ["probabilities"] * args.probabilities
+        where = ", ".join(f"{kind} in {args.out / kind}" for kind in kinds)
         pace = self.images / seconds
         pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
         plural = "" if self.images == 1 else "s"

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from common import run, show
 
-# fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
-# a command runs.
-
 DEFAULT = "; default %(default)s"
 
 
@@ -201,17 +198,11 @@ COMMANDS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
     for name, (summary, add_options, _) in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-        )
-        add_options(command)
+        description = summary[0].upper() + summary[1:] + "."
+        add_options(commands.add_parser(name, help=summary, description=description))
     return parser.parse_args()
 
 

@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="FILE",
-        help="the page; default report.html in the (first) "
-        "work dir, report-with-NAME.html if there are two",
+        help="the page; default report.html in the (first) work dir, report-with-NAME.html if "
+        "there are two",
     )
     args = parser.parse_args()
     if len(args.work_dirs) > 2:
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    import fcn_plugin  # noqa: F401  # makes the host importable
+    import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.report.page import check_target, page
     from fcn_plugin.report.run import trained_run
     from fcn_plugin.system.files import replacing
@@ -47,26 +47,27 @@ def main() -> None:
     name = f"report-with-{runs[1].name}.html" if runs[1:] else "report.html"
     file = args.out or args.work_dirs[0] / name
     check_target(file)
-    for folder, found in zip(args.work_dirs, runs, strict=True):
-        found.evaluation = evaluated(folder, found)
+    for folder, trained in zip(args.work_dirs, runs, strict=True):
+        trained.evaluation = evaluated(folder, trained)
     with replacing(file) as part:
         part.write_text(page(runs), encoding="utf-8")
-    for note in (f"{found.name}: {note}" for found in runs for note in found.notes):
-        show(f"warning: {note}", file=sys.stderr)
+    for trained in runs:
+        for note in trained.notes:
+            show(f"warning: {trained.name}: {note}", file=sys.stderr)
     show(f"Done: {'; '.join(map(summary, runs))}; the page is {file}")
 
 
-def summary(found) -> str:  # found: fcn_plugin.report.run.Run
-    if found.evaluation is None:
-        return f"{found.name} without an evaluation"
-    return f"{found.name} mean IU {100 * found.evaluation.scores.mean_iu:.2f}"
+def summary(trained) -> str:  # trained: fcn_plugin.report.run.Run
+    if trained.evaluation is None:
+        return f"{trained.name} without an evaluation"
+    return f"{trained.name} mean IU {100 * trained.evaluation.scores.mean_iu:.2f}"
 
 
-def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
-    """What is kept in the work dir of its best checkpoint, or is counted now."""
+def evaluated(work_dir: Path, trained):  # trained: Run -> Evaluation | None
+    """The evaluation of the best checkpoint: that kept in the work dir, else made now."""
     from fcn_plugin.checks.config import check_datasets
+    from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.checkpoints import find_checkpoint
     from fcn_plugin.report.evaluation import load, sha256
 
     folder = work_dir / KEPT
@@ -75,21 +76,21 @@ def evaluated(work_dir: Path, found):  # found: Run -> Evaluation | None
         checkpoint = find_checkpoint(work_dir)
         if kept and kept.sha256 == sha256(checkpoint):
             return kept
-        check_datasets(found.cfg, ("test_dataloader",))
+        check_datasets(trained.cfg, ("test_dataloader",))
     except UserError as fault:
         what = f"The scores were kept {kept.facts['date']}" if kept else "Nothing could be scored"
-        found.notes.append(f"{what}: {fault}.")
+        trained.notes.append(f"{what}: {fault}.")
         return kept
-    score(found.cfg, checkpoint, folder)
+    score(trained.cfg, checkpoint, folder)
     return load(folder)
 
 
 def score(cfg, checkpoint: Path, folder: Path) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
-    from fcn_plugin.checks.loader import prepare_loaders
+    from fcn_plugin.checks.config import prepare_loaders
     from fcn_plugin.data.numbering import check_numbers, set_colours
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.report.hook import EvaluationHook
     from fcn_plugin.system.progress import progress_bar
 

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from common import load_config, run, show
 
-# fcn_plugin imports torch and the host, seconds that --help need not take: so it is imported where
-# it is used.
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -81,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    import fcn_plugin  # noqa: F401  # makes the host importable
+    import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.checks.ignored import unify_ignored
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
@@ -118,29 +115,32 @@ def main() -> None:
             f"images are predicted as {rule.unclassed[0]}, which is no class; they count as wrong",
             file=sys.stderr,
         )
-    found = scores(matrix, rule.absent)
-    show(score_table(rule.classes, found, matrix))
+    result = scores(matrix, rule.absent)
+    show(score_table(rule.classes, result, matrix))
     fractions = {
-        "pixel acc.": found.pixel_accuracy,
-        "mean acc.": found.mean_accuracy,
-        rule.mean: found.mean_iu,
-        "f.w. IU": found.frequency_weighted_iu,
+        "pixel acc.": result.pixel_accuracy,
+        "mean acc.": result.mean_accuracy,
+        rule.mean: result.mean_iu,
+        "f.w. IU": result.frequency_weighted_iu,
     }
     if rule.final:
-        fractions["final score"] = found.final
+        fractions["final score"] = result.final
     for name, fraction in fractions.items():
         print(f"{name:<12} {fraction:.4f}  ({100 * fraction:.2f} %)")
     if args.json:
-        write_json(args.json, rule, found, matrix, total.images)
+        write_json(args.json, rule, result, matrix, total.images)
     print(
-        f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {found.mean_iu:.4f}, "
-        f"pixel acc. {100 * found.pixel_accuracy:.2f} %"
+        f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {result.mean_iu:.4f}, "
+        f"pixel acc. {100 * result.pixel_accuracy:.2f} %"
     )
 
 
-def write_json(file: Path, rule, found, matrix, images: int) -> None:
-    """Protocol, Scores and matrix as JSON; what has no pixels to judge by is null."""
+def write_json(file: Path, rule, result, matrix, images: int) -> None:
+    """Write Protocol, Scores and matrix as JSON; what has no pixels to judge by is null."""
     from fcn_plugin.system.files import replacing
+
+    def share(value: float) -> float | None:
+        return None if math.isnan(value) else float(value)
 
     content = {
         "protocol": rule.name,
@@ -149,21 +149,16 @@ def write_json(file: Path, rule, found, matrix, images: int) -> None:
         "images": images,
         "pixels": int(matrix.sum()),
         "pixels_predicted_as_no_class": int(matrix[:, len(rule.classes) :].sum()),
-        "pixel_accuracy": found.pixel_accuracy,
-        "mean_accuracy": found.mean_accuracy,
-        "mean_iu": found.mean_iu,
-        "frequency_weighted_iu": found.frequency_weighted_iu,
-        **({"final_score": found.final} if rule.final else {}),
+        "pixel_accuracy": result.pixel_accuracy,
+        "mean_accuracy": result.mean_accuracy,
+        "mean_iu": result.mean_iu,
+        "frequency_weighted_iu": result.frequency_weighted_iu,
+        **({"final_score": result.final} if rule.final else {}),
         "classes": [
-            {
-                "label": label,
-                "name": name,
-                "iu": None if math.isnan(iu) else float(iu),
-                "accuracy": None if math.isnan(accuracy) else float(accuracy),
-                "pixels": int(row.sum()),
-            }
-            for label, name, iu, accuracy, row in zip(
-                rule.labels, rule.classes, found.class_iu, found.class_accuracy, matrix, strict=True
+            dict(label=label, name=name, iu=share(iu), accuracy=share(acc), pixels=int(row.sum()))
+            for label, name, iu, acc, row in zip(
+                *(rule.labels, rule.classes, result.class_iu, result.class_accuracy, matrix),
+                strict=True,
             )
         ],
     }

@@ -55,11 +55,11 @@ def main() -> None:
 
     from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.data.numbering import check_numbers
-    from fcn_plugin.engine.cpu import prepare_cpu
-    from fcn_plugin.engine.terminal import BriefRunner
+    from fcn_plugin.engine.processes import prepare_cpu
+    from fcn_plugin.engine.resuming import find_checkpoint
+    from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.evaluation.submission import spool_of
     from fcn_plugin.models.tta import check_tta, with_tta
-    from fcn_plugin.prediction.checkpoints import find_checkpoint
     from fcn_plugin.system.configs import set_pipeline
 
     check_settings(cfg)
@@ -121,9 +121,9 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import one_or_many, type_name
 
-    evaluators = one_or_many(cfg.test_evaluator)
     if args.out and Path(args.out).is_file():
         raise UserError(f"{args.out}: is a file; give --out a folder")
+    evaluators = one_or_many(cfg.test_evaluator)
     if not has_labels(cfg.test_dataloader.dataset):
         if args.report:
             raise UserError(
@@ -138,11 +138,9 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
         evaluators = []
     # mmseg's IoUMetric knows reduce_zero_label, but no label_map.
     theirs = [each for each in evaluators if type_name(each) == "IoUMetric"]
-    folders = [args.out] if args.out else [each.pop("output_dir", None) for each in theirs]
-    for each in theirs:
-        each.pop("output_dir", None)
+    asked = [each.pop("output_dir", None) for each in theirs]
     evaluators = [each for each in evaluators if each not in theirs or not each.get("format_only")]
-    for folder in filter(None, folders):
+    for folder in filter(None, [args.out] if args.out else asked):
         ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
         if not ours:
             ours = [dict(type="ConfusionMatrixMetric", format_only=True)]
@@ -155,7 +153,7 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
 
 
 def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
-    """What the metric would refuse after the model is built."""
+    """Refuse now what the metric would refuse after the model is built."""
     from mmseg.registry import DATASETS
 
     from fcn_plugin.evaluation.leaderboards import choose_comp, leaderboard_of
@@ -169,7 +167,7 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
 
 
 def has_labels(dataset: dict) -> bool:
-    """By its config; of several that are wrapped, any."""
+    """By its config; if it wraps several, whether any has."""
     from fcn_plugin.system.configs import innermost
 
     prefixes = [part.get("data_prefix") for part in innermost(dataset)]

@@ -38,9 +38,9 @@ def main() -> None:
     from mmengine.registry import OPTIMIZERS
 
     from fcn_plugin.checks.config import check_config, check_settings
-    from fcn_plugin.engine.cpu import prepare_cpu
+    from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.engine.resuming import set_aside
-    from fcn_plugin.engine.terminal import BriefRunner
+    from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import type_name
     from fcn_plugin.system.locks import claim
@@ -93,12 +93,12 @@ def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg:
     What ``--resume`` asks for, or the config; what torchrun starts again because a process was
     lost, or Slurm because a job was requeued, goes on from where it was.
     """
-    from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint
+    from fcn_plugin.engine.resuming import check_resumable, last_resumable
 
     wanted = asked or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     restarted = any(int(os.environ.get(name) or 0) > 0 for name in RESTARTS)
     if restarted or wanted == "auto":
-        found = last_whole_checkpoint(Path(cfg.work_dir), faults.append)
+        found = last_resumable(Path(cfg.work_dir), faults.append)
         for fault in faults:
             show(f"warning: {fault}", file=sys.stderr)
         if found or wanted in ("auto", None, False):

@@ -1,7 +1,7 @@
-"""What would stop or spoil a run later, found before its first iteration."""
+"""Find what would stop or spoil a run later, before its first iteration."""
 
 from fcn_plugin.checks.hook import DataCheckHook
 from fcn_plugin.checks.input import InputCheckHook
-from fcn_plugin.checks.schedule import ScheduleCheckHook
+from fcn_plugin.checks.run import ScheduleCheckHook
 
 __all__ = ["DataCheckHook", "InputCheckHook", "ScheduleCheckHook"]

@@ -1,5 +1,6 @@
-"""What of a config cannot be run, found before anything is built: its parts, paths and classes."""
+"""Refuse a config that cannot be run, before anything is built: parts, data sets, loaders."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from inspect import signature
@@ -12,7 +13,6 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from fcn_plugin.checks.ignored import unify_ignored
-from fcn_plugin.checks.loader import prepare_loaders
 from fcn_plugin.data.catalogue import command_for
 from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.errors import UserError, did_you_mean
@@ -34,6 +34,12 @@ BACKENDS = dict(
     DVCLiveVisBackend=("dvclive",),
     AimVisBackend=("aim",),
 )
+# Seconds that a run waits for a batch, far longer than any disk takes; as env_cfg.dist_cfg.timeout.
+PATIENCE = 600
+# Each tensor that a data loader's worker hands over is an open file to both.
+TENSORS = 2  # of a sample: image and label
+OTHERS = 64  # files that a run has open besides: libraries, logs, devices
+OF_A_WORKER = 8  # pipes and locks
 
 
 def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
@@ -82,11 +88,57 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Refuse data sets of ``cfg`` whose folders or lists are missing or whose classes are misspelt.
+# --- data loaders --------------------------------------------------------------------------------
 
-    ``loaders`` are the keys of the data loaders that are going to be used.
+
+def prepare_loaders(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Give loaders with workers a ``timeout`` and raise the limit of open files as they need.
+
+    A worker that may open no more files loses its batch, and the run would wait for it for ever.
+
+    Raises:
+        UserError: the system's limit (``ulimit -n``) is too low for them.
     """
+    least, most = {}, OTHERS
+    for key in loaders:
+        loader = cfg.get(key) or {}
+        if not (workers := loader.get("num_workers")):
+            continue
+        loader.setdefault("timeout", PATIENCE)
+        batch = TENSORS * int(loader.get("batch_size") or 1)
+        ahead = batch * int(loader.get("prefetch_factor") or 2)
+        # What a worker has open that is as far ahead as it may be, and what the run has open where
+        # all workers but one wait for that one.
+        least[key] = OTHERS + ahead + OF_A_WORKER * workers
+        most += (ahead + OF_A_WORKER) * (workers + 1)
+    allowed = _raise_limit(most)
+    for key, files in least.items():
+        if files > allowed:
+            raise UserError(
+                f"{key}: its workers need about {files} open files, and ulimit -n allows "
+                f"{allowed}; raise that, or set {key}.num_workers=0"
+            )
+
+
+def _raise_limit(wanted: int) -> float:
+    """Let this process and its workers have ``wanted`` open files; the number it may have then."""
+    if os.name != "posix":
+        return float("inf")
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return float("inf") if soft == unlimited else soft
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
+    """Refuse data sets whose folders or lists are missing or whose classes are misspelt."""
     for loader in loaders:
         for dataset in _dataset_configs(cfg.get(loader, {})):
             _refuse_wrapped(dataset, loader)
@@ -100,11 +152,9 @@ def _dataset_configs(node: object) -> Iterator[dict]:
     if isinstance(node, dict):
         if "data_root" in node or "ann_file" in node:
             yield node
-        for child in node.values():
-            yield from _dataset_configs(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            yield from _dataset_configs(child)
+        node = list(node.values())
+    for child in node if isinstance(node, list | tuple) else ():
+        yield from _dataset_configs(child)
 
 
 def _refuse_wrapped(dataset: dict, loader: str) -> None:
@@ -119,10 +169,9 @@ def _refuse_wrapped(dataset: dict, loader: str) -> None:
 
 
 def _check_classes(dataset: dict) -> None:
-    shipped = getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}
-    known = shipped.get("classes")
+    shipped = (getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}).get("classes")
     metainfo = dataset.get("metainfo") or {}
-    classes = metainfo.get("classes", known or ())
+    classes = metainfo.get("classes", shipped or ())
     if isinstance(classes, str):  # names a file of them
         if not Path(classes).is_file() and "://" not in classes:
             raise UserError(
@@ -131,19 +180,19 @@ def _check_classes(dataset: dict) -> None:
             )
         classes = list_from_file(classes)
     for name in classes:
-        if known and name not in known:
-            hint = did_you_mean(name, known, f"it has {', '.join(known)}")
+        if shipped and name not in shipped:
+            hint = did_you_mean(name, shipped, f"it has {', '.join(shipped)}")
             raise UserError(
                 f"{type_name(dataset)} has no class {name!r} (metainfo.classes); {hint}"
             )
-    _check_palette(dataset, metainfo.get("palette"), len(classes), len(known or ()))
+    _check_palette(dataset, metainfo.get("palette"), len(classes), len(shipped or ()))
 
 
-def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> None:
+def _check_palette(dataset: dict, palette: Any, classes: int, shipped: int) -> None:
     if not palette or isinstance(palette, str):  # mmseg draws one
         return
     # Of some of a data set's own classes mmseg takes their colours out of all.
-    if len(palette) not in (classes, known):
+    if len(palette) not in (classes, shipped):
         raise UserError(
             f"metainfo.palette of {type_name(dataset)} has {len(palette)} colours for {classes} "
             "classes; give one for each, or leave the palette out"
@@ -157,40 +206,36 @@ def _check_palette(dataset: dict, palette: Any, classes: int, known: int) -> Non
 
 
 def _check_paths(dataset: dict, loader: str) -> None:
-    root = Path(dataset.get("data_root") or "")
+    root, at = Path(dataset.get("data_root") or ""), f"{loader}.dataset"
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder ({loader}.dataset.data_root); {remedy(root)}")
-    ann_file = dataset.get("ann_file")
-    if ann_file:
-        found, at = root / ann_file, f"({loader}.dataset.ann_file); {remedy(root, ann_file)}"
-        if not found.is_file():
-            raise UserError(f"{found}: no such list {at}")
-        if not found.read_text().strip():
-            raise UserError(f"{found}: the list is empty {at}")
+        raise UserError(f"{root}: no such folder ({at}.data_root); {remedy(root)}")
+    if ann_file := dataset.get("ann_file"):
+        list_file, where = root / ann_file, f"({at}.ann_file); {remedy(root, ann_file)}"
+        if not list_file.is_file():
+            raise UserError(f"{list_file}: no such list {where}")
+        if not list_file.read_text().strip():
+            raise UserError(f"{list_file}: the list is empty {where}")
     prefix = dataset.get("data_prefix") or {}
     for key, folder in prefix.items():
         if folder and not (root / folder).is_dir():
             raise UserError(
-                f"{root / folder}: no such folder ({loader}.dataset.data_prefix.{key}); "
-                f"{remedy(root, folder)}"
+                f"{root / folder}: no such folder ({at}.data_prefix.{key}); {remedy(root, folder)}"
             )
     kind = class_of(dataset, DATASETS)
     if not ann_file and kind and issubclass(kind, BaseSegDataset):
         defaults = {name: p.default for name, p in signature(kind).parameters.items()}
         suffix = dataset.get("img_suffix", defaults.get("img_suffix"))
         if isinstance(suffix, str) and not defaults.get("ann_file"):
-            _check_suffix(root / (prefix.get("img_path") or ""), suffix, loader)
+            _check_suffix(root / (prefix.get("img_path") or ""), suffix, at)
 
 
-def _check_suffix(folder: Path, suffix: str, loader: str) -> None:
+def _check_suffix(folder: Path, suffix: str, at: str) -> None:
     """All images of a folder make up the data set; in an empty one samplers search for ever."""
     if any(path.name.endswith(suffix) for path in folder.rglob("*")):
         return
     suffixes = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})
     there = f"it has {', '.join(suffixes)}" if suffixes else "it is empty"
-    raise UserError(
-        f"{folder}: no image ends with {suffix!r}, {there}; set {loader}.dataset.img_suffix"
-    )
+    raise UserError(f"{folder}: no image ends with {suffix!r}, {there}; set {at}.img_suffix")
 
 
 def remedy(root: Path, missing: object = "") -> str:

@@ -1,11 +1,10 @@
-"""What a run would die of later, found before its first iteration and said in one line.
+"""Refuse before the first iteration, in one line, what a run would die of later.
 
-``config`` reads a config before anything is built; here is looked at what was: files of the
-data sets, and by ``model``, ``run`` and ``sample`` all else.
+``config`` reads a config before anything is built; the hook looks at what was built: the model, the
+run's loops and scores, and the data.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -13,14 +12,18 @@ from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmseg.datasets import PascalVOCDataset
 from mmseg.datasets.transforms import LoadAnnotations, RandomCrop
 from mmseg.registry import HOOKS
 from torch import nn
 
-from fcn_plugin.checks.config import remedy
+from fcn_plugin.checks.data import (
+    check_batches,
+    check_files,
+    check_first_sample,
+    check_labels,
+    image_names,
+)
 from fcn_plugin.checks.ignored import ignored_number, refuse_other_ignored
-from fcn_plugin.checks.input import segmentor_of
 from fcn_plugin.checks.model import (
     check_classes,
     check_losses,
@@ -28,16 +31,11 @@ from fcn_plugin.checks.model import (
     losses_failing_on_void,
     pooled_batch_norm,
 )
-from fcn_plugin.checks.run import (
-    batch_size,
-    check_order,
-    check_scores,
-    smallest_batch,
-)
-from fcn_plugin.checks.sample import check_batches, check_first_sample, check_labels
+from fcn_plugin.checks.run import batch_size, check_order, check_scores, smallest_batch
 from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
+from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError
 
 
@@ -57,7 +55,7 @@ class DataCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         refuse_other_ignored(runner.cfg)
-        model, loader = segmentor_of(runner), runner.train_dataloader
+        model, loader = bare_model(runner), runner.train_dataloader
         parts = list(plain_datasets(loader.dataset))
         check_order("train_dataloader", loader, runner.train_loop)
         _check_parts("train_dataloader", model, parts)
@@ -76,13 +74,11 @@ class DataCheckHook(Hook):
         if runner.val_loop is not None:
             _check_scored(runner, "val_dataloader", runner.val_loop)
             check_scores(runner.val_loop.evaluator.metrics, runner.hooks)
-            both = _images(loader.dataset) & _images(runner.val_loop.dataloader.dataset)
+            both = image_names(loader.dataset) & image_names(runner.val_loop.dataloader.dataset)
             if both:
                 runner.logger.warning(
-                    "%d images are both trained on and validated with, such as %s: the scores will "
-                    "be too good",
-                    len(both),
-                    min(both),
+                    f"{len(both)} images are both trained on and validated with, such as "
+                    f"{min(both)}: the scores will be too good"
                 )
 
     def before_test(self, runner: Runner) -> None:
@@ -92,7 +88,7 @@ class DataCheckHook(Hook):
 
 def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     """What validation and testing have in common."""
-    model, loader = segmentor_of(runner), loop.dataloader
+    model, loader = bare_model(runner), loop.dataloader
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
@@ -102,30 +98,29 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
 
 def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> None:
     for dataset in parts:
-        classes = dataset.metainfo.get("classes")
-        if classes is not None:
-            _check_numbers(name, model, dataset, list(classes))
-        _check_files(dataset)
+        if (classes := dataset.metainfo.get("classes")) is not None:
+            check_classes(model, type(dataset).__name__, len(classes))
+            for step in steps_of(dataset):
+                if isinstance(step, LoadCheckedLabel):
+                    _check_loader(name, type(dataset).__name__, list(classes), step)
+        check_files(dataset)
 
 
-def _check_numbers(name: str, model: nn.Module, dataset: BaseDataset, classes: list[str]) -> None:
-    kind, number = type(dataset).__name__, len(classes)
-    check_classes(model, kind, number)
-    for step in steps_of(dataset):
-        if isinstance(step, LoadCheckedLabel):
-            if step.num_classes != number:
-                raise UserError(
-                    f"{kind} has {number} classes, but LoadCheckedLabel in {name}.dataset.pipeline "
-                    f"allows {step.num_classes}; set its num_classes={number}"
-                )
-            if number == 1:
-                raise UserError(
-                    f"{kind} has a single class (num_classes=1), so that nothing can be learned; "
-                    "name the background, too: metainfo.classes="
-                    f"['background', {classes[0]!r}], labels of 0 and 1, and "
-                    "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
-                    "with loss_decode.use_sigmoid=True is possible then"
-                )
+def _check_loader(name: str, kind: str, classes: list[str], step: LoadCheckedLabel) -> None:
+    number = len(classes)
+    if step.num_classes != number:
+        raise UserError(
+            f"{kind} has {number} classes, but LoadCheckedLabel in {name}.dataset.pipeline "
+            f"allows {step.num_classes}; set its num_classes={number}"
+        )
+    if number == 1:
+        raise UserError(
+            f"{kind} has a single class (num_classes=1), so that nothing can be learned; "
+            "name the background, too: metainfo.classes="
+            f"['background', {classes[0]!r}], labels of 0 and 1, and "
+            "model.decode_head.num_classes=2 (of LoadCheckedLabel, too); out_channels=1 "
+            "with loss_decode.use_sigmoid=True is possible then"
+        )
 
 
 def _doubts(
@@ -153,33 +148,9 @@ def _doubts(
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
     crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}
     for crop in crops if size and batch != 1 else ():
-        if any(side > room for side, room in zip(crop, size, strict=False)):
+        if any(side > most for side, most in zip(crop, size, strict=False)):
             yield (
                 f"crops of {crop} are larger than model.data_preprocessor.size={tuple(size)}, to "
                 "which smaller ones are padded: images in between make a batch of different "
                 f"sizes; set it to {crop}"
-            )
-
-
-def _images(dataset: object) -> set[str]:
-    """What tells the images of a data set from others: PASCAL's names, or else their paths."""
-    return {
-        Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
-        for part in plain_datasets(dataset)
-        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
-    }
-
-
-def _check_files(dataset: BaseDataset) -> None:
-    if getattr(dataset, "backend_args", None):
-        return
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        image, label = info["img_path"], info.get("seg_map_path")
-        if not Path(image).is_file():
-            raise UserError(f"{image}: no such image; {remedy(Path(dataset.data_root or ''))}")
-        if label and not Path(label).is_file():
-            raise UserError(
-                f"{label}: no such label, though {image} is there; add the label or take the "
-                "image off the list"
             )

@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     key: str
     path: str  # as for --cfg-options
     value: Any
-    rules: bool  # a head's or a label loader's: all others follow it
+    rules: bool = False  # a head's or a label loader's, which all others follow
     image: Any = None  # the images' own number, where one setting has both
 
 
@@ -48,8 +48,8 @@ def unify_ignored(cfg: Config) -> None:
         UserError: two numbers are given, or one that no label can hold.
     """
     for setting, number in _others(cfg):
-        whole = number if setting.image is None else dict(img=setting.image, seg=number)
-        setting.node[setting.key] = whole
+        both = dict(img=setting.image, seg=number)
+        setting.node[setting.key] = number if setting.image is None else both
 
 
 def refuse_other_ignored(cfg: Config) -> None:
@@ -70,16 +70,15 @@ def ignored_number(cfg: Config) -> int:
 
 
 def _others(cfg: Config) -> Iterator[tuple[Setting, int]]:
+    """The settings that stand at 255, and the number that they should have."""
     settings = list(_settings(cfg))
     number = _number(settings)
     for setting in settings:
-        if setting.value == number:
-            continue
         # mmseg's own metric leaves out whatever is no class.
         strict = number != IGNORED or type_name(setting.node) == "ConfusionMatrixMetric"
-        if setting.value == IGNORED:
+        if setting.value == IGNORED != number:
             yield setting, number
-        elif "evaluator" in setting.path and strict:
+        elif setting.value != number and "evaluator" in setting.path and strict:
             raise UserError(
                 f"{setting.path}={setting.value}, but the heads ignore {number}; set it to {number}"
             )
@@ -105,30 +104,33 @@ def _number(settings: list[Setting]) -> int:
 def _settings(cfg: Config) -> Iterator[Setting]:
     for part, registry in PARTS.items():
         for path, node in _typed(cfg.get(part), part):
-            if kind := class_of(node, registry):
-                for name in NAMES:
-                    value = node.get(name, _default(kind, name))
-                    if value is not Parameter.empty:
-                        place = f"{path}.{name}"
-                        rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
-                        yield Setting(node, name, place, value, bool(rules))
-                if kind is Pad:
-                    yield _of_pad(node, path)
+            kind = class_of(node, registry)
+            for name in NAMES if kind else ():
+                value = node.get(name, _default(kind, name))
+                if value is not Parameter.empty:
+                    place = f"{path}.{name}"
+                    rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
+                    yield Setting(node, name, place, value, bool(rules))
+            if kind is Pad:  # has one setting for images and labels; a mere number is the images'
+                values = node.get("pad_val", 0)
+                if isinstance(values, dict):
+                    value = values.get("seg", IGNORED)
+                    yield Setting(values, "seg", f"{path}.pad_val.seg", value)
+                else:
+                    yield Setting(node, "pad_val", f"{path}.pad_val.seg", IGNORED, image=values)
 
 
 def _typed(node: object, path: str) -> Iterator[tuple[str, dict]]:
     """All configs with a type in ``node``, and where they stand."""
-    if isinstance(node, dict):
-        if isinstance(node.get("type"), str | type):
-            yield path, node
-        children: Any = node.items()
-    else:
-        children = enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, child in list(children):
+    if isinstance(node, dict) and isinstance(node.get("type"), str | type):
+        yield path, node
+    if isinstance(node, list | tuple):
+        node = dict(enumerate(node))
+    for key, child in list(node.items()) if isinstance(node, dict) else ():
         yield from _typed(child, f"{path}.{key}")
 
 
-def _default(kind: type, name: str) -> Any:
+def _default(kind: Any, name: str) -> Any:
     """The default of a constructor's argument, which may be one of a base class."""
     for parameters in constructors(kind):
         if name in parameters:
@@ -136,11 +138,3 @@ def _default(kind: type, name: str) -> Any:
         if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
             break
     return Parameter.empty
-
-
-def _of_pad(node: dict, path: str) -> Setting:
-    """mmcv's ``Pad`` has one setting for images and labels; a mere number is the images'."""
-    values = node.get("pad_val", 0)
-    if not isinstance(values, dict):
-        return Setting(node, "pad_val", f"{path}.pad_val.seg", IGNORED, False, values)
-    return Setting(values, "seg", f"{path}.pad_val.seg", values.get("seg", IGNORED), False)

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.engine import bare_model
+from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.weights.networks import COUNT, net_of
-from fcn_plugin.weights.quoting import quoted
 from fcn_plugin.weights.sources import Input
 from fcn_plugin.weights.structure import check_tensors
 
@@ -20,16 +19,14 @@ from fcn_plugin.weights.structure import check_tensors
 # 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
 SAME_MEAN = 2.0
 SAME_STD = 1.05
-
-NET_REMEDY = "give its own config, or make another network of it: tools/convert_weights.py --net"
-PADDING_REMEDY = "set model.backbone.padding={}"
+OTHER_NETWORK = "give its own config, or make another network of it: tools/convert_weights.py --net"
 
 
 class Stored(NamedTuple):
     """What a checkpoint says of the model that it is of.
 
     Attributes:
-        meta: the host's and ours; empty without a checkpoint.
+        meta: mmengine's and ours; empty without a checkpoint.
         shapes: of its tensors by name; None without a checkpoint.
     """
 
@@ -38,13 +35,8 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, checkpoint: dict) -> "Stored":
-        meta = checkpoint.get("meta")
-        state = checkpoint.get("state_dict", checkpoint)
-        shapes = {
-            name.removeprefix("module."): value.shape
-            for name, value in state.items()
-            if isinstance(value, Tensor)
-        }
+        meta, tensors = checkpoint.get("meta"), _tensors(checkpoint)
+        shapes = {name.removeprefix("module."): value.shape for name, value in tensors.items()}
         return cls(meta if isinstance(meta, dict) else {}, shapes)
 
     def refuse_others(self, model: nn.Module, dataset_meta: Any) -> None:
@@ -52,35 +44,41 @@ class Stored(NamedTuple):
         for fault in [*self.faults(model, dataset_meta), self._lacking(model)]:
             if fault:
                 config = self.meta.get("made_for")
-                raise UserError(
-                    f"{fault}; the checkpoint is for {quoted(config)}" if config else fault
-                )
+                for_config = f"; the checkpoint is for {quoted(config)}" if config else ""
+                raise UserError(fault + for_config)
 
     def faults(self, model: nn.Module, dataset_meta: Any) -> list[str]:
         """Where network, padding, input or order of the classes are others."""
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
         of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
-        trained_on, own = Input.stored(self.meta) or of_backbone, input_of(model)
         metas = self.meta.get("dataset_meta"), dataset_meta
         classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in metas]
-        found = [
-            _other("network", self.meta.get("net"), net_of(model), NET_REMEDY),
-            _other("padding", self.meta.get("padding"), _padding(model), PADDING_REMEDY),
-            _input_fault(trained_on, own) if trained_on and own else None,
+        faults = [
+            self._other("net", "network", net_of(model), OTHER_NETWORK),
+            self._other("padding", "padding", _padding(model), "set model.backbone.padding={}"),
+            input_fault(Input.stored(self.meta) or of_backbone, input_of(model)),
             _classes_fault(*classes),
         ]
-        return [fault for fault in found if fault]
+        return [fault for fault in faults if fault]
+
+    def _other(self, key: str, what: str, configured: Any, remedy: str) -> str | None:
+        stored = self.meta.get(key)
+        if not isinstance(stored, str) or configured is None or stored == configured:
+            return None
+        said = quoted(stored)
+        remedy = remedy.format(said)
+        return f"the checkpoint's {what} is {said}, the config's is {configured}; {remedy}"
 
     def _lacking(self, model: nn.Module) -> str | None:
-        """What the host only warns of: parameters that the checkpoint has not got, or not so."""
+        """What mmengine only warns of: parameters that are missing or of another shape."""
         if self.shapes is None:
             return None
         for name, tensor in model.state_dict().items():
             stored = self.shapes.get(name)
             if stored != tensor.shape and not name.endswith(COUNT):
-                found = "missing" if stored is None else f"{tuple(stored)}"
+                shape = "missing" if stored is None else f"{tuple(stored)}"
                 return (
-                    f"the checkpoint does not fit the config: {name} is {found}, not "
+                    f"the checkpoint does not fit the config: {name} is {shape}, not "
                     f"{tuple(tensor.shape)}; give the config that it was trained with"
                 )
         return None
@@ -99,46 +97,35 @@ class InputCheckHook(Hook):
         self.stored = Stored({}, None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = segmentor_of(runner)
+        model = bare_model(runner)
         checkpoint["meta"] |= dict(net=net_of(model), padding=_padding(model))
-        if (own := input_of(model)) is not None:
-            checkpoint["meta"]["input"] = asdict(own)
+        if (model_input := input_of(model)) is not None:
+            checkpoint["meta"]["input"] = asdict(model_input)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        own = segmentor_of(runner).state_dict()
-        used = {
-            name: value
-            for name, value in checkpoint.get("state_dict", checkpoint).items()
-            if isinstance(value, Tensor) and name.removeprefix("module.") in own
-        }
+        names = bare_model(runner).state_dict()
+        tensors = _tensors(checkpoint)
+        used = {k: v for k, v in tensors.items() if k.removeprefix("module.") in names}
         check_tensors(getattr(runner, "_load_from", None) or "the checkpoint", used)
         self.stored = Stored.of(checkpoint)
 
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
-        self.stored.refuse_others(segmentor_of(runner), getattr(dataset, "metainfo", None))
+        self.stored.refuse_others(bare_model(runner), getattr(dataset, "metainfo", None))
 
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset
-        for fault in self.stored.faults(segmentor_of(runner), getattr(dataset, "metainfo", None)):
+        for fault in self.stored.faults(bare_model(runner), getattr(dataset, "metainfo", None)):
             runner.logger.warning(fault)
 
 
-def _other(what: str, stored: Any, own: Any, remedy: str) -> str | None:
-    if not isinstance(stored, str) or own is None or stored == own:
-        return None
-    said = quoted(stored)
-    return f"the checkpoint's {what} is {said}, the config's is {own}; {remedy.format(said)}"
+def _tensors(checkpoint: dict) -> dict[str, Tensor]:
+    state = checkpoint.get("state_dict", checkpoint)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _padding(model: nn.Module) -> str | None:
     return getattr(getattr(model, "backbone", None), "padding", None)
-
-
-def segmentor_of(runner: Runner) -> nn.Module:
-    """The model, out of its wrappers for several processes and for test-time augmentation."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, "module", model)
 
 
 def input_of(model: nn.Module) -> Input | None:
@@ -156,14 +143,15 @@ def input_of(model: nn.Module) -> Input | None:
     return Input("RGB" if swapped else "BGR", *(tuple(v.flatten().tolist()) for v in (mean, std)))
 
 
-def _input_fault(stored: Input, own: Input) -> str | None:
-    """How two inputs contradict each other, with the remedy."""
-    same = (
-        stored.order == own.order
-        and all(abs(a - b) <= SAME_MEAN for a, b in zip(stored.mean, own.mean, strict=False))
-        and all(max(a / b, b / a) <= SAME_STD for a, b in zip(stored.std, own.std, strict=False))
-    )
-    if same:
+def input_fault(stored: Input | None, configured: Input | None) -> str | None:
+    """How two inputs contradict each other, with the remedy; what is not known does not."""
+    if stored is None or configured is None:
+        return None
+    means = zip(stored.mean, configured.mean, strict=False)
+    stds = zip(stored.std, configured.std, strict=False)
+    same_means = all(abs(a - b) <= SAME_MEAN for a, b in means)
+    same_stds = all(max(a / b, b / a) <= SAME_STD for a, b in stds)
+    if stored.order == configured.order and same_means and same_stds:
         return None
     settings = stored.preprocessor()
     for key in ("mean", "std"):
@@ -173,23 +161,26 @@ def _input_fault(stored: Input, own: Input) -> str | None:
         for key, value in settings.items()
     )
     return (
-        f"the weights were trained on {stored.order} with mean {_rounded(stored.mean)} and std "
-        f"{_rounded(stored.std)}, the config gives them {own.order} with mean "
-        f"{_rounded(own.mean)} and std {_rounded(own.std)}; set {remedy}"
+        f"the weights were trained on {_described(stored)}, the config gives them "
+        f"{_described(configured)}; set {remedy}"
     )
 
 
-def _rounded(values: tuple[float, ...]) -> str:
-    return "/".join(f"{value:.5g}" for value in values)
+def _described(given: Input) -> str:
+    mean, std = ("/".join(f"{v:.5g}" for v in values) for values in (given.mean, given.std))
+    return f"{given.order} with mean {mean} and std {std}"
 
 
-def _classes_fault(stored: Any, own: Any) -> str | None:
+def _classes_fault(stored: Any, configured: Any) -> str | None:
     """Whether the classes are the same, but in another order."""
-    if not stored or not own or list(stored) == list(own) or set(stored) != set(own):
+    if not stored or not configured or set(stored) != set(configured):
         return None
-    first = next(i for i, (a, b) in enumerate(zip(stored, own, strict=False)) if a != b)
+    pairs = enumerate(zip(stored, configured, strict=False))
+    first = next((i for i, (a, b) in pairs if a != b), None)
+    if first is None:
+        return None
     return (
         f"the checkpoint has its classes in another order: class {first} is {stored[first]!r} "
-        f"there and {own[first]!r} in the data set; give the data set "
+        f"there and {configured[first]!r} in the data set; give the data set "
         "metainfo=dict(classes=...) in the checkpoint's order"
     )

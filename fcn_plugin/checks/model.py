@@ -1,4 +1,4 @@
-"""What of a model would stop or spoil its training later: heads, losses, windows, BatchNorm."""
+"""Heads, losses, windows and BatchNorm that would stop or spoil a training later."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +16,6 @@ from fcn_plugin.models.loss import applies
 
 # Heads of mmseg whose classes are not the data set's: edges and depths.
 OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
-INSTEAD = (
-    "use CrossEntropyLoss with class_weight, or with sampler=dict(type='OHEMPixelSampler') in the "
-    "head, which also turn to what is rare or hard"
-)
 
 
 def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -47,46 +43,50 @@ def check_losses(model: nn.Module, device: str) -> None:
     """Raise ``UserError`` where a loss cannot be had of its head's scores, or says nothing."""
     for place, head in heads(model):
         losses = getattr(head, "loss_decode", None)
+        channels = getattr(head, "out_channels", None)
+        if channels == 1 and head.num_classes > 2:
+            raise UserError(
+                f"{place} has out_channels=1 for {head.num_classes} classes; set "
+                f"{place}.out_channels={head.num_classes}"
+            )
         for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
-            _check_single_channel(place, head, loss)
-            _check_class_weight(place, head, loss)
+            if channels == 1 and _has_softmax(loss):
+                raise UserError(
+                    f"{place}: a single channel (num_classes={head.num_classes}) with a softmax is "
+                    f"always 1, its loss 0, and nothing is learned; set {place}.num_classes=2 "
+                    f"{place}.out_channels=1 {place}.loss_decode.use_sigmoid=True, or "
+                    "num_classes=out_channels=2, and name both classes in the data sets' "
+                    "metainfo.classes (background first)"
+                )
+            weights: Any = getattr(loss, "class_weight", None)
+            listed = weights is not None and channels is not None and not isinstance(weights, str)
+            if listed and len(weights) != channels:
+                raise UserError(
+                    f"{place}.loss_decode.class_weight has {len(weights)} weights for {channels} "
+                    "channels; give one for each"
+                )
             if isinstance(loss, FocalLoss) and (fault := _fault_of_focal(device)):
-                raise UserError(f"{place}.loss_decode: {fault}; {INSTEAD}")
+                raise UserError(
+                    f"{place}.loss_decode: mmseg's FocalLoss {fault}; use CrossEntropyLoss with "
+                    "class_weight, or with sampler=dict(type='OHEMPixelSampler') in the head, "
+                    "which also turn to what is rare or hard"
+                )
 
 
-def _check_single_channel(place: str, head: Any, loss: object) -> None:
-    if getattr(head, "out_channels", None) != 1:
-        return
-    remedy = (
-        f"set {place}.num_classes=2 {place}.out_channels=1 {place}.loss_decode.use_sigmoid=True, "
-        "or num_classes=out_channels=2, and name both classes in the data sets' metainfo.classes "
-        "(background first)"
-    )
-    if head.num_classes > 2:
-        raise UserError(
-            f"{place} has out_channels=1 for {head.num_classes} classes; set "
-            f"{place}.out_channels={head.num_classes}"
-        )
-    softmax = (
-        isinstance(loss, CrossEntropyLoss) and not (loss.use_sigmoid or loss.use_mask)
-    ) or isinstance(loss, TverskyLoss)
-    lovasz = isinstance(loss, LovaszLoss) and loss.cls_criterion.__name__ == "lovasz_softmax"
-    if softmax or lovasz:
-        raise UserError(
-            f"{place}: a single channel (num_classes={head.num_classes}) with a softmax is always "
-            f"1, its loss 0, and nothing is learned; {remedy}"
-        )
+def _has_softmax(loss: object) -> bool:
+    if isinstance(loss, CrossEntropyLoss):
+        return not (loss.use_sigmoid or loss.use_mask)
+    if isinstance(loss, LovaszLoss):
+        return loss.cls_criterion.__name__ == "lovasz_softmax"
+    return isinstance(loss, TverskyLoss)
 
 
-def _check_class_weight(place: str, head: Any, loss: object) -> None:
-    weights, channels = getattr(loss, "class_weight", None), getattr(head, "out_channels", None)
-    if isinstance(weights, str) or weights is None or channels is None:
-        return
-    if len(weights) != channels:
-        raise UserError(
-            f"{place}.loss_decode.class_weight has {len(weights)} weights for {channels} channels; "
-            "give one for each"
-        )
+def _fault_of_focal(device: str) -> str:
+    if device == "cpu":
+        return "fails on a CPU (it takes one class of the labels for all)"
+    if not is_installed("mmcv._ext"):
+        return "needs the operators of full mmcv, which mmcv-lite has not"
+    return ""
 
 
 def losses_failing_on_void(model: nn.Module) -> list[str]:
@@ -101,14 +101,6 @@ def losses_failing_on_void(model: nn.Module) -> list[str]:
         and loss.reduction == "mean"
         and not (getattr(head, "upsamples_by_matrices", False) and applies(loss, head.sampler))
     ]
-
-
-def _fault_of_focal(device: str) -> str:
-    if device == "cpu":
-        return "mmseg's FocalLoss fails on a CPU (it takes one class of the labels for all)"
-    if not is_installed("mmcv._ext"):
-        return "mmseg's FocalLoss needs the operators of full mmcv, which mmcv-lite has not"
-    return ""
 
 
 def check_windows(model: nn.Module) -> None:

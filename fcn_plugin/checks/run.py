@@ -1,4 +1,4 @@
-"""What of a run's loops, loaders and scores would stop it later, or never let it end."""
+"""Loops, loaders, scores and schedules that do not go together."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,10 +6,16 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.optim import (
+    CosineAnnealingParamScheduler,
+    OneCycleParamScheduler,
+    PolyParamScheduler,
+)
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmseg.evaluation import IoUMetric
+from mmseg.registry import HOOKS
 
-from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.order import ReplacementSampler
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
@@ -18,22 +24,24 @@ IOU_SCORES = dict(
     mDice=("mDice", "mAcc"),
     mFscore=("mFscore", "mPrecision", "mRecall"),
 )
+# Those that fall until their end; a warm-up ends early, and steps are where milestones say.
+FALLING = PolyParamScheduler, CosineAnnealingParamScheduler, OneCycleParamScheduler
+NO_END = 10**9  # mmengine's end of a schedule that was given none
 
 
 def check_order(name: str, loader: Any, loop: object) -> None:
     """Raise ``UserError`` if the ``DataLoader`` never ends though ``loop`` waits for its end."""
-    if isinstance(loader.sampler, InfiniteSampler | ReplacementSampler) and (
-        name != "train_dataloader" or isinstance(loop, EpochBasedTrainLoop)
-    ):
-        kind, what = type(loader.sampler).__name__, type(loop).__name__
-        other = (
-            ", or train by iterations (train_cfg.type='IterBasedTrainLoop' with max_iters)"
-            if name == "train_dataloader"
-            else ""
-        )
+    training = name == "train_dataloader"
+    if training and not isinstance(loop, EpochBasedTrainLoop):
+        return
+    if isinstance(loader.sampler, InfiniteSampler | ReplacementSampler):
+        by_iterations = "train_cfg.type='IterBasedTrainLoop' with max_iters"
         raise UserError(
-            f"{name}.sampler: {kind} never ends, and {what} would never come to the end of the "
-            f"data; set {name}.sampler.type=DefaultSampler{other}"
+            f"{name}.sampler: {type(loader.sampler).__name__} never ends, and "
+            f"{type(loop).__name__} would never come to the end of the data; set "
+            f"{name}.sampler.type=DefaultSampler"
+            + f", or train by iterations ({by_iterations})"
+            * training
         )
 
 
@@ -50,19 +58,22 @@ def smallest_batch(loader: Any, loop: object) -> int:
     return size
 
 
+# --- scores --------------------------------------------------------------------------------------
+
+
 def check_scores(metrics: Iterable[BaseMetric], hooks: Iterable[Hook]) -> None:
     """Raise ``UserError`` if a hook waits for a score that the metrics, all known, do not give."""
-    known: set[str] = set()
+    names: set[str] = set()
     for metric in metrics:
         scores = _scores(metric)
         if scores is None:
             return
-        known |= scores
+        names |= scores
     for setting, wanted in _wanted(hooks):
-        if known and wanted not in known:
-            hint = did_you_mean(wanted, known, "choose one of them, or add a metric")
+        if names and wanted not in names:
+            hint = did_you_mean(wanted, names, "choose one of them, or add a metric")
             raise UserError(
-                f"{setting}={wanted!r}, but val_evaluator gives {', '.join(sorted(known))}; {hint}"
+                f"{setting}={wanted!r}, but val_evaluator gives {', '.join(sorted(names))}; {hint}"
             )
 
 
@@ -76,20 +87,83 @@ def _wanted(hooks: Iterable[Hook]) -> Iterator[tuple[str, str]]:
 
 
 def _scores(metric: BaseMetric) -> set[str] | None:
-    """The names of its scores; None of a metric that is not known here."""
+    """The names of a metric's scores; None if it is not known here."""
     names: list[str]
     if type(metric) is ConfusionMatrixMetric:
         names = ["aAcc", "mAcc", "mIoU", "fwIoU", *(["score"] if metric.absent == "zero" else [])]
     elif type(metric) is IoUMetric:
         asked: Any = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
-        for name in asked:
-            if name not in IOU_SCORES:
-                raise UserError(
-                    f"IoUMetric: iou_metrics {name!r} is none; give some of {', '.join(IOU_SCORES)}"
-                )
+        if unknown := [name for name in asked if name not in IOU_SCORES]:
+            raise UserError(
+                f"IoUMetric: iou_metrics {unknown[0]!r} is none; give some of "
+                f"{', '.join(IOU_SCORES)}"
+            )
         names = ["aAcc", *(score for name in asked for score in IOU_SCORES[name])]
     else:
         return None
     if metric.format_only:
         return set()
     return {f"{metric.prefix}/{name}" if metric.prefix else name for name in names}
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+@HOOKS.register_module()
+class ScheduleCheckHook(Hook):
+    """Warns, as training begins, if the learning rate's schedule ends elsewhere than the training.
+
+    This happens when only ``train_cfg.max_iters`` was changed: the learning rate hardly falls, or
+    it stays at its least for the rest.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        schedulers: Any = runner.param_schedulers
+        # Several optimizers have a list of schedulers each.
+        groups = schedulers if isinstance(schedulers, dict) else {"": schedulers or []}
+        for name, group in groups.items():
+            if (last := _misfit(group, runner)) is not None:
+                late = last.end > _length(last, runner)
+                outcome = "hardly falls" if late else "stays at its least for the rest"
+                unit = "epoch" if last.by_epoch else "iteration"
+                runner.logger.warning(
+                    f"training ends with {unit} {_length(last, runner)}, the schedule of the "
+                    f"learning rate with {last.end}: it {outcome}; "
+                    f"{_remedy(last, name, group.index(last), runner)}"
+                )
+
+
+def _misfit(group: list[Any], runner: Runner) -> Any:
+    """The scheduler that brings the learning rate down, if it ends too late or too early."""
+
+    def reach(scheduler: Any) -> float:
+        return scheduler.end / _length(scheduler, runner)
+
+    rates = [scheduler for scheduler in group if scheduler.param_name == "lr"]
+    falling = [s for s in rates if isinstance(s, FALLING) and s.end < NO_END]
+    last = max(falling, key=reach, default=None)
+    if last is None or reach(last) == 1:
+        return None
+    goes_on = any(reach(scheduler) > reach(last) for scheduler in rates)
+    return None if reach(last) < 1 and goes_on else last
+
+
+def _length(scheduler: Any, runner: Runner) -> int:
+    return runner.max_epochs if scheduler.by_epoch else runner.max_iters
+
+
+def _remedy(last: Any, name: str, index: int, runner: Runner) -> str:
+    if last.last_step > 0:
+        return "it is the checkpoint's; for the config's begin a new run, with load_from"
+    # Where the scheduler stands in the config, and its settings there.
+    path, settings = "param_scheduler", runner.cfg.get("param_scheduler")
+    if isinstance(settings, dict) and name in settings:
+        path, settings = f"{path}.{name}", settings[name]
+    if isinstance(settings, list | tuple):
+        path, settings = f"{path}.{index}", settings[index]
+    if last.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+        return f"set {path}.by_epoch=False, and begin and end in iterations"
+    by_epoch = isinstance(settings, dict) and settings.get("convert_to_iter_based")
+    length = runner.max_epochs if by_epoch else _length(last, runner)
+    begin = f"{path}.begin and " if last.begin >= _length(last, runner) else ""
+    return f"set {begin}{path}.end={length}"

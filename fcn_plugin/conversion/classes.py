@@ -11,22 +11,22 @@ from fcn_plugin.errors import UserError
 VOC_CLASSES = 21  # of PASCAL VOC, background among them
 
 
-def of_dataset(dataset: str) -> dict[str, Any]:
-    """``classes`` and ``palette`` of a data set of the host."""
+def classes_of_dataset(dataset: str) -> dict[str, Any]:
+    """``classes`` and ``palette`` of a data set of mmseg."""
     meta = getattr(DATASETS.get(dataset), "METAINFO", None) or {}
     if "classes" not in meta or "palette" not in meta:
         raise UserError(
-            f"--dataset {dataset}: no data set of the host with classes; e.g. "
+            f"--dataset {dataset}: no data set of mmseg with classes; e.g. "
             "PascalVOCDataset, PascalContextDataset59, ADE20KDataset, CamVidDataset"
         )
     return meta
 
 
-def of_count(count: int) -> dict[str, Any]:
-    """Of the published networks by their number, else plain numbers in VOC's colours."""
+def classes_by_number(count: int) -> dict[str, Any]:
+    """Those of the published network with so many, else plain numbers in VOC's colours."""
     if count == len(PUBLISHED_CLASSES):
-        host = DATASETS.get("PascalContextDataset").METAINFO
-        colours = dict(zip(host["classes"], host["palette"], strict=True))
+        meta = DATASETS.get("PascalContextDataset").METAINFO
+        colours = dict(zip(meta["classes"], meta["palette"], strict=True))
         return dict(classes=PUBLISHED_CLASSES, palette=[colours[c] for c in PUBLISHED_CLASSES])
     if count == VOC_CLASSES:
         return DATASETS.get("PascalVOCDataset").METAINFO
@@ -37,7 +37,7 @@ def of_count(count: int) -> dict[str, Any]:
     )
 
 
-def plain(meta: dict[str, Any]) -> dict[str, Any]:
-    """As a checkpoint stores it; colours are added where there are none."""
-    palette = meta.get("palette") or of_count(len(meta["classes"]))["palette"]
+def storable(meta: dict[str, Any]) -> dict[str, Any]:
+    """``meta`` as a checkpoint stores it; colours are added where there are none."""
+    palette = meta.get("palette") or classes_by_number(len(meta["classes"]))["palette"]
     return dict(meta, classes=tuple(meta["classes"]), palette=[list(c) for c in palette])

@@ -10,14 +10,20 @@ from mmseg.registry import MODELS
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fcn_plugin.conversion.classes import VOC_CLASSES, of_count, of_dataset, plain
-from fcn_plugin.errors import UserError
+from fcn_plugin.conversion.classes import (
+    VOC_CLASSES,
+    classes_by_number,
+    classes_of_dataset,
+    storable,
+)
+from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.geometry import AxisMap, upsampling
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
 from fcn_plugin.system.files import replacing
-from fcn_plugin.weights.fill import Filling, Report
+from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import (
     BACKBONES,
     COUNT,
@@ -26,7 +32,7 @@ from fcn_plugin.weights.networks import (
     Backbone,
     caffe_name,
 )
-from fcn_plugin.weights.recognise import Progress, Weights, open_weights
+from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.safetensors_files import SUFFIX, write_safetensors
 from fcn_plugin.weights.sources import FEATURES_ONLY
 
@@ -62,7 +68,7 @@ def convert(
     net: str | None = None,
     dataset: str | None = None,
     num_classes: int | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> "Conversion":
     """Write the weights in ``source`` to ``target``, a checkpoint that ``init_model`` loads.
 
@@ -72,7 +78,7 @@ def convert(
             if its name ends with ".safetensors", else in PyTorch's.
         net: one of ``NETS``; default the source's own, FCN-32s for a Caffe classifier (the first
             stage of the published chain) and FCN-8s for others.
-        dataset: a data set of the host, e.g. 'CamVidDataset', whose classes are to be scored.
+        dataset: a data set of mmseg, e.g. 'CamVidDataset', whose classes are to be scored.
         num_classes: how many classes are to be scored. Score layers of other classes start anew,
             at zero; those of the same in another order are reordered.
 
@@ -81,14 +87,23 @@ def convert(
     """
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
-    weights = open_weights(source, progress)
-    conversion = Conversion(weights, net, dataset, num_classes)
+    conversion = Conversion(open_weights(source, progress), net, dataset, num_classes)
     _write(conversion.checkpoint(), target, progress)
     return conversion
 
 
 class Conversion:
-    """What becomes of ``weights`` as a checkpoint; ``str`` of it is a report."""
+    """What becomes of ``weights`` as a checkpoint; ``str`` of it is a report.
+
+    Attributes:
+        net: the network that is made, one of ``NETS``.
+        scale: its fixed factors on the levels, finest first.
+        dataset_meta: the classes that it scores, and their colours.
+        order: which of the source's classes each of these is; None if the source has not got them.
+        settings: of its backbone, which is as wide as the file's.
+        state_dict: its tensors,
+        report: and what became of the file's.
+    """
 
     def __init__(
         self,
@@ -116,14 +131,9 @@ class Conversion:
             )
         self.scale = self._scale()
         self.dataset_meta, self.order = self._classes(dataset, num_classes)
-        self.settings = {
-            **backbone.settings,
-            **_widths(weights, backbone),
-            "out_indices": backbone.levels[self.net],
-        }
-        self.report = Report()
-        self.state_dict: dict[str, Tensor] = {}
-        self._fill()
+        widths = _widths(weights, backbone)
+        self.settings = backbone.settings | widths | {"out_indices": backbone.levels[self.net]}
+        self.state_dict, self.report = self._fill()
 
     @property
     def num_classes(self) -> int:
@@ -132,46 +142,41 @@ class Conversion:
 
     def _scale(self) -> tuple[float, ...] | None:
         """The factors of the network asked for, which have to be those of the score layers."""
-        wanted = NETS[self.net].scale
-        found = self.weights.scale
-        if not any(name.startswith("score_pool") for name in self.weights.tensors):
+        wanted, stored = NETS[self.net].scale, self.weights.scale
+        has_skips = any(name.startswith("score_pool") for name in self.weights.tensors)
+        if not has_skips or (stored is None and self.weights.scale_untold):
             return wanted
-        if found is None and self.weights.scale_untold:
-            return wanted
-        if (found is None) != (wanted is None):
-            trained = f"with scales {_numbers(found)}" if found else "without scales"
+        if (stored is None) != (wanted is None):
+            trained = f"with scales {_numbers(stored)}" if stored else "without scales"
             raise UserError(
                 f"{self.path}: its skip layers were trained {trained}, and {self.net} has "
                 f"{_numbers(wanted) if wanted else 'none'}; leave --net out"
             )
-        return found
+        return stored
 
     def _classes(
         self, dataset: str | None, num_classes: int | None
     ) -> tuple[dict[str, Any], list[int] | None]:
-        """Names and colours of the classes to be scored, and which of the source's each is.
-
-        No order if the source has not got these classes.
-        """
-        own = self.weights.num_classes
-        stored = self.weights.dataset_meta or of_count(own or VOC_CLASSES)
+        """``dataset_meta`` and ``order``."""
+        count = self.weights.num_classes
+        source = self.weights.dataset_meta or classes_by_number(count or VOC_CLASSES)
         if dataset is None:
-            if own is not None and num_classes in (None, own):
-                return plain(stored), list(range(own))
-            return plain(of_count(num_classes) if num_classes else stored), None
-        meta = plain(of_dataset(dataset))
+            if count is not None and num_classes in (None, count):
+                return storable(source), list(range(count))
+            return storable(classes_by_number(num_classes) if num_classes else source), None
+        meta = storable(classes_of_dataset(dataset))
         if num_classes not in (None, len(meta["classes"])):
             raise UserError(
                 f"--dataset {dataset} has {len(meta['classes'])} classes, --num-classes says "
                 f"{num_classes}; leave one out"
             )
-        names = list(stored["classes"])
-        if own == len(names) and set(names) == set(meta["classes"]):
+        names = list(source["classes"])
+        if count == len(names) and set(names) == set(meta["classes"]):
             return meta, [names.index(name) for name in meta["classes"]]
         return meta, None
 
-    def _fill(self) -> None:
-        """Give every tensor its place in ``state_dict``."""
+    def _fill(self) -> tuple[dict[str, Tensor], Report]:
+        """``state_dict`` and ``report``."""
         weights, net = self.weights, NETS[self.net]
         backbone, head = self._build()
         parts = {"backbone": backbone.state_dict(), "decode_head": head.state_dict()}
@@ -193,7 +198,7 @@ class Conversion:
                     targets[f"{upscore}.weight"], shapes[target] = target, shape
 
         def reason(name: str) -> str | None:
-            layer = name.removesuffix(".weight").removesuffix(".bias")
+            layer = name.rpartition(".")[0]
             if layer not in HEAD_LAYERS:
                 return None
             if layer not in net.scores + net.upscores:
@@ -202,31 +207,26 @@ class Conversion:
                 return f"for {weights.num_classes} other classes"
             return "the bilinear kernel, which the head has anyway"
 
-        filling = Filling(self.path, shapes, self.remedy)
-        filling.drain(weights.tensors, weights.names, targets, reason)
-        self._reorder(filling.tensors)
-        filling.report.used += weights.scale_names
-        filling.report.dropped |= weights.dropped
-        self._check_complete(filling.report.new)
-        for name in filling.report.new:
+        tensors, report = fill(weights, shapes, targets, reason, self.remedy)
+        report.used += weights.scale_names
+        self._check_complete(report.new)
+        for name in [name for name in tensors if name.startswith("decode_head.")]:
+            tensors[name] = self._reordered(name, tensors[name])
+        for name in report.new:
             if name.startswith("decode_head.score."):
-                filling.tensors[name] = torch.zeros(shapes[name])
+                tensors[name] = torch.zeros(shapes[name])
             elif name.endswith(COUNT):
-                filling.tensors[name] = torch.tensor(0)
+                tensors[name] = torch.tensor(0)
         if self.scale is not None:
-            filling.tensors["decode_head.level_scale"] = torch.tensor(self.scale)
-        self.report = filling.report
-        self.state_dict = {name: filling.tensors[name] for name in sorted(filling.tensors)}
+            tensors["decode_head.level_scale"] = torch.tensor(self.scale)
+        return dict(sorted(tensors.items())), report
 
-    def _reorder(self, tensors: dict[str, Tensor]) -> None:
-        """Put the classes of the head into the order that was asked for."""
+    def _reordered(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of the head with its classes in the order that was asked for."""
         if self.order is None or self.order == sorted(self.order):
-            return
-        for name in tensors:
-            if name.startswith("decode_head."):
-                tensors[name] = tensors[name][self.order]
-                if ".deconv." in name:  # from classes to classes
-                    tensors[name] = tensors[name][:, self.order]
+            return tensor
+        # Kernels are from classes to classes.
+        return tensor[self.order][:, self.order] if ".deconv." in name else tensor[self.order]
 
     def _build(self) -> tuple[ConvolutionalizedClassifier, SkipFusionHead]:
         """Backbone and head without any memory, for the shapes of their tensors."""
@@ -240,8 +240,7 @@ class Conversion:
                 )
         except (RuntimeError, ValueError) as error:  # widths that no network can have
             raise UserError(
-                f"{self.path}: no network is as wide as this ({str(error).splitlines()[0]}); "
-                f"{self.remedy}"
+                f"{self.path}: no network is as wide as this ({quoted(error)}); {self.remedy}"
             ) from error
         return backbone, head
 
@@ -251,7 +250,7 @@ class Conversion:
         allowed = ["decode_head.score.", "backbone.stages.5.norm_"]
         if weights.layout.features_only:
             allowed.append("backbone.stages.5.fc")
-        lacking = [
+        missing = [
             caffe_name(name.removeprefix("backbone."))
             for name in new
             if not name.startswith(tuple(allowed)) and not name.endswith(COUNT)
@@ -259,38 +258,39 @@ class Conversion:
         # A file that ends too early could pass for FCN-16s or 32s, but for its upsampling layers.
         if weights.net and weights.layout.published:
             kernels = [f"{layer}.weight" for layer in NETS[weights.net].upscores]
-            lacking += [name for name in kernels if name not in weights.tensors]
-        if lacking:
+            missing += [name for name in kernels if name not in weights.tensors]
+        if missing:
             net = f", {weights.net}" if weights.net else ""
             raise UserError(
-                f"{self.path}: {weights.layout.title}{net}, but {len(lacking)} of its tensors are "
-                f"missing, e.g. {lacking[0]}; {self.remedy}"
+                f"{self.path}: {weights.layout.title}{net}, but {len(missing)} of its tensors are "
+                f"missing, e.g. {missing[0]}; {self.remedy}"
             )
 
     def checkpoint(self) -> dict[str, Any]:
         """The content of the target: tensors, text and numbers only."""
+        weights = self.weights
         meta: dict[str, Any] = dict(
             dataset_meta=self.dataset_meta,
             source=dict(
                 file=self.path.name,
-                layout=self.weights.layout.title,
-                known_as=self.weights.known.file_name if self.weights.known else None,
+                layout=weights.layout.title,
+                known_as=weights.known.file_name if weights.known else None,
             ),
             net=self.net,
         )
-        if self.weights.input is not None:
-            meta["input"] = asdict(self.weights.input)
-        if self.weights.padding is not None:
-            meta["padding"] = self.weights.padding
-        if self.config is not None:
-            meta["made_for"] = self.config
+        optional = dict(
+            input=asdict(weights.input) if weights.input else None,
+            padding=weights.padding,
+            made_for=self.config,
+        )
+        meta |= {key: value for key, value in optional.items() if value is not None}
         return dict(meta=meta, state_dict=self.state_dict)
 
     @property
     def config(self) -> str | None:
         """The shipped config that this is for."""
         key = self.net, self.weights.layout.classifier, self.num_classes, self.from_caffe
-        own = plain(of_count(self.num_classes))["classes"] == self.dataset_meta["classes"]
+        usual = storable(classes_by_number(self.num_classes))["classes"]
         padding = "reference" if self.from_caffe else "same"
         fits = (
             self.settings["base_channels"] == BACKBONES[_variant(self.weights)].base_channels
@@ -298,7 +298,7 @@ class Conversion:
             and self.settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
             and self.weights.padding in (None, padding)
         )
-        return CONFIGS.get(key) if own and fits else None
+        return CONFIGS.get(key) if fits and usual == self.dataset_meta["classes"] else None
 
     @property
     def summary(self) -> str:
@@ -384,8 +384,7 @@ def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None
         progress("writing", size, size)
     # PyTorch's own writer raises RuntimeError on a full disk, safetensors' SafetensorError.
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{target}: cannot be written ({reason}); it takes {size / 1e6:.0f} MB, choose "
+            f"{target}: cannot be written ({quoted(error)}); it takes {size / 1e6:.0f} MB, choose "
             "another place or make room"
         ) from error

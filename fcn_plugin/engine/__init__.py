@@ -1,18 +1,18 @@
 """What mmengine's runner lacks."""
 
 from fcn_plugin.engine.bad_numbers import BadNumbersHook
-from fcn_plugin.engine.buffers import SameBuffersHook
 from fcn_plugin.engine.compiling import CompileHook
-from fcn_plugin.engine.cpu import BFloat16OptimWrapper
-from fcn_plugin.engine.order import PlacedBatches, PlacedDataset
+from fcn_plugin.engine.order import PlacedBatches, PlacedDataset, ReplacementSampler
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, SameBuffersHook
 from fcn_plugin.engine.resuming import ScoreResumedHook
-from fcn_plugin.engine.sampling import ReplacementSampler
+from fcn_plugin.engine.runner import BriefRunner, bare_model
 from fcn_plugin.engine.snapshots import SnapshotHook
 from fcn_plugin.engine.train_loop import ExactTrainLoop
 
 __all__ = [
     "BFloat16OptimWrapper",
     "BadNumbersHook",
+    "BriefRunner",
     "CompileHook",
     "ExactTrainLoop",
     "PlacedBatches",
@@ -21,4 +21,5 @@ __all__ = [
     "SameBuffersHook",
     "ScoreResumedHook",
     "SnapshotHook",
+    "bare_model",
 ]

@@ -1,11 +1,11 @@
-"""A loss or gradient that is not finite: no step is made with it, and its origin is named.
+"""Stop a run, or skip a step, whose loss or gradient is not finite, and name the origin.
 
-Without this a single nan passes into every weight, and the run goes on to its end with nothing
+Without this a single NaN passes into every weight, and the run goes on to its end with nothing
 left to be learned. Here the optimizer looks at its gradients before it uses them, and the batch
 goes through the network a second time, watched layer by layer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,28 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
-from fcn_plugin.engine.cpu import BFloat16OptimWrapper
+from fcn_plugin.engine.processes import BFloat16OptimWrapper
+from fcn_plugin.engine.runner import bare_model, optim_wrappers
 from fcn_plugin.engine.train_loop import PLACE
-from fcn_plugin.errors import UserError, some
+from fcn_plugin.errors import UserError, quoted, some
 from fcn_plugin.models.classifier import check_choice
 
-LOWER = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
-# By what of a layer is not finite; elsewhere it is LOWER.
+# By the part of a layer that is not finite.
 REMEDIES = {
     "image": "look at the image and at model.data_preprocessor",
     "weight": "lower optim_wrapper.optimizer.lr or start from other weights (load_from)",
     "statistic": "start from other weights (load_from)",
 }
+OTHERWISE = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
 NAMED = 3  # images in a message
-# Each halves the scale. In a row they make any gradient small enough, but one that is not finite.
+# Each halves the scale: so many in a row make any gradient small enough, unless it is not finite.
 MOST_OVERFLOWS = 100
 
 
@@ -47,14 +47,13 @@ class BadNumbersHook(Hook):
     the first such step only; a run that is resumed from it meets the same batch again.
 
     A skipped step leaves weights, the optimizer's state and BatchNorm's statistics as they were.
-    Of a loss that is not finite though its gradient is, the step is made nevertheless: nobody
-    knows the loss at that moment. It counts as skipped. What a ``GradScaler`` leaves out, as
-    float16 overflows from time to time, is no fault as long as the loss is finite and it does not
-    go on for ever.
+    If the loss is not finite though its gradient is, the step is made nevertheless: nobody knows
+    the loss at that moment. It counts as skipped. Steps that a ``GradScaler`` leaves out, because
+    float16 overflows from time to time, are no fault while the loss is finite and they end.
 
     Args:
         action: 'stop' or 'skip'.
-        max_skipped: with 'skip' one more stops the run.
+        max_skipped: With 'skip' one more stops the run.
     """
 
     # After RuntimeInfoHook (VERY_HIGH), so that the checkpoint has the loss in its log; before all
@@ -63,21 +62,11 @@ class BadNumbersHook(Hook):
 
     def __init__(self, action: str = "stop", max_skipped: int = 10) -> None:
         check_choice(self, "action", action, ["stop", "skip"])
-        self.action = action
-        self.max_skipped = max_skipped
+        self.action, self.max_skipped = action, max_skipped
         self.handles: list[Any] = []
-        self._begin_run()
 
-    def _begin_run(self) -> None:
-        self.skipped = 0
-        self.overflows = 0  # in a row
-        self.kept = ""  # what is said of the checkpoint
-        self.place: Any = None  # in the order of the images, before the batch was read
-        self._begin()
-
-    def _begin(self) -> None:
-        """Nothing is known of the step in hand, nor of the batches that go into it."""
-        self.buffers: dict[str, Tensor] = {}
+    def _begin_step(self) -> None:
+        """Forget the last step and the batches that went into it."""
         self.batch: Batch | None = None
         self.images: list[str] = []
         self.faulty: list[Tensor] = []  # parameters
@@ -85,14 +74,15 @@ class BadNumbersHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._release()  # what an earlier run left when it failed
-        self._begin_run()
-        self.place = runner.message_hub.runtime_info.get(PLACE)
+        self._begin_step()
+        self.skipped = 0
+        self.overflows = 0  # in a row
+        self.kept = ""  # what is said of the checkpoint
+        self.place: Any = runner.message_hub.runtime_info.get(PLACE)  # before the batch was read
+        preprocessor = bare_model(runner).data_preprocessor
         self.handles = [
-            _inner(runner).data_preprocessor.register_forward_hook(self._note),
-            *(
-                wrapper.optimizer.register_step_pre_hook(self._judge)
-                for wrapper in _wrappers(runner)
-            ),
+            preprocessor.register_forward_hook(self._note),
+            *(w.optimizer.register_step_pre_hook(self._judge) for w in optim_wrappers(runner)),
         ]
 
     def after_train(self, runner: Runner) -> None:
@@ -102,10 +92,8 @@ class BadNumbersHook(Hook):
         while self.handles:
             self.handles.pop().remove()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any | None = None
-    ) -> None:
-        self.buffers = {name: b.detach().clone() for name, b in _inner(runner).named_buffers()}
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.buffers = {name: b.detach().clone() for name, b in bare_model(runner).named_buffers()}
 
     # The graph of a compiled step shall not hold these two.
     @torch.compiler.disable
@@ -116,72 +104,67 @@ class BadNumbersHook(Hook):
     @torch.compiler.disable
     def _judge(self, optimizer: Optimizer, *_: Any) -> None:
         """Let ``optimizer`` use its gradients if they are finite, else hide them from it."""
-        # Of a scaler that leaves overflows to an optimizer, as to those that are fused. Gradients
-        # are still scaled then.
+        # A fused optimizer leaves overflows out itself; its gradients are still scaled here.
         if (overflows := getattr(optimizer, "found_inf", None)) is not None:
             self.stepped |= not overflows
-            return
-        parameters = _parameters(optimizer)
-        faulty = without_finite_gradient(parameters)
-        self.faulty += faulty
-        self.stepped |= not faulty
-        if faulty:
-            _forget_gradients(parameters)
+        elif faulty := without_finite_gradient(_parameters(optimizer)):
+            self.faulty += faulty
+            _forget_gradients(optimizer)
+        else:
+            self.stepped = True
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         losses = _losses(outputs or {})
-        own = _images(data_batch)
-        self.images += own
-        self.overflows = 0 if self.stepped else self.overflows + _overflown(runner)
+        images = _images(data_batch)
+        self.images += images
+        scaled = [w for w in optim_wrappers(runner) if isinstance(w, AmpOptimWrapper)]
+        overflown = not self.stepped and any(w.should_update() for w in scaled)
+        self.overflows = 0 if self.stepped else self.overflows + overflown
         lasting = self.overflows > MOST_OVERFLOWS
         fault = bool(self.faulty) or lasting or not isfinite(losses.get("loss", 0.0))
         # The step of a process waits for all others: they stop and skip together.
         faults = torch.tensor(float(fault))
         dist.all_reduce(faults, "max")
         if faults:
-            self._deal_with(runner, losses, own)
+            self._deal_with(runner, losses, images)
             self.overflows = 0
         if faults or self.stepped:
-            self._begin()
+            self._begin_step()
         self.batch = None
         self.place = runner.message_hub.runtime_info.get(PLACE)
 
-    def _deal_with(self, runner: Runner, losses: dict[str, float], own: list[str]) -> None:
+    def _deal_with(self, runner: Runner, losses: dict[str, float], last: list[str]) -> None:
         """Find the origin, undo what the batch has done, and stop or go on.
 
-        ``losses`` and ``own``, the paths of the images, are those of the last batch.
+        ``losses`` and ``last``, the paths of the images, are those of the last batch.
         """
-        model, processes = _inner(runner), dist.get_world_size()
+        model, several = bare_model(runner), dist.get_world_size() > 1
         self._restore(model)
         origin = self._origin(runner)
         self._restore(model)
-        which = f"process {dist.get_rank()}, " if processes > 1 else ""
-        images = origin.of(own) if origin.part else self.images
-        words = [
-            f"{which}iteration {runner.iter + 1}: {self._what(losses)}",
-            origin.words or self._elsewhere(model),
-            _listed(images, len(own)) if origin.words or processes == 1 else "",
-            self._keep(runner, images, origin),
-        ]
-        for wrapper in _wrappers(runner):
-            _forget_gradients(_parameters(wrapper.optimizer))
+        images = origin.of(last) if origin.part else self.images
+        process = f"process {dist.get_rank()}, " if several else ""
+        words = [f"{process}iteration {runner.iter + 1}: {self._what(losses)}"]
+        words.append(origin.words or self._elsewhere(model))
+        if images and (origin.words or not several):
+            of_batch = f" (of {len(last)})" if len(images) < len(last) else ""
+            words.append(f"image{'s' * (len(images) > 1)} {some(images, NAMED)}{of_batch}")
+        words += filter(None, [self._keep(runner, images, origin)])
+        for wrapper in optim_wrappers(runner):
+            _forget_gradients(wrapper.optimizer)
         self.skipped += 1
         if self.action == "skip" and self.skipped <= self.max_skipped:
             done = "skipped" if self.faulty or not self.stepped else "made, its gradient is finite"
             words.append(f"step {done} ({self.skipped} of at most {self.max_skipped})")
-            runner.logger.warning(_sentence(words))
+            runner.logger.warning("; ".join(words))
             return
         if self.action == "skip":
             words.append(f"more than max_skipped={self.max_skipped} steps")
         self._release()
         dist.barrier()  # a process that ends has the others ended, and one of them may be writing
-        raise UserError(_sentence([*words, _remedy(runner, origin)]))
+        raise UserError("; ".join([*words, _remedy(runner, origin)]))
 
     def _what(self, losses: dict[str, float]) -> str:
         parts = {name: v for name, v in losses.items() if name != "loss" and not isfinite(v)}
@@ -204,13 +187,12 @@ class BadNumbersHook(Hook):
         """By a second pass of the batch; it changes the buffers."""
         if self.batch is None:
             return Origin()
+        model = bare_model(runner)
         # The pass is an aid. Whatever it fails by, memory included, is not what is to be reported.
         try:
-            model = _inner(runner)
-            precision = _wrappers(runner)[0].optim_context(model)
-            return find_origin(model, self.batch, precision)
+            return find_origin(model, self.batch, optim_wrappers(runner)[0].optim_context(model))
         except Exception as error:
-            return Origin(failure=_one_line(error))
+            return Origin(failure=quoted(error))
 
     def _restore(self, model: nn.Module) -> None:
         """BatchNorm's statistics as they were before the iteration, which may have spoilt them."""
@@ -234,11 +216,11 @@ class BadNumbersHook(Hook):
             self.kept = f"the weights {when} iteration {iteration} are in {target}"
         except Exception as error:
             target.unlink(missing_ok=True)
-            self.kept = f"no checkpoint of it could be written ({_one_line(error)})"
+            self.kept = f"no checkpoint of it could be written ({quoted(error)})"
         return self.kept
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """In ours a run has not read the batch yet."""
+        """In this hook's own checkpoint the run has not read the batch yet."""
         if "bad_numbers" in checkpoint["meta"] and not self.stepped:
             infos = checkpoint["message_hub"]["runtime_info"]
             infos.pop(PLACE, None)
@@ -246,40 +228,26 @@ class BadNumbersHook(Hook):
                 infos[PLACE] = self.place
 
 
-def _inner(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
-def _wrappers(runner: Runner) -> list[OptimWrapper]:
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-
-
-def _overflown(runner: Runner) -> bool:
-    """Whether a scaler has left out a step, if none was made in this iteration."""
-    return any(w.should_update() for w in _wrappers(runner) if isinstance(w, AmpOptimWrapper))
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _forget_gradients(parameters: Iterable[Tensor]) -> None:
-    """Without a gradient an optimizer leaves a parameter and its state alone, decay included."""
-    for parameter in parameters:
-        parameter.grad = None
-
-
 def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Those of ``parameters`` with a gradient that has nan or inf."""
+    """Those of ``parameters`` with a gradient that has NaN or inf."""
     # One number to wait for. It may overflow although all gradients are finite.
     if torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite():
         return []
     return [p for p in parameters if p.grad is not None and flaw(p.grad)]
 
 
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _forget_gradients(optimizer: Optimizer) -> None:
+    """Without a gradient an optimizer leaves a parameter and its state alone, decay included."""
+    for parameter in _parameters(optimizer):
+        parameter.grad = None
+
+
 def _losses(outputs: dict) -> dict[str, float]:
-    """What the host takes for losses: each single number with "loss" in its name."""
+    """What mmengine takes for losses: each single number with "loss" in its name."""
     return {
         name: float(value.detach() if isinstance(value, Tensor) else value)
         for name, value in outputs.items()
@@ -293,22 +261,7 @@ def _images(data_batch: Any) -> list[str]:
     return [str(meta["img_path"]) for meta in metas if "img_path" in meta]
 
 
-def _listed(images: list[str], batch: int) -> str:
-    if not images:
-        return ""
-    of_all = f" (of {batch})" if len(images) < batch else ""
-    return f"image{'s' * (len(images) > 1)} {some(images, NAMED)}{of_all}"
-
-
 def _remedy(runner: Runner, origin: Origin) -> str:
-    remedy = REMEDIES.get(origin.part, LOWER)
-    mixed = isinstance(_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
+    remedy = REMEDIES.get(origin.part, OTHERWISE)
+    mixed = isinstance(optim_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
     return f"{remedy}, or train without --amp" if mixed and origin.part != "image" else remedy
-
-
-def _sentence(words: list[str]) -> str:
-    return "; ".join(filter(None, words))
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,7 +1,7 @@
-"""Where in a network the first number arises that is none."""
+"""Find the first layer that produces NaN or inf, by a second pass of the batch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 
-OF_IMAGES = ("image", "input", "output")  # with a row for each
+OF_IMAGES = ("image", "input", "output")  # parts with a row for each image
 
 
 def flaw(tensor: Tensor) -> str:
@@ -37,13 +37,9 @@ class Batch:
         gpu = (device, torch.cuda.get_rng_state(device)) if device else None
         return cls(data, torch.get_rng_state(), gpu)
 
-    @property
-    def inputs(self) -> Any:
-        return self.data.get("inputs") if isinstance(self.data, dict) else self.data
-
     @contextmanager
     def same_chance(self) -> Iterator[None]:
-        """The random numbers of the first pass; those to come are left as they would be."""
+        """Draw the random numbers of the first pass; those to come are left as they would be."""
         with torch.random.fork_rng([self.gpu[0]] if self.gpu else []):
             torch.set_rng_state(self.cpu)
             if self.gpu:
@@ -54,15 +50,15 @@ class Batch:
 
 @dataclass
 class Origin:
-    """The first thing found not to be finite.
+    """The first thing that is not finite.
 
     Attributes:
         part: 'image', 'input', 'weight', 'statistic' (of BatchNorm), 'output' or 'gradient';
             'loss' if all layers are finite; '' if nothing was found.
-        layer: its name and class.
+        layer: Its name and class.
         flaw: 'nan' or 'inf'.
-        rows: which images of the batch are concerned, if not all alike.
-        failure: why the search failed.
+        rows: The images of the batch that are concerned; None for all.
+        failure: Why the search failed.
     """
 
     part: str = ""
@@ -84,8 +80,7 @@ class Origin:
 
     def of(self, images: list[str]) -> list[str]:
         """Those of the batch's ``images`` that are concerned."""
-        chosen = None if self.rows is None else [i for i in self.rows if i < len(images)]
-        return images if chosen is None else [images[i] for i in chosen]
+        return images if self.rows is None else [images[i] for i in self.rows if i < len(images)]
 
 
 def find_origin(model: nn.Module, batch: Batch, precision: AbstractContextManager[None]) -> Origin:
@@ -93,83 +88,79 @@ def find_origin(model: nn.Module, batch: Batch, precision: AbstractContextManage
 
     No ``grad`` is changed, and no other process is waited for. Buffers may change.
     """
-    data, images = batch.data, _size(batch.inputs)
-    for tensor in _tensors(batch.inputs):
-        if found := flaw(tensor):
-            return Origin("image", "", found, _rows(tensor, images))
-    given = data if isinstance(data, dict) else {}
-    args = () if given else data
-    with _alone(model), _watched(model, images) as watch:
+    data = batch.data
+    inputs = data.get("inputs") if isinstance(data, dict) else data
+    search = _Search(len(inputs) if isinstance(inputs, Tensor) and inputs.ndim else 0)
+    search.judge("", image=inputs)
+    if search.origin.part:
+        return search.origin
+    args, settings = ((), data) if isinstance(data, dict) else (data, {})
+    with _alone(model), search.watching(model):
         with batch.same_chance(), precision:
-            # The class's own: the instance's may be compiled, and pass the watch by.
-            losses = type(model).forward(model, *args, **given, mode="loss")
+            # The class's own forward: the instance's may be compiled, and call no hooks.
+            losses = type(model).forward(model, *args, **settings, mode="loss")
         loss, _ = model.parse_losses(losses)  # type: ignore[operator]
-        if watch.origin.part:
-            return watch.origin
-        if flaw(loss):
-            return Origin("loss", "", flaw(loss))
-        return _gradient_origin(loss, list(watch.ran))
+        search.judge("", loss=loss)
+        if not search.origin.part:
+            search.judge_gradients(loss)
+    return search.origin
 
 
-def _gradient_origin(loss: Tensor, layers: list[tuple[str, nn.Module]]) -> Origin:
-    """The last layer on the way forward, which is the first on the way back."""
-    trained = {p for _, layer in layers for p in layer.parameters(False) if p.requires_grad}
-    gradients = dict(
-        zip(trained, torch.autograd.grad(loss, list(trained), allow_unused=True), strict=True)
-    )
-    for name, layer in reversed(layers):
-        for parameter in layer.parameters(recurse=False):
-            gradient = gradients.get(parameter)
-            if gradient is not None and (found := flaw(gradient)):
-                return Origin("gradient", _titled(name, layer), found)
-    return Origin()
-
-
-class _Watch:
-    """Looks at what goes into each layer, at its weights and at what comes out.
-
-    Attributes:
-        ran: the layers in the order in which they ran first.
-    """
+class _Search:
+    """Watches the outputs of the layers; judges all parts of the first one that is not finite."""
 
     def __init__(self, images: int) -> None:
         self.images = images
         self.origin = Origin()
-        self.ran: dict[tuple[str, nn.Module], None] = {}
+        self.ran: dict[str, nn.Module] = {}  # in the order in which they ran first
 
-    def before(self, name: str, layer: nn.Module, args: tuple) -> None:
-        self.ran.setdefault((name, layer))
-        self._look(name, layer, "input", args)
-        self._look(name, layer, "weight", list(layer.parameters(recurse=False)))
-        if not layer.training:  # else BatchNorm only writes its statistics
-            self._look(name, layer, "statistic", list(layer.buffers(recurse=False)))
+    def judge(self, layer: str, **parts: Any) -> None:
+        """Keep the first part with a flaw as the origin, if there is none yet."""
+        for part, values in parts.items():
+            for tensor in _tensors(values):
+                if not self.origin.part and (found := flaw(tensor)):
+                    self.origin = Origin(part, layer, found, self._rows(part, tensor))
 
-    def after(self, name: str, layer: nn.Module, args: tuple, output: Any) -> None:
-        self._look(name, layer, "output", output)
+    def _rows(self, part: str, tensor: Tensor) -> list[int] | None:
+        if part not in OF_IMAGES or not tensor.ndim or len(tensor) != self.images:
+            return None
+        return [i for i, row in enumerate(tensor.detach()) if flaw(row)]
 
-    def _look(self, name: str, layer: nn.Module, part: str, values: Any) -> None:
-        if self.origin.part:
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Watch every layer that has weights of its own or no others inside."""
+        with ExitStack() as hooks:
+            for name, layer in model.named_modules():
+                if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False)):
+                    title = f"{name or 'the model'} ({type(layer).__name__})"
+                    hook = layer.register_forward_hook(partial(self._look, title))
+                    hooks.callback(hook.remove)
+            yield
+
+    def _look(self, title: str, layer: nn.Module, args: tuple, output: Any) -> None:
+        self.ran.setdefault(title, layer)
+        if self.origin.part or not any(map(flaw, _tensors(output))):
             return
-        for tensor in _tensors(values):
-            if found := flaw(tensor):
-                rows = _rows(tensor, self.images) if part in OF_IMAGES else None
-                self.origin = Origin(part, _titled(name, layer), found, rows)
-                return
+        self.judge(
+            title,
+            input=args,
+            weight=list(layer.parameters(recurse=False)),
+            # In training BatchNorm only writes its statistics.
+            statistic=[] if layer.training else list(layer.buffers(recurse=False)),
+            output=output,
+        )
 
-
-@contextmanager
-def _watched(model: nn.Module, images: int) -> Iterator[_Watch]:
-    """Every layer that has weights of its own or no others inside."""
-    watch, handles = _Watch(images), []
-    for name, layer in model.named_modules():
-        if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False)):
-            handles.append(layer.register_forward_pre_hook(partial(watch.before, name)))
-            handles.append(layer.register_forward_hook(partial(watch.after, name)))
-    try:
-        yield watch
-    finally:
-        for handle in handles:
-            handle.remove()
+    def judge_gradients(self, loss: Tensor) -> None:
+        """Of the last layer on the way forward first, as on the way back."""
+        trained = [
+            (title, parameter)
+            for title, layer in reversed(self.ran.items())
+            for parameter in layer.parameters(recurse=False)
+            if parameter.requires_grad
+        ]
+        gradients = torch.autograd.grad(loss, [p for _, p in trained], allow_unused=True)
+        for (title, _), gradient in zip(trained, gradients, strict=True):
+            self.judge(title, gradient=gradient)
 
 
 @contextmanager
@@ -194,10 +185,6 @@ def _alone(model: nn.Module) -> Iterator[None]:
             head.together = True
 
 
-def _titled(name: str, layer: nn.Module) -> str:
-    return f"{name or 'the model'} ({type(layer).__name__})"
-
-
 def _tensors(values: Any) -> Iterator[Tensor]:
     """The tensors in nested tuples, lists and dictionaries."""
     if isinstance(values, Tensor):
@@ -207,15 +194,3 @@ def _tensors(values: Any) -> Iterator[Tensor]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _tensors(value)
-
-
-def _size(inputs: Any) -> int:
-    """Number of images in a batch; 0 if it cannot be told."""
-    return len(inputs) if isinstance(inputs, Tensor) and inputs.ndim else 0
-
-
-def _rows(tensor: Tensor, images: int) -> list[int] | None:
-    """The images concerned, of a tensor with one row for each; None of any other."""
-    if not tensor.ndim or len(tensor) != images:
-        return None
-    return [i for i, row in enumerate(tensor.detach()) if flaw(row)]

@@ -1,15 +1,15 @@
-"""torch.compile for what is worth it, the network and its loss."""
+"""torch.compile for the network and its loss."""
 
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 
 
@@ -17,19 +17,18 @@ from fcn_plugin.errors import UserError
 class CompileHook(Hook):
     """Compile the segmentor's forward pass in training, with its loss: one graph.
 
-    The host's runner compiles the whole step instead, the handling of samples included, whose names
-    and sizes differ each time, so that it compiles anew until it gives up. Predictions, of images
-    of any size, are left as they are.
+    mmengine's runner compiles the whole step, with the samples, whose names and sizes differ each
+    time: it compiles anew until it gives up. Predictions, of images of any size, stay as they are.
 
     Args:
-        settings: arguments of ``torch.compile``, such as backend and mode.
+        settings: Arguments of ``torch.compile``, such as backend and mode.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         recomputed = [m for m in model.modules() if getattr(m, "with_cp", False)]
         if any(isinstance(m, _BatchNorm) for stage in recomputed for m in stage.modules()):
             raise UserError(

@@ -1,9 +1,9 @@
 """The training images in one endless order, and random numbers that follow from a place in it.
 
-The host's workers each draw from a stream of their own, so that what happens to an image depends on
-all that the same worker read before: to resume, everything has to be read again. Here it depends on
-the seed and on the image's place alone. A run can begin anywhere, with any number of workers, and
-with any number of processes whose batches make up the same number of images.
+mmengine's workers each draw from a stream of their own: what happens to an image depends on all
+that its worker read before, so that a resumed run has to read everything again. Here it depends on
+the seed and the image's place alone. A run can begin anywhere, with any number of workers, and with
+any number of processes whose batches add up to the same number of images.
 """
 
 import random
@@ -14,14 +14,47 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import BatchSampler, Sampler
 
 from fcn_plugin.errors import DamagedFile, UserError
 
 IMAGES, STEPS = 1, 2  # what random numbers are for, so that none are used twice
-SKIPPED = "skipped"  # of a sample: what is wrong with the images it stands in for, a line for each
+SKIPPED = "skipped"  # key of a sample: a line for each damaged image that it replaces
+BLOCK = 1024  # indices drawn at a time; another number draws others
+
+
+@DATA_SAMPLERS.register_module()
+class ReplacementSampler(Sampler[int]):
+    """Endless indices, each drawn from all images alike (Caffe ``voc_layers.py``).
+
+    After N draws from N images a fraction of 1/e is still unseen, where mmengine's
+    ``InfiniteSampler`` has gone through all of them. For training by iterations.
+
+    The processes take turns at one common stream: together they see the same images however many
+    they are. Every iterator begins the stream anew.
+
+    Args:
+        dataset: The data set to draw from.
+        seed: Of the stream, the same in every process; by default they agree upon one.
+    """
+
+    def __init__(self, dataset: Sized, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.seed = sync_random_seed() if seed is None else seed
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._stream(), self.rank, None, self.world_size)
+
+    def _stream(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield from torch.randint(self.size, (BLOCK,), generator=generator).tolist()
+
+    def __len__(self) -> int:
+        return self.size
 
 
 class Place(int):
@@ -30,9 +63,9 @@ class Place(int):
     place: int
 
     def __new__(cls, index: int, place: int) -> "Place":
-        made = super().__new__(cls, index)
-        made.place = place
-        return made
+        indexed = super().__new__(cls, index)
+        indexed.place = place
+        return indexed
 
     def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
         return int(self), self.place
@@ -40,7 +73,7 @@ class Place(int):
 
 @DATA_SAMPLERS.register_module()
 class PlacedBatches(Sampler[list[Place]]):
-    """The batches of this process, without end, from any one on.
+    """Endless batches for this process, starting at any batch.
 
     Process r of W takes the places r, r + W, r + 2W, ... of the common order.
 
@@ -48,11 +81,11 @@ class PlacedBatches(Sampler[list[Place]]):
         sampler: Draws the indices for this process, the same ones in every run.
         batch_size: Images in a batch, of each process.
         drop_last: Drop an incomplete batch at the end of a finite ``sampler``.
-        batches: Config of another batch sampler, as for the host's data loader.
+        batches: Config of another batch sampler, as for mmengine's data loader.
 
     Attributes:
-        begin: The batch to begin with; None yields nothing, so that a data loader may be started
-            before it is known what to read.
+        begin: The first batch; None yields nothing, so that a data loader can be built before it
+            is known what to read.
     """
 
     def __init__(
@@ -102,17 +135,16 @@ class PlacedBatches(Sampler[list[Place]]):
 
 @DATASETS.register_module()
 class PlacedDataset:
-    """A data set that is asked for images by their ``Place``.
+    """A data set whose random numbers follow from the ``Place`` of the image asked for.
 
     Whatever draws random numbers on the way (Python's, NumPy's, or torch's for the CPU) draws the
-    same for the same place. By a mere index it gives what the data set gives. All else is that of
-    the data set.
+    same for the same place. By a plain index, and in all else, it is the data set itself.
 
     Args:
         dataset: The data set or its config.
         seed: Of the random numbers.
-        max_skipped: Images that cannot be read are replaced by others, drawn at random, at most so
-            many in a row, and named under ``skipped`` in the sample. None: they are errors.
+        max_skipped: So many damaged images in a row are replaced by others, drawn at random, and
+            named under ``skipped`` in the sample. None: a damaged image is an error.
     """
 
     def __init__(self, dataset: Sized | dict, seed: int, max_skipped: int | None = None) -> None:
@@ -120,8 +152,8 @@ class PlacedDataset:
         self.seed, self.max_skipped = seed, max_skipped
 
     def __getattr__(self, name: str) -> Any:
-        # Not yet there while it is unpickled; and what Python or a data loader ask for by such
-        # names, as many samples at once, would pass the seed by.
+        # "dataset" is missing while this is unpickled. Names such as __getitems__, by which a data
+        # loader takes many samples at once, would bypass the seed.
         if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -136,7 +168,7 @@ class PlacedDataset:
             return self.dataset[place] if self.max_skipped is None else self._readable(place)
 
     def _readable(self, index: int) -> Any:
-        """The sample at ``index``, or of another image if that one cannot be read."""
+        """The sample at ``index``, or another one if that image is damaged."""
         try:
             return dict(self.dataset[index], **{SKIPPED: ""})
         except DamagedFile as fault:
@@ -155,10 +187,7 @@ class PlacedDataset:
 
 @contextmanager
 def random_numbers(*seed: int) -> Iterator[None]:
-    """Within the block, the random numbers of ``seed``; afterwards they go on as before.
-
-    A GPU's are left alone.
-    """
+    """Draw from ``seed`` within the block, afterwards as before; a GPU's numbers are left alone."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     torch.default_generator.manual_seed(_seeded(seed))
     try:
@@ -170,13 +199,13 @@ def random_numbers(*seed: int) -> Iterator[None]:
 
 
 def begin_random_numbers(*seed: int) -> None:
-    """From here on, the random numbers of ``seed``, on every device."""
+    """Draw from ``seed`` from here on, on every device."""
     torch.manual_seed(_seeded(seed))
 
 
 def _seeded(seed: tuple[int, ...]) -> int:
     """Seed Python and NumPy; returns an unrelated seed for torch."""
-    of_python, of_numpy, of_torch = np.random.SeedSequence(seed).generate_state(3).tolist()
-    random.seed(of_python)
-    np.random.seed(of_numpy)
-    return of_torch
+    python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
+    random.seed(python_seed)
+    np.random.seed(numpy_seed)
+    return torch_seed

@@ -1,7 +1,8 @@
-"""Going on after an interruption: from which checkpoint, and what was left undone."""
+"""Resume: find the checkpoint, and redo the validation that was interrupted."""
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -10,40 +11,69 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.fill import check_checkpoint
+from fcn_plugin.weights.files import check_checkpoint
 from fcn_plugin.weights.structure import check_run
 
-LAST = "last_checkpoint"  # the host's file with the name of the last one
-EARLIER = "earlier_run_"  # folders for what a run finds in its work dir
+LAST = "last_checkpoint"  # mmengine's file with the name of the last one
 SCORED = "scored"  # in the message hub: the iteration that was scored last
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
 WRITTEN = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
-NEEDED = ("state_dict", "optimizer", "message_hub", "meta")
+NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # in a checkpoint to resume from
 
 
-def last_whole_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
+def first_usable(
+    files: Iterable[Path],
+    warn: Callable[[str], None],
+    check: Callable[[Path], object] = check_checkpoint,
+) -> Path | None:
+    """The first file that passes ``check``; ``warn`` gets a line for each one before it."""
+    for file in files:
+        try:
+            check(file)
+            return file
+        except UserError as fault:
+            warn(f"passed over, {fault}")
+    return None
+
+
+def find_checkpoint(path: Path) -> Path:
+    """``path`` itself, or of a work dir the newest best checkpoint that is whole, else the last.
+
+    Raises:
+        UserError: there is none, or the file is damaged.
+    """
+    if not path.is_dir():
+        check_checkpoint(path)
+        return path
+
+    def warn(fault: str) -> None:
+        print(f"warning: {fault}", file=sys.stderr)
+
+    best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
+    file = first_usable((*best, *checkpoints_of(path)), warn)
+    if file is None:
+        raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
+    return file
+
+
+def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The last checkpoint of a run that it can be resumed from; None if it wrote none yet.
 
-    Each one that is damaged is passed over, for the one before it, and told to ``warn``.
+    ``warn`` gets a line for each damaged one that is skipped.
 
     Raises:
         UserError: there are some, but all are damaged.
     """
-    found = list(checkpoints_of(work_dir))
-    for path in found:
-        try:
-            check_resumable(path)
-            return path
-        except UserError as fault:
-            warn(f"passed over, {fault}")
-    if found:
+    files = list(checkpoints_of(work_dir))
+    file = first_usable(files, warn, check_resumable)
+    if files and file is None:
         best = next(iter(sorted(work_dir.glob("best_*.pth"))), None)
         start = f"start from the best one, --cfg-options load_from={best}, or " if best else ""
         raise UserError(
-            f"{work_dir}: none of its {len(found)} checkpoints can be used; put one there that "
+            f"{work_dir}: none of its {len(files)} checkpoints can be used; put one there that "
             f"can, {start}leave --resume out to start anew"
         )
-    return None
+    return file
 
 
 def check_resumable(path: Path, finite: bool = True) -> None:
@@ -61,7 +91,7 @@ def check_resumable(path: Path, finite: bool = True) -> None:
 
 
 def checkpoints_of(work_dir: Path) -> Iterator[Path]:
-    """Those of a run: the last by its own record, then the others in the work dir, latest first."""
+    """A run's checkpoints: the last by its own record, then the others, latest first."""
     last = work_dir / LAST
     record = last.read_text(errors="replace").strip() if last.is_file() else ""
     folder, name = Path(record).parent, Path(record).name
@@ -71,23 +101,26 @@ def checkpoints_of(work_dir: Path) -> Iterator[Path]:
         folder = work_dir
     if name:
         yield folder / name
-    numbers = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
-    others = [(int(found[1]), path) for path, found in numbers.items() if found]
-    yield from (path for _, path in sorted(others, reverse=True) if path.name != name)
+    matches = {path: NUMBERED.fullmatch(path.name) for path in folder.glob("*.pth")}
+    numbers = {path: int(match[1]) for path, match in matches.items() if match}
+    latest_first = sorted(numbers, key=lambda path: (numbers[path], path), reverse=True)
+    yield from (path for path in latest_first if path.name != name)
 
 
 def set_aside(work_dir: Path, needed: str | None) -> Path | None:
-    """Move the checkpoints of an earlier run into a folder of their own, which is returned.
+    """Move an earlier run's checkpoints, but for ``needed``, into a new folder, and return it.
 
     A new run would not delete them, a resumed one could go on from them, and the best of them would
-    be taken for its best. ``needed`` is a file that stays.
+    be taken for its best.
     """
     written = [path for path in work_dir.glob("*.pth") if WRITTEN.fullmatch(path.name)]
     if needed and Path(needed).exists():
         written = [path for path in written if not path.samefile(needed)]
     if not written:
         return None
-    folder = next(folder for n in count(1) if not (folder := work_dir / f"{EARLIER}{n}").exists())
+    folder = next(
+        folder for n in count(1) if not (folder := work_dir / f"earlier_run_{n}").exists()
+    )
     folder.mkdir()
     for path in (work_dir / LAST, *written):
         if path.exists():
@@ -99,11 +132,10 @@ def set_aside(work_dir: Path, needed: str | None) -> Path | None:
 class ScoreResumedHook(Hook):
     """A resumed run first scores the snapshot it goes on from.
 
-    The host writes a snapshot, then scores it, deletes the best one so far and writes the new
-    best. A run that is killed meanwhile would go on after the scoring, with a snapshot that never
-    was a candidate or a best one that is gone; killed at the last snapshot it would just end. A
-    snapshot that was written again after its scoring, as the best one is, says so and is not scored
-    twice: schedules may go by the number of scorings.
+    mmengine writes a snapshot, scores it, deletes the best one so far and writes the new best. If
+    it is killed meanwhile, the resumed run starts after the scoring: the snapshot is never a
+    candidate, or the best one is gone. A snapshot that was written again after its scoring, as the
+    best one is, says so and is not scored twice: schedules may go by the number of scorings.
     """
 
     # After CheckpointHook (VERY_LOW), which in ``before_train`` finds the best snapshot so far.

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ from mmseg.registry import HOOKS
 from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import replacing
-from fcn_plugin.weights.fill import check_checkpoint
+from fcn_plugin.weights.files import check_checkpoint
 
-WHOLE_FILES = "fcn_plugin.whole_files"  # among the host's file backends
-ONLY = "only"  # stands for the score by which the best checkpoint is told, where there is one
+WHOLE_FILES = "fcn_plugin.whole_files"  # among mmengine's file backends
 
 
 @register_backend(WHOLE_FILES)
@@ -39,26 +39,50 @@ class WholeFilesBackend(LocalBackend):
             raise OSError(error.errno, error.strerror, str(filepath)) from error
 
 
+class LateDeletion:
+    """A file backend that deletes in one folder only, and only when ``delete`` is called."""
+
+    def __init__(self, backend: Any, folder: str) -> None:
+        self.backend, self.folder = backend, folder
+        self.outdated: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def isfile(self, path: str) -> bool:
+        return self.backend.isfile(self._here(path))
+
+    def remove(self, path: str) -> None:
+        self.outdated.append(self._here(path))
+
+    def delete(self, kept: Collection[str]) -> None:
+        while self.outdated:
+            path = self.outdated.pop()
+            if path not in kept and is_main_process() and self.backend.isfile(path):
+                self.backend.remove(path)
+
+    def _here(self, path: str) -> str:
+        """A run may go on from a checkpoint of another run, whose best one stays."""
+        return self.backend.join_path(self.folder, Path(path).name)
+
+
 @HOOKS.register_module()
 class SnapshotHook(CheckpointHook):
-    """The host's ``CheckpointHook``; a kill, a crash or a full disk leaves the last one whole.
+    """mmengine's ``CheckpointHook``; a kill, a crash or a full disk leaves the last one whole.
 
     Each file is written beside its place and moved there, and outdated ones are deleted last: for
-    a moment there is one more than ``max_keep_ckpts``. Arguments are the host's.
+    a moment there is one more than ``max_keep_ckpts``. Arguments are mmengine's.
     """
 
-    # The more the better, of these too; by parts of the names, whatever prefix a metric has.
+    # Higher is better for these too; parts of names, whatever prefix a metric has.
     _default_greater_keys = [*CheckpointHook._default_greater_keys, "IoU", "Fscore", "Recall"]
 
-    # The host's, whose types it leaves open.
+    # mmengine's, whose types it leaves open.
     backend_args: dict | None
     keep_ckpt_ids: deque[int]
-    best_ckpt_path: str | None
-    best_ckpt_path_dict: dict[str, str | None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._best_before: dict[str, str | None] = {}  # while a new best one is written
         self._checked = False
         remote = "://" in str(self.out_dir or "")
         if self.backend_args is None and self.file_client_args is None and not remote:
@@ -66,7 +90,8 @@ class SnapshotHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        # The host forgets it when resumed, and then does not write down what is best now.
+        self.file_backend: Any = LateDeletion(self.file_backend, self.out_dir)
+        # mmengine forgets it when resumed, and then does not record the new best checkpoint.
         self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
         steps = (runner.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
         intervals = [self.interval] if not self.by_epoch and self.interval > 0 else []
@@ -79,10 +104,21 @@ class SnapshotHook(CheckpointHook):
                 "default_hooks.checkpoint.interval and train_cfg.val_interval to multiples of it"
             )
 
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        super()._save_best_checkpoint(runner, metrics)
+        self._delete_outdated(runner)
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # Before the host writes down what is best now: what is not mentioned is never deleted.
-        self._delete_previous_best(runner)
-        outdated = self._now_outdated(runner, step)
+        # The old best file goes before a checkpoint names the new one: what no checkpoint names is
+        # never deleted.
+        self._delete_outdated(runner)
+        if self.max_keep_ckpts > 0:
+            steps = [*(old for old in self.keep_ckpt_ids if old != step), step]
+            self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+            # Names the outdated too: a resumed run deletes what this one does not come to.
+            runner.message_hub.update_info("keep_ckpt_ids", steps)
+            for old in steps[: -self.max_keep_ckpts]:
+                self.file_backend.remove(self.filename_tmpl.format(old))
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
@@ -97,13 +133,15 @@ class SnapshotHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        if not is_main_process():
-            return
-        self._check_first()
-        with replacing(Path(runner.work_dir, "last_checkpoint")) as part:
-            part.write_text(str(self.last_ckpt))
-        for old in outdated:
-            self._delete(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+        if is_main_process():
+            self._check_first()
+            with replacing(Path(runner.work_dir, "last_checkpoint")) as part:
+                part.write_text(str(self.last_ckpt))
+        self._delete_outdated(runner)
+
+    def _delete_outdated(self, runner: Runner) -> None:
+        infos = runner.message_hub.runtime_info
+        self.file_backend.delete({v for k, v in infos.items() if k.startswith("best_ckpt")})
 
     def _check_first(self) -> None:
         """Better now than after a crash: what a schedule or a hook keeps may be no mere data."""
@@ -111,63 +149,11 @@ class SnapshotHook(CheckpointHook):
             return
         self._checked = True
         try:
-            # Weights that are no numbers are told of by who looks for their origin; of what is
-            # saved without an optimizer nobody means to go on.
+            # NaN and inf are BadNumbersHook's to report; nobody resumes from what is saved without
+            # an optimizer.
             check = check_resumable if self.save_optimizer else check_checkpoint
             check(Path(str(self.last_ckpt)), finite=False)
         except UserError as fault:
             raise UserError(
                 f"a run could not be resumed from what it has just saved: {fault}"
             ) from None
-
-    def _now_outdated(self, runner: Runner, step: int) -> list[int]:
-        """The checkpoints to delete once that of ``step`` is written.
-
-        It names them, too, so that a run that is resumed from it deletes them at the latest.
-        """
-        if self.max_keep_ckpts <= 0:
-            return []
-        steps = [*(old for old in self.keep_ckpt_ids if old != step), step]
-        runner.message_hub.update_info("keep_ckpt_ids", steps)
-        self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
-        return steps[: -self.max_keep_ckpts]
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        # The host deletes the best one so far before it writes the new; so it is not told of it.
-        self._best_before = self._best()
-        self._set_best(dict.fromkeys(self._best_before))
-        super()._save_best_checkpoint(runner, metrics)
-        self._delete_previous_best(runner)
-        after = self._best()
-        self._set_best({key: path or self._best_before[key] for key, path in after.items()})
-        self._best_before = {}
-
-    def _delete_previous_best(self, runner: Runner) -> None:
-        now = self._best()
-        for key, old in self._best_before.items():
-            if not (old and now[key]):
-                continue
-            # In this run's folder: it may go on from a checkpoint of another, whose best one stays.
-            old = self.file_backend.join_path(self.out_dir, Path(old).name)
-            if now[key] != old and is_main_process() and self._delete(old):
-                runner.logger.info("The previous best checkpoint %s is removed", old)
-
-    def _best(self) -> dict[str, str | None]:
-        """The best checkpoints so far, by their scores; of a single one the host keeps no name."""
-        if not self.save_best:
-            return {}
-        if len(self.key_indicators) == 1:
-            return {ONLY: self.best_ckpt_path}
-        return dict(self.best_ckpt_path_dict)
-
-    def _set_best(self, best: dict[str, str | None]) -> None:
-        if ONLY in best:
-            self.best_ckpt_path = best[ONLY]
-        elif best:
-            self.best_ckpt_path_dict = best
-
-    def _delete(self, path: str) -> bool:
-        """Whether there was something to delete."""
-        if found := self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        return found

@@ -19,10 +19,10 @@ from fcn_plugin.engine.order import (
 )
 from fcn_plugin.errors import UserError
 
-PLACE, UNREADABLE = "place", "unreadable"  # what a checkpoint keeps of them in its message hub
+PLACE, UNREADABLE = "place", "unreadable"  # keys in a checkpoint's message hub
 
 
-class Progress(NamedTuple):
+class Position(NamedTuple):
     """How far a run has come in the order of its images, and what it is made of."""
 
     images_seen: int  # by all processes
@@ -31,27 +31,27 @@ class Progress(NamedTuple):
     dataset_size: int
 
     @property
-    def batch(self) -> int:
+    def step_size(self) -> int:
         """Images of one step, of all processes."""
         return self.processes * self.batch_size
 
 
 @LOOPS.register_module()
 class ExactTrainLoop(IterBasedTrainLoop):
-    """The host's ``IterBasedTrainLoop``; killed and resumed, it ends with the same weights.
+    """mmengine's ``IterBasedTrainLoop``; killed and resumed, it ends with the same weights.
 
     Bit for bit on a CPU: the images, what is drawn at random for each, and what the network draws
     in each iteration follow from the seed (``engine.order``). A resumed run begins to read where
-    the checkpoint was written; the host reads everything before it again.
+    the checkpoint was written; mmengine reads everything before it again.
 
     The number of processes, the batch size and the number of workers may change meanwhile. With as
     many images in all processes' batches together, they are the same images.
 
     Args:
-        runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As the host's;
+        runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As mmengine's;
             ``dataloader`` must be a config.
-        unreadable: "error", or "skip" to put another image in the place of one whose file is
-            damaged, or whose label's file is; each is named in the log.
+        unreadable: "error", or "skip" to replace an image that is damaged, or whose label is;
+            each is named in the log.
         max_unreadable: So many different images may be skipped by a process, then it is an error.
 
     Raises:
@@ -80,11 +80,11 @@ class ExactTrainLoop(IterBasedTrainLoop):
         super().__init__(
             runner, placed(dataloader, self._seed, self.max_unreadable), *args, **kwargs
         )
-        self.dataloader_iterator = None  # the host's, whose workers would idle
+        self.dataloader_iterator = None  # mmengine's, whose workers would idle
 
     def run(self) -> Module:
         """Train from the iteration reached on."""
-        _refuse_differing(self._iter)
+        _check_common(self._iter)
         if self._iter >= self._max_iters:
             self.runner.logger.warning(
                 f"All {self._max_iters} iterations are done; raise train_cfg.max_iters to train on"
@@ -110,99 +110,90 @@ class ExactTrainLoop(IterBasedTrainLoop):
         return self.runner.val_loop is not None and self._iter >= self.val_begin and due
 
     def _batches(self) -> Generator[Any]:
-        """From the first that has not been trained on, each noted as the place of a checkpoint."""
+        """The batches that are left; checkpoints get the position after each."""
         if self._seed != (seed := _common(self.runner.seed)):  # a checkpoint brings its own
             self._seed = seed
             self.dataloader = self.runner.build_dataloader(
                 placed(self._config, seed, self.max_unreadable), seed
             )
-        places = self.dataloader.batch_sampler
-        now = Progress(0, get_world_size(), places.batch_size, len(self.dataloader.dataset))
-        seen = self._seen_before(now)
-        places.begin = seen // now.batch
-        seen = places.begin * now.batch
+        order = self.dataloader.batch_sampler
+        now = Position(0, get_world_size(), order.batch_size, len(self.dataloader.dataset))
+        order.begin = self._seen_before(now) // now.step_size
+        seen = order.begin * now.step_size
         if self._iter > 0:
             self.runner.logger.info(
                 f"Goes on after iteration {self._iter} and {seen} images, none of which are read "
                 "again"
             )
         for batch in self.dataloader:
-            seen += now.batch
+            seen += now.step_size
             self.runner.message_hub.update_info(PLACE, now._replace(images_seen=seen)._asdict())
             self._note_unreadable(batch)
             yield batch
 
-    def _seen_before(self, now: Progress) -> int:
-        """How many images the run that is resumed has seen; says what has changed since."""
+    def _seen_before(self, now: Position) -> int:
+        """How many images the resumed run has seen; warns of what has changed since."""
         if self._iter == 0:
             return 0
         stored = self.runner.message_hub.runtime_info.get(PLACE)
         if not stored:
             self.runner.logger.warning(
-                "The checkpoint does not tell how many images were seen: %d batches of %d are "
-                "taken for granted",
-                self._iter,
-                now.batch,
+                f"The checkpoint does not tell how many images were seen; assumes {self._iter} "
+                f"batches of {now.step_size}"
             )
-            return self._iter * now.batch
-        before = Progress(**stored)
+            return self._iter * now.step_size
+        before = Position(**stored)
         for change in changes(before, now):
             self.runner.logger.warning(f"Resumed with {change}")
         return before.images_seen
 
     def _note_unreadable(self, batch: Any) -> None:
-        """Take from ``batch`` which images were skipped for it; too many are an error."""
+        """Log the damaged images that were skipped for ``batch``; too many are an error."""
         if self.max_unreadable is None:
             return
-        known = self.runner.message_hub.runtime_info.setdefault(UNREADABLE, [])
+        faults = self.runner.message_hub.runtime_info.setdefault(UNREADABLE, [])
         for fault in "\n".join(batch.pop(SKIPPED)).split("\n"):
-            if fault and fault not in known:
-                known.append(fault)
-                # Formatted here: the host shows a warning of the same template only once.
+            if fault and fault not in faults:
+                faults.append(fault)
+                # Formatted here: mmengine shows a warning of the same template only once.
                 self.runner.logger.warning(
-                    f"Skipped, {len(known)} of at most {self.max_unreadable}: {fault}"
+                    f"Skipped, {len(faults)} of at most {self.max_unreadable}: {fault}"
                 )
-                if len(known) > self.max_unreadable:
+                if len(faults) > self.max_unreadable:
                     raise UserError(
-                        f"{len(known)} images cannot be read, train_cfg.max_unreadable allows "
+                        f"{len(faults)} images cannot be read, train_cfg.max_unreadable allows "
                         f"{self.max_unreadable}; the last: {fault}"
                     )
 
 
 def placed(dataloader: dict, seed: int, max_skipped: int | None = None) -> dict:
-    """The config of a data loader that gives the same batches, from any one on, in any run."""
+    """Data-loader config whose batches are the same in every run and can start anywhere."""
     loader = dict(dataloader)
     batches = dict(type=PlacedBatches, batches=loader.pop("batch_sampler", None))
     batches["drop_last"] = loader.pop("drop_last", False)
-    dataset = dict(type=PlacedDataset, dataset=loader["dataset"], seed=seed)
-    return dict(loader, dataset=dict(dataset, max_skipped=max_skipped), batch_sampler=batches)
+    dataset = dict(
+        type=PlacedDataset, dataset=loader["dataset"], seed=seed, max_skipped=max_skipped
+    )
+    return dict(loader, dataset=dataset, batch_sampler=batches)
 
 
-def changes(before: Progress, now: Progress) -> list[str]:
-    """What is not as it was, in words, with what follows from it."""
-    found = []
-    for what, old, new in (
-        ("processes", before.processes, now.processes),
-        ("images in a process's batch", before.batch_size, now.batch_size),
-    ):
-        if old != new:
-            found.append(f"{new} {what} instead of {old}".replace("1 processes", "1 process"))
-    if found and before.batch == now.batch:
-        found[-1] += (
-            f": the same images in each step, {now.batch}, shared out otherwise (which BatchNorm "
-            "and dropout notice)"
-        )
-    elif found:
-        found[-1] += (
-            f": a step takes {now.batch} images instead of {before.batch}, learning rate and "
-            "iterations stay as configured"
+def changes(before: Position, now: Position) -> list[str]:
+    """What has changed between two positions, and what follows from it."""
+    changes = []
+    if (before.processes, before.batch_size) != (now.processes, now.batch_size):
+        outcome = "learning rate and iterations stay as configured"
+        if before.step_size == now.step_size:
+            outcome = "the same images in each step, but BatchNorm and dropout see other parts"
+        changes.append(
+            f"{now.processes} x {now.batch_size} images in a step (processes x batch_size) instead "
+            f"of {before.processes} x {before.batch_size}: {outcome}"
         )
     if before.dataset_size != now.dataset_size:
-        found.append(
+        changes.append(
             f"a data set of {now.dataset_size} images instead of {before.dataset_size}: the order "
             "of the images is another"
         )
-    return found
+    return changes
 
 
 def _common(seed: int) -> int:
@@ -212,10 +203,10 @@ def _common(seed: int) -> int:
     return int(common)
 
 
-def _refuse_differing(iteration: int) -> None:
-    found = sorted({int(other) for other in all_gather(torch.tensor(iteration))})
-    if len(found) > 1:
+def _check_common(iteration: int) -> None:
+    iterations = sorted({int(other) for other in all_gather(torch.tensor(iteration))})
+    if len(iterations) > 1:
         raise UserError(
-            f"the processes begin at different iterations, {found}; give them all the same work "
-            "dir, on a disk that they share"
+            f"the processes begin at different iterations, {iterations}; give them all the same "
+            "work dir, on a disk that they share"
         )

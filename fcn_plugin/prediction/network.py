@@ -1,4 +1,4 @@
-"""A network ready to predict, from a config and a checkpoint that belong together."""
+"""Load the network of a config and a checkpoint, ready to predict."""
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
@@ -15,7 +15,7 @@ from fcn_plugin.checks.input import Stored
 from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.tta import with_tta
-from fcn_plugin.weights.fill import check_checkpoint, state_dict
+from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 
 
 class Classes(NamedTuple):
@@ -37,7 +37,7 @@ class Classes(NamedTuple):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The data set's own number of each class, as labels have it."""
+        """The data set's own number of each class, as in its labels."""
         return self.numbering.numbers
 
 
@@ -60,10 +60,11 @@ def load_network(
         stored.refuse_others(network, of_config)
     except UserError as error:  # of a work dir, it was this package that chose the file
         raise UserError(f"{checkpoint}: {error}") from None
-    network.load_state_dict(state_dict(content, checkpoint), strict=False)
+    tensors, _ = tensors_and_meta(checkpoint, content)
+    network.load_state_dict(tensors, strict=False)
     classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
     named, scored = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
-    if named != scored:  # the host's segmentors have the number of their last head
+    if named != scored:  # mmseg's segmentors have the number of their last head
         raise UserError(
             f"{checkpoint}: has {named} class names, the network {scored} classes; set metainfo "
             "of test_dataloader.dataset in the config"
@@ -75,13 +76,12 @@ def load_network(
 
 
 def image_channels(network: nn.Module) -> int:
-    """Of the images that a segmentor takes: by its mean pixel, else by its first convolution."""
+    """The channels of a segmentor's images: of its mean pixel, else of its first convolution."""
     mean = getattr(getattr(network, "data_preprocessor", None), "mean", None)
     if mean is not None and mean.numel() > 1:
         return mean.numel()
-    kernels = (p for p in getattr(network, "backbone", network).parameters() if p.dim() == 4)
-    first = next(kernels, None)
-    return 3 if first is None else first.shape[1]
+    parameters = getattr(network, "backbone", network).parameters()
+    return next((kernel.shape[1] for kernel in parameters if kernel.dim() == 4), 3)
 
 
 def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
@@ -91,7 +91,7 @@ def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
             "neither checkpoint nor config names the classes; set metainfo=dict(classes=(...), "
             "palette=[...]) of test_dataloader.dataset"
         )
-    # What labels are written for is the config's data set, whatever the network was trained on.
+    # Labels are written for the config's data set, whatever the network was trained on.
     numbered = of_config if len(of_config.get("classes") or ()) == len(names) else meta
     numbering = numbering_of(numbered, len(names))
     palette = _palette(meta.get("palette"), of_config.get("palette"), len(names))
@@ -100,14 +100,12 @@ def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
 
 
 def _palette(stored: Any, of_config: Any, count: int) -> Sequence[Sequence[int]]:
-    """The checkpoint's colours, else the config's, else some."""
+    """The checkpoint's colours, else the config's, else some of our own."""
     stored, of_config = (
-        each if each is not None and len(each) == count else None for each in (stored, of_config)
+        palette if palette is not None and len(palette) == count else None
+        for palette in (stored, of_config)
     )
     if stored and of_config and sorted(map(list, stored)) == sorted(map(list, of_config)):
         return of_config  # mmseg stores them in another order than that of the classes
-    return stored or of_config or [_hue(i / count) for i in range(count)]
-
-
-def _hue(fraction: float) -> list[int]:
-    return [int(255 * level) for level in hsv_to_rgb(fraction, 0.8, 0.9)]
+    hues = ([255 * level for level in hsv_to_rgb(i / count, 0.8, 0.9)] for i in range(count))
+    return stored or of_config or list(hues)

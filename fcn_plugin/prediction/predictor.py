@@ -1,6 +1,6 @@
 """Predict labels of images: as a whole, in batches, or in windows where memory is short."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -15,20 +15,25 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_plugin.data.display import shown
+from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta
-from fcn_plugin.prediction.checkpoints import find_checkpoint
-from fcn_plugin.prediction.memory import Budget
+from fcn_plugin.prediction.memory import Budget, memory_of
 from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
-from fcn_plugin.prediction.windowed import class_probabilities, label_array, predict_in_windows
-from fcn_plugin.prediction.windows import layouts
+from fcn_plugin.prediction.windows import (
+    class_probabilities,
+    label_array,
+    layouts,
+    predict_in_windows,
+)
 from fcn_plugin.system.configs import pipeline_of
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
+from fcn_plugin.system.progress import Progress, silent
 
-# What is as small as this is predicted as a whole, and no memory is measured for it.
+# Pixels of all images together that are predicted as a whole, without measuring memory.
 SMALL = 256 * 256
 
 
@@ -46,7 +51,7 @@ class Predictor:
             what is free, but for a reserve.
         tta: test-time augmentation by the config's ``tta_pipeline`` and ``tta_model``; then always
             as a whole.
-        progress: told of an image in windows: how many are done, and of how many.
+        progress: counts the windows of an image that is predicted in windows.
 
     Raises:
         UserError: config and checkpoint do not fit each other, or one cannot be used.
@@ -59,14 +64,13 @@ class Predictor:
         device: str | None = None,
         max_memory: int | None = None,
         tta: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = silent,
     ) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(config)
         if tta:
             check_tta(cfg)
         init_default_scope(cfg.get("default_scope", "mmseg"))
-        self.device = _device(device)
-        self.max_memory, self.tta, self.progress = max_memory, tta, progress
+        self.device, self.tta, self.progress = _device(device), tta, progress
         peak = peak_resident()
         file = find_checkpoint(Path(checkpoint))
         self.model, self.classes = load_network(cfg, file, self.device, tta)
@@ -74,7 +78,8 @@ class Predictor:
         network: Any = self.model.module if tta else self.model
         self.read = Reader(steps, image_channels(network))
         self.layouts = layouts(self.model)
-        self.budget = Budget(self.model, self._square, self.device, max_memory)
+        self.smallest = max(layout.smallest for layout in self.layouts)
+        self.budget = Budget(self.model, self._predict_square, self.device, max_memory)
         self.read.check_size = self._check_size
         self._check_network(file, peak)
 
@@ -84,7 +89,7 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR, as OpenCV and the host
+            image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR, as OpenCV and mmseg
                 have it; of a config with a loader of its own, an array as that gives it.
             probabilities: of each class at each pixel as well: in memory, or in this .npy file.
 
@@ -98,13 +103,13 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict pictures of one ``shape``, together as far as memory allows."""
         results = [
-            Prediction.empty(shown(picture.image), self.classes, each is True)
-            for picture, each in zip(pictures, probabilities, strict=True)
+            Prediction.empty(shown(picture.image), self.classes, wanted is True)
+            for picture, wanted in zip(pictures, probabilities, strict=True)
         ]
         with ExitStack() as files:
-            for result, each in zip(results, probabilities, strict=True):
-                if isinstance(each, Path):
-                    files.enter_context(result.probabilities_in(each))
+            for result, wanted in zip(results, probabilities, strict=True):
+                if isinstance(wanted, Path):
+                    files.enter_context(result.probabilities_in(wanted))
             self._fill(pictures, results)
         return [result.numbered() for result in results]
 
@@ -112,47 +117,46 @@ class Predictor:
         scored = any(result.probabilities is not None for result in results)
         if scored and self.tta:
             raise UserError("test-time augmentation keeps no scores; ask for no probabilities")
-        together = 1 if self.tta else self._together(pictures[0], results, scored)
-        for start in range(0, len(pictures), max(together, 1)):
-            some = slice(start, start + max(together, 1))
-            if together:
-                self._as_a_whole(pictures[some], results[some])
+        at_once = 1 if self.tta else self._batch_size(pictures[0], results, scored)
+        for start in range(0, len(pictures), max(at_once, 1)):
+            batch = slice(start, start + max(at_once, 1))
+            if at_once:
+                self._as_a_whole(pictures[batch], results[batch])
             else:
                 self._in_windows(pictures[start], results[start], scored)
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
-        # One batch; with test-time augmentation one of each variant.
-        inputs = [list(each) for each in zip(*(p.inputs for p in pictures), strict=True)]
-        samples = [list(each) for each in zip(*(p.samples for p in pictures), strict=True)]
+        # One batch; with test-time augmentation one of each view.
+        inputs = [list(view) for view in zip(*(p.inputs for p in pictures), strict=True)]
+        samples = [list(view) for view in zip(*(p.samples for p in pictures), strict=True)]
         if self.tta:
-            found = self._run(dict(inputs=inputs, data_samples=samples))
+            predicted = self._run(dict(inputs=inputs, data_samples=samples))
         else:
-            found = self._run(dict(inputs=inputs[0], data_samples=samples[0]))
-        for sample, result in zip(found, results, strict=True):
+            predicted = self._run(dict(inputs=inputs[0], data_samples=samples[0]))
+        for sample, result in zip(predicted, results, strict=True):
             result.labels[:] = label_array(sample)
             if result.probabilities is not None:
                 result.probabilities[:] = class_probabilities(sample.seg_logits.data)
 
     def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
-        (rows, cols), given = picture.sizes[0], picture.sizes[1]
-        # Of an image that was reduced, windows have to be read at its own size.
-        enlarged = max(rows / given[0], 1) * max(cols / given[1], 1)
-        scored = scored or picture.resized
-        smallest = max(layout.smallest for layout in self.layouts)
+        (rows, cols), seen = picture.sizes
+        # The scores of an image that was reduced are enlarged to its own size.
+        enlarged = max(rows / seen[0], 1) * max(cols / seen[1], 1)
+        scored = scored or seen != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
+        least = cost.area(self.smallest, self.smallest)
         area = cost.area_within(self.budget.left(held)) / enlarged
-        if area < cost.area(smallest, smallest):
+        if area < least:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
-            need = int(self.budget.need(smallest, scored) * enlarged) + held
-            self.budget.refuse(name, need)
+            need = int(self.budget.need(self.smallest, scored) * enlarged) + held
+            memory_of(self.device).refuse(name, need, self.budget.limit)
         threshold = getattr(final_head(self.model), "threshold", None)
-        window = cost.window(*given, max(area, cost.area(smallest, smallest)))
         predict_in_windows(
             picture,
             result,
             self._one,
             self.layouts,
-            window,
+            cost.window(*seen, max(area, least)),
             0.5 if threshold is None else threshold,
             self.progress,
         )
@@ -164,7 +168,7 @@ class Predictor:
     def _run(self, batch: dict) -> list[SegDataSample]:
         return cast(Any, self.model).test_step(batch)
 
-    def _together(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
+    def _batch_size(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
         """How many pictures of this shape may be predicted at once; 0: not even one."""
         if len(results) * max(rows * cols for rows, cols in picture.sizes) <= SMALL:
             return len(results)
@@ -172,34 +176,34 @@ class Predictor:
         area = cost.area_within(self.budget.left(_unfilled(results)))
         return int(area / max(cost.area(*size) for size in picture.sizes))
 
-    def _square(self, side: int, scored: bool) -> None:
-        """Predict a square, to see what it takes."""
+    def _predict_square(self, side: int, scored: bool) -> None:
+        """Predict a black square, to measure what it takes."""
         size = (side, side)
         sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
-        found = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
-        label_array(found)
+        predicted = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
+        label_array(predicted)
         if scored:
-            class_probabilities(found.seg_logits.data)
+            class_probabilities(predicted.seg_logits.data)
 
     def _check_network(self, file: Path, peak: int) -> None:
         """Refuse a limit that the network alone takes, or took while it was loaded."""
-        if self.max_memory is None or self.device.type == "cuda":
-            return
-        memory = Memory.of_process()
-        loading = memory.peak - memory.used if memory.peak > peak else 0
-        need = max(loading, self._least())
-        memory.refuse(f"{file}: the network", need, self.max_memory, "take a smaller network")
+        limit = self.budget.limit
+        if limit is not None and self.device.type != "cuda":
+            memory = Memory.of_process()
+            loading = memory.peak - memory.used if memory.peak > peak else 0
+            need = max(loading, self._least())
+            memory.refuse(f"{file}: the network", need, limit, "take a smaller network")
 
     def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
-        """Refuse a picture that does not fit beside the network; before it is decoded."""
+        """Refuse a picture that does not fit beside the network, before it is decoded."""
         if self.device.type == "cuda":
             check_picture(path, size)
         else:
-            check_picture(path, size, self.max_memory, self._least)
+            check_picture(path, size, self.budget.limit, self._least)
 
     def _least(self) -> int:
         """Bytes that the smallest windows take."""
-        return 0 if self.tta else self.budget.need(max(each.smallest for each in self.layouts))
+        return 0 if self.tta else self.budget.need(self.smallest)
 
 
 def _unfilled(results: Sequence[Prediction]) -> int:

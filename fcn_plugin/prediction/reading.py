@@ -1,7 +1,7 @@
-"""From an image to what the network is given, by the config's test pipeline without labels."""
+"""Read an image and prepare it for the network, by the config's test pipeline without labels."""
 
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
@@ -22,12 +22,12 @@ LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
 
 class Picture(NamedTuple):
-    """An image that was read, and what the network is given of it.
+    """An image, and the network's input that the test pipeline makes of it.
 
     Attributes:
         image: as the pipeline loads it; of a usual file H x W x 3, uint8, BGR.
-        inputs: C x h x w as the test pipeline leaves it; several with test-time augmentation.
-        samples: what belongs to each of them.
+        inputs: C x h x w, one; with test-time augmentation one of each view.
+        samples: the sample of each input.
     """
 
     image: np.ndarray
@@ -42,19 +42,14 @@ class Picture(NamedTuple):
     @property
     def factors(self) -> tuple[float, float]:
         """By which the config resized it for the network, in width and height."""
-        factors = self.samples[0].metainfo.get("scale_factor")
-        width, height = (1.0, 1.0) if factors is None else factors[:2]
+        width, height = self.samples[0].get("scale_factor", (1.0, 1.0))[:2]
         return float(width), float(height)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of the image, then of what the network is given."""
-        return [each[:2] for each in (self.image.shape, *(one.shape[-2:] for one in self.inputs))]
-
-    @property
-    def resized(self) -> bool:
-        """Whether the network is given another size."""
-        return self.sizes[1] != self.sizes[0]
+        """(H, W) of the image, then of each input."""
+        rows, cols = self.image.shape[:2]
+        return [(rows, cols), *((one.shape[-2], one.shape[-1]) for one in self.inputs)]
 
 
 class Reader:
@@ -78,10 +73,10 @@ class Reader:
                 "the test pipeline of the config is empty; add a step that loads images"
             )
         load = steps.transforms[0]
-        # Whether it gives three bands of 8 bits; else it is for the loader to say.
         known = type(load) in (LoadImageFromFile, LoadCheckedImage)
+        # Three bands of 8 bits; what any other loader gives, it has to check itself.
         self.is_usual = known and load.color_type == "color" and load.imdecode_backend != "tifffile"
-        # The host's would make up what is missing of a truncated file.
+        # mmcv's would make up what is missing of a truncated file.
         if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
         if isinstance(load, LoadCheckedImage):
@@ -94,19 +89,10 @@ class Reader:
         results, _ = load_image(self._steps, dict(img_path=str(file)))
         return results["img"]
 
-    def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        """What a file of this picture would be to the pipeline: H x W x 3, uint8, BGR."""
-        if isinstance(image, np.ndarray):
-            return _checked(image)
-        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
-        name = str(getattr(image, "filename", "")) or "the image"
-        content = _undecoded(image)
-        return loader.convert(image, name) if content is None else loader.decode(content, name)
-
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
         """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
 
-        Of a config with a loader of its own an array is what that gives.
+        If the config has a loader of its own, an array is what that gives.
 
         Raises:
             UserError: it cannot be read, or is no such array.
@@ -116,8 +102,7 @@ class Reader:
                 raise UserError(f"{image}: a pipe, device or socket; save the image to a file")
             results, loading = load_image(self._steps, dict(img_path=str(image)))
         else:
-            own = isinstance(image, np.ndarray) and not self.is_usual
-            pixels = cast(np.ndarray, image) if own else self._pixels(image)
+            pixels = self._pixels(image)
             size = pixels.shape[:2]
             results = dict(img=pixels, img_shape=size, ori_shape=size, img_path="the image")
             loading = 1
@@ -130,6 +115,21 @@ class Reader:
             inputs, samples = [inputs], [samples]
         return Picture(loaded, tuple(inputs), tuple(samples))
 
+    def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """What the pipeline would load from a file of this image."""
+        if isinstance(image, np.ndarray):
+            bgr = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size
+            if self.is_usual and not bgr:
+                raise UserError(
+                    f"an array of shape {image.shape} and {image.dtype} is no image; give "
+                    "H x W x 3, uint8, in BGR"
+                )
+            return image
+        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
+        name = str(getattr(image, "filename", "")) or "the image"
+        content = _undecoded(image)
+        return loader.convert(image, name) if content is None else loader.decode(content, name)
+
     def _check_bands(self, image: np.ndarray, name: str) -> None:
         bands = image.shape[2] if image.ndim == 3 else 1
         if image.ndim not in (2, 3) or bands != self.channels or not image.size:
@@ -140,33 +140,24 @@ class Reader:
 
 
 def _drop_labels(steps: Compose) -> None:
-    """Take the steps that load labels out, also within test-time augmentation."""
+    """Remove the steps that load labels, also within test-time augmentation."""
     steps.transforms = [step for step in steps.transforms if not isinstance(step, LABELS)]
     for step in steps.transforms:
         for variant in getattr(step, "subroutines", ()):
             _drop_labels(variant)
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(
-            f"an array of shape {image.shape} and {image.dtype} is no image; give H x W x 3, "
-            "uint8, in BGR"
-        )
-    return image
-
-
 def _undecoded(image: Image.Image) -> bytes | None:
-    """The file of a picture that Pillow has opened and not yet decoded, or changed.
+    """The file of a picture that Pillow has opened but neither decoded nor changed.
 
-    So it is decoded as any file is: JPEGs by another decoder than Pillow's.
+    It is decoded as any file is, JPEGs by another decoder than Pillow's.
     """
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
         return None
     if image.tell() > 0 or image.decoderconfig:  # another page, or a smaller draft
         return None
-    place = image.fp.tell()
+    position = image.fp.tell()
     image.fp.seek(0)
     content = image.fp.read()
-    image.fp.seek(place)
+    image.fp.seek(position)
     return content

@@ -15,10 +15,8 @@ from fcn_plugin.evaluation.pictures import overlay
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.system.files import allocate, replacing
 
-# Pixels that are numbered at once.
-CHUNK = 2**20
-# Numbers that an indexed PNG can have.
-INDICES = 256
+CHUNK = 2**20  # pixels that are numbered at once
+INDICES = 256  # that an indexed PNG can have
 
 
 @dataclass
@@ -28,8 +26,8 @@ class Prediction:
     Attributes:
         labels: H x W, the data set's own number of each pixel's class, as in its label files and
             in ``save_labels``; uint8, or uint16 if a number is above 255.
-        image: H x W x 3, uint8, RGB; of other images than of three bands of 8 bits what can be
-            shown, and ``note`` says what that is.
+        image: H x W x 3, uint8, RGB; of images other than three bands of 8 bits what can be shown,
+            and ``note`` says what that is.
         classes: ``names``, ``palette`` and ``numbers`` of the classes, in one order.
         probabilities: C x H x W, float16, in the order of ``classes``, if they were asked for.
         windows: how many windows it was predicted in; 1: as a whole.
@@ -44,8 +42,7 @@ class Prediction:
 
     @classmethod
     def empty(cls, shown: Shown, classes: Classes, probabilities: bool) -> "Prediction":
-        """Room for one of an image; ``labels`` take the indices of the classes, which ``numbered``
-        then replaces."""
+        """Arrays to fill: ``labels`` with indices of the classes, which ``numbered`` replaces."""
         image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
         scores = np.empty((count, *size), np.float16) if probabilities else None
@@ -53,19 +50,19 @@ class Prediction:
         return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
 
     def numbered(self) -> "Prediction":
-        """Itself, with the data set's own numbers in the place of the indices of the classes."""
-        numbering, rows = self.classes.numbering, max(CHUNK // self.labels.shape[1], 1)
+        """Replace the indices of the classes by the data set's own numbers; returns itself."""
+        rows = max(CHUNK // self.labels.shape[1], 1)
         for start in range(0, len(self.labels), rows):
-            some = self.labels[start : start + rows]
-            some[:] = numbering.labels(some)
+            part = self.labels[start : start + rows]
+            part[:] = self.classes.numbering.labels(part)
         return self
 
     @contextmanager
     def probabilities_in(self, file: Path) -> Iterator[None]:
-        """Room for the probabilities in a .npy file, which is there when the block has filled it.
+        """Keep the probabilities in a .npy file, which appears once the block has filled it.
 
         Raises:
-            OSError: the disk has less room than they take.
+            OSError: the disk has less space than they take.
         """
         shape = len(self.classes.names), *self.labels.shape
         with replacing(file) as part:
@@ -85,14 +82,11 @@ class Prediction:
         return pixel_counts(self.labels, len(self._palette))[list(self.classes.numbers)]
 
     def save_labels(self, path: Path) -> None:
-        """Write the labels as an indexed PNG.
-
-        Where they pass 255, a grey PNG of 16 bits.
-        """
+        """Write the labels as an indexed PNG; above 255 as a grey one of 16 bits."""
         palette = self._palette
         save_labels(self.labels, path, palette if len(palette) <= INDICES else None)
 
     @property
     def _palette(self) -> Sequence[Sequence[int]]:
-        """By number."""
+        """The colours by number."""
         return self.classes.numbering.palette(self.classes.palette)

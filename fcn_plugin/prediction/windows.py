@@ -1,4 +1,4 @@
-"""Windows over an image, and what of each is taken.
+"""Predict an image in windows, so that no scores of its size exist.
 
 Along one axis, for a margin of m:
 
@@ -8,23 +8,36 @@ Along one axis, for a margin of m:
               |  m |   taken       | m |
 
 Windows begin at multiples of the network's stride, so that each lies on the grid of the whole
-image. What a window's border makes different reaches as far as the network sees; with a margin of
-that, what is taken is what the whole image would give.
+image. A window's border changes scores as far as the network sees; with a margin of that width the
+part that is taken equals the prediction of the whole image.
 """
 
-from typing import NamedTuple
+import mmap
+from collections.abc import Callable
+from itertools import product
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from mmseg.models.segmentors import EncoderDecoder
-from torch import nn
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from fcn_plugin.geometry import receptive_field
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.coarse import Axis, axis, in_single, labels, upsample
 from fcn_plugin.models.skip_fusion import SkipFusionHead
+from fcn_plugin.models.upsample import Placement
+from fcn_plugin.prediction.reading import Picture
+from fcn_plugin.prediction.result import Prediction
+from fcn_plugin.system.progress import Progress, silent
 
-# Of networks that do not tell, in pixels. Most see further, but weakly.
+# For networks that do not tell, in pixels. Most see further, but weakly.
 STRIDE, MARGIN = 32, 256
-# A smaller one is all margin.
+# A smaller window is all margin.
 SMALLEST = 128
+
+Run = Callable[[Tensor, SegDataSample], SegDataSample]
 
 
 class Window(NamedTuple):
@@ -37,8 +50,14 @@ class Window(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How windows may lie along one axis: whole ``steps`` apart, ``margin`` lost at either side,
-    and of ``base`` pixels and any number of steps."""
+    """How windows may lie along one axis.
+
+    Attributes:
+        step: windows begin at its multiples.
+        margin: pixels at either side that are not taken.
+        base: windows are of ``base`` pixels and any number of steps.
+        smallest: the least pixels of a window.
+    """
 
     step: int
     margin: int
@@ -57,7 +76,7 @@ class Layout(NamedTuple):
         """
         if length <= size:
             return [Window(0, length, 0, length)]
-        margin = min(self.margin, size // 3) if not self.base else self.margin
+        margin = self.margin if self.base else min(self.margin, size // 3)
         stride = (size - 2 * margin) // self.step * self.step
         last = -(-(length - size) // self.step) * self.step
         starts = [*range(0, last, stride), last]
@@ -71,8 +90,8 @@ class Layout(NamedTuple):
 def layouts(model: nn.Module) -> tuple[Layout, Layout]:
     """For rows and columns.
 
-    Where the config slides over images already (``test_cfg.mode='slide'``), windows are those of
-    several of its crops: each pixel is the mean of the same crops as in the whole image.
+    Where the config slides over images already (``test_cfg.mode='slide'``), a window holds several
+    of its crops: each pixel is the mean of the same crops as in the whole image.
     """
     test_cfg = getattr(model, "test_cfg", None) or {}
     if isinstance(model, EncoderDecoder) and test_cfg.get("mode") == "slide":
@@ -90,3 +109,104 @@ def layouts(model: nn.Module) -> tuple[Layout, Layout]:
         field = receptive_field(layer for layers in backbone.layers for layer in layers)
         layout = Layout(max(strides), -(-field // 2) + sum(strides))
     return layout, layout
+
+
+def predict_in_windows(
+    picture: Picture,
+    result: Prediction,
+    run: Run,
+    layouts: tuple[Layout, Layout],
+    window: tuple[int, int],
+    threshold: float = 0.5,
+    progress: Progress = silent,
+) -> None:
+    """Fill ``result`` window by window; to the network each is a small image of its own.
+
+    Args:
+        run: predicts an image 3 x h x w that belongs to a sample.
+        window: most rows and columns of one, at the size of the network's input.
+        threshold: of the probability of class 1, where the network has one score for two classes.
+        progress: counts the windows.
+    """
+    (image,), (sample,) = picture.inputs, picture.samples
+    sizes, original = tuple(image.shape[-2:]), result.labels.shape
+    scales = [full / seen for full, seen in zip(original, sizes, strict=True)]
+    rows, cols = (
+        layout.cut(size, size if most >= size else layout.size(most))
+        for layout, size, most in zip(layouts, sizes, window, strict=True)
+    )
+    result.windows = len(rows) * len(cols)
+    for number, (row, col) in enumerate(product(rows, cols)):
+        progress("An image in windows", number, result.windows)
+        part = image[:, row.start : row.stop, col.start : col.stop]
+        size = tuple(part.shape[-2:])
+        meta = sample.metainfo | dict(img_shape=size, ori_shape=size, pad_shape=size)
+        predicted = run(part, SegDataSample(metainfo=meta))
+        if sizes == original:
+            _put(predicted, (row, col), result)
+        else:
+            _put_resized(predicted, (row, col), scales, threshold, result)
+        _leave_to_the_file(result.probabilities)
+
+
+def _put(predicted: SegDataSample, windows: tuple[Window, Window], result: Prediction) -> None:
+    row, col = (slice(window.first, window.beyond) for window in windows)
+    own_row, own_col = (slice(w.first - w.start, w.beyond - w.start) for w in windows)
+    result.labels[row, col] = label_array(predicted)[own_row, own_col]
+    if result.probabilities is not None:
+        scores = predicted.seg_logits.data[:, own_row, own_col]
+        result.probabilities[:, row, col] = class_probabilities(scores)
+
+
+def _put_resized(
+    predicted: SegDataSample,
+    windows: tuple[Window, Window],
+    scales: list[float],
+    threshold: float,
+    result: Prediction,
+) -> None:
+    """As mmseg resizes scores from the network's input to the image."""
+    scores = in_single(predicted.seg_logits.data)[None]
+    single = scores.shape[1] == 1
+    if single:  # a probability already, and a certain one would be infinite
+        scores = scores.logit(torch.finfo(scores.dtype).eps)
+    (row, rows), (col, cols) = (
+        _resizing(window, scale, size, scores)
+        for window, scale, size in zip(windows, scales, scores.shape[-2:], strict=True)
+    )
+    if single:
+        chosen = upsample(scores, rows, cols)[0, 0].sigmoid() > threshold
+    else:
+        chosen = labels(scores, rows, cols)[0]
+    result.labels[row, col] = chosen.cpu().numpy()
+    if result.probabilities is not None:
+        fine = upsample(scores, rows, cols)[0]
+        result.probabilities[:, row, col] = class_probabilities(fine.sigmoid() if single else fine)
+
+
+def _resizing(window: Window, scale: float, size: int, like: Tensor) -> tuple[slice, Axis]:
+    """The pixels of the image that a window gives, and how its ``size`` pixels become them."""
+    first, beyond = round(window.first * scale), round(window.beyond * scale)
+    # The centres of pixels x and y agree where x + 0.5 = scale * (y + 0.5).
+    placement = Placement(scale, (scale - 1) / 2 + scale * window.start, first, beyond - first)
+    return slice(first, beyond), axis(placement, size, False, like.dtype, like.device)
+
+
+def _leave_to_the_file(array: np.ndarray | None) -> None:
+    """Keep nothing of an array in a file in this process's memory."""
+    pages: Any = None if array is None else array.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def label_array(sample: SegDataSample) -> np.ndarray:
+    """Predicted labels H x W, int32; mmseg's are of various shapes and types."""
+    data = sample.pred_sem_seg.data
+    return data.reshape(data.shape[-2:]).int().cpu().numpy()
+
+
+def class_probabilities(scores: Tensor) -> np.ndarray:
+    """C x H x W in float16 from scores; 2 classes from the single one, already a probability."""
+    if len(scores) == 1:
+        return torch.cat((1 - scores, scores)).half().cpu().numpy()
+    return in_single(scores).softmax(0).half().cpu().numpy()

@@ -128,9 +128,8 @@ def _identify(archive: Path, job: Preparation) -> Part | None:
     published = {part.digest: part for part in parts if part.digest}
     if job.subset or not published:
         return by_name
-    step, size = f"Checking {archive.name}", archive.stat().st_size
     algorithms = {digest.algorithm for digest in published}
-    digests = file_digests(archive, algorithms, lambda read: job.progress(step, read, size))
+    digests = file_digests(archive, algorithms, job.progress)
     for digest, part in published.items():
         if digests[digest.algorithm] == digest.digits:
             return part

@@ -1,76 +1,84 @@
-"""Learning curves as coordinates of a small SVG; the template draws them."""
+"""Learning curves, drawn by matplotlib."""
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean as mean
+from typing import Any
+
+import numpy as np
 
 from fcn_plugin.report.logs import Curve
+from fcn_plugin.report.panels import data_uri
 
-# In units of the drawing, which are pixels on a phone.
-WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 40
-TICKS = 5
+SIZE = 3.6, 2.3  # inches; letters of 8 points are 11 pixels high on a phone
 POINTS = 200  # of a curve, at most; more are averaged
-MARKS = 8  # on a curve, at most
-
-
-@dataclass(frozen=True)
-class Line:
-    """One run's curve: a path, and some of its points to be marked."""
-
-    name: str
-    points: str  # x,y x,y ...
-    marks: Sequence[tuple[float, float]]
+MARKS = 8  # on a curve, about
+# Of the first and the second run; they differ in more than colour.
+STYLES: tuple[dict[str, Any], ...] = (
+    dict(color="#1f5fa8", marker="o"),
+    dict(color="#a33c00", marker="s", linestyle="--", markerfacecolor="white"),
+)
+# Letters as paths look the same on every device; the salt makes the same file at every drawing.
+SETTINGS: Any = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "fcn_plugin"}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Attributes:
-    lines: one of each run that has the curve, None for another, so that styles go by place.
-    x_ticks, y_ticks: coordinate and label.
-    summary: the curves in words.
-    """
+    """A picture of one curve of each run: as a data URI, and in words."""
 
     title: str
-    lines: Sequence[Line | None]
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
+    uri: str
     summary: str
 
 
 def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> Chart | None:
-    """Of (run, curve) pairs up to iteration ``last``; None if all are empty.
+    """Draw (run, curve) pairs up to iteration ``last``; None if all are empty.
 
-    What is not finite is left out.
+    NaN and inf are left out.
     """
     finite = [(name, [p for p in curve if math.isfinite(p[1])]) for name, curve in curves]
-    values = [value for _, curve in finite for _, value in curve]
-    if not values:
+    if not any(curve for _, curve in finite):
         return None
-    x_ticks, y_ticks = _ticks(0, last), _ticks(min(0, *values), max(values))
+    summary = "; ".join(_in_words(name, curve) for name, curve in finite if curve)
+    return Chart(title, data_uri(_drawn([c for _, c in finite], last), "svg+xml"), summary)
 
-    def x(step: float) -> float:
-        span = x_ticks[-1] - x_ticks[0]
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * (step - x_ticks[0]) / span, 1)
 
-    def y(value: float) -> float:
-        span = y_ticks[-1] - y_ticks[0]
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y_ticks[0]) / span, 1)
+def _drawn(curves: Sequence[Curve], last: int) -> bytes:
+    # A second of importing, which only whoever writes a page should wait for.
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
-    lines: list[Line | None] = []
-    for name, curve in finite:
-        drawn = [(x(step), y(value)) for step, value in _thinned(curve)]
-        every = -(-len(drawn) // MARKS) or 1
-        points = " ".join(f"{left},{top}" for left, top in drawn)
-        lines.append(Line(name, points, drawn[::-1][::every]) if drawn else None)
-    return Chart(
-        title,
-        lines,
-        [(x(tick), f"{tick:,.0f}") for tick in x_ticks],
-        [(y(tick), f"{tick:.4g}") for tick in y_ticks],
-        "; ".join(_in_words(name, curve) for name, curve in finite if curve),
-    )
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dcdcdc")
+        axes.set_axisbelow(True)
+        for number, (curve, style) in enumerate(zip(curves, STYLES, strict=False)):
+            if curve:
+                points = _thinned(curve)
+                every = math.ceil(len(points) / MARKS)
+                marked = ((len(points) - 1) % every, every)  # the last one always
+                (line,) = axes.plot(
+                    *points.T, markersize=4, markevery=marked, clip_on=False, **style
+                )
+                line.set_gid(f"run-{number}")
+        axes.set_xlim(0, max(last, 1))
+        axes.set_ylim(bottom=min(0, axes.dataLim.y0))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
+        axes.locator_params(nbins=5)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _thinned(curve: Curve) -> np.ndarray:
+    """(iteration, value) [n, 2], means of as many points as leave at most ``POINTS``."""
+    each = math.ceil(len(curve) / POINTS)
+    return np.array([np.mean(curve[i : i + each], axis=0) for i in range(0, len(curve), each)])
 
 
 def _in_words(name: str, curve: Curve) -> str:
@@ -80,23 +88,3 @@ def _in_words(name: str, curve: Curve) -> str:
         f"{name}: {start:.4g} at iteration {first:,}, {end:.4g} at {last:,}, "
         f"between {low:.4g} and {high:.4g}"
     )
-
-
-def _thinned(curve: Curve) -> list[tuple[float, float]]:
-    """Means of as many points as leave at most ``POINTS``."""
-    each = max(1, -(-len(curve) // POINTS))
-    groups = [curve[i : i + each] for i in range(0, len(curve), each)]
-    return [(mean(step for step, _ in group), mean(v for _, v in group)) for group in groups]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from ``low`` or below to ``high`` or above, about ``TICKS`` of them.
-
-    >>> _ticks(0, 1400)
-    [0.0, 500.0, 1000.0, 1500.0]
-    """
-    rough = (high - low or abs(high) or 1.0) / TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]

@@ -1,4 +1,4 @@
-"""What became of a data set under a checkpoint: the one confusion matrix, and a score per image."""
+"""The evaluation of a checkpoint on a data set: one confusion matrix, and scores of each image."""
 
 import json
 import math
@@ -21,7 +21,7 @@ FORMAT = 2  # of that file; another is scored anew
 class ScoredImage:
     """An image and its own scores in [0, 1]; None if all of it is void.
 
-    ``mean_iu`` is over the classes in its truth or its prediction; ``note`` is said of its picture.
+    ``mean_iu`` is over the classes in its truth or its prediction; ``note`` belongs to its picture.
     """
 
     path: str
@@ -32,17 +32,17 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is kept of an evaluation in ``evaluation.json``.
+    """What ``evaluation.json`` holds.
 
     Attributes:
-        dataset: data set and split, to be read.
+        dataset: data set and split, in words.
         classes, palette, numbers: name, RGB colour in 0-255, and the data set's own number of each
             class.
         absent: what a class without any pixel does to the means, 'skip' or 'zero'.
         matrix: int64, C x C, pixels by truth and prediction.
         images: in the order of the data set.
         sha256: of the checkpoint.
-        facts: what made it, to be read: checkpoint, command, versions.
+        facts: checkpoint, command and versions, in words.
         folder: where it is kept, beside its pictures.
     """
 
@@ -65,16 +65,17 @@ class Evaluation:
     def panels(self) -> Path:
         return self.folder / PANELS
 
-    def has_panels(self, place: int) -> bool:
+    def has_panels(self, index: int) -> bool:
         """Whether the pictures of an image are still there."""
-        return (self.panels / f"{place}.png").is_file() and (self.panels / f"{place}.jpg").is_file()
+        return all((self.panels / f"{index}{suffix}").is_file() for suffix in (".png", ".jpg"))
 
 
 def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
     """From the image's own matrix, C x C."""
-    found = scores(matrix)
-    values = (found.mean_iu, found.pixel_accuracy)
-    mean_iu, accuracy = (None if math.isnan(value) else value for value in values)
+    own = scores(matrix)
+    mean_iu, accuracy = (
+        None if math.isnan(score) else score for score in (own.mean_iu, own.pixel_accuracy)
+    )
     return ScoredImage(path, mean_iu, accuracy, note)
 
 
@@ -94,7 +95,7 @@ def load(folder: Path) -> Evaluation | None:
         content["matrix"] = np.array(content["matrix"], np.int64)
         content["images"] = [ScoredImage(**image) for image in content["images"]]
         return Evaluation(**content, folder=folder)
-    # It can be made again, so that whatever is wrong with it does not matter.
+    # Whatever is wrong with it, it can be made again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

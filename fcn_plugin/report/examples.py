@@ -1,4 +1,4 @@
-"""Which images the page shows, and their panels."""
+"""Choose the images that the page shows, and make their panels."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -12,62 +12,57 @@ from fcn_plugin.report.panels import errors_uri, jpeg_uri, labels_uri, load_labe
 SHOWN = 4  # of a group, at most
 BY = "by mean IU over the classes that are in the image's own truth or prediction"
 
-Example = dict[str, Any]
-Place = tuple[int, ...]  # of an image among those of each run
-Ranked = list[tuple[float, Place]]  # rising
+# Mean IU or its change, and the image's index in each evaluation; the lowest first.
+Ranked = list[tuple[float, tuple[int, ...]]]
 
 
 def groups(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Worst and best images of one run, or those that differ most between two.
 
-    Each group has a title, a text and examples; none that is empty.
+    Each group has a title, a text and examples; none is empty.
     """
+    if not evaluations:
+        return []
     if len(evaluations) == 1:
         worst, best = _ends(_ranked(evaluations[0]))
-        found = [
+        chosen = [
             ("Worst images", f"The lowest {BY}; the lowest first.", worst),
             ("Best images", f"The highest {BY}; the highest first.", best[::-1]),
         ]
-    elif len(evaluations) == 2:
+    else:
         losses, gains = _ends(_ranked_by_change(*evaluations))
-        gains = [(change, place) for change, place in gains if change > 0]
-        losses = [(change, place) for change, place in losses if change < 0]
-        found = [
-            ("Largest gains", f"Where B is better than A {BY}.", gains[::-1]),
+        gains = [image for image in gains[::-1] if image[0] > 0]
+        losses = [image for image in losses if image[0] < 0]
+        chosen = [
+            ("Largest gains", f"Where B is better than A {BY}.", gains),
             ("Largest losses", f"Where B is worse than A {BY}.", losses),
         ]
-    else:
-        found = []
     return [
-        dict(title=title, text=text, images=[_example(evaluations, place) for _, place in group])
-        for title, text, group in found
-        if group
+        dict(title=title, text=text, images=[_example(evaluations, index) for _, index in images])
+        for title, text, images in chosen
+        if images
     ]
 
 
 def key(image: ScoredImage) -> str:
-    """What an image is known by if its data set has moved: folder and name."""
+    """Folder and name, which stay if the data set is moved."""
     return "/".join(PurePath(image.path.replace("\\", "/")).parts[-2:])
 
 
 def _ranked(evaluation: Evaluation) -> Ranked:
     return sorted(
-        (image.mean_iu, (place,))
-        for place, image in enumerate(evaluation.images)
-        if image.mean_iu is not None and evaluation.has_panels(place)
+        (image.mean_iu, (index,))
+        for index, image in enumerate(evaluation.images)
+        if image.mean_iu is not None and evaluation.has_panels(index)
     )
 
 
 def _ranked_by_change(first: Evaluation, second: Evaluation) -> Ranked:
-    places = {key(image): place for place, image in enumerate(second.images)}
+    after = {key(second.images[index]): (iu, index) for iu, (index,) in _ranked(second)}
     ranked: Ranked = []
-    for place, image in enumerate(first.images):
-        other = places.get(key(image))
-        if other is None or not (first.has_panels(place) and second.has_panels(other)):
-            continue
-        after = second.images[other].mean_iu
-        if image.mean_iu is not None and after is not None:
-            ranked.append((after - image.mean_iu, (place, other)))
+    for iu, (index,) in _ranked(first):
+        if match := after.get(key(first.images[index])):
+            ranked.append((match[0] - iu, (index, match[1])))
     return sorted(ranked)
 
 
@@ -77,34 +72,33 @@ def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
     return ranked[: shown or 1], ranked[len(ranked) - shown :]
 
 
-def _example(evaluations: Sequence[Evaluation], place: Place) -> Example:
+def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dict[str, Any]:
     """Input and truth, then prediction and errors of each run."""
-    first, classes = evaluations[0], evaluations[0].classes
-    name = PurePath(key(first.images[place[0]])).name
-    truth, _ = load_labels(first.panels, place[0])
-    note = first.images[place[0]].note
+    first, index = evaluations[0], indices[0]
+    name, note = PurePath(key(first.images[index])).name, first.images[index].note
+    truth, _ = load_labels(first.panels, index)
     panels = [
         dict(
             caption=f"input: {note}" if note else "input",
             alt=f"input {name}",
-            uri=jpeg_uri(first.panels, place[0]),
+            uri=jpeg_uri(first.panels, index),
         ),
         _labels_panel("truth", name, truth, first),
     ]
     shown, texts = [truth], []
-    for letter, evaluation, at in zip("AB", evaluations, place, strict=False):
-        of = f" {letter}" if len(evaluations) > 1 else ""
-        image = evaluation.images[at]
-        _, prediction = load_labels(evaluation.panels, at)
+    for letter, evaluation, own in zip("AB", evaluations, indices, strict=False):
+        run = f" {letter}" if len(evaluations) > 1 else ""
+        image = evaluation.images[own]
+        _, prediction = load_labels(evaluation.panels, own)
         accuracy = f"pixel accuracy {_percent(image.pixel_accuracy)}"
         shown.append(prediction)
-        texts.append(f"{of} mean IU {_percent(image.mean_iu)}, {accuracy}".strip())
+        texts.append(f"{run} mean IU {_percent(image.mean_iu)}, {accuracy}".strip())
         panels += [
-            _labels_panel(f"prediction{of}", name, prediction, first),
+            _labels_panel(f"prediction{run}", name, prediction, first),
             dict(
-                caption=f"errors{of}",
-                alt=f"errors{of} in {name}, black: {accuracy} %",
-                uri=errors_uri(truth, prediction, len(classes)),
+                caption=f"errors{run}",
+                alt=f"errors{run} in {name}, black: {accuracy} %",
+                uri=errors_uri(truth, prediction, len(first.classes)),
             ),
         ]
     return dict(
@@ -113,22 +107,22 @@ def _example(evaluations: Sequence[Evaluation], place: Place) -> Example:
         width=truth.shape[1],
         height=truth.shape[0],
         panels=panels,
-        legend=_present(np.concatenate([labels.ravel() for labels in shown]), classes),
-        void=bool((truth >= len(classes)).any()),
+        legend=_present(np.concatenate([labels.ravel() for labels in shown]), first.classes),
+        void=bool((truth >= len(first.classes)).any()),
     )
 
 
-def _labels_panel(title: str, name: str, labels: np.ndarray, of: Evaluation) -> dict[str, str]:
-    there = ", ".join(of.classes[value] for value in _present(labels, of.classes))
+def _labels_panel(title: str, name: str, labels: np.ndarray, run: Evaluation) -> dict[str, str]:
+    present = ", ".join(run.classes[index] for index in _present(labels, run.classes))
     return dict(
         caption=title,
-        alt=f"{title} of {name}: {there or 'nothing but void'}",
-        uri=labels_uri(labels, of.palette, of.numbers),
+        alt=f"{title} of {name}: {present or 'nothing but void'}",
+        uri=labels_uri(labels, run.palette, run.numbers),
     )
 
 
 def _present(labels: np.ndarray, classes: Sequence[str]) -> list[int]:
-    return [int(value) for value in np.unique(labels) if value < len(classes)]
+    return [int(index) for index in np.unique(labels) if index < len(classes)]
 
 
 def _percent(fraction: float | None) -> str:

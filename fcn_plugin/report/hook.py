@@ -1,7 +1,9 @@
-"""Evaluations kept, and pages of them written, while the host tests."""
+"""Keep evaluations, and write pages of them, while mmengine tests."""
 
+import shlex
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -26,33 +28,28 @@ from fcn_plugin.report.page import check_target, page
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.report.run import trained_run
 from fcn_plugin.system.files import replacing
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.ranks import on_first_process
-
-DATE = "%Y-%m-%d %H:%M"
 
 
 class EvaluationHook(Hook):
     """Keep a test in ``folder``: evaluation.json, and small pictures of every image.
 
-    Truth that is not counted and the rule for absent classes are those of the test's own metric.
+    Labels that are not counted and the rule for absent classes are those of the test's own metric.
     Samples that a distributed sampler repeats are left out, so that any number of processes keeps
     the same; all processes have to see the folder.
 
     Args:
         folder: what an earlier evaluation left there is deleted.
-        progress: called with ("Scoring", images so far, of how many).
+        progress: counts the images.
     """
 
-    def __init__(
-        self, folder: Path, progress: Callable[[str, int, int], None] | None = None
-    ) -> None:
-        self.folder = folder
-        self.progress = progress
+    def __init__(self, folder: Path, progress: Progress = silent) -> None:
+        self.folder, self.progress = folder, progress
 
     def before_test(self, runner: Runner) -> None:
         self.dataset = runner.test_dataloader.dataset
         self.view = Viewer(self.dataset)
-        self.classes = self.dataset.metainfo["classes"]
         metrics = runner.test_evaluator.metrics
         ours = [metric for metric in metrics if isinstance(metric, ConfusionMatrixMetric)]
         theirs = [metric for metric in metrics if isinstance(metric, IoUMetric)]
@@ -60,7 +57,8 @@ class EvaluationHook(Hook):
         self.ignored = (ours or theirs)[0].ignore_index if ours or theirs else 255
         self.seen = 0
         self.images: dict[int, ScoredImage] = {}
-        self.matrix = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
+        self.classes = len(self.dataset.metainfo["classes"])
+        self.matrix = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         if dist.is_main_process():
             (self.folder / evaluation.FILE).unlink(missing_ok=True)
             shutil.rmtree(self.folder / evaluation.PANELS, ignore_errors=True)
@@ -76,59 +74,56 @@ class EvaluationHook(Hook):
         size, world = len(self.dataset), dist.get_world_size()
         for sample in outputs or ():
             # Samples are dealt out in turn, and the last round is filled from the start.
-            place = self.seen * world + dist.get_rank()
+            index = self.seen * world + dist.get_rank()
             self.seen += 1
-            if place < size:
-                self._keep(place, sample)
-        if self.progress:
-            self.progress("Scoring", min(self.seen * world, size), size)
+            if index < size:
+                self._keep(index, sample)
+        self.progress("Scoring", min(self.seen * world, size), size)
 
-    def _keep(self, place: int, sample: SegDataSample) -> None:
+    def _keep(self, index: int, sample: SegDataSample) -> None:
         path = sample.img_path
         if "gt_sem_seg" not in sample:
             raise UserError(f"{path}: no label to score against; a report needs labelled images")
         truth, prediction = (
             labels.data.squeeze(0).cpu() for labels in (sample.gt_sem_seg, sample.pred_sem_seg)
         )
-        counted = confusion_matrix(truth, prediction, len(self.classes), self.ignored)
+        counted = confusion_matrix(truth, prediction, self.classes, self.ignored)
         matrix = counted[:-1, :-1]
         if outside := int(counted.sum() - matrix.sum()):
             raise UserError(
                 f"{path}: {outside} pixels of its label or prediction are none of the "
-                f"{len(self.classes)} classes; check the label, and the decode head's num_classes"
+                f"{self.classes} classes; check the label, and the decode head's num_classes"
             )
         self.matrix += matrix
-        input_ = self.view(sample)
-        self.images[place] = scored_image(path, matrix.numpy(), input_.note)
-        shown = truth.masked_fill(truth == self.ignored, 255)
-        save_panels(
-            *(self.folder / evaluation.PANELS, place, input_.pixels),
-            *(shown.numpy().astype(np.uint8), prediction.numpy().astype(np.uint8)),
-        )
+        shown = self.view(sample)
+        self.images[index] = scored_image(path, matrix.numpy(), shown.note)
+        truth = truth.masked_fill(truth == self.ignored, 255)
+        panels = (labels.numpy().astype(np.uint8) for labels in (truth, prediction))
+        save_panels(self.folder / evaluation.PANELS, index, shown.pixels, *panels)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         dist.all_reduce(self.matrix)
         parts = dist.all_gather_object(self.images)
         if not dist.is_main_process():
             return
-        images = {place: image for part in parts for place, image in part.items()}
-        checkpoint = Path(str(runner.cfg.load_from))
+        images = {index: image for part in parts for index, image in part.items()}
+        checkpoint, meta = Path(str(runner.cfg.load_from)), self.dataset.metainfo
         digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # an address
         evaluation.save(
             Evaluation(
                 dataset=origin.dataset_title(runner.cfg),
-                classes=self.classes,
-                palette=self.dataset.metainfo["palette"],
-                numbers=numbering_of(self.dataset.metainfo).numbers,
+                classes=meta["classes"],
+                palette=meta["palette"],
+                numbers=numbering_of(meta).numbers,
                 absent=self.absent,
                 matrix=self.matrix.numpy(),
-                images=[images[place] for place in sorted(images)],
+                images=[images[index] for index in sorted(images)],
                 sha256=digest,
                 facts={
                     "checkpoint": str(checkpoint),
                     "SHA-256": digest,
-                    "date": datetime.now().strftime(DATE),
-                    "command": origin.command(),
+                    "date": datetime.now().strftime("%Y-%m-%d %H:%M"),
+                    "command": shlex.join(["python", *sys.argv]),
                     "device": origin.device_name(next(runner.model.parameters()).device),
                     **origin.versions(),
                 },
@@ -155,7 +150,7 @@ class ReportHook(EvaluationHook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         super().after_test_epoch(runner, metrics)
-        # The others wait: they would clear up what is not written yet.
+        # The others wait, or they would clear up what is not written yet.
         on_first_process(lambda: self._write(runner))
         runner.logger.info("The report is %s", self.file)
 

@@ -1,4 +1,4 @@
-"""What the host's logs of a work dir tell: learning curves, how long it took, on what.
+"""Read mmengine's logs of a work dir: learning curves, how long it took, on what.
 
 A run that is resumed has several folders named by the time, each with a log of its own.
 """
@@ -13,7 +13,7 @@ from typing import Any
 SCALARS = "vis_data/scalars.json"
 STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", re.MULTILINE)
 STAMP_FORMAT = "%Y/%m/%d %H:%M:%S"
-# In the head of the host's log, what it was trained with.
+# At the head of mmengine's log.
 ENVIRONMENT = re.compile(r"^ +(Python|PyTorch|MMEngine|GPU [\d,]+|seed): +([^\n(]+)", re.MULTILINE)
 TRAINED = ("lr", "loss")
 
@@ -22,11 +22,13 @@ Curve = list[tuple[int, float]]  # iteration, value
 
 @dataclass
 class Training:
-    """Attributes:
-    train, val: iteration -> what was logged there, of the run as it went on in the end.
-    sessions: how many times it was started or resumed.
-    seconds: from the first to the last line of each session's log, summed.
-    environment: versions and devices by the last log that tells.
+    """What the logs of a run say.
+
+    Attributes:
+        train, val: iteration -> what was logged there; what a resumed session repeated, by that.
+        sessions: how many times it was started or resumed.
+        seconds: from the first to the last line of each session's log, summed.
+        environment: versions and devices by the last log that has them.
     """
 
     train: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -51,32 +53,32 @@ class Training:
 
 
 def read_training(work_dir: Path) -> Training:
-    """Join the sessions: one that was resumed replaces what was logged beyond its start."""
-    found = Training()
+    """Join the sessions; a resumed one replaces what was logged beyond its start."""
+    training = Training()
     for folder in session_folders(work_dir):
         train, val = _entries(folder / SCALARS)
         if train:
             start = min(train)
-            found.train = {step: e for step, e in found.train.items() if step < start}
-            found.val = {step: e for step, e in found.val.items() if step < start}
-        found.train |= train
-        found.val |= val
-        found.sessions += 1
+            training.train = {step: e for step, e in training.train.items() if step < start}
+            training.val = {step: e for step, e in training.val.items() if step < start}
+        training.train |= train
+        training.val |= val
+        training.sessions += 1
         for log in folder.glob("*.log"):
             text = log.read_text(errors="replace")
-            found.seconds += _seconds(text)
-            found.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
-    found.val = dict(sorted(found.val.items()))
-    return found
+            training.seconds += _seconds(text)
+            training.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
+    training.val = dict(sorted(training.val.items()))
+    return training
 
 
 def session_folders(work_dir: Path) -> list[Path]:
-    """Of the training sessions, the earliest first; those of tests log no curve."""
+    """The folders of the training sessions, the earliest first; tests log no curve."""
     return sorted(path.parents[1] for path in work_dir.glob(f"*/{SCALARS}"))
 
 
 def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
-    """What was logged while training, and what while validating, by iteration."""
+    """What was logged in training and in validation, by iteration."""
     train: dict[int, dict] = {}
     val: dict[int, dict] = {}
     last_of_epoch: dict[int, int] = {}

@@ -1,9 +1,8 @@
-"""What made an evaluation: data set, command, versions, device."""
+"""Where an evaluation comes from: data set, command, versions, device."""
 
 import platform
-import shlex
 import subprocess
-import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -14,15 +13,14 @@ from fcn_plugin.system.configs import innermost, type_name
 from fcn_plugin.system.machine import processor_name
 from fcn_plugin.version import __version__
 
-# The first that is installed of each row.
-PACKAGES = (("torch",), ("mmengine",), ("mmsegmentation",), ("mmcv", "mmcv-lite"), ("numpy",))
+PACKAGES = ("torch", "mmengine", "mmsegmentation", "mmcv", "mmcv-lite", "numpy")
 SHORTENED = 12  # digits of a commit
 
 
 def dataset_title(cfg: Config) -> str:
     """Such as "CamVidDataset in data/camvid, val"; of several, each.
 
-    What stands last is a name of the config's table ``splits``, else a list or a folder.
+    The last part is a name in the config's table ``splits``, else a list or a folder.
     """
     splits = cfg.get("splits", {})
     titles = [_title(dataset, splits) for dataset in innermost(cfg.test_dataloader.dataset)]
@@ -41,26 +39,13 @@ def _title(dataset: dict, splits: dict[str, dict]) -> str:
     return f"{type_name(dataset)}{where}" + (f", {part}" if part else "")
 
 
-def command() -> str:
-    """The command of this process."""
-    return shlex.join(["python", *sys.argv])
-
-
 def versions() -> dict[str, str]:
-    """Of Python and of each package, with the commit if this one is a git checkout."""
-    found = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
-    for names in PACKAGES:
-        for name in names:
-            if version := _installed(name):
-                found[name] = version
-    return found
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    """Versions of Python and of each package; of a git checkout of this one, the commit too."""
+    installed = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def _commit() -> str:

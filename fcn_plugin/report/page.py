@@ -1,8 +1,9 @@
-"""One page of one run or two: what the template shows, as texts and data."""
+"""The HTML page of one run or two: the values that the template shows."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +11,27 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.report.charts import chart
+from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.report.charts import STYLES, chart
 from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.report.examples import groups, key
 from fcn_plugin.report.logs import Training
 from fcn_plugin.report.panels import shares_uri
 from fcn_plugin.report.run import Run, settings
 
-SCORES = {  # title -> key in the host's logs
-    "mean IU": "mIoU",
-    "pixel accuracy": "aAcc",
-    "mean accuracy": "mAcc",
-    "frequency-weighted IU": "fwIoU",
-    "final score (MIT)": "score",
+# Title -> key in mmengine's logs, and attribute of Scores.
+SCORES = {
+    "mean IU": ("mIoU", "mean_iu"),
+    "pixel accuracy": ("aAcc", "pixel_accuracy"),
+    "mean accuracy": ("mAcc", "mean_accuracy"),
+    "frequency-weighted IU": ("fwIoU", "frequency_weighted_iu"),
+    "final score (MIT)": ("score", "final"),  # where absent classes count as zero
 }
 CURVES = {"loss": "loss", "learning rate": "lr", "mean IU, validation": "mIoU"}
 MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash where there is no number
-WORST = 3  # classes that are told to be the worst
-MISTAKEN = 2  # classes that one is told to be taken for
-PAIRS = 12  # most confused, told
+WORST = 3  # classes that are marked as the worst
+MISTAKEN = 2  # classes that one class is often taken for
+PAIRS = 12  # most confused
 WHOLE_MATRIX = 40  # classes of which a matrix is shown as a table
 MATRIX_SIDE = 600  # pixels, about, of one that is shown as a picture
 ROWS = 25  # of the numbers behind the curves, at most
@@ -46,7 +49,9 @@ def page(runs: Sequence[Run]) -> str:
     Raises:
         UserError: the two have other classes.
     """
-    names = _names(runs)
+    names = [runs[0].name]
+    if len(runs) > 1:  # two may have the same name
+        names = [f"{letter}: {run.name}" for letter, run in zip("AB", runs, strict=True)]
     scored = [run.evaluation for run in runs if run.evaluation]
     if len({tuple(evaluation.classes) for evaluation in scored}) > 1:
         raise UserError(f"{' and '.join(names)} have other classes; make a page of each alone")
@@ -57,11 +62,11 @@ def page(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    curves = {
-        title: [(name, run.training.curve(of)) for name, run in zip(names, runs, strict=True)]
-        for title, of in CURVES.items()
-    }
     last = max(run.training.last_step for run in runs)
+    charts = []
+    for title, log in CURVES.items():
+        curves = [(name, run.training.curve(log)) for name, run in zip(names, runs, strict=True)]
+        charts.append(chart(title, curves, last))
     return environment.get_template("page.html").render(
         names=names,
         scored=scored,
@@ -69,7 +74,8 @@ def page(runs: Sequence[Run]) -> str:
         notes=[*_notes(names, runs), *_comparison_notes(scored)],
         classes=_class_rows(scored),
         confusions=[_confusion(evaluation) for evaluation in scored],
-        charts=[made for title, pairs in curves.items() if (made := chart(title, pairs, last))],
+        charts=[drawn for drawn in charts if drawn],
+        line_colours=[style["color"] for style in STYLES],
         numbers=[_numbers(run.training) for run in runs],
         examples=groups(scored),
         differences=_differences(runs) if len(runs) > 1 else [],
@@ -77,19 +83,12 @@ def page(runs: Sequence[Run]) -> str:
     )
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
-    """As told, and A and B before them, which tells two of one name apart."""
-    if len(runs) == 1:
-        return [runs[0].name]
-    return [f"{letter}: {run.name}" for letter, run in zip("AB", runs, strict=True)]
-
-
 # --- scores --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Number:
-    """A value in percent or points, None where there is none, and how it is read."""
+    """A value in percent or points, None where there is none, and its text."""
 
     value: float | None
     signed: bool = False
@@ -112,55 +111,42 @@ def _change(numbers: Sequence[Number]) -> Number:
 
 
 def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each score's title, numbers of the runs, and change."""
-    found = [_scores(run) for run in runs]
+    """Each score's title, its numbers of the runs, and their change."""
     rows = []
     for title in SCORES:
-        numbers = [Number(scores.get(title)) for scores in found]
+        numbers = [_score(run, title) for run in runs]
         if any(number.value is not None for number in numbers):
             rows.append(dict(title=title, numbers=numbers, change=_change(numbers)))
     return rows
 
 
-def _scores(run: Run) -> dict[str, float]:
-    """In percent, of the evaluation, else of the last validation in the log."""
+def _score(run: Run, title: str) -> Number:
+    """By the evaluation, else by the last validation in the log."""
+    logged, attribute = SCORES[title]
     if run.evaluation is None:
-        last = list(run.training.val.values())[-1:]
-        return {
-            title: entry[key] for entry in last for title, key in SCORES.items() if key in entry
-        }
-    found = run.evaluation.scores
-    fractions = [
-        found.mean_iu,
-        found.pixel_accuracy,
-        found.mean_accuracy,
-        found.frequency_weighted_iu,
-    ]
-    if run.evaluation.absent == "zero":
-        fractions.append(found.final)
-    return {
-        title: 100 * value
-        for title, value in zip(SCORES, fractions, strict=False)
-        if not math.isnan(value)
-    }
+        last = next(reversed(run.training.val.values()), {})
+        return Number(last.get(logged))
+    if attribute == "final" and run.evaluation.absent != "zero":
+        return Number(None)
+    return _number(getattr(run.evaluation.scores, attribute))
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     notes = []
     for name, run in zip(names, runs, strict=True):
-        start = f"{name}: " if len(runs) > 1 else ""
-        notes += [f"{start}{note}" for note in run.notes]
-        total = (run.cfg.get("train_cfg") or {}).get("max_iters")
-        if total and 0 < run.training.last_step < total:
-            notes.append(
-                f"{start}The logs end at iteration {run.training.last_step:,} of {total:,}: the "
-                "run is going on, or was interrupted."
+        own = list(run.notes)
+        total, last = (run.cfg.get("train_cfg") or {}).get("max_iters"), run.training.last_step
+        if total and 0 < last < total:
+            own.append(
+                f"The logs end at iteration {last:,} of {total:,}: the run is going on, or was "
+                "interrupted."
             )
         if run.evaluation is None and run.training.val:
-            notes.append(
-                f"{start}The scores are those of the last validation in the log, at iteration "
+            own.append(
+                "The scores are those of the last validation in the log, at iteration "
                 f"{list(run.training.val)[-1]:,}."
             )
+        notes += [f"{name}: {note}" if len(runs) > 1 else note for note in own]
     return notes
 
 
@@ -177,11 +163,10 @@ def _comparison_notes(scored: Sequence[Evaluation]) -> list[str]:
 
 
 def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """One row a class, in the order of the data set."""
+    """One row for each class, in the order of the data set."""
     if not scored:
         return []
-    scores = [evaluation.scores for evaluation in scored]
-    first = scored[0]
+    scores, first = [evaluation.scores for evaluation in scored], scored[0]
     share = first.matrix.sum(1) / max(first.matrix.sum(), 1)
     order = [i for i in np.argsort(scores[0].class_iu) if not math.isnan(scores[0].class_iu[i])]
     worst = set(order[: min(WORST, len(order) // 2)])
@@ -192,7 +177,7 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
             dict(
                 number=first.numbers[i],
                 name=name,
-                colour=_hex(first.palette[i]),
+                colour="#{:02x}{:02x}{:02x}".format(*map(int, first.palette[i])),
                 ius=ius,
                 accuracies=[_number(score.class_accuracy[i]) for score in scores],
                 share=_number(share[i]),
@@ -205,44 +190,38 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 
 def _mistaken(row: np.ndarray, own: int, classes: Sequence[str]) -> str:
-    """What most of its other pixels are taken for."""
-    others = [i for i in np.argsort(-row, kind="stable") if i != own and row[i]]
-    return ", ".join(f"{classes[i]} {_percent(row[i] / row.sum())}" for i in others[:MISTAKEN])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u00a0%" if share >= 0.01 else "<\u00a01\u00a0%"
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*(int(level) for level in colour))
+    """The classes that most of the other pixels are predicted as."""
+    others = (i for i in np.argsort(-row, kind="stable") if i != own and row[i])
+    return ", ".join(
+        f"{classes[i]} {percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
+    )
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
-    """The matrix by rows of shares, and the pairs most often confused."""
+    """The matrix as shares of its rows, and the pairs most often confused."""
     matrix, classes = evaluation.matrix, evaluation.classes
     with np.errstate(invalid="ignore"):
         shares = matrix / matrix.sum(1, keepdims=True)
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)]
+    titles = [f"{number} {name}" for number, name in zip(evaluation.numbers, classes, strict=True)]
+    pairs = [
+        dict(
+            truth=titles[i],
+            prediction=titles[j],
+            share=percent(shares[i, j]),
+            pixels=f"{wrong[i, j]:,}",
+        )
+        for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)
+        if wrong[i, j]
+    ]
     whole = len(classes) <= WHOLE_MATRIX
     rows = [[None if math.isnan(share) else share for share in row] for row in shares.tolist()]
-    titles = [f"{number} {name}" for number, name in zip(evaluation.numbers, classes, strict=True)]
     return dict(
         titles=titles,
         rows=rows if whole else [],
         picture="" if whole else shares_uri(shares, max(1, MATRIX_SIDE // len(classes))),
-        pairs=[
-            dict(
-                truth=titles[i],
-                prediction=titles[j],
-                share=_percent(shares[i, j]),
-                pixels=f"{wrong[i, j]:,}",
-            )
-            for i, j in pairs
-            if wrong[i, j]
-        ],
+        pairs=pairs,
     )
 
 
@@ -256,18 +235,17 @@ def _numbers(training: Training) -> list[dict[str, str]]:
     for step in steps[:: max(1, -(-len(steps) // ROWS))]:
         before = max((known for known in training.train if known <= step), default=step)
         values = {**training.train.get(before, {}), **training.val.get(step, {})}
-        told = {of: f"{values[of]:.4g}" if of in values else NONE for of in CURVES.values()}
-        rows.append(dict(step=f"{step:,}", **told))
+        texts = {log: f"{values[log]:.4g}" if log in values else NONE for log in CURVES.values()}
+        rows.append(dict(step=f"{step:,}", **texts))
     return rows
 
 
 def _differences(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Settings of the runner that differ, by dotted names."""
     first, second = (settings(run.cfg) for run in runs)
-    names = [*first, *(name for name in second if name not in first)]
     return [
         dict(name=name, first=first.get(name, NONE), second=second.get(name, NONE))
-        for name in names
+        for name in {**first, **second}
         if first.get(name) != second.get(name)
     ]
 

@@ -1,7 +1,7 @@
 """The small pictures of the page: input, truth, prediction and errors of an image.
 
-Whoever cannot tell the colours apart goes by the numbers of the classes, which are drawn on their
-regions, and by the errors in black on white.
+For readers who cannot tell the colours apart, regions have the numbers of their classes, and errors
+are black on white.
 """
 
 import io
@@ -14,21 +14,21 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fcn_plugin.data.picture_files import save_picture
-from fcn_plugin.evaluation.pictures import VOID
+from fcn_plugin.evaluation.pictures import colour_table
 
 SIDE = 480  # pixels of the longer side, at most
 QUALITY = 80  # of a JPEG
 DIGIT = 0.06  # height of a number, in longer sides of the picture
-ROOM = 0.35  # around the middle of a region that a number takes, in heights of it
-NUMBERED = 2  # largest regions of a class that get one
+RADIUS = 0.35  # that a number needs within its region, in heights of it
+NUMBERED = 2  # regions of a class that get a number, the largest
 VOID_INDEX, PAPER, INK = 253, 254, 255  # in the palette of a PNG, above all classes that fit
 STRIPE = 4  # pixels
 
 
 def save_panels(
-    folder: Path, place: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
+    folder: Path, index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
 ) -> None:
-    """Write PLACE.jpg and PLACE.png, whose two channels are truth and prediction, both smaller.
+    """Write INDEX.jpg and INDEX.png, whose two channels are truth and prediction, both smaller.
 
     Args:
         image: H x W x 3, uint8, RGB, of the labels' proportions.
@@ -38,27 +38,26 @@ def save_panels(
     zoom = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     labels = Image.fromarray(np.stack([truth, prediction], -1).astype(np.uint8), "LA")
-    save_picture(labels.resize(size, Image.Resampling.NEAREST), folder / f"{place}.png")
+    save_picture(labels.resize(size, Image.Resampling.NEAREST), folder / f"{index}.png")
     picture = Image.fromarray(np.ascontiguousarray(image))
     smaller = picture.resize(size, Image.Resampling.BOX)
-    save_picture(smaller, folder / f"{place}.jpg", quality=QUALITY)
+    save_picture(smaller, folder / f"{index}.jpg", quality=QUALITY)
 
 
-def load_labels(folder: Path, place: int) -> tuple[np.ndarray, np.ndarray]:
+def load_labels(folder: Path, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Truth and prediction, h x w, uint8."""
-    truth, prediction = np.moveaxis(np.asarray(Image.open(folder / f"{place}.png")), -1, 0)
+    truth, prediction = np.moveaxis(np.asarray(Image.open(folder / f"{index}.png")), -1, 0)
     return truth, prediction
 
 
-def jpeg_uri(folder: Path, place: int) -> str:
-    return data_uri((folder / f"{place}.jpg").read_bytes(), "jpeg")
+def jpeg_uri(folder: Path, index: int) -> str:
+    return data_uri((folder / f"{index}.jpg").read_bytes(), "jpeg")
 
 
 def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Sequence[int]) -> str:
     """Class indices h x w in their colours, void in VOC's, with the data set's numbers on them."""
     shown = np.where(labels < min(len(palette), VOID_INDEX), labels, VOID_INDEX).astype(np.uint8)
-    colours = np.full((256, 3), VOID, np.uint8)
-    colours[: min(len(palette), VOID_INDEX)] = palette[:VOID_INDEX]
+    colours = colour_table(palette[:VOID_INDEX])
     colours[PAPER], colours[INK] = 255, 0
     shown = enlarged(shown)
     digit = DIGIT * max(shown.shape)
@@ -66,7 +65,7 @@ def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Se
     image.putpalette(colours.tobytes())
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(digit)
     draw.fontmode = "1"  # indices cannot be blended
-    for index, x, y in _places(shown, ROOM * digit):
+    for index, x, y in _middles(shown, RADIUS * digit):
         number = str(numbers[index])
         draw.rectangle(draw.textbbox((x, y), number, font, "mm"), PAPER, PAPER, 3)
         draw.text((x, y), number, INK, font, "mm")
@@ -79,19 +78,19 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
-def _places(labels: np.ndarray, room: float) -> Iterator[tuple[int, int, int]]:
-    """Class, x and y of each number: in the widest place of a class's largest regions."""
+def _middles(labels: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]]:
+    """Class, x and y of each number: where a class's largest regions are widest."""
     for value in np.unique(labels[labels != VOID_INDEX]):
         regions, _ = ndimage.label(labels == value)
         sizes = np.bincount(regions.ravel())[1:]
         for region in np.argsort(-sizes)[:NUMBERED]:
-            if sizes[region] < (2 * room) ** 2:
+            if sizes[region] < (2 * radius) ** 2:
                 continue
             box = ndimage.find_objects(regions)[region]
             # A border around it: the edge of the picture is an edge of the region.
             depth = ndimage.distance_transform_edt(np.pad(regions[box] == region + 1, 1))
             y, x = np.unravel_index(depth.argmax(), depth.shape)
-            if depth[y, x] >= room:
+            if depth[y, x] >= radius:
                 yield int(value), int(x) - 1 + box[1].start, int(y) - 1 + box[0].start
 
 

@@ -1,4 +1,4 @@
-"""A work dir as the page tells of it: config, logs, and the evaluation if there is one."""
+"""What the page says of a work dir: config, logs, and the evaluation if there is one."""
 
 from dataclasses import dataclass, field
 from inspect import signature
@@ -10,19 +10,22 @@ from mmengine.runner import Runner
 from fcn_plugin.errors import UserError
 from fcn_plugin.report import logs
 from fcn_plugin.report.evaluation import Evaluation
+from fcn_plugin.system.configs import dotted_settings
 
-# Where and how a run is started says nothing of it.
+# Where and how a run is started, which says nothing of it.
 PLACES = ("work_dir", "launcher", "resume", "local_rank", "experiment_name")
 
 
 @dataclass
 class Run:
-    """Attributes:
-    name: of the work dir.
-    cfg: its config.
-    training: by its logs.
-    notes: what is missing, and why, as sentences.
-    evaluation: what the page scores; None if it could not be scored.
+    """A run, trained or still training.
+
+    Attributes:
+        name: of the work dir.
+        cfg: its config.
+        training: by its logs.
+        notes: what is missing, and why, as sentences.
+        evaluation: what the page scores; None if it could not be scored.
     """
 
     name: str
@@ -33,7 +36,11 @@ class Run:
 
 
 def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:
-    """Of a work dir, with the config of its last session unless another is given."""
+    """The run of a work dir, with the config of its last session unless another is given.
+
+    Raises:
+        UserError: it is no work dir.
+    """
     cfg = cfg or read_config(work_dir)
     return Run(work_dir.resolve().name, cfg, logs.read_training(work_dir))
 
@@ -61,19 +68,4 @@ def read_config(work_dir: Path) -> Config:
 def settings(cfg: Config) -> dict[str, str]:
     """What the runner is given, by dotted names; shorthands of the file are left out."""
     given = set(signature(Runner.__init__).parameters) - set(PLACES)
-    found: dict[str, str] = {}
-    for key in cfg:
-        if key in given:
-            _flatten(cfg[key], key, found)
-    return found
-
-
-def _flatten(node: object, path: str, found: dict[str, str]) -> None:
-    if isinstance(node, dict):
-        children = list(node.items())
-    else:
-        children = list(enumerate(node)) if isinstance(node, list | tuple) else []
-    for key, value in children:
-        _flatten(value, f"{path}.{key}", found)
-    if not children:
-        found[path] = repr(node)
+    return dict(item for key in cfg if key in given for item in dotted_settings(cfg[key], key))

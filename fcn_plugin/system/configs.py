@@ -1,4 +1,4 @@
-"""Reading configs, of which there are two styles."""
+"""Read configs, of which there are two styles."""
 
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
@@ -21,11 +21,6 @@ def type_name(cfg: object) -> str:
     return name.rpartition(".")[2]
 
 
-def one_or_many(node: Any) -> list[Any]:
-    """Of what a config has as one or as a list: a list; without any an empty one."""
-    return list(node) if isinstance(node, list | tuple) else [node] if node else []
-
-
 def class_of(cfg: object, registry: Registry) -> type | None:
     """The class under ``type`` of a config; None if none of that name is registered."""
     kind = cfg.get("type") if isinstance(cfg, dict) else None
@@ -39,8 +34,13 @@ def constructors(kind: type) -> Iterator[Mapping[str, Parameter]]:
     return (signature(init).parameters for init in own if init is not None)
 
 
+def one_or_many(node: Any) -> list[Any]:
+    """The list of what a config has as one, as a list or not at all."""
+    return list(node) if isinstance(node, list | tuple) else [node] if node else []
+
+
 def wrapped(dataset: dict) -> list[dict]:
-    """What a data set's config wraps, such as ``ConcatDataset``; nothing of a plain one."""
+    """The data sets within a wrapper such as ``ConcatDataset``; of a plain one none."""
     inner = one_or_many(dataset.get("datasets") or dataset.get("dataset"))
     return [part for part in inner if isinstance(part, dict)]
 
@@ -48,7 +48,7 @@ def wrapped(dataset: dict) -> list[dict]:
 def innermost(dataset: dict) -> list[dict]:
     """The plain data sets of a config, through all wrappers; to be read or changed."""
     inner = wrapped(dataset)
-    return [found for part in inner for found in innermost(part)] if inner else [dataset]
+    return [plain for part in inner for plain in innermost(part)] if inner else [dataset]
 
 
 def pipeline_of(dataset: dict) -> list[Any]:
@@ -69,3 +69,21 @@ def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
         set_pipeline(part, pipeline)
     if not inner or "pipeline" in dataset:
         dataset["pipeline"] = [] if inner else pipeline
+
+
+def dotted_settings(node: object, name: str) -> Iterator[tuple[str, str]]:
+    """The settings below ``name`` with their full names, as ``--cfg-options`` takes them.
+
+    A list of plain values is one setting, and a tuple is written as a list.
+
+    >>> dict(dotted_settings(dict(lr=0.1, steps=(1, 2), hooks=[dict(type="A")]), "optim"))
+    {'optim.lr': '0.1', 'optim.steps': '[1, 2]', 'optim.hooks.0.type': "'A'"}
+    """
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from dotted_settings(child, f"{name}.{key}")
+    elif isinstance(node, list | tuple) and any(isinstance(child, dict) for child in node):
+        for i, child in enumerate(node):
+            yield from dotted_settings(child, f"{name}.{i}")
+    else:
+        yield name, repr(list(node) if isinstance(node, tuple) else node)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fcn_plugin.errors import UserError
 
 BLOCK = 1 << 20
-# What writing fails with for want of room, the last where files may not be so long.
+# A full disk, a used up quota, and a file longer than files may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -22,11 +22,11 @@ def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
     left in the path is overwritten by the next. The parents of ``target`` are made.
 
     Args:
-        alone: no other process writes ``target`` at the same time, as those of a test do where
-            they share an image. Else each has a path of its own.
+        alone: no other process writes ``target`` at the same time. If several may, as in a test
+            whose processes share an image, each has a path of its own.
 
     Raises:
-        OSError: with the name of ``target`` where the disk is full, which libraries leave out.
+        OSError: with the name of ``target`` if the disk is full; libraries leave it out.
 
     >>> with replacing(Path("list.txt")) as part:
     ...     _ = part.write_text("one\\n")
@@ -64,7 +64,7 @@ def disk_full(target: Path) -> Iterator[None]:
 def allocate(file: Path) -> None:
     """Take the disk's space for a file of holes, as ``ftruncate`` and memory maps make them.
 
-    To write into a hole where the disk is full, through a memory map, kills the process.
+    Writing into a hole through a memory map kills the process if the disk is full.
     """
     with file.open("r+b") as opened:
         size = os.fstat(opened.fileno()).st_size
@@ -77,7 +77,7 @@ def allocate(file: Path) -> None:
 
 
 def is_special(path: str | Path) -> bool:
-    """Whether it is a pipe, device or socket, of which reading may wait for ever."""
+    """Whether it is a pipe, device or socket: reading may wait for ever."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # what opens it says why

@@ -1,9 +1,13 @@
-"""Keep a second run out of a folder."""
+"""Keep a second run out of a folder.
+
+The lock is the system's, on the file ``.lock``, which stays. It is given up when the process ends,
+however it ends.
+"""
 
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -12,16 +16,16 @@ from fcn_plugin.errors import UserError
 
 LOCK = ".lock"
 PAUSE = 0.1  # seconds between two tries
-_CLAIMED: list[IO[str]] = []
+# A file system without locks, or a lock that is another user's.
+CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+_CLAIMED: list[IO[str] | None] = []
 
 
 @contextmanager
-def only_one_at_work(folder: Path, patience: float) -> Iterator[Sequence[int]]:
+def only_one_at_work(folder: Path, patience: float) -> Iterator[None]:
     """Lock ``folder``, which is made, until the block ends or the process is killed.
 
-    The lock is the system's, on the file ``.lock``, which stays. Processes that are forked, or are
-    given the open files that this yields, hold it too: work that outlives a killed run still keeps
-    others out.
+    Forked processes hold the lock too: work that outlives a killed run still keeps others out.
 
     Args:
         patience: seconds to wait for another run to end.
@@ -30,64 +34,50 @@ def only_one_at_work(folder: Path, patience: float) -> Iterator[Sequence[int]]:
         UserError: another run is still at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not _can_lock(folder):
-        yield ()
-        return
-    import fcntl
-
-    with _opened(folder / LOCK) as file:
-        _wait(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), folder, patience)
-        yield (file.fileno(),)
+    file = _locked(folder, patience, "flock")
+    try:
+        yield
+    finally:
+        if file:
+            file.close()
 
 
 def claim(folder: Path, patience: float) -> None:
-    """Keep ``folder`` for this process until it ends, however it ends.
+    """Lock ``folder`` until this process ends, whatever its children still do.
 
-    Unlike ``only_one_at_work`` its children do not hold the lock, which is the system's too, on the
-    file ``.lock``.
-
-    Args:
-        patience: seconds to wait for another run to end.
-
-    Raises:
-        UserError: another run is still at work there.
+    ``patience`` and the error are as for ``only_one_at_work``.
     """
-    if not _can_lock(folder):
-        return
+    _CLAIMED.append(_locked(folder, patience, "lockf"))  # kept open
+
+
+def _locked(folder: Path, patience: float, how: str) -> IO[str] | None:
+    """The open lock file; None where there are no locks.
+
+    Which is so on Windows, and where nothing can be written, nor has to be kept out.
+    """
+    if os.name != "posix" or not os.access(folder, os.W_OK):
+        return None
     import fcntl
 
-    file = _opened(folder / LOCK)
-    _CLAIMED.append(file)  # closed with the process, which gives the lock up
-    _wait(lambda: fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB), folder, patience)
-
-
-def _wait(lock: Callable[[], None], folder: Path, patience: float) -> None:
+    # Not the folder itself: over NFS only what is open for writing can be locked.
+    try:
+        file = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+    except PermissionError:  # made by another user of a shared folder
+        file = (folder / LOCK).open()
     deadline = time.monotonic() + patience
     while True:
         try:
-            lock()
-            return
+            getattr(fcntl, how)(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
         except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
-                return  # a file system without locks, or a lock that is another user's
+            if error.errno in CANNOT_LOCK:
+                return file
             # Which of the two it is, is the system's choice.
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             if time.monotonic() > deadline:
+                file.close()
                 raise UserError(
                     f"{folder}: another run is still at work there; wait for it or end it"
                 ) from None
             time.sleep(PAUSE)
-
-
-def _opened(file: Path) -> IO[str]:
-    # Not the folder itself: over NFS only what is open for writing can be locked.
-    try:
-        return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    except PermissionError:  # made by another user of a shared folder
-        return file.open()
-
-
-def _can_lock(folder: Path) -> bool:
-    """Not on Windows, and not where nothing can be written, nor has to be kept out."""
-    return os.name == "posix" and os.access(folder, os.W_OK)

@@ -10,67 +10,58 @@ from typing import NamedTuple
 from fcn_plugin.errors import UserError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-# Where the system does not tell: free memory, and what Python with the host takes.
+# Where the system does not tell: free memory, and what Python with mmseg takes.
 UNKNOWN_FREE, UNKNOWN_USED = 4 * 2**30, 2**30
-
-# A cgroup's files: limit, usage, and in memory.stat what of the usage can be dropped.
-CGROUP_2 = ("memory.max", "memory.current", "inactive_file")
-CGROUP_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 # Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
 # of those that are turned), or later as BGR, as the network's input, its labels and their copies.
 PIXEL = 10
 OR_ELSE = "cut the picture into parts"
-# Pixels up to which there is memory, and nobody asks.
-SMALL = 2**22
+SMALL = 2**22  # pixels up to which there is memory, and nobody asks
 
 
 def resident() -> int:
     """Bytes of memory that this process has."""
     try:
-        pages = int((PROC / "self/statm").read_text().split()[1])
-        return pages * PAGESIZE
+        return int((PROC / "self/statm").read_text().split()[1]) * PAGESIZE
     except OSError:
         return UNKNOWN_USED
 
 
 def peak_resident() -> int:
     """The most bytes that this process has had; 0 where the system does not tell."""
-    with suppress(OSError, StopIteration):
-        lines = (PROC / "self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    return 0
+    return _bytes_in(PROC / "self/status", "VmHWM") or 0
 
 
 def free_memory() -> int:
     """Bytes that this process may still take: of the machine, and of its cgroups' limits."""
-    frees = list(_cgroups_free())
+    frees = [*_cgroups_free(), _bytes_in(PROC / "meminfo", "MemAvailable")]
+    return min((free for free in frees if free is not None), default=UNKNOWN_FREE)
+
+
+def _bytes_in(file: Path, name: str) -> int | None:
+    """The value of a line such as "VmHWM:  12 kB"."""
     with suppress(OSError, StopIteration):
-        lines = (PROC / "meminfo").read_text().splitlines()
-        frees.append(next(int(line.split()[1]) * 1024 for line in lines if "MemAvail" in line))
-    return min(frees, default=UNKNOWN_FREE)
+        lines = file.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    return None
 
 
 def _cgroups_free() -> Iterator[int]:
-    """Of each cgroup that this process is in and that has a limit."""
-    with suppress(OSError):
-        for line in (PROC / "self/cgroup").read_text().splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds and "memory" not in kinds.split(","):
-                continue
-            root, files = (CGROUPS / "memory", CGROUP_1) if kinds else (CGROUPS, CGROUP_2)
-            own = root / path.lstrip("/")
-            for folder in (own, *own.parents):
-                if folder.is_relative_to(root):
-                    yield from _free_of(folder, *files)
-
-
-def _free_of(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[int]:
-    # A group without a limit has no such file, or "max" in it.
-    with suppress(OSError, ValueError):
-        most, used = (int((folder / name).read_text()) for name in (limit, usage))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        yield max(most - used + int(stat.get(droppable, 0)), 0)
+    """Of each cgroup (version 2) that this process is in and that has a limit."""
+    with suppress(OSError, StopIteration):
+        lines = (PROC / "self/cgroup").read_text().splitlines()
+        path = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for name in (path, *map(str, Path(path).parents)):
+            # A group without a limit has no such file, or "max" in it.
+            with suppress(OSError, ValueError):
+                group = CGROUPS / name
+                most, used = (
+                    int((group / file).read_text()) for file in ("memory.max", "memory.current")
+                )
+                lines = (group / "memory.stat").read_text().splitlines()
+                droppable = int(dict(line.split() for line in lines).get("inactive_file", 0))
+                yield max(most - used + droppable, 0)
 
 
 class Memory(NamedTuple):
@@ -118,7 +109,7 @@ def check_picture(
     """Refuse a picture that there is no memory for, before it is decoded.
 
     Args:
-        size: width and height, by the head of its file.
+        size: width and height, from the file's header.
         limit: bytes that this process may have; default: what is free.
         more: bytes that are needed besides, e.g. by the network.
 

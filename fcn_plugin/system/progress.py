@@ -6,11 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
 
 LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
 
-# Called with the name of the step, how much of it is done, and how much there is in all.
+# Called with the name of the step, how much of it is done, and how much there is in all, 0 if that
+# is not known.
 Progress = Callable[[str, int, int], None]
 
 
@@ -19,23 +27,28 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar(of_bytes: bool = False) -> Iterator[Progress]:
     """Draw a bar on stderr if that is a terminal.
 
     Elsewhere, as in the log of a batch job, write a line every ten seconds.
+
+    Args:
+        of_bytes: what is counted are bytes, as of a download: show the speed too.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _in_lines()
         return
+    amounts = [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), *amounts] if of_bytes else []
     # Without rich's thread: the work may fork.
-    with Bar(console=console, transient=True, auto_refresh=False) as bar:
+    with Bar(*columns, console=console, transient=not of_bytes, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
         drawn = 0.0
 
         def draw(step: str, done: int, total: int) -> None:
             nonlocal drawn
-            bar.update(task, description=step, completed=done, total=total)
+            bar.update(task, description=step, completed=done, total=total or None)
             if time.monotonic() - drawn > DRAW_PAUSE:
                 drawn = time.monotonic()
                 bar.refresh()
@@ -50,6 +63,10 @@ def _in_lines() -> Progress:
         nonlocal written
         if time.monotonic() - written > LINE_PAUSE:
             written = time.monotonic()
-            print(f"{step}: {100 * done // max(total, 1)} %", file=sys.stderr, flush=True)
+            print(
+                f"{step}: {done:,}" if not total else f"{step}: {100 * done // total} %",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return progress

@@ -1,313 +1,223 @@
-"""Caffe's binary weight files (.caffemodel), read with the protobuf library: no Caffe, no protoc.
+"""Caffe's binary weight files (.caffemodel), read without Caffe.
 
-Such a file is one message, NetParameter. Its layers stand in field 2 (V1, until 2014) or in
-field 100, and each of them holds its tensors as BlobProto messages.
+Such a file is one message of protocol buffers, NetParameter: fields behind each other, each of them
+a tag, which is the field's number and how it is written, and its content, which may be a message
+again. Its layers stand in field 2 (V1, until 2014) or in field 100, and each of them holds its
+tensors as BlobProto messages. Messages are walked where they lie in the file, so that the weights
+are never held twice.
 """
 
-import io
 import math
 import os
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from google.protobuf import message_factory
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.progress import Progress, silent
 
-# Field numbers and types, of the fields read here. Submessages are declared as bytes and parsed
-# one at a time, so that no level of a damaged file can blow up before the level above it is known
-# to be sound; names are, too, because the versions of the library differ on text that is not UTF-8.
-BYTES = FieldDescriptorProto.TYPE_BYTES
-INT32 = FieldDescriptorProto.TYPE_INT32
-INT64 = FieldDescriptorProto.TYPE_INT64
-FLOAT = FieldDescriptorProto.TYPE_FLOAT
-DOUBLE = FieldDescriptorProto.TYPE_DOUBLE
-ONE, MANY = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
-
-LEGACY_SHAPE = ("num", "channels", "height", "width")
-SHAPE = {name: (number, INT32, ONE) for number, name in enumerate(LEGACY_SHAPE, 1)}
-SHAPE["shape"] = (7, BYTES, ONE)
-MESSAGES = {
-    "V1Layer": dict(name=(4, BYTES, ONE), type=(5, INT32, ONE), blobs=(6, BYTES, MANY)),
-    "Layer": dict(name=(1, BYTES, ONE), type=(2, BYTES, ONE), blobs=(7, BYTES, MANY)),
-    # Packed floats are one run of bytes, which numpy takes whole; declared as floats they would
-    # come out one Python object each. Floats that are not packed need the second declaration.
-    "Blob": dict(SHAPE, data=(5, BYTES, ONE), double_data=(8, BYTES, ONE)),
-    "UnpackedBlob": dict(SHAPE, data=(5, FLOAT, MANY), double_data=(8, DOUBLE, MANY)),
-    "BlobShape": dict(dim=(1, INT64, MANY)),
-}
-LAYERS = {2: "V1Layer", 100: "Layer"}  # by their number in NetParameter
+# The numbers of the fields that are read here.
+LAYERS = {2: dict(name=4, blobs=6), 100: dict(name=1, blobs=7)}  # in NetParameter
 BEFORE_LAYERS = {1, 3, 4, 5, 6, 7, 8}  # name, input, input_dim, ..., input_shape
-DATA, DOUBLE_DATA = 5, 8
+LEGACY_SHAPE = (1, 2, 3, 4)  # num, channels, height, width
+DATA, SHAPE, DOUBLE_DATA = 5, 7, 8  # in BlobProto
+DIM = 1  # in BlobShape
+MAX_DIMS = 8  # Caffe's blobs have 4
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, Caffe never wrote
 
-# Far above any real net. They bound time and memory where a file is nothing but tiny fields.
-MAX_NET_FIELDS = 10_000
-MAX_LAYER_FIELDS = 1_000
-MAX_BLOBS = 32
-MAX_BLOB_FIELDS = 64  # unless it is full of floats that are not packed
-MAX_DIMS = 8
-MAX_SHAPE_BYTES = 256
-MAX_NAME_BYTES = 256
-MAX_LAYER_BYTES = 2**31 - 1  # protocol buffers' own limit for a message
+KINDS = ("weight", "bias")  # of a layer's blobs, in their order
 
 
-class CaffeLayer(NamedTuple):
-    """One layer that has weights.
+class Field(NamedTuple):
+    """One field of a message; its content lies between two bytes of the file."""
 
-    Attributes:
-        type: such as "Convolution"; the number as text where the file has V1 layers.
-        blobs: float32, of the shape that the file states: older files give every blob four
-            dimensions, (1, 1, 1, n) for a bias and (1, 1, out, in) for a fully connected layer.
-    """
-
-    name: str
-    type: str
-    blobs: list[Tensor]
+    number: int
+    wire_type: int
+    start: int
+    end: int
 
 
 class _Damaged(Exception):
     """What was expected and what was found, without the file's name."""
 
 
-def read_caffemodel(
-    path: Path, progress: Callable[[int, int], None] | None = None
-) -> Iterator[CaffeLayer]:
-    """The layers that hold blobs, in the file's order, one at a time.
+def read_caffemodel(path: Path, progress: Progress = silent) -> dict[str, Tensor]:
+    """The tensors of all layers: "conv1_1.weight", "conv1_1.bias" and so on, in the file's order.
 
-    While it reads a layer it holds it twice at most (three times if its floats are not packed, as
-    Caffe packs them), and nothing of the layers before it.
-
-    Args:
-        progress: is called with the bytes read so far and the bytes of the whole file.
+    They are float32, of the shape that the file states: older files give every blob four
+    dimensions, (1, 1, 1, n) for a bias and (1, 1, out, in) for a fully connected layer.
 
     Raises:
-        UserError: no such file, or a damaged one, when its iterator comes to the fault.
+        UserError: the file is missing or damaged, or has layers of more than two blobs.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path of the .caffemodel")
+    tensors: dict[str, Tensor] = {}
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for field in _fields(file, 0, size):
+                if field.number in LAYERS:
+                    name, blobs = _layer(file, field)
+                    tensors |= _named(path, name, blobs, tensors)
+                progress("reading", field.end, size)
+            if not tensors:
+                raise _Damaged("expected layers with weights, found none")
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be opened ({error.strerror}); make it readable for you"
-        ) from error
-    with file:
-        try:
-            yield from _layers(file, progress)
-        except _Damaged as error:
-            raise UserError(
-                f"{path}: not a whole Caffe model: {error}; download it again"
-            ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    except _Damaged as error:
+        raise UserError(f"{path}: not a whole Caffe model: {error}; download it again") from error
+    return tensors
 
 
 def looks_like_caffemodel(path: Path) -> bool:
     """Whether ``path`` begins as a Caffe model does, whatever its name and whatever follows."""
-    if not path.is_file():
-        return False
     try:
         with path.open("rb") as file:
-            for number, wire_type, length in islice(_fields(file), MAX_NET_FIELDS):
-                if number in LAYERS:
+            for field in _fields(file, 0, file.seek(0, os.SEEK_END)):
+                if field.number in LAYERS:
                     # Every layer begins with a text: its name or the name of its input.
-                    return wire_type == LENGTH and length > 0 and _varint(file) & 7 == LENGTH
-                if number not in BEFORE_LAYERS or (number == 1 and wire_type != LENGTH):
+                    file.seek(field.start)
+                    whole = field.wire_type == LENGTH and field.start < field.end
+                    return whole and _varint(file) & 7 == LENGTH
+                if field.number not in BEFORE_LAYERS:
+                    return False
+                if field.number == 1 and field.wire_type != LENGTH:
                     return False
     except (OSError, _Damaged):
         pass
     return False
 
 
-def _layers(file: BinaryIO, progress: Callable[[int, int], None] | None) -> Iterator[CaffeLayer]:
-    # The fields of the whole net are walked here instead of by the library, which would need the
-    # file in memory and then hold it a second time.
-    size = file.seek(0, os.SEEK_END)
-    found = False
-    for count, (number, wire_type, length) in enumerate(_fields(file)):
-        if count == MAX_NET_FIELDS:
-            raise _Damaged(f"expected at most {MAX_NET_FIELDS} fields, found more")
-        start = file.tell()
-        layer = None  # the one before is let go first
-        if number in LAYERS:
-            if wire_type != LENGTH:
-                raise _Damaged(f"expected a layer at byte {start}, found wire type {wire_type}")
-            try:
-                layer = _layer(file, LAYERS[number], length)
-            except _Damaged as error:
-                raise _Damaged(f"layer at byte {start}: {error}") from error
-        if progress is not None:
-            progress(start + length, size)
-        if layer is not None and layer.blobs:
-            found = True
-            yield layer
-    if not found:
-        raise _Damaged("expected layers with weights, found none")
+def _named(
+    path: Path, layer: str, blobs: list[Tensor], others: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    if len(blobs) > len(KINDS):
+        raise UserError(
+            f"{path}: layer {layer} has {len(blobs)} blobs, expected a weight and a bias; only the "
+            "published FCNs and their classifiers can be read"
+        )
+    tensors = {f"{layer}.{kind}": blob for kind, blob in zip(KINDS, blobs, strict=False)}
+    if tensors.keys() & others.keys():
+        raise UserError(f"{path}: has two layers {layer}; download it again")
+    return tensors
 
 
-def _layer(file: BinaryIO, kind: str, length: int) -> CaffeLayer:
-    """The layer in the next ``length`` bytes, which are there."""
-    if length > MAX_LAYER_BYTES:
-        raise _Damaged(f"expected at most {MAX_LAYER_BYTES} bytes, found {length}")
-    raw = _take(file, length)
-    known = MESSAGE_CLASSES[kind].DESCRIPTOR.fields_by_number
-    for count, (number, wire_type, _) in enumerate(_fields(io.BytesIO(raw))):
-        if count == MAX_LAYER_FIELDS:
-            raise _Damaged(f"expected at most {MAX_LAYER_FIELDS} fields, found more")
-        # The library drops a field that has another type than declared, and so a blob.
-        expected = LENGTH if number in known and known[number].type == BYTES else VARINT
-        if number in known and wire_type != expected:
-            raise _Damaged(
-                f"expected wire type {expected} for {known[number].name}, found {wire_type}"
-            )
-    message = _parsed(kind, raw)
-    del raw  # here and below: never the same weights three times
-    name = _text(message.name)
-    layer_type = str(message.type) if kind == "V1Layer" else _text(message.type)
-    if len(message.blobs) > MAX_BLOBS:
-        raise _Damaged(f"expected at most {MAX_BLOBS} blobs, found {len(message.blobs)}")
-    blobs = list(message.blobs)
-    del message
-    blobs.reverse()
-    tensors: list[Tensor] = []
-    while blobs:
-        try:
-            tensors.append(_popped_tensor(blobs))
-        except _Damaged as error:
-            raise _Damaged(f"blob {len(tensors)} of {name!r}: {error}") from error
-    return CaffeLayer(name, layer_type, tensors)
+def _layer(file: BufferedReader, layer: Field) -> tuple[str, list[Tensor]]:
+    """Its name and its blobs."""
+    numbers, name, blobs = LAYERS[layer.number], "", []
+    try:
+        if layer.wire_type != LENGTH:
+            raise _Damaged(f"expected a message, found wire type {layer.wire_type}")
+        for field in _fields(file, layer.start, layer.end):
+            if field.number == numbers["name"]:
+                name = _text(file, field)
+            elif field.number == numbers["blobs"]:
+                blobs.append(_tensor(file, field))
+    except _Damaged as error:
+        raise _Damaged(f"layer {name!r} at byte {layer.start}: {error}") from error
+    return name, blobs
 
 
-def _popped_tensor(blobs: list[bytes]) -> Tensor:
-    """The last of ``blobs``, which is taken out: nobody else may hold its bytes."""
-    raw = blobs.pop()
-    fields = list(islice(_fields(io.BytesIO(raw)), MAX_BLOB_FIELDS + 1))
-    data = [(number, wire_type) for number, wire_type, _ in fields if number in (DATA, DOUBLE_DATA)]
-    packed = len(fields) <= MAX_BLOB_FIELDS and data in ([(DATA, LENGTH)], [(DOUBLE_DATA, LENGTH)])
-    message = _parsed("Blob" if packed else "UnpackedBlob", raw)
-    del raw, fields
-    shape = _shape(message)
-    double = (DOUBLE_DATA, LENGTH) in data or (DOUBLE_DATA, FIXED64) in data
-    values = message.double_data if double else message.data
-    del message
-    if packed:
-        dtype = np.dtype("<f8" if double else "<f4")
-        if len(values) % dtype.itemsize:
-            raise _Damaged(f"expected numbers of {dtype.itemsize} bytes, found {len(values)} bytes")
-        values = np.frombuffer(values, dtype)
-    if len(values) != math.prod(shape):
-        raise _Damaged(f"expected {math.prod(shape)} numbers for {shape}, found {len(values)}")
+def _tensor(file: BufferedReader, blob: Field) -> Tensor:
+    fields = list(_fields(file, blob.start, blob.end))
+    shape = _shape(file, fields)
+    double = any(field.number == DOUBLE_DATA for field in fields)
+    dtype = np.dtype("<f8" if double else "<f4")
+    # One run of bytes as Caffe writes them; in several pieces, or each with a tag, it is the same.
+    pieces = [field for field in fields if field.number == (DOUBLE_DATA if double else DATA)]
+    size = sum(piece.end - piece.start for piece in pieces)
+    if size != math.prod(shape) * dtype.itemsize:
+        raise _Damaged(f"expected {math.prod(shape)} numbers for {shape}, found {size} bytes")
+    data = bytearray(size)
+    position = 0
+    for piece in pieces:
+        file.seek(piece.start)
+        position += file.readinto(memoryview(data)[position:][: piece.end - piece.start])
+    if position < size:
+        raise _Damaged(f"expected {size} bytes, found {position} before the end")
     with np.errstate(over="ignore"):  # doubles beyond float32 become infinite
-        if packed:
-            return torch.from_numpy(values.astype(np.float32).reshape(shape))
-        return torch.from_numpy(np.fromiter(values, np.float32, len(values)).reshape(shape))
+        numbers = np.frombuffer(data, dtype).astype(np.float32, copy=False)
+    return torch.from_numpy(numbers.reshape(shape))
 
 
-def _shape(message: Any) -> tuple[int, ...]:
+def _shape(file: BufferedReader, fields: list[Field]) -> tuple[int, ...]:
     """Of a blob; at most ``MAX_DIMS`` dimensions, all of them positive."""
-    if any(message.HasField(name) for name in LEGACY_SHAPE):
-        dims = [getattr(message, name) for name in LEGACY_SHAPE]
-    elif not message.HasField("shape"):
-        raise _Damaged("expected a shape, found none")
-    elif len(message.shape) > MAX_SHAPE_BYTES:
-        raise _Damaged(f"expected a shape of a few bytes, found {len(message.shape)}")
+    legacy = {field.number: field for field in fields if field.number in LEGACY_SHAPE}
+    stated = [field for field in fields if field.number == SHAPE]
+    if legacy:
+        dims = [
+            next(_varints(file, legacy[number]), 0) if number in legacy else 0
+            for number in LEGACY_SHAPE
+        ]
+    elif stated:
+        entries = _fields(file, stated[-1].start, stated[-1].end)
+        dims = [dim for entry in entries if entry.number == DIM for dim in _varints(file, entry)]
     else:
-        dims = list(_parsed("BlobShape", message.shape).dim)
-    if len(dims) > MAX_DIMS:
-        raise _Damaged(f"expected at most {MAX_DIMS} dimensions, found {len(dims)}")
-    if any(dim < 1 for dim in dims):
-        raise _Damaged(f"expected positive dimensions, found {tuple(dims)}")
+        raise _Damaged("expected a shape, found none")
+    if len(dims) > MAX_DIMS or not all(dims):
+        raise _Damaged(
+            f"expected at most {MAX_DIMS} positive dimensions, found {dims[: MAX_DIMS + 1]}"
+        )
     return tuple(dims)
 
 
-def _text(raw: bytes) -> str:
-    if len(raw) > MAX_NAME_BYTES:
-        raise _Damaged(f"expected a name of at most {MAX_NAME_BYTES} bytes, found {len(raw)}")
+def _text(file: BufferedReader, field: Field) -> str:
+    file.seek(field.start)
+    content = file.read(field.end - field.start)
     try:
-        return raw.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
-        raise _Damaged(f"expected a name in UTF-8, found {raw[:20]!r}") from error
+        raise _Damaged(f"expected a name in UTF-8, found {content[:20]!r}") from error
 
 
-def _fields(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """(number, wire type, length in bytes) of each field of the message that ``file`` holds.
-
-    The file then stands at the field's content, all of which is there. A number that is written
-    as a varint has been read past, and its length is 0.
-    """
-    size = file.seek(0, os.SEEK_END)
-    position = file.seek(0)
-    while position < size:
+def _fields(file: BufferedReader, start: int, end: int) -> Iterator[Field]:
+    """The fields of the message between two bytes, all of which are there."""
+    while start < end:
+        file.seek(start)
         tag = _varint(file)
         number, wire_type = tag >> 3, tag & 7
-        length = 0
-        if not 0 < number < 2**29:
-            raise _Damaged(f"expected a field at byte {position}, found number {number}")
+        length = _varint(file) if wire_type == LENGTH else 0
+        content = file.tell()
         if wire_type == VARINT:
             _varint(file)
-        elif wire_type == LENGTH:
-            length = _varint(file)
+            length = file.tell() - content
         elif wire_type in (FIXED32, FIXED64):
             length = 4 if wire_type == FIXED32 else 8
-        else:
-            raise _Damaged(f"expected a field at byte {position}, found wire type {wire_type}")
-        start = file.tell()
-        if length > size - start:
+        elif wire_type != LENGTH:
+            raise _Damaged(f"expected a field at byte {start}, found wire type {wire_type}")
+        if not 0 < number < 2**29:
+            raise _Damaged(f"expected a field at byte {start}, found number {number}")
+        if content + length > end:
             raise _Damaged(
-                f"expected {length} bytes in field {number} at byte {position}, "
-                f"found {size - start} before the end"
+                f"expected {length} bytes in field {number} at byte {start}, found "
+                f"{max(end - content, 0)} before the end"
             )
-        yield number, wire_type, length
-        position = file.seek(start + length)
+        yield Field(number, wire_type, content, content + length)
+        start = content + length
 
 
-def _varint(file: BinaryIO) -> int:
+def _varints(file: BufferedReader, field: Field) -> Iterator[int]:
+    """The numbers in a field: the one that it is, or a run of them."""
+    file.seek(field.start)
+    while file.tell() < field.end:
+        yield _varint(file)
+    if file.tell() > field.end:
+        raise _Damaged(f"expected a number before byte {field.end}, found a longer one")
+
+
+def _varint(file: BufferedReader) -> int:
     """Seven bits a byte, lowest first; the top bit says that another byte follows."""
     value = 0
     for shift in range(0, 64, 7):
-        byte = _take(file, 1)[0]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80 and value < 2**64:
+        byte = file.read(1)
+        if not byte:
+            raise _Damaged(f"expected a number at byte {file.tell()}, found the end")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80 and value < 2**64:
             return value
     raise _Damaged(f"expected a number of 64 bits before byte {file.tell()}, found a longer one")
-
-
-def _take(file: BinaryIO, length: int) -> bytes:
-    try:
-        content = file.read(length)
-    except OSError as error:
-        raise _Damaged(f"cannot be read ({error.strerror})") from error
-    if len(content) < length:
-        raise _Damaged(f"expected {length} bytes more, found {len(content)} before the end")
-    return content
-
-
-def _parsed(kind: str, raw: bytes) -> Any:
-    message = MESSAGE_CLASSES[kind]()
-    try:
-        message.ParseFromString(raw)
-    except DecodeError as error:
-        raise _Damaged(f"expected the fields of {kind}, found bytes that are none") from error
-    return message
-
-
-def _message_classes() -> dict[str, Any]:
-    """A class of the library for each of ``MESSAGES``."""
-    file = FileDescriptorProto(name="fcn_plugin/caffe.proto", package="fcn_plugin.caffe")
-    for kind, fields in MESSAGES.items():
-        message = file.message_type.add(name=kind)
-        for name, (number, field_type, label) in fields.items():
-            message.field.add(name=name, number=number, type=field_type, label=label)
-    # Not GetMessageClass, which the first releases of protobuf 4 do not have.
-    classes = message_factory.GetMessages([file])
-    return {kind: classes[f"{file.package}.{kind}"] for kind in MESSAGES}
-
-
-MESSAGE_CLASSES = _message_classes()

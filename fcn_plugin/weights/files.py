@@ -1,4 +1,4 @@
-"""The one way into a file of tensors: it is data, and nothing in it is executed.
+"""The one way into a file of weights: it is data, and nothing in it is executed.
 
 Whatever the environment says: ``weights_only`` is stated, so that neither
 ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` nor a library's own default can turn it off.
@@ -13,29 +13,68 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
-from fcn_plugin.errors import UserError
-from fcn_plugin.weights.quoting import quoted
+from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.safetensors_files import (
     START_BYTES,
     looks_like_safetensors,
     read_safetensors,
 )
-from fcn_plugin.weights.structure import check_content
+from fcn_plugin.weights.structure import (
+    EXTRA_STATE,
+    NO_STATE_DICT,
+    check_content,
+    check_names,
+    check_tensors,
+)
 from fcn_plugin.weights.tokens import ALLOWED, without_tokens
 
-ZIP_MAGIC = b"PK\x03\x04"  # as torch.load has it
+ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # of PyTorch's files, and of those before 2020
 DOS_FOLDER = 0x10  # among a record's attributes
 PROGRAM = "constants.pkl"  # only TorchScript's archives have it
 # In PyTorch's message, and in the tokens'.
 ASKED = re.compile(r"(?:GLOBAL|the attribute) '?([\w.]{1,100})")
-OUR_CONFIG = re.compile(r"configs/[\w.-]+\.py")
 TENSORS_ALONE = "ask its source for the tensors alone: torch.save(model.state_dict(), FILE)"
-ANEW = "copy or download it again"
+AGAIN = "copy or download it again"
 
 
-def read_tensors(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
-    """The content of a PyTorch or safetensors file, recognised by its bytes, not by its name.
+def format_of(path: Path) -> str | None:
+    """ "torch", "safetensors" or "caffemodel" by the first bytes, None if they are of none."""
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
+    if looks_like_safetensors(start):
+        return "safetensors"
+    if start.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+        return "torch"
+    return "caffemodel" if looks_like_caffemodel(path) else None
+
+
+def read(
+    path: Path, progress: Progress = silent
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of any file of weights, by the file's own names, and its meta data.
+
+    The format is recognised by the bytes. Where it allows, tensors lie in the file until they are
+    used.
+
+    Returns:
+        Tensors, and meta data: None of a caffemodel, which cannot have any.
+
+    Raises:
+        UserError: as ``read_content``, or the file holds no tensors.
+    """
+    if format_of(path) == "caffemodel":
+        tensors = read_caffemodel(path, progress)
+        check_names(path, tensors)
+        return tensors, None
+    return tensors_and_meta(path, read_content(path, mmap=True))
+
+
+def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
+    """All that a PyTorch or safetensors file holds, as mmengine's loaders give it.
 
     Args:
         map_location: as of ``torch.load``; of a safetensors file a device, anything else is "cpu".
@@ -47,18 +86,70 @@ def read_tensors(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
 
     Raises:
         UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, is
-            damaged, truncated or no such file at all, or its parts are not of the right types.
+            damaged, truncated or of another kind, or its parts are not of the right types.
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file:
-        start = file.read(START_BYTES)
-        if looks_like_safetensors(start):
-            content = read_safetensors(path, map_location)
-        else:
-            mapped = mmap and start.startswith(ZIP_MAGIC)
-            content = _unpickle(path, file, map_location, mapped)
+    kind = format_of(path)
+    if kind == "caffemodel":
+        raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
+    if kind == "safetensors":
+        content = read_safetensors(path, map_location)
+    else:
+        content = _unpickle(path, map_location, mmap)
     check_content(path, content)
-    return _without_config(content)
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if isinstance(meta, dict):
+        meta.pop("config", None)
+    return content
+
+
+def tensors_and_meta(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``read_content`` gave, in two: under the usual names, or all of it is tensors.
+
+    Raises:
+        UserError: there are no tensors, or some that no network can be filled from.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {NO_STATE_DICT}")
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    if "arch" in content:  # the class of pytorch-fcn's network
+        meta = meta | {"arch": content["arch"]}
+    for key in ("state_dict", "model_state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    # What modules keep beside tensors is theirs.
+    tensors = {k: v for k, v in content.items() if not str(k).endswith(EXTRA_STATE)}
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()):
+        raise UserError(f"{path}: {NO_STATE_DICT}")
+    check_tensors(path, tensors, finite=False)
+    if all(name.startswith("module.") for name in tensors):  # from within a wrapper
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors, meta
+
+
+def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
+    """Refuse what is no checkpoint before anything is built, or has become damaged.
+
+    The whole file is read once, for the checksums of its tensors.
+
+    Args:
+        finite: refuse NaN and inf among its weights as well.
+
+    Returns:
+        Its content; the tensors lie in the file until they are used.
+
+    Raises:
+        UserError: it is missing, hostile, damaged, truncated or of another kind, or has NaN or inf
+            among its weights.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
+    content = read_content(path, mmap=True)
+    tensors, _ = tensors_and_meta(path, content)
+    verify(path)
+    check_tensors(path, tensors, finite)
+    return content
 
 
 def verify(path: Path) -> None:
@@ -80,20 +171,21 @@ def verify(path: Path) -> None:
         except Exception as error:
             raise _unreadable(path, error) from error
     if damaged is not None:
-        raise UserError(f"{path}: damaged, the checksum of {quoted(damaged)} does not fit; {ANEW}")
+        raise UserError(f"{path}: damaged, the checksum of {quoted(damaged)} does not fit; {AGAIN}")
 
 
-def _unpickle(path: Path, file: BinaryIO, map_location: Any, mmap: bool) -> Any:
+def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
     try:
-        _check_archive(path, file)
-        # By its name PyTorch takes a file for safetensors, but not where it is given opened.
-        source = path if mmap and path.suffix != ".safetensors" else file
-        with _allowed():
-            content = torch.load(
-                source, map_location=map_location, weights_only=True, mmap=source is path
-            )
+        with path.open("rb") as file:
+            mmap = _is_archive(path, file) and mmap
+            # By its name PyTorch takes a file for safetensors, but not where it is given opened.
+            source = path if mmap and path.suffix != ".safetensors" else file
+            with _tokens_only():
+                content = torch.load(
+                    source, map_location=map_location, weights_only=True, mmap=source is path
+                )
         return without_tokens(content)
-    except (UserError, torch.OutOfMemoryError):
+    except (UserError, OSError, torch.OutOfMemoryError):
         raise
     # What torch.load raises on arbitrary bytes is not documented.
     except Exception as error:
@@ -104,32 +196,33 @@ def _unpickle(path: Path, file: BinaryIO, map_location: Any, mmap: bool) -> Any:
 
 
 @contextmanager
-def _allowed() -> Iterator[None]:
+def _tokens_only() -> Iterator[None]:
     """Where a program has allowed the classes themselves that we have tokens for, ours count."""
-    before, names = torch.serialization.get_safe_globals(), {entry[1] for entry in ALLOWED}
-    if not (others := [each for each in before if each not in ALLOWED and _name(each) in names]):
+    allowed, names = torch.serialization.get_safe_globals(), {name for _, name in ALLOWED}
+    others = [entry for entry in allowed if entry not in ALLOWED and _name(entry) in names]
+    if not others:
         yield
         return
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([each for each in before if each not in others])
+    torch.serialization.add_safe_globals([entry for entry in allowed if entry not in others])
     try:
         yield
     finally:
         torch.serialization.add_safe_globals(others)
 
 
-def _name(allowed: Any) -> str:
-    return allowed[1] if isinstance(allowed, tuple) else f"{allowed.__module__}.{allowed.__name__}"
+def _name(entry: Any) -> str:
+    return entry[1] if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__name__}"
 
 
-def _check_archive(path: Path, file: BinaryIO) -> None:
-    """Refuse what torch.save does not write: programs, compression (it hides sizes) and folders.
+def _is_archive(path: Path, file: BinaryIO) -> bool:
+    """Whether it is one of PyTorch's zip archives; refuses what torch.save does not write in one.
 
-    PyTorch does not read a record that one wrong bit marks as a folder, and says nothing: its
-    tensor is whatever was in memory.
+    That is programs, compression (it hides sizes) and folders: PyTorch does not read a record that
+    one wrong bit marks as a folder, and says nothing: its tensor is whatever was in memory.
     """
-    file.seek(0)
-    if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+    archived = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    if archived:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
         if any(member.filename.rpartition("/")[2] == PROGRAM for member in members):
@@ -137,8 +230,9 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise UserError(f"{path}: compressed, as no PyTorch file is; save it by torch.save")
         if folder := next((m.filename for m in members if m.external_attr & DOS_FOLDER), None):
-            raise UserError(f"{path}: damaged, {quoted(folder)} is marked as a folder; {ANEW}")
+            raise UserError(f"{path}: damaged, {quoted(folder)} is marked as a folder; {AGAIN}")
     file.seek(0)
+    return archived
 
 
 def _refused(path: Path, message: str) -> UserError:
@@ -146,7 +240,7 @@ def _refused(path: Path, message: str) -> UserError:
     if asked is None:
         return UserError(
             f"{path}: not a PyTorch checkpoint, damaged, or it holds more than tensors and is not "
-            f"opened; {ANEW}, or {TENSORS_ALONE}"
+            f"opened; {AGAIN}, or {TENSORS_ALONE}"
         )
     return UserError(
         f"{path}: asks for {asked[1]}, which may run code, and is not opened; {TENSORS_ALONE}"
@@ -154,17 +248,4 @@ def _refused(path: Path, message: str) -> UserError:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: damaged or truncated, or no PyTorch file ({quoted(error)}); {ANEW}")
-
-
-def _without_config(content: Any) -> Any:
-    """Drop the meta data's "config", which mmengine's Runner executes as Python on resuming.
-
-    Our checkpoints once had the name of a config there, which is "made_for" now.
-    """
-    meta = content.get("meta") if isinstance(content, dict) else None
-    if isinstance(meta, dict) and "config" in meta:
-        config = meta.pop("config")
-        if isinstance(config, str) and OUR_CONFIG.fullmatch(config):
-            meta.setdefault("made_for", config)
-    return content
+    return UserError(f"{path}: damaged or truncated, or no PyTorch file ({quoted(error)}); {AGAIN}")

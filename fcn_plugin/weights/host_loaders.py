@@ -1,26 +1,21 @@
-"""The host's checkpoint loaders, replaced so that no file is executed.
+"""mmengine's checkpoint loaders, replaced so that no file is executed.
 
 mmengine's runner, ``init_model``, the inferencer and ``init_cfg=dict(type="Pretrained")`` load
 through its ``CheckpointLoader``, which has one function for each kind of address. Those of mmengine
 0.10.7 execute the pickles that come from http, and the local ones where the environment says so.
-Ours have the same names, which the loader logs from the eleventh letter on, and differ only in
-that each ends in ``files.read_tensors``.
+Ours end in ``files.read_content``, and keep mmengine's function names, for it logs ``name[10:]``.
 
-A config is Python and is executed when it is read. So is the one that a checkpoint holds where the
-host is given a checkpoint alone: ``MMSegInferencer(weights=FILE)``; give it the config as well.
+A config is Python and is executed when it is read. So is the one that a checkpoint holds where
+mmseg is given a checkpoint alone: ``MMSegInferencer(weights=FILE)``; give it the config as well.
 """
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlparse
 
 import torch
-from mmengine import dist
-from mmengine.fileio import get_local_path
 from mmengine.runner import (
     CheckpointLoader,
     get_deprecated_model_names,
@@ -29,10 +24,10 @@ from mmengine.runner import (
     get_torchvision_models,
 )
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.download import download
-from fcn_plugin.weights.caffemodel import looks_like_caffemodel
-from fcn_plugin.weights.files import read_tensors, verify
+from fcn_plugin.system.ranks import once_per_machine
+from fcn_plugin.weights.files import read_content, verify
 
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)
@@ -41,21 +36,16 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{filename}: no such checkpoint; check its name")
-    if looks_like_caffemodel(path):
-        raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
-    content = read_tensors(path, map_location)
+    content = read_content(path, map_location)
     verify(path)
     return content
 
 
 @CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
 def load_from_http(filename: str, map_location: Any = None) -> Any:
-    """A file of another machine, kept in torch's own cache as the host does."""
+    """A file of another machine, kept in torch's own cache as mmengine does."""
     target = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(filename).path).name)
-    # One process of each machine fetches, the others wait for the file.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        download(filename, target, None)
-    dist.barrier()
+    once_per_machine(lambda: download(filename, target, None))
     try:
         return load_from_local(str(target), map_location)
     except UserError as error:
@@ -83,7 +73,10 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
     address = _address(f"{scheme}://{name}", get_external_models())
     if address.startswith(("http://", "https://")):
         return load_from_http(address, map_location)
-    return load_from_local(str(_mmengine_home() / address), map_location)
+    # Where mmengine looks for that list.
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("MMENGINE_HOME", f"{cache}/mmengine"))
+    return load_from_local(str(home / address), map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes="mmcls://", force=True)
@@ -96,35 +89,19 @@ def load_from_mmcls(filename: str, map_location: Any = None) -> Any:
     return dict(state_dict=tensors)
 
 
-@CheckpointLoader.register_scheme(prefixes="pavi://", force=True)
-def load_from_pavi(filename: str, map_location: Any = None) -> Any:
-    """A file of the model cloud, which its own package fetches."""
-    from pavi import modelcloud  # type: ignore[import-not-found]
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "checkpoint.pth")
-        modelcloud.get(filename.removeprefix("pavi://")).download(str(path))
-        return load_from_local(str(path), map_location)
+@CheckpointLoader.register_scheme(
+    prefixes=["pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"], force=True
+)
+def load_from_elsewhere(filename: str, map_location: Any = None) -> NoReturn:
+    """Model clouds and object stores, which mmengine reads by clients of theirs."""
+    raise UserError(f"{filename}: no files are read from there; copy it here and give its path")
 
 
-@CheckpointLoader.register_scheme(prefixes=[r"(\S+\:)?s3://", r"(\S+\:)?petrel://"], force=True)
-def load_from_ceph(filename: str, map_location: Any = None, backend: str = "petrel") -> Any:
-    """A file of an object store, which the host's file backend fetches."""
-    with get_local_path(filename, backend_args=dict(backend=backend)) as path:
-        return load_from_local(str(path), map_location)
-
-
-def _address(name: str, known: Mapping[str, str]) -> str:
+def _address(name: str, models: Mapping[str, str]) -> str:
     """Where the model is that "SCHEME://MODEL" names."""
     scheme, _, model = name.partition("://")
-    if model not in known:
-        close = get_close_matches(model, known, n=1)
-        hint = f"did you mean {scheme}://{close[0]}?" if close else "give a file or its address"
-        raise UserError(f"{name}: no model that the host knows; {hint}")
-    return known[model]
-
-
-def _mmengine_home() -> Path:
-    """Where mmengine looks for the user's own list, and for the files that it names."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("MMENGINE_HOME", f"{cache}/mmengine")).expanduser()
+    if model not in models:
+        names = [f"{scheme}://{model}" for model in models]
+        hint = did_you_mean(name, names, "give a file or its address")
+        raise UserError(f"{name}: no model that mmengine knows; {hint}")
+    return models[model]

@@ -1,19 +1,18 @@
 """Classifiers' weights into a backbone (CVPR section 3.1)."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine import dist
 from mmengine.logging import MMLogger
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import download
-from fcn_plugin.weights.fill import Filling, Report
+from fcn_plugin.system.ranks import once_per_machine
+from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import COUNT, caffe_name
 from fcn_plugin.weights.recognise import open_weights
-from fcn_plugin.weights.sources import SOURCES
+from fcn_plugin.weights.sources import SOURCES, Source
 
 REMEDY = (
     "check depth or variant, norm_cfg, out_indices, in_channels, base_channels and fc_channels "
@@ -34,6 +33,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     path = _locate(checkpoint)
     weights = open_weights(path, identify=False)
     state = backbone.state_dict()
+    shapes = {name: tensor.shape for name, tensor in state.items()}
     targets = {caffe_name(name): name for name in state}
     beyond = {caffe_name(name) for name in backbone.beyond}
 
@@ -42,25 +42,21 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
             return "beyond the last level in out_indices"
         return OF_HEAD if name.startswith(("score", "upscore")) else None
 
-    filling = Filling(path, {name: tensor.shape for name, tensor in state.items()}, REMEDY)
-    filling.drain(weights.tensors, weights.names, targets, reason)
-    filling.report.dropped |= weights.dropped
-    filling.report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
-    lacking = [n for n in filling.report.new if not _optional(caffe_name(n))]
-    if lacking:
+    tensors, report = fill(weights, shapes, targets, reason, REMEDY)
+    report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
+    missing = [name for name in report.new if not _is_optional(caffe_name(name))]
+    if missing:
         raise UserError(
             f"{path}: {weights.layout.title} does not hold the whole of this backbone: "
-            f"{lacking[0]} is missing; {REMEDY}"
+            f"{missing[0]} is missing; {REMEDY}"
         )
-    backbone.load_state_dict({**state, **filling.tensors})
+    backbone.load_state_dict({**state, **tensors})
     backbone.trained_on = weights.input
-    MMLogger.get_current_instance().info(
-        "%s from %s:\n  %s", weights.layout.title, path, filling.report
-    )
-    return filling.report
+    MMLogger.get_current_instance().info("%s from %s:\n  %s", weights.layout.title, path, report)
+    return report
 
 
-def _optional(name: str) -> bool:
+def _is_optional(name: str) -> bool:
     return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith(COUNT)
 
 
@@ -77,14 +73,15 @@ def _locate(checkpoint: str) -> Path:
             f"{', '.join(SOURCES)}"
         )
     target = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
-    # One process of each machine fetches, the others wait for the file.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        try:
-            download(source.url, target, source.digest)
-        except UserError as error:
-            raise UserError(
-                f"{error}, or give it as model.backbone.init_cfg.checkpoint=FILE, or train from "
-                "scratch with model.backbone.init_cfg=None"
-            ) from error
-    dist.barrier()
+    once_per_machine(lambda: _fetch(source, target))
     return target
+
+
+def _fetch(source: Source, target: Path) -> None:
+    try:
+        download(source.url, target, source.digest)
+    except UserError as error:
+        raise UserError(
+            f"{error}, or give it as model.backbone.init_cfg.checkpoint=FILE, or train from "
+            "scratch with model.backbone.init_cfg=None"
+        ) from error

@@ -13,8 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fcn_plugin.errors import UserError
-from fcn_plugin.weights.quoting import quoted
+from fcn_plugin.errors import UserError, quoted
 
 SUFFIX = ".safetensors"
 START_BYTES = 9
@@ -39,8 +38,7 @@ def read_safetensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             stored = file.metadata() or {}
             names = file.keys()  # a list: the file itself cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in names}
-        _refuse_twice(path)
-        meta = json.loads(stored.get(META, "null"), object_hook=_tuples)
+        meta = json.loads(stored.get(META, "null"), object_hook=_with_tuples)
         if meta is not None and not isinstance(meta, dict):
             raise ValueError(f"its {META} is no table")
     # What the library raises on arbitrary bytes is not documented.
@@ -60,45 +58,27 @@ def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
     """
     path.touch()  # for its mode: the library makes files that only their owner reads
     mode = path.stat().st_mode
-    text = json.dumps(checkpoint["meta"], default=_plain)
+    # Data sets have arrays and numbers of numpy in their meta data.
+    text = json.dumps(checkpoint["meta"], default=lambda value: value.tolist())
     save_file(_apart(checkpoint["state_dict"]), path, metadata={"format": "pt", META: text})
     path.chmod(mode)
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors contiguous, each in memory of its own, as the library demands."""
-    places: set[int] = set()
+    storages: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().contiguous()
-        if tensor.untyped_storage().data_ptr() in places:
+        if tensor.untyped_storage().data_ptr() in storages:
             tensor = tensor.clone()
-        places.add(tensor.untyped_storage().data_ptr())
+        storages.add(tensor.untyped_storage().data_ptr())
         apart[name] = tensor
     return apart
 
 
-def _plain(value: Any) -> Any:
-    """Arrays and numbers of numpy, which data sets have in their meta data."""
-    return value.tolist()
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
     return {
         key: tuple(value) if key in TUPLES and isinstance(value, list) else value
         for key, value in table.items()
     }
-
-
-def _refuse_twice(path: Path) -> None:
-    """The library takes the last of two tensors of one name."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        json.loads(file.read(length), object_pairs_hook=_once)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name stands twice in its header")
-    return table

@@ -15,8 +15,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from fcn_plugin.errors import UserError, printable
-from fcn_plugin.weights.quoting import quoted
+from fcn_plugin.errors import UserError, printable, quoted
 
 Check = Callable[[Any], bool]
 
@@ -25,20 +24,24 @@ ANOTHER = "take another file, or mend it where it was saved"
 EXTRA_STATE = "_extra_state"  # what PyTorch's modules keep beside tensors
 
 
-def is_number(value: Any) -> bool:
-    return not _flag(value) and isinstance(value, Real) and isfinite(value)
+def _anything(value: Any) -> bool:
+    return True
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _whole(value: Any) -> bool:
-    return not _flag(value) and isinstance(value, Integral) and int(value) >= 0
-
-
 def _flag(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
+
+
+def _number(value: Any) -> bool:
+    return not _flag(value) and isinstance(value, Real) and isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return not _flag(value) and isinstance(value, Integral) and int(value) >= 0
 
 
 def _scalar(value: Any) -> bool:
@@ -46,98 +49,91 @@ def _scalar(value: Any) -> bool:
     return isinstance(value, Real) or getattr(value, "shape", None) in ((), (1,))
 
 
+def _log(value: Any) -> bool:
+    return isinstance(value, HistoryBuffer)
+
+
 def _each(check: Check) -> Check:
     return lambda value: isinstance(value, list | tuple) and all(map(check, value))
 
 
-def _table(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+def _table(of: Check = _anything, by: Check = _text) -> Check:
+    return lambda value: (
+        isinstance(value, dict) and all(map(by, value)) and all(map(of, value.values()))
+    )
 
 
-def _tables(value: Any) -> bool:
-    """Of an optimizer's state: a table for each parameter, by its number."""
-    return isinstance(value, dict) and all(map(_table, value.values()))
-
-
-def _colour(value: Any) -> bool:
-    return _each(is_number)(value) and len(value) == 3 and all(0 <= v <= 255 for v in value)
+def _filled(check: Check) -> Check:
+    return lambda value: check(value) and bool(value)
 
 
 def _palette(value: Any) -> bool:
-    return _each(_colour)(value.tolist() if isinstance(value, np.ndarray) else value)
-
-
-def _label_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(is_number, (*value, *value.values())))
+    colours = value.tolist() if isinstance(value, np.ndarray) else value
+    return _each(_each(_number))(colours) and all(
+        len(colour) == 3 and all(0 <= part <= 255 for part in colour) for colour in colours
+    )
 
 
 def _input(value: Any) -> bool:
     """Ours, see ``sources.Input``; tables with other keys are somebody else's."""
     if not isinstance(value, dict) or set(value) != {"order", "mean", "std"}:
         return isinstance(value, dict)
-    numbers = all(_each(is_number)(value[key]) and value[key] for key in ("mean", "std"))
+    numbers = all(_filled(_each(_number))(value[key]) for key in ("mean", "std"))
     return numbers and value["order"] in ("RGB", "BGR") and all(std > 0 for std in value["std"])
 
 
-def _logs(value: Any) -> bool:
-    return _table(value) and all(isinstance(log, HistoryBuffer) for log in value.values())
+def _version(module: Any) -> bool:
+    return _table()(module) and (module.get("version") is None or _whole(module["version"]))
 
 
-def _switches(value: Any) -> bool:
-    return _table(value) and all(map(_flag, value.values()))
-
-
-def _versions(value: Any) -> bool:
-    """Of modules, by their names."""
-    tables = _table(value) and all(map(_table, value.values()))
-    return tables and all(
-        version is None or _whole(version)
-        for version in (module.get("version") for module in value.values())
-    )
-
-
-# For each key what is expected, in words and as a check; a key may be absent, or None.
+# Where in a checkpoint what is expected, in words and as a check.
 Rules = Mapping[str, tuple[str, Check]]
-STATE_DICT: Rules = {"_metadata": ("versions of modules", _versions)}
-META: Rules = {
-    "net": ("a text", _text),
-    "padding": ("a text", _text),
-    "made_for": ("a text", _text),
-    "epoch": ("a whole number", _whole),
-    "iter": ("a whole number", _whole),
-    "seed": ("a whole number", _whole),
-    "input": ("order, mean and std of the channels", _input),
-    "dataset_meta": ("a table", _table),
+TABLE, TEXT, WHOLE = ("a table", _table()), ("a text", _text), ("a whole number", _whole)
+CONTENT: Rules = {
+    "meta": TABLE,
+    "meta.net": TEXT,
+    "meta.padding": TEXT,
+    "meta.made_for": TEXT,
+    "meta.epoch": WHOLE,
+    "meta.iter": WHOLE,
+    "meta.seed": WHOLE,
+    "meta.input": ("order, mean and std of the channels", _input),
+    "meta.dataset_meta": TABLE,
+    "meta.dataset_meta.classes": ("names", _each(_text)),
+    "meta.dataset_meta.palette": ("colours of three numbers in 0-255", _palette),
+    "meta.dataset_meta.reduce_zero_label": ("True or False", _flag),
+    "meta.dataset_meta.label_map": ("a table of numbers", _table(_number, by=_number)),
 }
-DATASET_META: Rules = {
-    "classes": ("names", _each(_text)),
-    "palette": ("colours of three numbers in 0-255", _palette),
-    "reduce_zero_label": ("True or False", _flag),
-    "label_map": ("a table of numbers", _label_map),
-}
+# What a run cannot go on without, and what else of a run is looked at.
 RUN: Rules = {
-    "message_hub": ("a table", _table),
-    "optimizer": ("a table that is not empty", lambda value: _table(value) and bool(value)),
-    "param_schedulers": ("a table, or a list of tables", lambda v: _table(v) or _each(_table)(v)),
+    "meta.epoch": WHOLE,
+    "meta.iter": WHOLE,
+    "message_hub": TABLE,
+    "message_hub.log_scalars": ("a table of logs", _table(_log)),
+    "message_hub.runtime_info": TABLE,
+    "message_hub.resumed_keys": ("a table of True and False", _table(_flag)),
+    "optimizer": ("a table that is not empty", _filled(_table())),
 }
-HUB: Rules = {
-    "log_scalars": ("a table of logs", _logs),
-    "runtime_info": ("a table", _table),
-    "resumed_keys": ("a table of True and False", _switches),
-}
-RUNTIME_INFO: Rules = {
-    **dict.fromkeys(
-        ("iter", "epoch", "max_iters", "max_epochs", "scored"), ("a whole number", _whole)
+RUN_OPTIONAL: Rules = {
+    "param_schedulers": (
+        "a table, or a list of tables",
+        lambda value: _table()(value) or _each(_table())(value),
     ),
-    "best_score": ("a number", _scalar),
-    "best_ckpt": ("a text", _text),
-    "last_ckpt": ("a text", _text),
-    "keep_ckpt_ids": ("whole numbers", _each(_whole)),
+    **{
+        f"message_hub.runtime_info.{key}": WHOLE
+        for key in ("iter", "epoch", "max_iters", "max_epochs", "scored")
+    },
+    "message_hub.runtime_info.best_score": ("a number", _scalar),
+    "message_hub.runtime_info.best_ckpt": TEXT,
+    "message_hub.runtime_info.last_ckpt": TEXT,
+    "message_hub.runtime_info.keep_ckpt_ids": ("whole numbers", _each(_whole)),
 }
 OPTIMIZER: Rules = {
-    "state": ("a table of tables", _tables),
-    "param_groups": ("a list of tables", _each(_table)),
+    # For each parameter, by its number.
+    "state": ("a table of tables", _table(_table(), by=_anything)),
+    "param_groups": ("a list of tables", _each(_table())),
 }
+VERSIONS: Rules = {"_metadata": ("versions of modules", _table(_version))}
 
 
 def check_content(path: Path, content: Any) -> None:
@@ -156,17 +152,14 @@ def check_content(path: Path, content: Any) -> None:
             raise UserError(
                 f"{path}: {quoted(name)} is no tensor but {type(value).__name__}; {ANOTHER}"
             )
-    _refuse(path, "state_dict.", vars(state) if hasattr(state, "__dict__") else {}, STATE_DICT)
-    _refuse_unprintable(path, (*state, *content))
+    _refuse(path, getattr(state, "__dict__", {}), VERSIONS, inside="state_dict.")
+    check_names(path, (*state, *content))
     if "state_dict" in content:
-        _refuse(path, "", content, {"meta": ("a table", _table)})
-        meta = content.get("meta") or {}
-        _refuse(path, "meta.", meta, META)
-        _refuse(path, "meta.dataset_meta.", meta.get("dataset_meta") or {}, DATASET_META)
+        _refuse(path, content, CONTENT)
 
 
-def _refuse_unprintable(path: Path, names: Iterable[Any]) -> None:
-    """The host prints names as they are."""
+def check_names(path: Path, names: Iterable[Any]) -> None:
+    """Refuse names that a terminal would obey: mmengine prints them as they are."""
     for name in names:
         if isinstance(name, str) and printable(name) != name:
             raise UserError(f"{path}: has control characters in the name {quoted(name)}; {ANOTHER}")
@@ -178,18 +171,15 @@ def check_run(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: in one line, with the file and what is wrong in it.
     """
-    _refuse(path, "meta.", content["meta"] or {}, META, needed=("epoch", "iter"))
-    _refuse(path, "", content, RUN, needed=("message_hub", "optimizer"))
+    _refuse(path, content, RUN, needed=True)
+    _refuse(path, content, RUN_OPTIONAL)
     hub, optimizer = content["message_hub"], content["optimizer"]
-    _refuse(path, "message_hub.", hub, HUB, needed=tuple(HUB))
-    _refuse_unprintable(path, (name for key in HUB for name in hub[key]))
-    _refuse(path, "message_hub.runtime_info.", hub["runtime_info"], RUNTIME_INFO)
+    check_names(path, (*hub["log_scalars"], *hub["runtime_info"], *hub["resumed_keys"]))
     # Several optimizers are a table of theirs.
     several = {"": optimizer} if "param_groups" in optimizer else optimizer
     for name, one in several.items():
-        where = f"optimizer.{name}." if name else "optimizer."
-        _refuse(path, "", {where[:-1]: one}, {where[:-1]: ("a table", _table)})
-        _refuse(path, where, one or {}, OPTIMIZER, needed=tuple(OPTIMIZER))
+        inside = f"optimizer.{name}." if name else "optimizer."
+        _refuse(path, one, OPTIMIZER, needed=True, inside=inside)
 
 
 def check_tensors(path: Path | str, tensors: Mapping[str, Tensor], finite: bool = True) -> None:
@@ -204,7 +194,7 @@ def check_tensors(path: Path | str, tensors: Mapping[str, Tensor], finite: bool 
     for name, tensor in tensors.items():
         # Masks of attention are -inf where nothing is looked at.
         judged = finite and not name.endswith("mask")
-        if fault := _fault(tensor) or (judged and not _is_finite(tensor) and "NaN or inf in it"):
+        if fault := _fault(tensor) or (judged and not is_finite(tensor) and "NaN or inf in it"):
             raise UserError(f"{path}: {quoted(name)} has {fault}; {ANOTHER}")
 
 
@@ -222,7 +212,8 @@ def _fault(tensor: Tensor) -> str | None:
     return None
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number in it is NaN or inf; it is read once, and not copied."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     with torch.no_grad():
@@ -237,15 +228,13 @@ def _is_finite(tensor: Tensor) -> bool:
         return all(extreme.isfinite() for extreme in tensor.aminmax())
 
 
-def _refuse(
-    path: Path, where: str, table: dict, rules: Rules, needed: tuple[str, ...] = ()
-) -> None:
-    for key, (words, check) in rules.items():
-        value = table.get(key)
-        if value is None and key not in needed:
+def _refuse(path: Path, content: Any, rules: Rules, needed: bool = False, inside: str = "") -> None:
+    """Check what stands where the rules say; absent, or None, it passes unless it is ``needed``."""
+    for place, (words, check) in rules.items():
+        value = content
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if check(value) or (value is None and not needed):
             continue
-        if not check(value):
-            found = (
-                "None" if value is None else f"{type(value).__name__} {quoted(repr(value)[:40])}"
-            )
-            raise UserError(f"{path}: its {where}{key} is {found}, expected {words}; {ANOTHER}")
+        found = "None" if value is None else f"{type(value).__name__} {quoted(repr(value), 40)}"
+        raise UserError(f"{path}: its {inside}{place} is {found}, expected {words}; {ANOTHER}")

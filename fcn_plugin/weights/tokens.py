@@ -3,16 +3,17 @@
 mmengine's logs are arrays, which are pickled as calls of numpy's own functions. Those trust their
 arguments: ``numpy.ndarray((1,), "O", ADDRESS)`` is any object in memory. And PyTorch's unpickler
 calls whatever is allowed with whatever a file says, gives the result any state, and sets any of its
-attributes. So nothing of a library is allowed. A token keeps what the file says, once it is known
-to be a number, or an array of as many numbers as its shape says, or a log of such arrays; and when
-the whole file is read, ``without_tokens`` puts the real objects in the tokens' places.
+attributes. So nothing of a library is allowed. A token only keeps what the file says, and does
+nothing; when the whole file is read, ``without_tokens`` puts real objects in the tokens' places,
+each once its token is known to be a number, or an array of as many numbers as its shape says, or a
+log of such arrays.
 """
 
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -21,28 +22,25 @@ from torch import Tensor
 CODES = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
 NUMBERS = sorted({np.dtype(code).str[1:] for code in CODES})  # "f8" and the like
 ORDERS = ("<", ">", "|", "=")
-STATISTICS = ("min", "max", "current", "mean")  # of a HistoryBuffer
-CURVES = ("_annealing_cos", "_annealing_linear")  # of a schedule of one cycle
 DEPTH = 64  # of containers within containers; mmengine's checkpoints have 6
 
 
 class Token:
-    """Stands for an object; nothing of it can be changed but by ``__setstate__``."""
+    """Keeps what a file says of an object, of which nothing can be changed but by a state."""
 
     __slots__ = ("arguments", "state")
     arguments: tuple
     state: Any
     of = "?"  # the object's type
 
-    def __new__(cls, *arguments: Any) -> "Token":
+    def __new__(cls, *arguments: Any) -> Any:
         token = object.__new__(cls)
         object.__setattr__(token, "arguments", arguments)
         object.__setattr__(token, "state", None)
-        token.check()
         return token
 
     def __setstate__(self, state: Any) -> None:
-        object.__setattr__(self, "state", self.checked(state))
+        object.__setattr__(self, "state", state)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise UnpicklingError("a checkpoint may not set attributes")
@@ -51,17 +49,9 @@ class Token:
         """As the real object: what plain ``torch.load`` has read can be saved again."""
         return self.real().__reduce_ex__(protocol)
 
-    def check(self) -> None:
-        """Raise an UnpicklingError unless ``arguments`` are sound."""
-        raise UnpicklingError(f"a call of GLOBAL {self.of}")
-
-    def checked(self, state: Any) -> Any:
-        """What is kept of ``state``; raises an UnpicklingError unless it is sound."""
-        raise UnpicklingError(f"a state for GLOBAL {self.of}")
-
     def real(self) -> Any:
-        """The object that this stands for."""
-        raise UnpicklingError(f"GLOBAL {self.of} is no data")
+        """The object that this stands for; raises an UnpicklingError unless all of it is sound."""
+        raise UnpicklingError(f"a call of GLOBAL {self.of}")
 
 
 class StoredDtype(Token):
@@ -70,20 +60,16 @@ class StoredDtype(Token):
     __slots__ = ()
     of = "numpy.dtype"
 
-    def check(self) -> None:
+    def real(self) -> np.dtype:
         kind = self.arguments[0] if self.arguments else None
         if type(kind) is not str or kind not in NUMBERS:
             raise UnpicklingError("a checkpoint may hold arrays of numbers only")
-
-    def checked(self, state: Any) -> Any:
         # Version, byte order, and of structures the rest.
+        state = (3, "=") if self.state is None else self.state
         order = state[1] if type(state) is tuple and len(state) > 1 else None
         if type(order) is not str or order not in ORDERS:
-            raise UnpicklingError("an array's type is damaged")
-        return order
-
-    def real(self) -> np.dtype:
-        return np.dtype((self.state or "=") + self.arguments[0])
+            raise _damaged("an array's type")
+        return np.dtype(order + kind)
 
 
 class StoredArrayType(Token):
@@ -99,28 +85,18 @@ class StoredArray(Token):
     __slots__ = ()
     of = "numpy.ndarray"
 
-    def check(self) -> None:
+    def real(self) -> np.ndarray:
         if not self.arguments or self.arguments[0] is not StoredArrayType:
             raise UnpicklingError("an array of another type than numpy.ndarray")
-
-    def checked(self, state: Any) -> Any:
-        if type(state) is not tuple or len(state) != 5:
-            raise UnpicklingError("an array is damaged")
-        _, shape, dtype, columns_first, data = state
+        if type(self.state) is not tuple or len(self.state) != 5:
+            raise _damaged("an array")
+        _, shape, dtype, columns_first, data = self.state
         if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-            raise UnpicklingError("an array's shape is damaged")
-        if math.prod(shape) * _size(dtype) != _length(data):
-            raise UnpicklingError("an array's numbers are not as many as its shape says")
-        return shape, dtype, columns_first is True, data
-
-    def real(self) -> np.ndarray:
-        if self.state is None:
-            raise UnpicklingError("an array without numbers")
-        shape, dtype, columns_first, data = self.state
-        stored = np.frombuffer(data, dtype.real())
-        stored = stored.reshape(shape, order="F" if columns_first else "C")
+            raise _damaged("an array's shape")
+        numbers = _numbers(dtype, data, math.prod(shape))
+        numbers = numbers.reshape(shape, order="F" if columns_first is True else "C")
         # A copy of its own, in this machine's byte order.
-        return stored.astype(stored.dtype.newbyteorder("="), order="K")
+        return numbers.astype(numbers.dtype.newbyteorder("="), order="K")
 
 
 class StoredNumber(Token):
@@ -129,13 +105,10 @@ class StoredNumber(Token):
     __slots__ = ()
     of = "numpy.generic"
 
-    def check(self) -> None:
-        if len(self.arguments) != 2 or _size(self.arguments[0]) != _length(self.arguments[1]):
-            raise UnpicklingError("a number is damaged")
-
     def real(self) -> np.generic:
-        dtype, data = self.arguments
-        return np.frombuffer(data, dtype.real())[0]
+        if len(self.arguments) != 2:
+            raise _damaged("a number")
+        return _numbers(*self.arguments, 1)[0]
 
 
 class StoredLog(Token):
@@ -144,29 +117,19 @@ class StoredLog(Token):
     __slots__ = ()
     of = "mmengine.logging.HistoryBuffer"
 
-    def check(self) -> None:
-        if self.arguments:
-            raise UnpicklingError("a log is damaged")
-
-    def checked(self, state: Any) -> Any:
-        state = dict(state) if type(state) is dict else {}
-        arrays = state.get("_log_history"), state.get("_count_history")
-        if not all(type(array) is StoredArray for array in arrays):
-            raise UnpicklingError("a log is damaged")
-        length = state.get("max_length")
-        if type(length) is not int or length < 1:
-            raise UnpicklingError("a log's length is damaged")
-        return *arrays, length
-
     def real(self) -> Any:
         from mmengine.logging import HistoryBuffer
 
-        if self.state is None:
-            raise UnpicklingError("a log without numbers")
-        values, counts, length = self.state
+        state = self.state if type(self.state) is dict and not self.arguments else {}
+        values, counts = state.get("_log_history"), state.get("_count_history")
+        if type(values) is not StoredArray or type(counts) is not StoredArray:
+            raise _damaged("a log")
         values, counts = values.real(), counts.real()
         if values.ndim != 1 or values.shape != counts.shape or "c" in values.dtype.kind:
-            raise UnpicklingError("a log is damaged")
+            raise _damaged("a log")
+        length = state.get("max_length")
+        if type(length) is not int or length < 1:
+            raise _damaged("a log's length")
         return HistoryBuffer(values, counts, length)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -191,12 +154,15 @@ class StoredMethod(Token):
 
     __slots__ = ()
     of = "builtins.getattr"
+    known: ClassVar[dict[type, tuple[str, ...]]] = {
+        StoredLog: ("min", "max", "current", "mean"),
+        StoredCycle: ("_annealing_cos", "_annealing_linear"),
+    }
 
-    def check(self) -> None:
-        owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
-        known: dict[type, tuple[str, ...]] = {StoredLog: STATISTICS, StoredCycle: CURVES}
-        if not isinstance(owner, type) or type(name) is not str or name not in known.get(owner, ()):
-            raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
+    def __new__(cls, *arguments: Any) -> Any:
+        token = super().__new__(cls, *arguments)
+        token._named()  # at once: the message says which attribute was asked for
+        return token
 
     def real(self) -> Callable[..., Any]:
         return getattr(*self._named())
@@ -208,7 +174,10 @@ class StoredMethod(Token):
         from mmengine.logging import HistoryBuffer
         from mmengine.optim import OneCycleParamScheduler
 
-        owner, name = self.arguments
+        owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
+        names = self.known.get(owner, ()) if isinstance(owner, type) else ()
+        if type(name) is not str or name not in names:
+            raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
         return HistoryBuffer if owner is StoredLog else OneCycleParamScheduler, name
 
 
@@ -245,8 +214,6 @@ def without_tokens(content: Any) -> Any:
 
 def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
     kind = type(value)
-    if kind in (str, int, float, bool, bytes, type(None)):
-        return value
     if isinstance(value, Tensor):
         return torch.Tensor.detach(value) if vars(value) else value
     if isinstance(value, type) and issubclass(value, Token):
@@ -265,8 +232,8 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
     elif isinstance(value, dict):
         found = kind()
         for key in dict.keys(value):
-            place = _real(key, done, depth + 1)
-            found[place] = _real(dict.__getitem__(value, key), done, depth + 1)
+            real_key = _real(key, done, depth + 1)
+            found[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
         if "_metadata" in getattr(value, "__dict__", ()):
             found._metadata = _real(vars(value)["_metadata"], done, depth + 1)
     else:
@@ -275,14 +242,15 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
     return found
 
 
-def _size(dtype: Any) -> int:
-    """Bytes of a number."""
-    if type(dtype) is not StoredDtype:
-        raise UnpicklingError("an array's type is damaged")
-    return dtype.real().itemsize
+def _numbers(dtype: Any, data: Any, count: int) -> np.ndarray:
+    """As many numbers of a type as a file's bytes should be."""
+    if type(dtype) is not StoredDtype or type(data) is not bytes:
+        raise _damaged("an array's type or data")
+    real = dtype.real()
+    if count * real.itemsize != len(data):
+        raise UnpicklingError("an array's numbers are not as many as its shape says")
+    return np.frombuffer(data, real)
 
 
-def _length(data: Any) -> int:
-    if type(data) is not bytes:
-        raise UnpicklingError("an array's numbers are damaged")
-    return len(data)
+def _damaged(what: str) -> UnpicklingError:
+    return UnpicklingError(f"{what} is damaged")

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmseg.models import SegDataPreProcessor
 from tools.running import config
 
-from fcn_plugin.checks.input import _input_fault, input_of
+from fcn_plugin.checks.input import input_fault, input_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.shapes import write_shapes
 from fcn_plugin.weights import sources
@@ -118,7 +118,7 @@ def test_which_inputs_contradict_each_other():
         (dataclasses.replace(sources.VOC, order="RGB"), sources.VOC, False),
         (dataclasses.replace(sources.VOC, mean=(116.19, 97.203, 92.318)), sources.VOC, False),
     ):
-        assert (_input_fault(a, b) is None) == same, (a, b)
+        assert (input_fault(a, b) is None) == same, (a, b)
 
 
 def test_what_says_nothing_is_no_contradiction():

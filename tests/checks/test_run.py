@@ -1,19 +1,30 @@
-"""Loops, loaders and scores that do not go together, and those that do."""
+"""Loops, loaders, scores and schedules that do not go together, and those that do."""
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from engine.runs import runner
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EarlyStoppingHook
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
 from mmseg.evaluation import IoUMetric
 from torch.utils.data import DataLoader
 
-from fcn_plugin.checks.config import check_settings
+from fcn_plugin.checks import ScheduleCheckHook
+from fcn_plugin.checks.ignored import refuse_other_ignored, unify_ignored
 from fcn_plugin.checks.run import check_order, check_scores, smallest_batch
 from fcn_plugin.engine import ReplacementSampler, SnapshotHook
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 EPOCHS, ITERATIONS, VALIDATION = (
     object.__new__(kind) for kind in (EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop)
 )
@@ -27,8 +38,9 @@ def loader(sampler: type, images: int = 5, **settings) -> DataLoader:
 @pytest.mark.parametrize("sampler", [InfiniteSampler, ReplacementSampler])
 def test_what_never_ends(sampler):
     for name, loop in (("train_dataloader", EPOCHS), ("val_dataloader", VALIDATION)):
-        with pytest.raises(UserError, match=rf"{name}\.sampler.*{sampler.__name__}"):
+        with pytest.raises(UserError, match=rf"{name}\.sampler.*{sampler.__name__}") as error:
             check_order(name, loader(sampler), loop)
+        assert ("IterBasedTrainLoop" in str(error.value)) == (loop is EPOCHS)
         check_order(name, loader(DefaultSampler), loop)
     check_order("train_dataloader", loader(sampler), ITERATIONS)
 
@@ -49,34 +61,35 @@ class Other(BaseMetric):
         return dict(PQ=1.0)
 
 
-@pytest.mark.parametrize(
-    ("metric", "best"),
-    [
-        (ConfusionMatrixMetric(), "fwIoU"),
-        (ConfusionMatrixMetric(prefix="val"), "val/mIoU"),
-        (IoUMetric(iou_metrics=["mDice", "mFscore"]), "mFscore"),
-        (Other(), "mAP"),
-        (ConfusionMatrixMetric(), ["mIoU", "aAcc"]),
-        (ConfusionMatrixMetric(), "auto"),
-    ],
-)
-def test_scores_that_are_computed(metric, best):
-    check_scores([metric], [SnapshotHook(save_best=best)])
+OURS, PREFIXED = ConfusionMatrixMetric(), ConfusionMatrixMetric(prefix="val")
+SEVERAL = IoUMetric(iou_metrics=["mDice", "mFscore"])
 
 
 @pytest.mark.parametrize(
     ("metric", "best", "said"),
     [
-        (ConfusionMatrixMetric(), "mDice", "aAcc, fwIoU, mAcc, mIoU"),
-        (ConfusionMatrixMetric(), "miou", "did you mean 'mIoU'"),
-        (ConfusionMatrixMetric(prefix="val"), "mIoU", "val/mIoU"),
+        (OURS, "fwIoU", None),
+        (OURS, ["mIoU", "aAcc"], None),
+        (OURS, "auto", None),
+        (PREFIXED, "val/mIoU", None),
+        (SEVERAL, "mFscore", None),
+        (Other(), "mAP", None),
+        (OURS, "mDice", "aAcc, fwIoU, mAcc, mIoU"),
+        (OURS, "miou", "did you mean 'mIoU'"),
+        (PREFIXED, "mIoU", "val/mIoU"),
         (IoUMetric(), ["mIoU", "mRecall"], "save_best='mRecall'"),
+        (IoUMetric(iou_metrics=["mIOU"]), "mIoU", "'mIOU' is none; give some of mIoU, mDice"),
     ],
 )
-def test_scores_that_are_not(metric, best, said):
+def test_scores_that_are_waited_for(metric, best, said):
+    hooks = [SnapshotHook(save_best=best)]
+    if said is None:
+        check_scores([metric], hooks)
+        return
     with pytest.raises(UserError, match=said):
-        check_scores([metric], [SnapshotHook(save_best=best)])
-    check_scores([metric, Other()], [SnapshotHook(save_best=best)])  # who knows
+        check_scores([metric], hooks)
+    if metric is not None and "is none" not in said:
+        check_scores([metric, Other()], hooks)  # who knows
 
 
 def test_a_score_that_stops_early():
@@ -84,20 +97,121 @@ def test_a_score_that_stops_early():
         check_scores([IoUMetric()], [EarlyStoppingHook(monitor="mDice")])
 
 
-def test_what_belongs_together():
-    whole = dict(val_dataloader={}, val_cfg={}, val_evaluator={})
-    check_settings(whole)
-    check_settings({})
-    with pytest.raises(UserError, match=r"no val_evaluator.*val_dataloader=None val_cfg=None"):
-        check_settings(dict(whole, val_evaluator=None))
+# --- schedules -----------------------------------------------------------------------------------
+
+WARM_UP = dict(type="LinearLR", start_factor=0.1, end=2, by_epoch=False)
+POLY = dict(type="PolyLR", power=0.9, by_epoch=False)
+COSINE = dict(type="CosineAnnealingLR", by_epoch=False)
+STEPS = dict(type="MultiStepLR", milestones=[3, 40], by_epoch=False)
+MOMENTUM = dict(type="PolyMomentum", power=0.9, by_epoch=False)
+CONVERTED = POLY | dict(by_epoch=True, convert_to_iter_based=True, epoch_length=5)
 
 
-def test_backends(monkeypatch, tmp_path):
-    """A folder that a backend left is not its package."""
-    (tmp_path / "wandb").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    backends = [dict(type="LocalVisBackend"), dict(type="WandbVisBackend")]
-    with pytest.raises(UserError, match=r"vis_backends\.1.*pip install wandb"):
-        check_settings(dict(visualizer=dict(vis_backends=backends)))
-    (tmp_path / "wandb/__init__.py").touch()
-    check_settings(dict(visualizer=dict(vis_backends=backends)))
+def begun(schedulers, iterations=8, epochs=1, loop=ITERATIONS):
+    """What the hook sees of a run."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    several = [schedulers] if isinstance(schedulers, dict) else schedulers or []
+    built = [
+        PARAM_SCHEDULERS.build(dict(settings), default_args=dict(optimizer=optimizer))
+        for settings in several
+    ]
+    return SimpleNamespace(
+        param_schedulers=built,
+        max_iters=iterations,
+        max_epochs=epochs,
+        train_loop=loop,
+        cfg=dict(param_scheduler=schedulers),
+        logger=logging.getLogger(),
+    )
+
+
+def warnings(run, caplog) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        ScheduleCheckHook().before_train(run)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_ends_that_are_right(caplog):
+    for schedulers in (
+        None,
+        [WARM_UP, POLY | dict(begin=2, end=8)],
+        [WARM_UP, POLY | dict(begin=2, end=5), POLY | dict(begin=5, end=8)],
+        [POLY | dict(begin=2, end=5), WARM_UP | dict(begin=5, end=8)],
+        [COSINE | dict(end=4), STEPS],
+        [STEPS],
+        [COSINE | dict(T_max=4)],
+        [MOMENTUM | dict(end=4)],
+        [COSINE | dict(end=5), COSINE | dict(by_epoch=True, begin=0, end=1)],
+    ):
+        assert not warnings(begun(schedulers), caplog), schedulers
+    epochs = dict(iterations=15, epochs=3, loop=EPOCHS)
+    assert not warnings(begun([CONVERTED | dict(end=3)], **epochs), caplog)
+
+
+@pytest.mark.parametrize(
+    ("schedulers", "said"),
+    [
+        ([WARM_UP, POLY | dict(begin=2, end=80)], "with 80: it hardly falls; set {}.1.end=8"),
+        ([POLY | dict(begin=8, end=80)], "hardly falls; set {0}.0.begin and {0}.0.end=8"),
+        ([COSINE | dict(end=6)], "with 6: it stays at its least for the rest; set {}.0.end=8"),
+        ([COSINE | dict(end=6), MOMENTUM | dict(end=8)], "least for the rest; set {}.0.end=8"),
+        (COSINE | dict(end=6), "set {}.end=8"),
+        ([POLY | dict(by_epoch=True, end=3)], "{}.0.by_epoch=False, and begin and end in iter"),
+    ],
+)
+def test_an_end_that_is_not_the_trainings(schedulers, said, caplog):
+    (found,) = warnings(begun(schedulers), caplog)
+    assert found.startswith("training ends with ")
+    assert said.format("param_scheduler") in found
+
+
+def test_ends_in_epochs(caplog):
+    for settings in (CONVERTED, POLY | dict(by_epoch=True)):
+        run = begun([settings | dict(end=6)], iterations=15, epochs=3, loop=EPOCHS)
+        (found,) = warnings(run, caplog)
+        assert found.endswith("set param_scheduler.0.end=3")
+
+
+def test_of_several_optimizers_each_has_its_own(caplog):
+    settings = dict(backbone=[POLY | dict(end=8)], head=[POLY | dict(end=9)])
+    run = begun([])
+    run.param_schedulers = {n: begun(each).param_schedulers for n, each in settings.items()}
+    # One list for each, or one for all of them.
+    for given, place in ((settings, "param_scheduler.head.0"), (settings["head"], "scheduler.0")):
+        run.cfg = dict(param_scheduler=given)
+        (found,) = warnings(run, caplog)
+        assert found.endswith(f"{place}.end=8")
+
+
+def test_in_runs(tmp_path, caplog):
+    """``runner``'s schedule ends with iteration 8, and is the checkpoint's when resumed."""
+    told = []
+    for iterations, resume in ((8, False), (4, False), (10, True)):
+        folder = tmp_path / ("short" if iterations != 8 else "whole")
+        hooks = [dict(type="ScheduleCheckHook")]
+        run = runner(folder, iterations, resume, custom_hooks=hooks)
+        run.logger.handlers[0].setLevel(logging.WARNING)
+        run.logger.addHandler(caplog.handler)
+        caplog.clear()
+        run.train()
+        told.append([r.getMessage() for r in caplog.records if "the schedule of" in r.getMessage()])
+    whole, (short,), (resumed,) = told
+    assert whole == []
+    assert short == (
+        "training ends with iteration 4, the schedule of the learning rate with 8: it hardly "
+        "falls; set param_scheduler.end=4"
+    )
+    assert resumed.endswith("checkpoint's; for the config's begin a new run, with load_from")
+
+
+def test_no_shipped_config_is_changed_or_warned_of(caplog):
+    assert len(CONFIGS) > 30
+    for path in CONFIGS:
+        cfg = Config.fromfile(path)
+        before = deepcopy(cfg.to_dict())
+        unify_ignored(cfg)
+        refuse_other_ignored(cfg)
+        assert cfg.to_dict() == before, path
+        assert any(hook["type"] == "ScheduleCheckHook" for hook in cfg.custom_hooks), path
+        assert not warnings(begun(cfg.param_scheduler, cfg.train_cfg.max_iters), caplog), path

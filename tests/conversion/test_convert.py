@@ -17,119 +17,29 @@ import torch
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from weights.caffe_files import write_caffemodel
-from weights.test_caffemodel import damaged
+from weights.published import (
+    BASE,
+    FC,
+    SCORES,
+    UPSCORES,
+    alexnet_layers,
+    as_justincj,
+    fcn_layers,
+    named,
+    torchvision_tensors,
+)
 
 from fcn_plugin.conversion import convert as conversion
 from fcn_plugin.conversion.convert import Conversion, convert
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import Digest
-from fcn_plugin.weights import recognise as opening
+from fcn_plugin.weights import recognise
 from fcn_plugin.weights.networks import net_of
+from fcn_plugin.weights.recognise import recognise_tensors
 from fcn_plugin.weights.sources import KNOWN, Source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-BASE, FC = 4, 24
-SCORES = {
-    "fcn32s": ("score_fr",),
-    "fcn16s": ("score_fr", "score_pool4"),
-    "fcn8s": ("score_fr", "score_pool4", "score_pool3"),
-}
-SCORES["fcn8s-atonce"] = SCORES["fcn8s"]
-UPSCORES = {
-    "fcn32s": {"upscore": 64},
-    "fcn16s": {"upscore2": 4, "upscore16": 32},
-    "fcn8s": {"upscore2": 4, "upscore_pool4": 4, "upscore8": 16},
-}
-UPSCORES["fcn8s-atonce"] = UPSCORES["fcn8s"]
-INPUTS = {"score_fr": FC, "score_pool4": 8 * BASE, "score_pool3": 4 * BASE}
-
-
-def bilinear(classes: int, side: int) -> np.ndarray:
-    """Caffe's surgery: the kernel on the diagonal of a full class x class one."""
-    factor = (side + 1) // 2
-    centre = factor - 1 if side % 2 else factor - 0.5
-    tent = 1 - abs(np.arange(side) - centre) / factor
-    kernel = np.zeros((classes, classes, side, side), np.float32)
-    kernel[range(classes), range(classes)] = np.outer(tent, tent)
-    return kernel
-
-
-def vgg_layers(seed: int = 0) -> dict[str, list[np.ndarray]]:
-    rng = np.random.default_rng(seed)
-    layers, channels = {}, 3
-    for stage, (convs, wide) in enumerate(zip((2, 2, 3, 3, 3), (1, 2, 4, 8, 8), strict=True), 1):
-        for conv in range(1, convs + 1):
-            shape = (wide * BASE, channels, 3, 3)
-            layers[f"conv{stage}_{conv}"] = _layer(rng, shape)
-            channels = wide * BASE
-    layers["fc6"] = _layer(rng, (FC, channels, 7, 7))
-    layers["fc7"] = _layer(rng, (FC, FC, 1, 1))
-    return layers
-
-
-def _layer(rng, shape) -> list[np.ndarray]:
-    scale = (2 / np.prod(shape[1:])) ** 0.5
-    return [
-        (rng.standard_normal(shape) * scale).astype(np.float32),
-        (rng.standard_normal(shape[0]) * 0.1).astype(np.float32),
-    ]
-
-
-def fcn_layers(net: str, classes: int = 21, seed: int = 0) -> dict[str, list[np.ndarray]]:
-    """The layers of the published caffemodel of ``net``, in its order."""
-    layers, rng = vgg_layers(seed), np.random.default_rng(seed + 1)
-    for name in SCORES[net]:
-        if net == "fcn8s-atonce" and name != "score_fr":
-            factor = {"score_pool4": 0.01, "score_pool3": 0.0001}[name]
-            scale = name.replace("score", "scale")
-            layers[scale] = [np.full(INPUTS[name], factor, np.float32)]
-        layers[name] = _layer(rng, (classes, INPUTS[name], 1, 1))
-    for name, side in UPSCORES[net].items():
-        layers[name] = [bilinear(classes, side)]
-    return layers
-
-
-def alexnet_layers(classes: int = 21) -> dict[str, list[np.ndarray]]:
-    rng = np.random.default_rng(0)
-    shapes = {
-        "conv1": (12, 3, 11, 11),
-        "conv2": (32, 6, 5, 5),
-        "conv3": (48, 32, 3, 3),
-        "conv4": (48, 24, 3, 3),
-        "conv5": (32, 24, 3, 3),
-        "fc6": (FC, 32, 6, 6),
-        "fc7": (FC, FC, 1, 1),
-        "score_fr": (classes, FC, 1, 1),
-    }
-    layers = {name: _layer(rng, shape) for name, shape in shapes.items()}
-    return layers | {"upscore": [bilinear(classes, 63)]}
-
-
-def named(layers) -> dict[str, torch.Tensor]:
-    """As a state_dict."""
-    return {
-        f"{layer}.{kind}": torch.from_numpy(blob)
-        for layer, blobs in layers.items()
-        for kind, blob in zip(("weight", "bias"), blobs, strict=False)
-    }
-
-
-def torchvision_tensors() -> dict[str, torch.Tensor]:
-    indices = iter((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28))
-    tensors = {}
-    for layer, blobs in vgg_layers().items():
-        if layer.startswith("conv"):
-            name = f"features.{next(indices)}"
-        else:
-            name = {"fc6": "classifier.0", "fc7": "classifier.3"}[layer]
-        weight = torch.from_numpy(blobs[0])
-        tensors[f"{name}.weight"] = weight if layer.startswith("conv") else weight.flatten(1)
-        tensors[f"{name}.bias"] = torch.from_numpy(blobs[1])
-    return tensors | {
-        "classifier.6.weight": torch.ones(10, FC),
-        "classifier.6.bias": torch.ones(10),
-    }
 
 
 def host_model(config: str, checkpoint: Path, **head):
@@ -163,8 +73,7 @@ def predicted(model) -> torch.Tensor:
 IMAGE = np.random.default_rng(2).integers(0, 256, (97, 131, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("version", ["V1", "V2"])
-@pytest.mark.parametrize("net", SCORES)
+@pytest.mark.parametrize(("net", "version"), [*zip(SCORES, ["V1", "V2"] * 2, strict=True)])
 def test_caffemodel_to_the_hosts_prediction(tmp_path, net, version):
     layers = fcn_layers(net)
     source, target = tmp_path / f"{net}.caffemodel", tmp_path / f"{net}.pth"
@@ -251,7 +160,7 @@ def test_known_by_hash(tmp_path, monkeypatch):
     digest = Digest("md5", hashlib.md5((tmp_path / "renamed.pth").read_bytes()).hexdigest())
     published = next(source for source in KNOWN if source.file_name.startswith("fcn8s-atonce"))
     settings = {**vars(published), "digest": digest}
-    monkeypatch.setattr(opening, "KNOWN", (Source(**settings),))
+    monkeypatch.setattr(recognise, "KNOWN", (Source(**settings),))
     result = convert(tmp_path / "renamed.pth", tmp_path / "out.pth")
     assert result.net == "fcn8s-atonce"
     assert "the published fcn8s-atonce_from_caffe.pth" in str(result)
@@ -259,14 +168,26 @@ def test_known_by_hash(tmp_path, monkeypatch):
     assert convert(tmp_path / "renamed.pth", tmp_path / "out.pth").net == "fcn8s"
 
 
-def test_torchvision(tmp_path):
-    tensors = torchvision_tensors()
+@pytest.mark.parametrize("norm", [False, True])
+def test_torchvision(tmp_path, norm):
+    """Files from before 2018 do not count the batches of their norms."""
+    tensors = torchvision_tensors(norm)
     torch.save(tensors, tmp_path / "vgg16.pth")
     result = convert(tmp_path / "vgg16.pth", tmp_path / "out.pth")
     assert result.weights.input.order == "RGB"
+    assert ("with BatchNorm" in str(result)) == norm
     assert set(result.report.dropped) == {"classifier.6.weight", "classifier.6.bias"}
-    assert all(name.startswith("decode_head.score.") for name in result.report.new)
-    assert len(result.report.new) == 6
+    scores = [name for name in result.report.new if name.startswith("decode_head.score.")]
+    assert len(scores) == 6
+    others = {name.rpartition(".")[2] for name in result.report.new} - {"weight", "bias"}
+    assert others == ({"num_batches_tracked", "running_mean", "running_var"} if norm else set())
+    state = result.state_dict
+    assert torch.equal(
+        state["backbone.stages.4.conv5_3.bias"], tensors[f"features.{28 + 12 * norm}.bias"]
+    )
+    if norm:
+        assert state["backbone.stages.0.norm_conv1_1.num_batches_tracked"] == 0
+        return
     model = host_model("fcn8s_vgg16_voc.py", tmp_path / "out.pth")
     fc6 = tensors["classifier.0.weight"].reshape(FC, 8 * BASE, 7, 7)
     assert torch.equal(model.backbone.stages[5].fc6.weight, fc6)
@@ -292,17 +213,12 @@ def test_torchvisions_features_only(tmp_path, stripped):
 
 
 def test_justincj(tmp_path):
-    tensors = torchvision_tensors()
-    for index, moved in ((0, 1), (3, 4)):
-        for kind in ("weight", "bias"):
-            tensors[f"classifier.{moved}.{kind}"] = tensors.pop(f"classifier.{index}.{kind}")
+    tensors = as_justincj(torchvision_tensors())
     torch.save(tensors, tmp_path / "vgg16.pth")
     result = convert(tmp_path / "vgg16.pth", tmp_path / "out.pth", net="fcn8s-atonce")
     assert result.weights.input.mean == (103.939, 116.779, 123.68)
-    model = host_model("fcn8s-atonce_vgg16_voc2011-heavy.py", tmp_path / "out.pth")
-    assert torch.equal(
-        model.backbone.stages[5].fc7.weight.flatten(1), tensors["classifier.4.weight"]
-    )
+    fc7 = result.state_dict["backbone.stages.5.fc7.weight"]
+    assert torch.equal(fc7.flatten(1), tensors["classifier.4.weight"])
 
 
 def test_a_learned_kernel_is_used_as_it_is(tmp_path, monkeypatch):
@@ -380,43 +296,42 @@ def zeros(*shape):
     return np.zeros(shape, np.float32)
 
 
+NAN = np.full((FC, FC, 1, 1), np.nan, np.float32)
+TRANSPOSED = np.ascontiguousarray(fcn_layers("fcn8s")["fc6"][0].reshape(FC, -1).T)
+BROKEN = [
+    # truncated between two layers: what is left is not taken for FCN-16s or 32s
+    ("e.g. upscore16.weight", dict(score_pool3=None, upscore8=None)),
+    ("holds 37 tensors", dict(conv5_3=None)),
+    ("e.g. fc7.bias", dict(fc7=None)),
+    ("layer bn1 has 3 blobs", dict(bn1=[zeros(1)] * 3)),
+    ("no place for, e.g. extra.weight", dict(extra=[zeros(4)])),
+    (r"fc6.weight is \(1568, 24\)", dict(fc6=[TRANSPOSED, zeros(FC)])),
+    ("score_fr.weig", dict(score_fr=[zeros(21, 25, 1, 1), zeros(21)])),
+    ("upscore8.weight is", dict(upscore8=[zeros(21, 21, 15, 15)])),
+    (r"upscore8.weight is \(21, 1", dict(upscore8=[zeros(21, 1, 16, 16)])),
+    ("numbers that differ", dict(scale_pool4=[zeros(32)], scale_pool3=[np.arange(16.0)])),
+    ("only one of the two scale", dict(scale_pool4=[zeros(32)])),
+    ("NaN or inf", dict(fc7=[NAN, zeros(FC)])),
+    ("its score layers are of none", dict(score_fr_sem=[zeros(3, FC, 1, 1)])),
+    ("has control characters in the name", {"\x1b[31m": [zeros(1)]}),
+]
+
+
 def test_files_that_are_refused(tmp_path):
     good = broken(tmp_path, "good.caffemodel").read_bytes()
     (tmp_path / "half.caffemodel").write_bytes(good[: len(good) // 2])
     (tmp_path / "html.caffemodel").write_text("<html>404</html>")
     (tmp_path / "empty.pth").write_bytes(b"")
     torch.save(dict(a=torch.zeros(1)), tmp_path / "foreign.pth")
-    fc6 = fcn_layers("fcn8s")["fc6"]
-    transposed = np.ascontiguousarray(fc6[0].reshape(FC, -1).T)
     cases = {
         tmp_path / "none.caffemodel": "no such file",
         tmp_path / "half.caffemodel": "half.caffemodel: .*download it again",
         tmp_path / "html.caffemodel": "begins with b'<html>40'; expected a caffemodel",
         tmp_path / "empty.pth": "empty.pth: is empty",
         tmp_path / "foreign.pth": "holds 1 tensors .a, ...",
-        # truncated between two layers: what is left is not taken for FCN-16s or 32s
-        broken(tmp_path, "1.caffemodel", score_pool3=None, upscore8=None): "e.g. upscore16.weight",
-        broken(tmp_path, "2.caffemodel", conv5_3=None): "holds 37 tensors",
-        broken(tmp_path, "3.caffemodel", fc7=None): "e.g. fc7.bias",
-        broken(tmp_path, "4.caffemodel", bn1=[zeros(1)] * 3): "layer bn1 .* has 3 blobs",
-        broken(tmp_path, "5.caffemodel", extra=[zeros(4)]): "no place for, e.g. extra.weight",
-        broken(tmp_path, "6.caffemodel", fc6=[transposed, fc6[1]]): r"fc6.weight is \(1568, 24\)",
-        broken(
-            tmp_path, "7.caffemodel", score_fr=[zeros(21, 25, 1, 1), zeros(21)]
-        ): "score_fr.weig",
-        broken(tmp_path, "8.caffemodel", upscore8=[zeros(21, 21, 15, 15)]): "upscore8.weight is",
-        broken(
-            tmp_path, "9.caffemodel", upscore8=[zeros(21, 1, 16, 16)]
-        ): r"upscore8.weight is \(21, 1",
-        broken(
-            tmp_path, "10.caffemodel", scale_pool4=[zeros(32)], scale_pool3=[np.arange(16.0)]
-        ): "numbers that differ",
-        broken(tmp_path, "11.caffemodel", scale_pool4=[zeros(32)]): "only one of the two scale",
-        broken(tmp_path, "13.caffemodel", fc7=[np.full((24, 24, 1, 1), np.nan), zeros(24)]): "none",
-        broken(
-            tmp_path, "12.caffemodel", score_fr_sem=[zeros(3, 24, 1, 1)]
-        ): "its score layers are of none",
     }
+    for number, (message, changes) in enumerate(BROKEN):
+        cases[broken(tmp_path, f"{number}.caffemodel", **changes)] = message
     target = tmp_path / "target.pth"
     target.write_text("precious")
     for source, message in cases.items():
@@ -435,7 +350,7 @@ def test_what_cannot_be_asked_for(tmp_path):
         ("8s", dict(net="fcn8s-atonce"), "were trained without scales"),
         ("atonce", dict(net="fcn8s"), "were trained with scales 0.0001/0.01/1,"),
         ("alexnet", dict(net="fcn8s"), "makes fcn32s, not fcn8s"),
-        ("8s", dict(dataset="CamVid"), "no data set of the host"),
+        ("8s", dict(dataset="CamVid"), "no data set of mmseg"),
         ("8s", dict(dataset="CamVidDataset", num_classes=12), "leave one out"),
     ):
         with pytest.raises(UserError, match=message):
@@ -499,12 +414,10 @@ def test_the_config_that_is_named_fits_exactly(path):
         model = MODELS.build(cfg.model)
     net = net_of(model)
     assert net is not None
-    weights = opening.recognise_tensors(path, slim(model))
     preprocessor = cfg.model.data_preprocessor
     order = "RGB" if preprocessor.bgr_to_rgb else "BGR"
     stored = dict(order=order, mean=preprocessor.mean, std=preprocessor.std)
-    opening.describe(weights, dict(meta=dict(net=net, input=stored)))
-    result = Conversion(weights)
+    result = Conversion(recognise_tensors(path, slim(model), dict(net=net, input=stored)))
     assert result.state_dict.keys() == model.state_dict().keys()
     _, _, config = result.summary.partition("; config: ")
     # The same network on other images goes by the name of the usual ones.
@@ -619,30 +532,6 @@ def test_as_many_other_classes_start_anew(tmp_path):
     assert len(result.report.new) == 2
 
 
-@pytest.mark.parametrize("counted", [True, False])
-def test_torchvision_with_batch_norm(tmp_path, counted):
-    """Files from before 2018 do not count their batches."""
-    tensors, kinds = {}, dict(weight=1.0, bias=0.0, running_mean=0.0, running_var=1.0)
-    for name, tensor in torchvision_tensors().items():
-        layer, number, kind = name.split(".")
-        if layer == "features":
-            # After each convolution a norm: one more number for each convolution before.
-            old = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28).index(int(number))
-            at = int(number) + old
-            for norm, value in kinds.items():
-                tensors[f"features.{at + 1}.{norm}"] = torch.full((len(tensor),), value)
-            if counted:
-                tensors[f"features.{at + 1}.num_batches_tracked"] = torch.tensor(7)
-            name = f"features.{at}.{kind}"
-        tensors[name] = tensor
-    torch.save(tensors, tmp_path / "vgg16_bn.pth")
-    result = convert(tmp_path / "vgg16_bn.pth", tmp_path / "out.pth")
-    state = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
-    assert state["backbone.stages.0.norm_conv1_1.num_batches_tracked"] == (7 if counted else 0)
-    assert torch.equal(state["backbone.stages.4.conv5_3.bias"], tensors["features.40.bias"])
-    assert "with BatchNorm" in str(result)
-
-
 def test_what_a_file_does_not_tell_is_said(tmp_path):
     state = named(fcn_layers("fcn8s"))
     torch.save(state, tmp_path / "model_best.pth")
@@ -655,9 +544,7 @@ def test_what_a_file_does_not_tell_is_said(tmp_path):
 PEAK = """
 import resource, sys
 from pathlib import Path
-from fcn_plugin.conversion.convert import Conversion, convert
-from fcn_plugin.weights.networks import net_of
-
+from fcn_plugin.conversion.convert import convert
 small, large, target = map(Path, sys.argv[1:])
 convert(small, target)  # what is imported and built once does not count
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -667,13 +554,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
-def test_the_largest_layer_is_held_twice_at_most(tmp_path, monkeypatch):
+def test_the_weights_are_held_once(tmp_path):
     """fc6 is three quarters of the file, as in the published ones."""
     write_caffemodel(tmp_path / "small.caffemodel", fcn_layers("fcn32s"))
-    wide = dict(BASE=32, FC=1024, INPUTS=dict(score_fr=1024))
-    for name, value in wide.items():
-        monkeypatch.setattr(sys.modules[__name__], name, value)
-    write_caffemodel(tmp_path / "large.caffemodel", fcn_layers("fcn32s"))
+    write_caffemodel(tmp_path / "large.caffemodel", fcn_layers("fcn32s", base=32, fc=1024))
     files = [tmp_path / name for name in ("small.caffemodel", "large.caffemodel", "out.pth")]
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PEAK, *map(str, files)],
@@ -684,7 +568,31 @@ def test_the_largest_layer_is_held_twice_at_most(tmp_path, monkeypatch):
     assert run.returncode == 0, run.stderr
     size = files[1].stat().st_size
     assert size > 60e6
-    assert 1024 * int(run.stdout.splitlines()[-1]) < 2 * size
+    assert 1024 * int(run.stdout.splitlines()[-1]) < 1.3 * size
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """``content`` after one to four accidents."""
+    made = bytearray(content)
+    for _ in range(chance.choice([1, 1, 1, 2, 4])):
+        at = chance.randrange(len(made) or 1)
+        until = min(len(made), at + chance.choice([1, 2, 5, 30]))
+        match chance.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6]):
+            case 0:
+                made[at:until] = [byte ^ 1 << chance.randrange(8) for byte in made[at : at + 1]]
+            case 1:
+                made[at:until] = chance.randbytes(until - at)
+            case 2:
+                del made[at:]
+            case 3:
+                made[at:at] = chance.randbytes(chance.choice([1, 2, 5, 30]))
+            case 4:
+                del made[at:until]
+            case 5:
+                made[at:at] = made[at:until]
+            case 6:  # a huge length
+                made[at : at + 1] = b"\xff" * chance.choice([1, 2, 4, 9])
+    return bytes(made)
 
 
 def fuzz(folder: Path, count: int, seed: int) -> Counter:
@@ -695,7 +603,7 @@ def fuzz(folder: Path, count: int, seed: int) -> Counter:
     for version in ("V1", "V2"):
         pair = []
         for numbers in (0, 1):
-            layers = fcn_layers("fcn8s-atonce", classes=2, seed=numbers)
+            layers = fcn_layers("fcn8s-atonce", classes=2, seed=numbers, base=1, fc=4)
             write_caffemodel(source, layers, version=version, legacy_shape=version == "V1")
             pair.append(source.read_bytes())
         # Where two files of other numbers agree is what is not numbers.
@@ -729,12 +637,7 @@ def fuzz(folder: Path, count: int, seed: int) -> Counter:
 @pytest.mark.parametrize(
     "count", [100, pytest.param(10_000, marks=pytest.mark.slow)], ids=lambda count: str(count)
 )
-def test_fuzz(tmp_path, monkeypatch, count):
-    monkeypatch.setattr(sys.modules[__name__], "BASE", 1)
-    monkeypatch.setattr(sys.modules[__name__], "FC", 4)
-    inputs = dict(score_fr=4, score_pool4=8, score_pool3=4)
-    monkeypatch.setattr(sys.modules[__name__], "INPUTS", inputs)
+def test_fuzz(tmp_path, count):
     results = fuzz(tmp_path, count, seed=count)
-    print(results)
     assert results.total() == count
     assert results["refused"] > count / 3 and results["converted"] > count / 20

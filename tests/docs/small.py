@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conversion.test_convert import BASE, FC, fcn_layers, vgg_layers
 from prepare.archives_of_sets import SEG11VALID, label, write_archives
 from weights.caffe_files import write_caffemodel
+from weights.published import BASE, FC, fcn_layers, vgg_layers
 
 Change = Callable[[str], str]
 
@@ -70,7 +70,7 @@ LEFT_OUT: dict[str, str] = {
     r"^python -m venv|^pip install": "downloads; make test does it, test_packaging.py tries it",
     r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
     r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE)\b": "names that stand for the reader's own",
-    r"tools/benchmark\.py": "an hour; test_benchmark.py runs it in small",
+    r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"tests/peers/": "at full width, against a package that is not installed",
 }
 

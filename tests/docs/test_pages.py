@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docs.blocks import Block, blocks, commands
 from docs.small import BEFORE, LEFT_OUT, LESS, stand_ins
-from docs.walk import FILE, Walk, clone, first, in_small, run
+from docs.walk import FILE, Block, Walk, blocks, clone, commands, first, in_small, run
 from tools.running import REPOSITORY
 
 # page -> what becomes of its commands and blocks
@@ -109,10 +108,5 @@ def test_every_config_that_is_named_is_there():
 
 
 def test_braces():
-    assert braces("fcn{16s,8s}_{a,b}.py") == [
-        "fcn16s_a.py",
-        "fcn16s_b.py",
-        "fcn8s_a.py",
-        "fcn8s_b.py",
-    ]
+    assert braces("f{16s,8s}_{a,b}.py") == ["f16s_a.py", "f16s_b.py", "f8s_a.py", "f8s_b.py"]
     assert braces("plain.py") == ["plain.py"]

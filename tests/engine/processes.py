@@ -21,8 +21,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import distributed, nn
 
-from fcn_plugin.engine.buffers import SameBuffersHook
 from fcn_plugin.engine.compiling import CompileHook
+from fcn_plugin.engine.processes import SameBuffersHook
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 CLASSES, STEPS, LIMIT = 5, 3, 120  # LIMIT in seconds

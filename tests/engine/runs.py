@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 IMAGES = 10
+NO_SCORES = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 
 
 class Noise:
@@ -31,7 +32,7 @@ class Noise:
         return dict(inputs=torch.full((4,), float(index)) + drawn)
 
     def __deepcopy__(self, memo: dict) -> "Noise":
-        return self  # the host copies the config that it is in
+        return self  # mmengine copies the config that it is in
 
 
 class Small(BaseModel):
@@ -52,13 +53,19 @@ class Small(BaseModel):
 
 
 class Sum(BaseMetric):
-    """The sum of the weights is the score; scoring draws random numbers, too."""
+    """The sum of the weights is the score; scoring draws random numbers, too.
+
+    ``times`` counts the scorings.
+    """
+
+    times = 0
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         torch.rand(3), np.random.rand(), random.random()
         self.results.append(data_samples[0]["score"])
 
     def compute_metrics(self, results: list) -> dict:
+        self.times += 1
         return dict(mIoU=results[0])
 
 
@@ -86,13 +93,14 @@ def runner(folder: Path, iterations: int = 8, resume: bool = False, **settings: 
         default_hooks=dict(
             checkpoint=checkpoint | settings.pop("checkpoint", {}),
             score_resumed=dict(type="ScoreResumedHook"),
-        ),
+        )
+        | settings.pop("hooks", {}),
         randomness=dict(seed=1),
         log_level="ERROR",
         default_scope="mmseg",
     )
     runner.number += 1  # type: ignore[attr-defined]
-    return Runner(
+    return settings.pop("kind", Runner)(
         Small(),
         str(folder),
         resume=resume,
@@ -101,7 +109,7 @@ def runner(folder: Path, iterations: int = 8, resume: bool = False, **settings: 
     )
 
 
-runner.number = 0  # type: ignore[attr-defined]  # the host wants names that are not in use
+runner.number = 0  # type: ignore[attr-defined]  # mmengine wants names that are not in use
 
 
 def result(run: Runner) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from fcn_plugin.engine import cpu
-from fcn_plugin.engine.cpu import BFloat16OptimWrapper, prepare_cpu
+from fcn_plugin.engine import processes
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
 from fcn_plugin.errors import UserError
 
 
@@ -23,7 +23,7 @@ def config(**settings) -> Config:
 
 
 def test_a_machine_with_a_gpu_is_left_alone(monkeypatch):
-    monkeypatch.setattr(cpu, "get_device", lambda: "cuda")
+    monkeypatch.setattr(processes, "get_device", lambda: "cuda")
     cfg = config(launcher="pytorch")
     before = cfg.to_dict()
     prepare_cpu(cfg)
@@ -41,7 +41,7 @@ def joined(cfg: Config, monkeypatch) -> list[tuple[str, timedelta | None]]:
     """The process groups that ``prepare_cpu`` joins: backend and timeout."""
     found: list[tuple[str, timedelta | None]] = []
     monkeypatch.setattr(
-        cpu.distributed,
+        processes.distributed,
         "init_process_group",
         lambda backend, timeout: found.append((backend, timeout)),
     )

@@ -163,6 +163,20 @@ def test_an_error_in_one_process_ends_all_and_is_told(folder):
 
 
 @pytest.mark.slow
+def test_processes_stop_together_at_a_loss_that_is_not_finite(folder):
+    """The one whose image is bad names it, the other says that it was not its own."""
+    at_work = ["--work-dir", "nan", *options()]
+    with started(folder, 2, *at_work, log="nan.log", FAULT="1 2 -1") as run:
+        assert run.wait() == 1
+        assert run.left_after(ORPHANED) == []
+    lines = run.log.read_text().splitlines()
+    first, second = sorted(line for line in lines if line.startswith("error: process"))
+    assert "this process's batch is not the cause, another's is; the weights before it" in first
+    assert "process 1, iteration 3: " in second and "the image itself has nan" in second
+    assert (folder / "nan/bad_numbers_iter_3.pth").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_all(folder, rank):
     at_work, name = ["--work-dir", f"killed{rank}", *options(10**6)], f"killed{rank}.log"
@@ -236,10 +250,9 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     train(before, name, 4)
     start = weights(name, 4)
     log = train(after, name, 10, "--resume")
-    processes = f"{after} process{'es' * (after > 1)} instead of {before}"
-    images = f"{4 // after} images in a process's batch instead of {4 // before}"
-    assert f"Resumed with {processes}" in log and f"Resumed with {images}" in log
-    assert "the same images in each step, 4, shared out otherwise" in log
+    was, now = (f"{n} x {4 // n}" for n in (before, after))
+    assert f"Resumed with {now} images in a step (processes x batch_size) instead of {was}" in log
+    assert "the same images in each step" in log
     assert " and 16 images, none of which are read again" in log
     train(before, f"all{before}", 10)
     found, expected = (weights(work, 10) for work in (name, f"all{before}"))

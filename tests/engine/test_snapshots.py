@@ -1,9 +1,10 @@
-"""Checkpoints survive a kill at any moment, a full disk and damage."""
+"""Checkpoints survive a kill at any moment, a full disk and damage; resuming finds them."""
 
 import copy
 import errno
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fcn_plugin.engine.resuming import check_resumable, last_whole_checkpoint, set_aside
+from fcn_plugin.engine.resuming import (
+    check_resumable,
+    find_checkpoint,
+    last_resumable,
+    set_aside,
+)
 from fcn_plugin.errors import UserError
 
 
@@ -92,14 +98,14 @@ def test_killed_at_a_moment(tmp_path, monkeypatch, every):
         folder = tmp_path / str(end)
         with pytest.raises(Killed):
             train(folder, Moments(end), monkeypatch, resume=False)
-        last = last_whole_checkpoint(folder, pytest.fail)
+        last = last_resumable(folder, pytest.fail)
         settings = dict(load_from=str(last)) if last else {}
         again = train(folder, Moments(), monkeypatch, resume=last is not None, **settings)
         assert same(again, whole), f"killed at moment {end} of {moments.passed}"
         assert files(folder) == files(tmp_path / "whole"), f"killed at moment {end}"
 
 
-def test_the_host_alone_loses_its_only_checkpoint(tmp_path, monkeypatch):
+def test_mmengine_alone_loses_its_only_checkpoint(tmp_path, monkeypatch):
     """It deletes before it writes, which makes the test above one that can fail."""
     settings = dict(checkpoint=dict(type="CheckpointHook"))
     moments = Moments()
@@ -111,6 +117,38 @@ def test_the_host_alone_loses_its_only_checkpoint(tmp_path, monkeypatch):
         if begun and not list((tmp_path / str(end)).glob("iter_*.pth")):
             return
     pytest.fail("it never did")
+
+
+@pytest.mark.parametrize("hook", [True, False])
+def test_the_last_snapshot_is_scored_though_its_scoring_was_interrupted(tmp_path, hook):
+    """mmengine alone finds nothing left to do, and the last snapshot is never a candidate."""
+
+    class Die(Hook):
+        def before_val(self, runner) -> None:
+            if runner.iter == 6:
+                raise Killed
+
+    hooks = {} if hook else dict(hooks=dict(score_resumed=dict(type=Hook)))
+    run = runner(tmp_path, iterations=6, **copy.deepcopy(hooks))
+    run.register_hook(Die(), priority="VERY_HIGH")
+    with pytest.raises(Killed):
+        run.train()
+    # Before the end, on the end, and after its scoring: from it a run scores what it has not yet.
+    for iterations, times in ((6, hook), (6, False), (9, True)):
+        run = runner(tmp_path, iterations, resume=True, **copy.deepcopy(hooks))
+        run.train()
+        (metric,) = run.val_loop.evaluator.metrics
+        assert metric.times == times
+        if iterations == 6:
+            (best,) = tmp_path.glob("best_*")
+            assert best.name == f"best_mIoU_iter_{6 if hook else 3}.pth"
+
+
+def test_between_two_scorings_nothing_more_is_scored(tmp_path):
+    runner(tmp_path, iterations=4).train()
+    run = runner(tmp_path, iterations=6, resume=True)
+    run.train()
+    assert run.val_loop.evaluator.metrics[0].times == 1
 
 
 def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
@@ -127,7 +165,7 @@ def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
         run.train()
     assert raised.value.filename == str(tmp_path / "best_mIoU_iter_3.pth")
     assert [path.name for path in tmp_path.glob("*.pth*")] == ["iter_2.pth"]
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_2.pth"
 
 
 @pytest.fixture(scope="module")
@@ -153,33 +191,54 @@ def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     last, words = tmp_path / "iter_8.pth", []
     (tmp_path / "last_checkpoint").write_text(str(last))
-    assert last_whole_checkpoint(tmp_path, words.append) == last
+    assert last_resumable(tmp_path, words.append) == last
     last.write_bytes(damaged(last.read_bytes(), how))
-    assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert last_resumable(tmp_path, words.append) == tmp_path / "iter_6.pth"
     assert len(words) == 1 and "passed over" in words[0] and str(last) in words[0]
     for name in ("iter_4.pth", "iter_6.pth"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(UserError, match="none of its 3 checkpoints can be used"):
-        last_whole_checkpoint(tmp_path, words.append)
+        last_resumable(tmp_path, words.append)
 
 
 def test_a_work_dir_may_be_moved_and_its_record_lost(finished, tmp_path):
     for name in ("iter_4.pth", "iter_6.pth", "last_checkpoint"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     (tmp_path / "last_checkpoint").write_text("elsewhere/iter_4.pth")
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
     for content in (b"", b"\xff\x00\n"):
         (tmp_path / "last_checkpoint").write_bytes(content)
         words: list[str] = []
-        assert last_whole_checkpoint(tmp_path, words.append) == tmp_path / "iter_6.pth"
-    assert last_whole_checkpoint(tmp_path / "none", pytest.fail) is None
+        assert last_resumable(tmp_path, words.append) == tmp_path / "iter_6.pth"
+    assert last_resumable(tmp_path / "none", pytest.fail) is None
+
+
+def test_to_predict_with_the_best_one_is_found(finished, tmp_path, capsys):
+    """The newest best one that is whole, else the last; a file is itself."""
+    (best,) = (path.name for path in finished.glob("best_*"))
+    with pytest.raises(UserError, match=r"no checkpoint there; train one first"):
+        find_checkpoint(tmp_path)
+    for name in ("iter_6.pth", best):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    assert find_checkpoint(tmp_path) == tmp_path / best
+    os.utime(tmp_path / best, (1, 1))
+    newer = tmp_path / "best_mIoU_iter_2.pth"
+    newer.write_bytes((finished / best).read_bytes())
+    assert find_checkpoint(tmp_path) == newer == find_checkpoint(newer)
+    newer.write_bytes(b"")
+    assert find_checkpoint(tmp_path) == tmp_path / best
+    (tmp_path / best).write_bytes(b"")
+    assert find_checkpoint(tmp_path) == tmp_path / "iter_6.pth"
+    assert f"warning: passed over, {newer}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=re.escape(str(newer))):
+        find_checkpoint(newer)
 
 
 def test_of_a_copied_work_dir_its_own_are_taken(finished, tmp_path):
     """Though its record names the original's, which is still there."""
     for name in ("iter_6.pth", "iter_8.pth", "last_checkpoint"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
-    assert last_whole_checkpoint(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
+    assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
 
 
 def test_checkpoints_elsewhere(tmp_path):
@@ -188,11 +247,11 @@ def test_checkpoints_elsewhere(tmp_path):
         tmp_path / "work", checkpoint=dict(out_dir=str(tmp_path / "out"), max_keep_ckpts=2)
     )
     run.train()
-    last = last_whole_checkpoint(tmp_path / "work", pytest.fail)
+    last = last_resumable(tmp_path / "work", pytest.fail)
     assert last == tmp_path / "out" / "work" / "iter_8.pth"
     last.write_bytes(b"")
     words: list[str] = []
-    assert last_whole_checkpoint(tmp_path / "work", words.append) == last.with_name("iter_6.pth")
+    assert last_resumable(tmp_path / "work", words.append) == last.with_name("iter_6.pth")
     assert len(words) == 1
 
 
@@ -217,7 +276,7 @@ def test_a_new_run_sets_the_old_ones_aside(finished, tmp_path):
     assert files(tmp_path) == {"iter_6.pth", "mine.pth"}
     assert set_aside(tmp_path, needed=None) == tmp_path / "earlier_run_2"
     assert set_aside(tmp_path, needed=None) is None
-    assert last_whole_checkpoint(tmp_path, pytest.fail) is None
+    assert last_resumable(tmp_path, pytest.fail) is None
 
 
 def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path):
@@ -275,6 +334,17 @@ def test_several_best_ones(tmp_path):
         run.train()
     assert [path.name for path in sorted(tmp_path.glob("best_other*"))] == ["best_other_iter_9.pth"]
     assert len(list(tmp_path.glob("best_mIoU*"))) == 1
+
+
+def test_a_better_score_of_the_same_iteration(tmp_path):
+    """Its file takes the place of the one before, and is not deleted with it."""
+    run = runner(tmp_path, iterations=6)
+    run.train()
+    for _ in range(2):
+        run.model.weight.data += 1
+        run.val_loop.run()
+        (best,) = tmp_path.glob("best_*")
+        assert best.name == "best_mIoU_iter_6.pth"
 
 
 def test_gradients_between_two_steps_are_told_of(tmp_path):

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.runs import Noise, result, runner, same
+from engine.runs import NO_SCORES, Noise, result, runner, same
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from fcn_plugin.engine.order import PlacedBatches, PlacedDataset
-from fcn_plugin.engine.train_loop import Progress, changes, placed
+from fcn_plugin.engine.train_loop import Position, changes, placed
 from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.weights.files import read_tensors
-
-NO_SCORES = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+from fcn_plugin.weights.files import read_content
 
 
 class Stop(Exception):
@@ -124,7 +122,7 @@ def test_the_scale_of_mixed_precision_goes_on(tmp_path, monkeypatch):
     state = runs[0].optim_wrapper.state_dict()
     state["loss_scaler"]["scale"] = 2.0**5
     torch.save(state, tmp_path / "state.pth")
-    runs[1].optim_wrapper.load_state_dict(read_tensors(tmp_path / "state.pth"))
+    runs[1].optim_wrapper.load_state_dict(read_content(tmp_path / "state.pth"))
     assert runs[1].optim_wrapper.loss_scaler.get_scale() == 2.0**5
 
 
@@ -215,7 +213,7 @@ def test_another_batch_goes_on_at_the_same_image(tmp_path):
     )
     run.train()
     log = log_of(run)
-    assert "4 images in a process's batch instead of 2: a step takes 4 images instead of 2" in log
+    assert "1 x 4 images in a step (processes x batch_size) instead of 1 x 2: learning rate" in log
     assert "Goes on after iteration 4 and 8 images" in log
     trained(tmp_path / "order", iterations=12, dataset=order, **NO_SCORES)
     assert rest.reads == order.reads[8:]
@@ -227,7 +225,7 @@ def test_a_checkpoint_of_the_hosts_loop(tmp_path):
     run = runner(tmp_path, resume=True, log_level="INFO")
     run.train()
     log = log_of(run)
-    assert "4 batches of 2 are taken for granted" in log
+    assert "assumes 4 batches of 2" in log
     assert run.message_hub.get_info("place")["images_seen"] == 16
 
 
@@ -235,14 +233,14 @@ def test_a_checkpoint_of_the_hosts_loop(tmp_path):
     "old, new, words",
     [
         ((2, 4, 9), (2, 4, 9), []),
-        ((2, 4, 9), (1, 8, 9), ["the same images in each step, 8, shared out otherwise"]),
-        ((2, 4, 9), (1, 4, 9), ["1 process instead of 2: a step takes 4 images instead of 8"]),
+        ((2, 4, 9), (1, 8, 9), ["1 x 8 images in a step", "the same images in each step"]),
+        ((2, 4, 9), (1, 4, 9), ["1 x 4 images in a step", "instead of 2 x 4: learning rate"]),
         ((2, 4, 9), (2, 4, 7), ["a data set of 7 images instead of 9"]),
     ],
     ids=["nothing", "shared-out", "fewer", "data"],
 )
 def test_changes_in_words(old, new, words):
-    text = "; ".join(changes(Progress(0, *old), Progress(0, *new)))
+    text = "; ".join(changes(Position(0, *old), Position(0, *new)))
     assert all(part in text for part in words)
     assert bool(text) == bool(words)
 

@@ -1,4 +1,4 @@
-"""Our head under the host's backbones and the host's heads on ours: the pairs of tools/pairs.py.
+"""Our head under mmseg's backbones and mmseg's heads on ours: benchmarks/pairs.py.
 
 All narrow, on images of 64 or of odd numbers of pixels; of full width the tool runs them.
 """
@@ -10,9 +10,12 @@ import pytest
 import torch
 from mmseg.models.decode_heads import decode_head
 from mmseg.models.segmentors import base
-from tools.running import TOOLS
+from tools.running import BENCHMARKS, TOOLS
 
-sys.path.append(str(TOOLS))  # not first: tools/test.py is not the standard library's test
+sys.path += [
+    str(BENCHMARKS),
+    str(TOOLS),
+]  # not first: tools/test.py is not the standard library's test
 
 from pairing.backbones import BACKBONES
 from pairing.checks import (
@@ -26,10 +29,10 @@ from pairing.checks import (
     samples,
     taken,
 )
-from pairing.choosing import GROUPS
 from pairing.heads import BACKBONES as OURS
 from pairing.heads import HEADS
 from pairing.pair import Pair, complete, levels_of
+from pairing.table import GROUPS
 
 AT_HAND = [pair for pair in BACKBONES if not pair.needs]
 # Narrow ones of which nothing is narrow, or that have many layers.

@@ -13,14 +13,21 @@ from fcn_plugin.data.display import Shown
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
-from fcn_plugin.prediction.windowed import class_probabilities, label_array, predict_in_windows
-from fcn_plugin.prediction.windows import Layout, layouts
+from fcn_plugin.prediction.windows import (
+    Layout,
+    class_probabilities,
+    label_array,
+    layouts,
+    predict_in_windows,
+)
 
 CLASSES = Classes(tuple("abcde"), tuple((i, i, i) for i in range(5)))
+TWO = Classes(("no", "yes"), ((0, 0, 0), (9, 9, 9)))
 
 
 def segmentor(kind: str = "FCNSegmentor", **settings) -> nn.Module:
-    """A tiny network of the host's parts, in double precision."""
+    """A tiny network of mmseg's parts, in double precision."""
+    head = dict(type="FCNHead", in_channels=8, in_index=1, channels=4, num_classes=5, num_convs=1)
     cfg = dict(
         type=kind,
         data_preprocessor=dict(type="SegDataPreProcessor", mean=[120.0] * 3, std=[60.0] * 3),
@@ -31,15 +38,7 @@ def segmentor(kind: str = "FCNSegmentor", **settings) -> nn.Module:
             fc_channels=4,
             out_indices=(1, 2),
         ),
-        decode_head=dict(
-            type="FCNHead",
-            in_channels=8,
-            in_index=1,
-            channels=4,
-            num_classes=5,
-            num_convs=1,
-            norm_cfg=None,
-        ),
+        decode_head=dict(head, norm_cfg=None),
         test_cfg=dict(mode="whole"),
     )
     for part, values in settings.items():
@@ -67,24 +66,25 @@ def picture(size: tuple[int, int], original: tuple[int, int] | None = None) -> P
     return Picture(np.zeros((*original, 3), np.uint8), (pixels,), (sample,))
 
 
-@torch.no_grad()
-def whole(model: nn.Module, given: Picture) -> tuple[np.ndarray, np.ndarray]:
-    sample = given.samples[0].clone()
-    (found,) = model.test_step(dict(inputs=[given.inputs[0]], data_samples=[sample]))
-    return label_array(found), class_probabilities(found.seg_logits.data)
-
-
-def in_windows(model, given: Picture, side: int, layout=None) -> Prediction:
+def runner(model: nn.Module):
     @torch.no_grad()
     def run(image, sample):
         return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 
-    result = Prediction.empty(Shown(given.image), CLASSES, probabilities=True)
-    # At the size of the network's input or of the image, whichever is larger.
+    return run
+
+
+def whole(model: nn.Module, given: Picture) -> tuple[np.ndarray, np.ndarray]:
+    found = runner(model)(given.inputs[0], given.samples[0].clone())
+    return label_array(found), class_probabilities(found.seg_logits.data)
+
+
+def in_windows(model, given: Picture, side: int, layout=None, classes=CLASSES) -> Prediction:
+    """``side``: of a window, at the size of the network's input or the image's, the larger one."""
+    result = Prediction.empty(Shown(given.image), classes, probabilities=True)
     most = int(side / max(1, *(own / seen for own, seen in zip(*given.sizes, strict=True))))
-    predict_in_windows(
-        given, result, run, layout or layouts(model), (most, most), 0.5, lambda done, total: None
-    )
+    pair = (layout, layout) if isinstance(layout, Layout) else layout or layouts(model)
+    predict_in_windows(given, result, runner(model), pair, (most, most))
     assert result.windows > 1
     return result
 
@@ -96,14 +96,13 @@ def in_windows(model, given: Picture, side: int, layout=None) -> Prediction:
 def test_each_pixel_is_taken_once_from_an_interior(layout, length):
     size = layout.size(512)
     windows = layout.cut(length, size)
-    taken = [pixel for w in windows for pixel in range(w.first, w.beyond)]
-    assert taken == list(range(length))
+    assert len(windows) > 1
+    assert [pixel for w in windows for pixel in range(w.first, w.beyond)] == list(range(length))
     margin = min(layout.margin, size // 3) if not layout.base else layout.margin
     for window in windows:
         assert window.start % layout.step == 0 and window.stop - window.start <= size
         assert window.start == 0 or window.first - window.start >= margin
         assert window.stop == length or window.stop - window.beyond >= margin
-    assert len(windows) > 1
 
 
 @pytest.mark.parametrize(
@@ -127,8 +126,8 @@ def test_our_networks_give_the_same_labels(name, padding):
     assert np.array_equal(result.labels, expected)
     assert len(np.unique(expected)) > 1
     np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)  # half precision
-    none = Layout(layout.step, 0)
-    assert not np.array_equal(in_windows(model, given, side // 4, (none, none)).labels, expected)
+    without = in_windows(model, given, side // 4, Layout(layout.step, 0))
+    assert not np.array_equal(without.labels, expected)
 
 
 def test_off_the_grid_labels_differ():
@@ -136,8 +135,7 @@ def test_off_the_grid_labels_differ():
     model = published("fcn8s", "same")
     layout, _ = layouts(model)
     given = picture((20, 1400))
-    astray = Layout(13, layout.margin)
-    found = in_windows(model, given, 1056, (layout, astray)).labels
+    found = in_windows(model, given, 1056, (layout, Layout(13, layout.margin))).labels
     assert not np.array_equal(found, whole(model, given)[0])
 
 
@@ -147,39 +145,29 @@ def test_resized_back_to_the_image(kind, original):
     """The network sees 300 x 800; the margin of networks that do not tell is enough for these."""
     model = segmentor(kind)
     given = picture((300, 800), original)
-    side = 1056 if original[0] > 300 else 704
     expected, probabilities = whole(model, given)
-    result = in_windows(model, given, side, (Layout(32, 64),) * 2)
+    result = in_windows(model, given, 1056 if original[0] > 300 else 704, Layout(32, 64))
     assert np.array_equal(result.labels, expected)
     np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)
 
 
-def test_one_score_for_two_classes():
-    model = segmentor(
-        "EncoderDecoder",
-        decode_head=dict(num_classes=2, out_channels=1, threshold=0.5, loss_decode=[]),
-    )
+@pytest.mark.parametrize("original", [(64, 800), (100, 1250)], ids=["as it is", "resized"])
+def test_one_score_for_two_classes(original):
+    head = dict(num_classes=2, out_channels=1, threshold=0.5, loss_decode=[])
+    model = segmentor("EncoderDecoder", decode_head=head)
     model.decode_head.conv_seg.weight.data /= 50  # sure of nothing
-    two = Classes(("no", "yes"), ((0, 0, 0), (9, 9, 9)))
-    for original in ((64, 800), (100, 1250)):
-        given = picture((64, 800), original)
-        expected, probabilities = whole(model, given)
-        result = Prediction.empty(Shown(given.image), two, probabilities=True)
-
-        @torch.no_grad()
-        def run(image, sample):
-            return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
-
-        most = 500 * 64 // original[0]
-        predict_in_windows(given, result, run, (Layout(32, 64),) * 2, (most, most), 0.5, print)
-        assert result.windows > 1 and 0 < expected.mean() < 1
-        assert np.array_equal(result.labels, expected)
-        assert probabilities.shape == (2, *original)
+    given = picture((64, 800), original)
+    expected, probabilities = whole(model, given)
+    result = in_windows(model, given, 500, Layout(32, 64), TWO)
+    assert 0 < expected.mean() < 1
+    assert np.array_equal(result.labels, expected)
+    assert probabilities.shape == (2, *original)
+    np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)
 
 
 @pytest.mark.parametrize("width", [1000, 1023, 1151])
 def test_sliding_keeps_its_meaning(width):
-    """Windows hold several of the host's crops; each pixel is the mean of the same ones."""
+    """Windows hold several of the config's crops; each pixel is the mean of the same ones."""
     slide = dict(mode="slide", crop_size=(96, 128), stride=(64, 85))
     model = segmentor("EncoderDecoder", test_cfg=slide)
     given = picture((120, width))
@@ -192,18 +180,21 @@ def test_sliding_keeps_its_meaning(width):
 
 
 @pytest.mark.parametrize("size", [(1, 1600), (1600, 1), (40, 1600)])
-def test_of_narrow_images_windows_are_long(size):
+def test_in_narrow_images_windows_are_long(size):
     model = published("fcn8s", "same")
-    given = picture(size)
-    layout, _ = layouts(model)
-    window = tuple(min(length, 1184) for length in size)
+    given, shapes, steps = picture(size), [], []
 
-    @torch.no_grad()
     def run(image, sample):
-        assert max(image.shape[-2:]) <= 1184 and min(image.shape[-2:]) == min(size)
-        return model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
+        shapes.append(tuple(image.shape[-2:]))
+        return runner(model)(image, sample)
+
+    def progress(step, done, total):
+        steps.append((done, total))
 
     result = Prediction.empty(Shown(given.image), CLASSES, probabilities=False)
-    predict_in_windows(given, result, run, (layout, layout), window, 0.5, lambda *_: None)
+    window = tuple(min(length, 1184) for length in size)
+    predict_in_windows(given, result, run, layouts(model), window, progress=progress)
     assert result.windows == 2
+    assert steps == [(0, 2), (1, 2)]
+    assert all(max(shape) <= 1184 and min(shape) == min(size) for shape in shapes)
     assert np.array_equal(result.labels, whole(model, given)[0])

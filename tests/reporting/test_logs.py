@@ -1,11 +1,16 @@
 """Logs of runs that were resumed, killed or counted in epochs."""
 
 import json
+import math
+import re
+from base64 import b64decode
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from fcn_plugin.report.charts import chart
+from fcn_plugin.report.charts import SIZE, chart
 from fcn_plugin.report.logs import read_training
 
 LOG = """2026/11/21 20:04:11 - mmengine - INFO -
@@ -69,28 +74,46 @@ def test_the_machine_is_told(tmp_path):
     assert told == {"Python": "3.11.7", "PyTorch": "2.13.0+cpu", "GPU 0,1": "NVIDIA H200"}
 
 
-@pytest.mark.parametrize(
-    ("curve", "labels"),
-    [
-        ([(1, 0.9), (90, 0.3)], ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
-        ([(1, 0.0)], ["0", "0.2"]),
-        ([(1, -3.0), (2, 5.0)], ["-4", "-2", "0", "2", "4", "6"]),
-        ([(1, 0.001), (2, float("nan"))], ["0", "0.0002", "0.0004", "0.0006", "0.0008", "0.001"]),
-    ],
-    ids=["falling", "zero", "negative", "not a number"],
-)
-def test_ticks_are_round_and_hold_the_curve(curve, labels):
-    made = chart("loss", [("run", curve)], 90)
-    assert [label for _, label in made.y_ticks] == labels
-    assert [label for _, label in made.x_ticks] == ["0", "20", "40", "60", "80", "100"]
-    for x, y in made.lines[0].marks:
-        assert made.x_ticks[0][0] <= x <= made.x_ticks[-1][0]
-        assert made.y_ticks[-1][0] <= y <= made.y_ticks[0][0]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_long_curves_are_thinned_and_empty_ones_left_out():
-    long = [(step, 1.0) for step in range(1, 100_001)]
-    made = chart("loss", [("a", long), ("b", [])], 100_000)
-    assert len(made.lines[0].points.split()) == 200
-    assert made.lines[1] is None
-    assert chart("loss", [("a", []), ("b", [(1, float("nan"))])], 1) is None
+def drawn(*curves, last=100):
+    """The lines of a chart as (x, y) [n, 2], None of a run without one, and the chart."""
+    made = chart("loss", list(zip("ab", curves, strict=False)), last)
+    root = ElementTree.fromstring(b64decode(made.uri.removeprefix("data:image/svg+xml;base64,")))
+    lines = []
+    for number in range(len(curves)):
+        line = root.find(f".//{SVG}g[@id='run-{number}']/{SVG}path")
+        numbers = [] if line is None else re.findall(r"-?[\d.]+", line.get("d"))
+        lines.append(np.array(numbers, float).reshape(-1, 2))
+    return lines, made
+
+
+def test_curves_are_drawn_to_scale_from_zero_on():
+    (line, other), made = drawn([(0, 0.0), (50, 2.0), (100, 1.0)], [(50, 0.5)])
+    across, down = line[:, 0], line[:, 1]
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1])
+    assert down[0] - down[1] == pytest.approx(2 * (down[0] - down[2]))
+    np.testing.assert_allclose(other, [[across[1], (3 * down[0] + down[1]) / 4]])
+    assert made.summary.startswith("a: 0 at iteration 0, 1 at 100, between 0 and 2; b: 0.5 at")
+
+
+@pytest.mark.parametrize("curve", [[(1, 0.0)], [(1, -3.0), (2, 5.0)], [(1, 1e-14), (90, 2e-10)]])
+def test_any_curve_is_within_the_picture(curve):
+    (line,), _ = drawn(curve)
+    width, height = (72 * inches for inches in SIZE)
+    assert len(line) == len(curve)
+    assert (line > 0).all() and (line < [width, height]).all()
+
+
+def test_long_curves_are_thinned_and_what_is_not_finite_is_left_out():
+    long = [(step, float(step * 7919 % 50_021)) for step in range(1, 100_001)]
+    (line, other), made = drawn(long, [(1, math.nan), (2, 3.0), (3, math.inf)], last=100_000)
+    assert 100 < len(line) <= 200 and len(other) == 1
+    assert "b: 3 at iteration 2, 3 at 2" in made.summary
+    assert len(drawn(long, [])[0][1]) == 0
+    assert chart("loss", [("a", []), ("b", [(1, math.nan)])], 1) is None
+
+
+def test_a_curve_is_drawn_the_same_every_time():
+    assert drawn([(1, 2.0)])[1] == drawn([(1, 2.0)])[1]

@@ -8,10 +8,13 @@ import pytest
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system import download as downloading
+from fcn_plugin.system import progress
 from fcn_plugin.system.download import Digest, download
+from fcn_plugin.system.progress import progress_bar
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = Digest("sha256", hashlib.sha256(CONTENT).hexdigest())
+SHA1 = Digest("sha1", hashlib.sha1(CONTENT).hexdigest()[:8])
 
 
 @pytest.fixture
@@ -53,82 +56,61 @@ def server(monkeypatch):
 
 def test_whole_and_only_once(server, tmp_path):
     target = tmp_path / "new" / "file.bin"
-    assert (
-        download(server.url, target, SHA256._replace(digits=SHA256.digits[:8])).read_bytes()
-        == CONTENT
-    )
-    download(server.url, target, SHA256._replace(digits=SHA256.digits[:8]))
+    for _ in range(2):
+        assert download(server.url, target, SHA1).read_bytes() == CONTENT
     assert len(server.asked) == 1
     assert [file.name for file in target.parent.iterdir()] == ["file.bin"]
 
 
-def test_breaks_off_again_and_again(server, tmp_path):
+def test_breaks_off_again_and_again(server, tmp_path, monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(downloading, "PAUSE", 1)
+    monkeypatch.setattr(downloading.time, "sleep", waited.append)
     server.breaks_after = 300_000
     assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    assert waited == [1, 1, 1]
 
 
+@pytest.mark.parametrize("digest", [SHA256, None], ids=["hash", "length"])
 @pytest.mark.parametrize("resumes", [True, False])
-def test_gives_up_without_new_bytes_and_the_next_run_goes_on(server, tmp_path, resumes):
+def test_gives_up_without_new_bytes_and_the_next_run_goes_on(server, tmp_path, resumes, digest):
     target = tmp_path / "file.bin"
     server.breaks_at, server.resumes = 300_000, resumes
     with pytest.raises(UserError, match=r"ended at 300000 of 1024000.*put it at"):
-        download(server.url, target, SHA256)
+        download(server.url, target, digest)
     assert not target.exists()
     server.breaks_at = None
-    assert download(server.url, target, SHA256).read_bytes() == CONTENT
+    assert download(server.url, target, digest).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", "bytes=300000-"]
 
 
-def test_waits_before_the_next_attempt(server, tmp_path, monkeypatch):
-    waited = []
-    monkeypatch.setattr(downloading, "PAUSE", 1)
-    monkeypatch.setattr(downloading.time, "sleep", waited.append)
-    server.breaks_after = 600_000
-    download(server.url, tmp_path / "file.bin", SHA256)
-    assert waited == [1]
-
-
-def test_without_a_hash_the_announced_length_counts(server, tmp_path):
-    target = tmp_path / "file.bin"
-    server.breaks_at = 300_000
-    with pytest.raises(UserError, match="ended at 300000 of 1024000 bytes"):
-        download(server.url, target, None)
-    assert not target.exists()
-    server.breaks_at = None
-    assert download(server.url, target, None).read_bytes() == CONTENT
-    target.unlink()
+def test_of_unknown_length(server, tmp_path):
     server.announces = False
-    assert download(server.url, target, None).read_bytes() == CONTENT
-
-
-def test_what_is_longer_than_the_servers_is_fetched_anew(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"?")
     assert download(server.url, tmp_path / "file.bin", None).read_bytes() == CONTENT
-    assert server.asked == ["bytes=1024001-", None]
 
 
-def test_a_complete_part_is_only_checked(server, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert download(server.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
-    assert server.asked == ["bytes=1024000-"]
-
-
-def test_any_algorithm(server, tmp_path):
-    digest = Digest("sha1", hashlib.sha1(CONTENT).hexdigest())
+@pytest.mark.parametrize(
+    ("there", "digest", "asked"),
+    [
+        (CONTENT, SHA256, ["bytes=1024000-"]),
+        (CONTENT + b"?", None, ["bytes=1024001-", None]),
+    ],
+    ids=["complete", "longer than the server's"],
+)
+def test_a_part_that_is_there(server, tmp_path, there, digest, asked):
+    (tmp_path / "file.bin.part").write_bytes(there)
     assert download(server.url, tmp_path / "file.bin", digest).read_bytes() == CONTENT
-    (tmp_path / "file.bin").unlink()
-    with pytest.raises(UserError, match=f"has sha1 {digest.digits}, expected 00"):
-        download(server.url, tmp_path / "file.bin", Digest("sha1", "00"))
+    assert server.asked == asked
 
 
 def test_another_hash_is_refused_and_the_next_try_starts_over(server, tmp_path):
-    with pytest.raises(UserError, match="expected 0000"):
-        download(server.url, tmp_path / "file.bin", Digest("sha256", "0000"))
+    with pytest.raises(UserError, match=f"has sha1 {SHA1.digits}.*, expected 00"):
+        download(server.url, tmp_path / "file.bin", Digest("sha1", "00"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file(tmp_path):
+def test_no_server(tmp_path):
     with pytest.raises(UserError, match="cannot be downloaded"):
         download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", SHA256)
 
@@ -142,4 +124,13 @@ def test_shows_a_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys, t
     download(server.url, tmp_path / "file.bin", SHA256)
     out, err = capsys.readouterr()
     assert out == ""
-    assert ("checking file.bin" in err) if terminal else err == ""
+    assert ("Checking file.bin" in err and "/s" in err) if terminal else err == ""
+
+
+def test_a_line_now_and_then_in_a_log(monkeypatch, capsys):
+    with progress_bar() as tell:
+        tell("At once", 1, 3)
+        monkeypatch.setattr(progress, "LINE_PAUSE", 0)
+        tell("Reading", 2, 3)
+        tell("Fetching", 2000, 0)
+    assert capsys.readouterr().err == "Reading: 66 %\nFetching: 2,000\n"

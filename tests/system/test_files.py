@@ -1,71 +1,210 @@
-"""A file that is written whole or not at all, also when the writer is killed."""
+"""What is written is whole or not there, also when the writer is killed or the disk is full."""
 
+import errno
 import os
-import subprocess
-import sys
+import resource
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from tools.running import REPOSITORY
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+from prediction.trained import CLASSES, image, trained
+from tools.running import as_module
 
-from fcn_plugin.system.files import replacing
+from fcn_plugin.data.labels import save_labels
+from fcn_plugin.data.picture_files import save_picture
+from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+from fcn_plugin.evaluation.pictures import PicturesHook
+from fcn_plugin.prediction import Predictor
+from fcn_plugin.report.panels import save_panels
+from fcn_plugin.system import files
+from fcn_plugin.system.files import allocate, disk_full, replacing
+
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
 def test_takes_the_place_of_the_target(tmp_path):
     target = tmp_path / "new" / "list.txt"
-    with replacing(target) as part:
-        part.write_text("one")
-        assert part.parent == target.parent and not target.exists()
-    assert contents(target.parent) == {"list.txt": "one"}
-    with replacing(target) as part:
-        part.write_text("two")
-        assert target.read_text() == "one"
-    assert contents(target.parent) == {"list.txt": "two"}
+    for text in ("one", "two"):
+        before = contents(target.parent) if target.parent.exists() else {}
+        with replacing(target) as part:
+            part.write_text(text)
+            assert contents(target.parent) == before | {part.name: text}
+        assert contents(target.parent) == {"list.txt": text}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_target_as_it_was(tmp_path, error):
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_error_leaves_the_target_as_it_was(tmp_path, error, begun):
     target = tmp_path / "list.txt"
     target.write_text("old")
     with pytest.raises(error), replacing(target) as part:
-        part.write_text("half")
+        if begun:
+            part.write_text("half")
         raise error
     assert contents(tmp_path) == {"list.txt": "old"}
-
-
-def test_an_error_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="at once"), replacing(tmp_path / "list.txt"):
-        raise ValueError("at once")
-    assert contents(tmp_path) == {}
 
 
 def test_killed_in_the_middle(tmp_path):
     target = tmp_path / "list.txt"
     target.write_text("old")
-    code = """
-import sys, time
-from pathlib import Path
-from fcn_plugin.system.files import replacing
-
-with replacing(Path(sys.argv[1])) as part:
-    part.write_text("half")
-    print("written", flush=True)
-    time.sleep(60)
-"""
-    writer = subprocess.Popen(
-        [sys.executable, "-c", code, target],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with writer:
-        assert writer.stdout.readline() == "written\n"
-        writer.kill()
-    assert writer.returncode != 0
+    if (writer := os.fork()) == 0:
+        try:
+            with replacing(target) as part:
+                part.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
     assert contents(tmp_path) == {"list.txt": "old", "list.txt.part": "half"}
     with replacing(target) as part:
         part.write_text("new")
     assert contents(tmp_path) == {"list.txt": "new"}
+
+
+def test_processes_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    with replacing(tmp_path / "a.png", alone=False) as one:
+        one.write_text("one")
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            with replacing(tmp_path / "a.png", alone=False) as two:
+                two.write_text("two")
+    assert (tmp_path / "a.png").read_text() == "one"
+
+
+@pytest.mark.parametrize("fallocate", [True, False])
+def test_space_is_taken_before_it_is_written(tmp_path, monkeypatch, fallocate):
+    if not fallocate:
+        monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(files, "BLOCK", 1000)
+    file = tmp_path / "a"
+    file.write_bytes(b"head")
+    os.truncate(file, 100_000)
+    allocate(file)
+    assert file.stat().st_blocks * 512 >= 100_000
+    assert file.read_bytes() == b"head" + bytes(99_996)
+
+
+# --- a full disk ------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Writing more fails half-way, as on a full disk, with another number of the error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_with_the_file_and_any_other_error_passes(tmp_path):
+    with (
+        files_of_at_most(10),
+        pytest.raises(UserError, match="a: the disk is full; make room"),
+        disk_full(tmp_path / "a"),
+    ):
+        (tmp_path / "b").write_bytes(bytes(100))
+    with pytest.raises(FileNotFoundError), disk_full(tmp_path / "a"):
+        (tmp_path / "none").read_bytes()
+
+
+# name: (the file, what writes it to a path)
+WRITERS = {
+    "labels": ("a.png", lambda path: save_labels(NOISE, path)),
+    "overlay": ("a.jpg", lambda path: save_picture(Image.fromarray(NOISE), path, quality=90)),
+    "panels": (
+        "0.png",
+        lambda path: save_panels(path.parent, 0, np.stack([NOISE] * 3, -1), NOISE, NOISE),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_picture_is_whole_or_not_there(tmp_path, name):
+    file, write = WRITERS[name]
+    with files_of_at_most(20_000), pytest.raises(OSError, match=file) as error:
+        write(tmp_path / file)
+    assert error.value.filename == str(tmp_path / file)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / file)
+    Image.open(tmp_path / file).load()
+
+
+def test_probabilities_are_allocated_first(tmp_path, monkeypatch):
+    """A memory map over a hole would kill the process where the disk is full."""
+
+    def full(file: Path):
+        assert file.stat().st_blocks * 512 < file.stat().st_size
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fcn_plugin.prediction.result.allocate", full)
+    config, weights = trained(tmp_path, dataset_meta=dict(classes=CLASSES))
+    picture = image(tmp_path / "a.png", 64, 64)
+    predict = Predictor(config, weights, "cpu")
+    with pytest.raises(OSError, match=r"out/a\.npy"):
+        predict(picture, probabilities=tmp_path / "out" / "a.npy")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_predict_names_the_file(tmp_path, monkeypatch):
+    trained(tmp_path, dataset_meta=dict(classes=CLASSES))
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "sys.argv", ["predict.py", "tiny.py", "weights.pth", "a.png", "--out", "out"]
+    )
+    with as_module("predict") as predict:
+        unlimited = predict.predict
+
+        def limited(*arguments):  # not all of the tool: mmengine writes configs to read them
+            with files_of_at_most(10_000):
+                unlimited(*arguments)
+
+        monkeypatch.setattr(predict, "predict", limited)
+        with pytest.raises(OSError, match="File too large") as error:
+            predict.main()
+    with as_module("common") as common:
+        assert common.explain(error.value).startswith("out/overlays/a.jpg: ")
+    left = [path.name for path in Path("out").rglob("*") if path.is_file()]
+    assert sorted(left) == [".predictions", "a.png"]
+
+
+def test_a_test_goes_on_without_a_picture_but_not_without_a_prediction(tmp_path, monkeypatch):
+    """The scores are dearer than the pictures: it is said once, and the test goes on."""
+    labels = PixelData(data=torch.from_numpy(NOISE[None, :160, :160] % 5).long())
+    sample = SegDataSample(gt_sem_seg=labels, pred_sem_seg=labels)
+    sample.set_metainfo(dict(img_path=str(image(tmp_path / "a.jpg", 160, 160))))
+    meta = dict(classes=CLASSES, palette=[[9 * i] * 3 for i in range(5)])
+    metric = ConfusionMatrixMetric(output_dir=str(tmp_path / "labels"), format_only=True)
+    metric.dataset_meta = meta
+    with files_of_at_most(5_000), pytest.raises(OSError, match=r"labels/a\.png"):
+        metric.process({}, [sample.to_dict()])
+    assert list((tmp_path / "labels").iterdir()) == []
+
+    said: list[str] = []
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=meta))
+    )
+    hook = PicturesHook(str(tmp_path / "out"))
+    hook.before_test(runner)
+    with files_of_at_most(5_000):
+        hook.after_test_iter(runner, 0, outputs=[sample] * 2)
+    assert list((tmp_path / "out").iterdir()) == []
+    (line,) = said
+    assert "out/a.png" in line
+    hook.after_test_iter(runner, 1, outputs=[sample])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# What a run imports sooner or later; ours first, which makes the host importable.
+# What a run imports sooner or later; ours first, which makes mmseg importable.
 PRELOADED = (
     "fcn_plugin",
     "mmengine.runner",
@@ -28,7 +28,7 @@ PRELOADED = (
 def serve() -> None:
     for name in PRELOADED:
         import_module(name)
-    # Half of a short run is the host's laying out of its config, for the log, the work dir and
+    # Half of a short run is mmengine's laying out of its config, for the log, the work dir and
     # each checkpoint. As it is built it is Python, too.
     import_module("mmengine.config.config").FormatCode = lambda text, **_: (text, True)
     gc.freeze()  # or each tool's garbage collector would go through all of it
@@ -67,6 +67,8 @@ def become(folder: Path, order: dict[str, Any]) -> None:
         stream = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.dup2(stream, number)
         os.close(stream)
+    # As from a terminal, also where these tests run in the background, to which Ctrl-C is nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = order["argv"]

@@ -17,27 +17,41 @@ from types import ModuleType
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-TOOLS = REPOSITORY / "tools"
+TOOLS, BENCHMARKS = REPOSITORY / "tools", REPOSITORY / "benchmarks"
 # What a user's shell would have set; the tests are to find the clone that they belong to.
 ENVIRONMENT = dict(PYTHON=sys.executable, PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1")
 PATIENCE = 300  # seconds
 
 
-def tool(name: str, *options: object, folder: Path, **environment: str):
-    """The finished process of tools/NAME.
+def script(name: str) -> Path:
+    """The file of a tool, or of a benchmark."""
+    return next(folder / name for folder in (TOOLS, BENCHMARKS) if (folder / name).exists())
 
-    A tool in Python is a fork of a process that has imported the host, unless its environment is
+
+def tool(command: str, *options: object, folder: Path, **environment: str):
+    """The finished process of tools/COMMAND, whose words may all stand in one text.
+
+    A tool in Python is a fork of a process that has imported mmseg, unless its environment is
     changed, which may matter to the imports. ``started`` starts it as a user does.
     """
+    name, *words = command.split()
+    options = (*words, *options)
     if name.endswith(".py") and not environment:
         with Fork(name, *options, folder=folder) as fork:
             return fork.finished()
     return started(name, *options, folder=folder, **environment)
 
 
+def ran(command: str, *options: object, folder: Path, **environment: str):
+    """As ``tool``, of a process that has succeeded."""
+    done = tool(command, *options, folder=folder, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
 def started(name: str, *options: object, folder: Path, **environment: str):
     """The finished process of tools/NAME, started from nothing."""
-    path = TOOLS / name
+    path = script(name)
     command = ["bash", path] if path.suffix == ".sh" else [sys.executable, path]
     return subprocess.run(
         [*map(str, command), *map(str, options)],
@@ -54,7 +68,7 @@ def as_module(name: str) -> Iterator[ModuleType]:
     """tools/NAME.py imported, with what lies beside it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOOLS)
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, script(f"{name}.py"))
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, name, module)
@@ -66,7 +80,7 @@ class Fork:
     """A run of tools/NAME as a fork of a process that has imported everything (``forked.py``)."""
 
     def __init__(self, name: str, *options: object, folder: Path) -> None:
-        self.argv = [str(TOOLS / name), *map(str, options)]
+        self.argv = [str(script(name)), *map(str, options)]
         self._own = tempfile.TemporaryDirectory(prefix="fork-")
         self.files = Path(self._own.name)
         order = dict(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from prepare.archives_of_sets import write_archives
-from tools.running import REPOSITORY, tool
+from tools.running import REPOSITORY, ran, tool
 
 # data set -> the last line but one or two of preparing it
 PREPARED = {
@@ -43,8 +43,7 @@ def data(tmp_path_factory) -> Path:
     archives = write_archives(folder / "archives")
     for name, line in PREPARED.items():
         options = ["--subset", "--archive", *archives[name]]
-        done = tool("prepare_data.py", name, *options, folder=folder)
-        assert done.returncode == 0, done.stderr
+        done = ran("prepare_data.py", name, *options, folder=folder)
         assert done.stdout.splitlines()[-1] == line
     # A second time there is nothing to do, and no archive to do it with.
     archives["camvid"][0].write_bytes(b"")
@@ -68,8 +67,7 @@ def runs(data, tmp_path_factory) -> dict:
 
 def test_what_was_prepared_has_no_faults(data):
     name = "voc2012"
-    done = tool("prepare_data.py", name, "--check", "--subset", folder=data.parent)
-    assert done.returncode == 0, done.stderr
+    done = ran("prepare_data.py", name, "--check", "--subset", folder=data.parent)
     assert done.stdout == PREPARED[name] + ", no faults\n"
 
 

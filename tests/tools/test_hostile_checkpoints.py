@@ -1,13 +1,12 @@
 """A checkpoint from a stranger ends every tool in one line, and the terminal obeys none of it."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from prediction.trained import CLASSES, image, trained
-from tools.running import Fork
+from tools.running import tool
 from weights.constructor_attacks import ARGUMENTS, ND, called, file_of
 
 from fcn_plugin.prepare.shapes import write_shapes
@@ -41,23 +40,18 @@ def changed(folder: Path, name: str, **changes) -> Path:
     return path
 
 
-def doors(path: Path, name: str) -> dict[str, tuple]:
-    out = path.parent / "out"
-    return {
-        "test": ("test.py", "tiny.py", path, "--work-dir", out / "test"),
-        "predict": ("predict.py", "tiny.py", path, "photo.png", "--out", out / "predict"),
-        "export": ("export_onnx.py", "tiny.py", path, out / "x.onnx"),
-        "resume": ("train.py", "tiny.py", "--resume", path, "--work-dir", out / "resume"),
-        "load": (
-            *("train.py", "tiny.py", "--work-dir", out / "load"),
-            *("--cfg-options", f"load_from={path}"),
-        ),
-    }
+DOORS = {
+    "predict": "predict.py tiny.py {file} photo.png --out {out}",
+    "test": "test.py tiny.py {file} --work-dir {out}",
+    "export": "export_onnx.py tiny.py {file} {out}/x.onnx",
+    "resume": "train.py tiny.py --resume {file} --work-dir {out}",
+    "load": "train.py tiny.py --work-dir {out} --cfg-options load_from={file}",
+}
 
 
-def ended(folder: Path, command: tuple):
-    with Fork(*command, folder=folder) as fork:
-        return fork.finished()
+def through(door: str, file: Path, folder: Path):
+    out = file.parent / "out" / door
+    return tool(DOORS[door].format(file=file, out=out), folder=folder)
 
 
 def attack(folder: Path) -> Path:
@@ -67,24 +61,18 @@ def attack(folder: Path) -> Path:
     return path
 
 
+def weights(folder: Path, name: str, tensor: torch.Tensor) -> Path:
+    return changed(folder, name, state_dict={FIRST: tensor})
+
+
+NAN = torch.full((2, 3, 3, 3), float("nan"))
+SPARSE = torch.ones(2, 3, 3, 3).to_sparse()
+PALETTE = dict(dataset_meta=dict(classes=CLASSES, palette=np.ones(2)))
 HOSTILE = {
-    "array": (attack, "asks for numpy.ndarray"),
-    "NaN": (
-        lambda folder: changed(
-            folder, "nan", state_dict={FIRST: torch.full((2, 3, 3, 3), float("nan"))}
-        ),
-        f"{FIRST} has NaN or inf",
-    ),
-    "sparse": (
-        lambda folder: changed(
-            folder, "sparse", state_dict={FIRST: torch.ones(2, 3, 3, 3).to_sparse()}
-        ),
-        f"{FIRST} has the layout sparse",
-    ),
+    "NaN": (lambda folder: weights(folder, "nan", NAN), f"{FIRST} has NaN or inf"),
+    "sparse": (lambda folder: weights(folder, "sparse", SPARSE), f"{FIRST} has the layout sparse"),
     "palette": (
-        lambda folder: changed(
-            folder, "palette", meta=dict(dataset_meta=dict(classes=CLASSES, palette=np.ones(2)))
-        ),
+        lambda folder: changed(folder, "palette", meta=PALETTE),
         "meta.dataset_meta.palette is ndarray",
     ),
     "name": (
@@ -94,24 +82,30 @@ HOSTILE = {
 }
 
 
+def refused(done, file: Path, words: str) -> None:
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {file}: ") and words in last, last
+    assert not any(raw in done.stderr + done.stdout for raw in RAW)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_it_is_refused_in_one_line_by_every_tool(folder, name):
+def test_it_is_refused_in_one_line(folder, name):
     make, words = HOSTILE[name]
-    path = make(folder)
-    commands = doors(path, name)
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(lambda command: ended(folder, command), commands.values())
-        for door, done in zip(commands, results, strict=True):
-            assert done.returncode == 1, (door, done)
-            assert "Traceback" not in done.stderr, (door, done.stderr)
-            last = done.stderr.splitlines()[-1]
-            assert last.startswith(f"error: {path}: ") and words in last, (door, last)
-            assert not any(raw in done.stderr + done.stdout for raw in RAW), door
+    file = make(folder)
+    refused(through("predict", file, folder), file, words)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_tool_refuses_it(folder, door):
+    file = attack(folder)
+    refused(through(door, file, folder), file, "asks for numpy.ndarray")
 
 
 def test_reports_say_why_nothing_is_scored(folder):
-    work_dir = changed(folder, "work", state_dict={FIRST: torch.full((2, 3, 3, 3), float("nan"))})
-    done = ended(folder, ("report.py", work_dir.parent))
+    work_dir = weights(folder, "work", NAN)
+    done = tool("report.py", work_dir.parent, folder=folder)
     assert "Traceback" not in done.stderr and done.returncode in (0, 1)
     assert f"{FIRST} has NaN or inf" in done.stderr
 
@@ -127,10 +121,9 @@ def test_reports_say_why_nothing_is_scored(folder):
     ids=["net", "padding", "made_for", "classes"],
 )
 def test_the_terminal_obeys_no_text_of_it(folder, meta):
-    path = changed(folder, "text", meta=meta)
-    commands = doors(path, "text")
+    file = changed(folder, "text", meta=meta)
     for door in ("predict", "load") if "net" in meta else ("predict",):
-        done = ended(folder, commands[door])
+        done = through(door, file, folder)
         said = done.stdout + done.stderr
         assert "Traceback" not in said and "\\x1b" in said, said
         assert not any(raw in said for raw in RAW), said

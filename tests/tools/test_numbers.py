@@ -17,7 +17,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from prediction.trained import image
 from report_samples import Page
-from tools.running import REPOSITORY, tool
+from tools.running import REPOSITORY, ran, tool
 
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 
@@ -48,8 +48,7 @@ test_evaluator = dict(_delete_=True, type="IoUMetric", output_dir="theirs")
 
 
 def done(name: str, *options: object, folder: Path) -> str:
-    run = tool(name, *options, folder=folder)
-    assert run.returncode == 0, run.stderr
+    run = ran(name, *options, folder=folder)
     return run.stdout
 
 

@@ -1,10 +1,6 @@
 """From a test set without labels to the archive that its leaderboard takes, as a user goes it."""
 
-import io
-import runpy
-import sys
 import tarfile
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,11 +11,9 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from PIL import Image
-from tools.running import REPOSITORY, TOOLS, config, tool
+from tools.running import REPOSITORY, tool
 
 from fcn_plugin.data.labels import voc_palette
-from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.shapes import write_shapes
 
 SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), "five": (33, 47)}
 TURNED = "four"  # stored lying on its side
@@ -37,14 +31,13 @@ LOADERS = "\n".join(
     f"{name}_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)"
     for name in ("train", "val", "test")
 )
-VOC_SPLITS = dict(
+SPLITS = dict(
     blind=dict(ann_file="ImageSets/Segmentation/test.txt", data_prefix=dict(img_path="JPEGImages")),
     known=dict(ann_file="ImageSets/Segmentation/val.txt"),
     broken=dict(
         ann_file="ImageSets/Segmentation/broken.txt", data_prefix=dict(img_path="JPEGImages")
     ),
 )
-ADE_SPLITS = dict(blind=dict(data_root="data/ade", data_prefix=dict(img_path="release/testing")))
 
 
 def images(folder: Path) -> None:
@@ -77,12 +70,6 @@ def voc(folder: Path) -> None:
     (root / "JPEGImages/broken.jpg").touch()
 
 
-def ade20k(folder: Path) -> None:
-    images(folder / "data/ade/release/testing")
-    images(folder / "data/ade/ADEChallengeData2016/images/validation")
-    labels(folder / "data/ade/ADEChallengeData2016/annotations/validation", 151)
-
-
 def checkpoint(of: Path, file: Path) -> None:
     """Random weights, of score layers too, which predict several classes."""
     torch.manual_seed(2)
@@ -96,17 +83,12 @@ def checkpoint(of: Path, file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Both data sets, a config of a tiny network for each, and its checkpoint."""
+    """VOC's layout, a config of a tiny network, and its checkpoint."""
     folder = tmp_path_factory.mktemp("project")
     voc(folder)
-    ade20k(folder)
-    write_shapes(folder / "data/shapes", train=1, val=1, size=32)
-    config(folder)
-    for name, splits in (("voc", VOC_SPLITS), ("ade20k", ADE_SPLITS)):
-        base = REPOSITORY / "configs" / f"fcn8s_vgg16_{name}.py"
-        tiny = folder / f"{name}.py"
-        tiny.write_text(TINY.format(base=base, loaders=LOADERS, splits=splits))
-        checkpoint(tiny, folder / f"{name}.pth")
+    base = REPOSITORY / "configs/fcn8s_vgg16_voc.py"
+    (folder / "voc.py").write_text(TINY.format(base=base, loaders=LOADERS, splits=SPLITS))
+    checkpoint(folder / "voc.py", folder / "voc.pth")
     # Work dirs whose newest best checkpoint was being written when the run was killed.
     whole = (folder / "voc.pth").read_bytes()
     for name, others in (("bests", ["best_mIoU_iter_1.pth"]), ("lasts", ["iter_2.pth"])):
@@ -120,46 +102,30 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-BLIND = ["--split", "blind"]
-TWO = ("dist_test.sh", "voc.py", "voc.pth", 2, *BLIND, "--submission")
-# name: (tool, config, checkpoint, options)
-RUNS: dict[str, tuple] = {
-    "voc": (
-        *("test.py", "voc.py", "voc.pth", *BLIND, "--submission", "voc.tgz", "--out", "voc-out"),
-        *("--show-dir", "voc-pictures"),
-    ),
-    "two processes": (*TWO, "two.tgz"),
-    "two processes fail": (*TWO, "voc.py/two.tgz"),
-    "ade20k": (
-        *("test.py", "ade20k.py", "ade20k.pth", *BLIND),
-        *("--submission", "new/ade.zip", "--out", "ade-out"),
-    ),
-    "rehearsal": (
-        *("test.py", "voc.py", "bests", "--split", "known", "--comp", 5, "--tta"),
-        *("--submission", "known.tar.gz", "--out", "known-out"),
-    ),
-    "only predictions": ("test.py", "voc.py", "lasts", *BLIND, "--out", "only-out"),
-    "broken image": (
-        *("test.py", "voc.py", "voc.pth", "--split", "broken"),
-        "--submission",
-        "b.tgz",
-    ),
-    "no leaderboard": ("test.py", "tiny.py", "voc.pth", "--submission", "shapes.tgz"),
-    "the host's": (str(Path(mmseg.__file__).parent / ".mim/tools/test.py"), "host.py", "voc.pth"),
+MMSEG = Path(mmseg.__file__).parent
+RUNS = {
+    "voc": "test.py voc.py voc.pth --split blind --submission voc.tgz --out voc-out --show-dir "
+    "voc-pictures",
+    "two processes": "dist_test.sh voc.py voc.pth 2 --split blind --submission two.tgz",
+    "two processes fail": "dist_test.sh voc.py voc.pth 2 --split blind --submission voc.py/two.tgz",
+    "rehearsal": "test.py voc.py bests --split known --comp 5 --tta --submission known.tar.gz "
+    "--out known-out",
+    "only predictions": "test.py voc.py lasts --split blind --out only-out",
+    "broken image": "test.py voc.py voc.pth --split broken --submission b.tgz",
+    "mmseg's": f"{MMSEG}/.mim/tools/test.py mmseg.py voc.pth",
 }
 
 
 @pytest.fixture(scope="module")
 def runs(project) -> dict:
     """All of them, two at a time."""
-    (project / "host.py").write_text(
+    (project / "mmseg.py").write_text(
         '_base_ = "voc.py"\ntest_evaluator = [dict(type="ConfusionMatrixMetric"), '
-        'dict(type="SubmissionMetric", file="host.tgz")]\n'
+        'dict(type="SubmissionMetric", file="mmseg.tgz")]\n'
     )
 
     def attempt(name: str):
-        tool_name, *options = RUNS[name]
-        return name, tool(tool_name, *options, folder=project)
+        return name, tool(RUNS[name], folder=project)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(pool.map(attempt, RUNS))
@@ -220,21 +186,6 @@ def test_a_run_that_fails_leaves_nothing(project, runs):
     assert not list(project.glob("*b.tgz*")) and not list(project.glob(".*b.tgz*"))
 
 
-def test_ade20k(project, runs):
-    run = runs["ade20k"]
-    assert run.returncode == 0, run.stderr
-    with zipfile.ZipFile(project / "new/ade.zip") as archive:
-        assert archive.testzip() is None
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    found = {Path(n).stem: Image.open(io.BytesIO(content)) for n, content in contents.items()}
-    assert sorted(contents) == sorted(f"{name}.png" for name in SIZES)
-    for name, image in found.items():
-        assert (image.format, image.mode, image.size) == ("PNG", "L", SIZES[name])
-        assert np.asarray(image).min() >= 1 and np.asarray(image).max() <= 150
-    same_as_out(found, project / "ade-out")
-    assert run.stdout.splitlines()[-1].endswith("submission is new/ade.zip")
-
-
 def test_a_rehearsal_on_images_with_labels_is_scored(project, runs):
     """Mirrored and in several scales, from an older checkpoint as the newest is torn."""
     run = runs["rehearsal"]
@@ -256,62 +207,9 @@ def test_predictions_alone(project, runs):
     assert "Load checkpoint from lasts/iter_2.pth" in run.stdout
 
 
-def test_a_data_set_without_a_leaderboard(runs):
-    run = runs["no leaderboard"]
-    assert run.returncode == 1
-    assert "Load checkpoint" not in run.stdout and "Iter(test)" not in run.stdout
-    assert "Traceback" not in run.stderr
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "shapes.tgz: for your data it is a .zip; name it shapes.zip" in last
-
-
-def test_the_hosts_own_tool(project, runs):
+def test_mmsegs_own_tool(project, runs):
     """mmseg's test.py, with the metric in the config."""
-    run = runs["the host's"]
+    run = runs["mmseg's"]
     assert run.returncode == 0, run.stderr
-    assert voc_predictions(project / "host.tgz", comp=6)
-    assert "host.tgz: 5 predictions" in run.stdout and "fwIoU: " in run.stdout
-
-
-MISTAKES = {
-    "nothing to do": (
-        ["voc.py", "voc.pth", *BLIND, "--show-dir", "pictures"],
-        r"voc.py: its test images have no labels .*--submission FILE or --out DIR",
-    ),
-    "unknown split": (
-        ["voc.py", "voc.pth", "--split", "tets"],
-        r"--split tets: voc.py has only .*blind, known",
-    ),
-    "no splits": (["unsplit.py", "voc.pth", "--split", "test"], r"unsplit.py has no table splits"),
-    "wrapped": (
-        ["wrapped.py", "voc.pth", "--split", "known"],
-        r"test_dataloader.dataset of wrapped.py wraps others",
-    ),
-    "no checkpoint": (["voc.py", "data"], r"data: no checkpoint there"),
-    "only torn ones": (["voc.py", "torn"], r"torn: no checkpoint there"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_that_are_found_before_anything_is_built(name, project, monkeypatch):
-    options, message = MISTAKES[name]
-    (project / "unsplit.py").write_text('_base_ = "voc.py"\nsplits = None\n')
-    (project / "wrapped.py").write_text(
-        '_base_ = "voc.py"\ntest_dataloader = dict(dataset=dict('
-        '_delete_=True, type="ConcatDataset", datasets=[_base_.test_dataloader.dataset]))\n'
-    )
-    (project / "torn").mkdir(exist_ok=True)
-    (project / "torn" / "best_mIoU_iter_1.pth").write_bytes(b"torn")
-    monkeypatch.chdir(project)
-    monkeypatch.syspath_prepend(TOOLS)
-    monkeypatch.setenv("LOCAL_RANK", "0")  # or the tool sets it for all tests to come
-    monkeypatch.setattr(sys, "argv", ["test.py", *options])
-    with pytest.raises(UserError, match=message):
-        runpy.run_path(str(TOOLS / "test.py"))["main"]()
-
-
-def test_a_competition_without_a_submission(tmp_path):
-    run = tool("test.py", "c.py", "c.pth", "--comp", 5, folder=tmp_path, PYTHONPATH="/nonexistent")
-    assert run.returncode == 2
-    assert "--submission" in run.stderr.splitlines()[-1]
+    assert voc_predictions(project / "mmseg.tgz", comp=6)
+    assert "mmseg.tgz: 5 predictions" in run.stdout and "fwIoU: " in run.stdout

@@ -1,12 +1,11 @@
 """The chain of stages: handed on, restarted wherever it was killed, refused where it is another."""
 
-import argparse
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from tools.running import REPOSITORY, TOOLS, as_module, tool
+from tools.running import REPOSITORY, Fork, as_module, ran
 
 from fcn_plugin.checks import config as config_check
 from fcn_plugin.errors import UserError
@@ -32,35 +31,33 @@ def stages():
 # --- a whole chain ----------------------------------------------------------------------------
 
 
-def picture(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+VOC = "VOCdevkit/VOC2011"
+# Folders of images and labels, and a list; the names on it.
+PARTS = {
+    ("sbd/img", "sbd/SegmentationClass", "sbd/train.txt"): ("s1", "s2", "s3"),
+    (
+        f"{VOC}/JPEGImages",
+        f"{VOC}/SegmentationClass",
+        f"{VOC}/ImageSets/Segmentation/seg11valid.txt",
+    ): ("v1", "v2"),
+}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """The published FCN-32s and 16s, reduced in width and length, and images for them."""
-    folder = tmp_path_factory.mktemp("project")
-    random = np.random.default_rng(0)
-    voc = "VOCdevkit/VOC2011"
-    parts = {
-        ("sbd/img", "sbd/SegmentationClass", "sbd/train.txt"): ("s1", "s2", "s3"),
-        (
-            f"{voc}/JPEGImages",
-            f"{voc}/SegmentationClass",
-            f"{voc}/ImageSets/Segmentation/seg11valid.txt",
-        ): ("v1", "v2"),
-    }
-    for (image_dir, label_dir, list_file), names in parts.items():
+    folder, random = tmp_path_factory.mktemp("project"), np.random.default_rng(0)
+    for paths, names in PARTS.items():
+        images, labels, listed = (folder / "data" / path for path in paths)
+        for each in (images, labels, listed.parent):
+            each.mkdir(parents=True, exist_ok=True)
+        listed.write_text("\n".join(names) + "\n")
         for name in names:
             size = (int(random.integers(30, 40)), 33)
-            image = random.integers(0, 256, (*size, 3), np.uint8)
+            pixels = random.integers(0, 256, (*size, 3), np.uint8)
+            Image.fromarray(pixels).save(images / f"{name}.jpg")
             label = random.choice(np.array([0, 1, 20, 255], np.uint8), size)
-            picture(folder / "data" / image_dir / f"{name}.jpg", image)
-            picture(folder / "data" / label_dir / f"{name}.png", label)
-        path = folder / "data" / list_file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(names) + "\n")
+            Image.fromarray(label).save(labels / f"{name}.png")
     for net, channels in dict(fcn32s=(8,), fcn16s=(16, 8)).items():
         (folder / f"{net}.py").write_text(
             f"""
@@ -85,24 +82,14 @@ CHAIN = ("fcn32s.py", "fcn16s.py", "--work-dir", "chain")
 
 def kill_at(line: str, folder: Path) -> str:
     """Start the chain, and kill it with all its processes when it prints ``line``."""
-    process = subprocess.Popen(
-        [sys.executable, TOOLS / "train_stages.py", *CHAIN],
-        cwd=folder,
-        env=os.environ | dict(PYTHONPATH=str(REPOSITORY), OMP_NUM_THREADS="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    seen = []
-    for text in process.stdout:
-        seen.append(text)
-        if line in text:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-    process.wait()
-    assert line in seen[-1], "".join(seen)
-    return "".join(seen)
+    with Fork("train_stages.py", *CHAIN, folder=folder) as fork:
+        output = fork.files / "stdout"
+        while line not in (output.read_text() if output.exists() else ""):
+            assert not (fork.files / "status").exists(), fork.finished()
+            time.sleep(0.02)
+        os.killpg(fork.pid, signal.SIGKILL)
+        done = fork.finished()
+    return done.stdout + done.stderr
 
 
 def weights(file: Path) -> dict:
@@ -117,15 +104,14 @@ def runs(project) -> list[str]:
     whole = (project / "chain/fcn32s/iter_2.pth").read_bytes()
     (project / "chain/fcn32s/iter_4.pth").write_bytes(whole[:-1000])
     second = kill_at("fcn16s: starts from", project)
-    last = tool("train_stages.py", *CHAIN, folder=project)
-    assert last.returncode == 0, last.stderr
+    last = ran("train_stages.py", *CHAIN, folder=project)
     return [first, second, last.stdout]
 
 
 def test_a_stage_goes_on_where_it_was_killed(runs):
     assert f"stage 1 of 2: fcn32s: {ITERATIONS} iterations" in runs[0]
-    assert "iter_4.pth: damaged, passed over" in runs[1]
-    assert f"stage 1 of 2: fcn32s: goes on from iteration {EVERY} of {ITERATIONS}" in runs[1]
+    assert f"Goes on after iteration {EVERY} " in runs[1]
+    assert f"stage 1 of 2: fcn32s: goes on, up to iteration {ITERATIONS}" in runs[1]
     # Its snapshot had been scored already.
     assert runs[1].index("Iter(val)") > runs[1].index(f"Iter(train) [{EVERY + 1}/{ITERATIONS}]")
     assert f"Iter(train) [{EVERY}/{ITERATIONS}]" not in runs[1]
@@ -197,76 +183,44 @@ def test_other_options_are_refused(again):
     assert "=1e-07, which is 1e-09 now" in str(error.value)
 
 
-def test_help_is_quick_to_answer(tmp_path):
-    run = tool("train_stages.py", "--help", folder=tmp_path, PYTHONPATH="/nonexistent")
-    assert run.returncode == 0
-    for part in ("CONFIG", "--work-dir", "--amp", "--cfg-options", "fcn16s_vgg16_voc2011-heavy"):
-        assert part in run.stdout
-
-
-# --- snapshots --------------------------------------------------------------------------------
-
-
-def write(folder: Path, name: str, score: float | None = None, key: str = "best_score") -> Path:
-    """A checkpoint as the host's hook leaves it."""
-    iteration = int(name.rpartition("_")[2])
-    info = {} if score is None else {key: score}
-    content = dict(meta=dict(iter=iteration), message_hub=dict(runtime_info=info), state_dict={})
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(content, folder / f"{name}.pth")
-    return folder / f"{name}.pth"
+# --- the best snapshot ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def stage(stages, tmp_path):
-    """A function of the settings of a config that gives a stage of ten iterations."""
-
-    def build(name: str = "one", **settings):
-        cfg = dict(train_cfg=dict(max_iters=10), model=dict(decode_head=dict(num_classes=21)))
-        return stages.Stage(Path(f"{name}.py"), tmp_path / name, Config(cfg | settings))
-
-    return build
+def finished(runs, stages, project, tmp_path):
+    """The first stage, which has ended, in a copy of its folder."""
+    shutil.copytree(project / "chain/fcn32s", tmp_path / "fcn32s")
+    cfg = Config.fromfile(project / "fcn32s.py")
+    return stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {})
 
 
-def test_the_newest_readable_snapshot_is_gone_on_from(stages, tmp_path):
-    assert stages.newest_snapshot(tmp_path) is None
-    for number in (8, 10, 9):
-        write(tmp_path, f"iter_{number}")
-    assert stages.newest_snapshot(tmp_path).iteration == 10
-    for torn in (b"", (tmp_path / "iter_10.pth").read_bytes()[:-1], b"notes"):
-        (tmp_path / "iter_10.pth").write_bytes(torn)
-        assert stages.newest_snapshot(tmp_path).iteration == 9
+def test_the_best_by_the_first_metric_is_handed_on_else_an_older_or_the_last(
+    stages, finished, project, capsys
+):
+    recorded = json.loads((project / "chain/stages.json").read_text())["done"][0]
+    assert stages.best_snapshot(finished, "") == recorded
+    best = finished.folder.parent / recorded["file"]
+    (best.parent / "best_mIoU_iter_99.pth").write_bytes(best.read_bytes()[:-1])
+    shutil.copy(best, best.with_name("best_aAcc_iter_99.pth"))
+    finished.cfg.default_hooks.checkpoint.save_best = ["mIoU", "aAcc"]
+    assert stages.best_snapshot(finished, "") == recorded
+    assert "best_mIoU_iter_99.pth: damaged" in capsys.readouterr().out
+    best.unlink()
+    last = f"fcn32s/iter_{ITERATIONS}.pth"
+    found = stages.best_snapshot(finished, "")
+    assert found == recorded | dict(file=last, iteration=ITERATIONS, metric=None, score=None)
+    assert stages.in_words(found, Path("a")) == f"at iteration {ITERATIONS}, a/{last}"
 
 
-def test_a_stage_is_finished_at_its_last_iteration_only(stages, stage):
-    one = stage()
-    with pytest.raises(UserError, match="ended with no snapshot instead of iteration 10"):
-        stages.finished(one, "stage 1 of 1: one")
-    write(one.folder, "iter_8")
-    write(one.folder, "best_mIoU_iter_4", 50.0)
-    with pytest.raises(UserError, match="ended with iteration 8 instead of iteration 10"):
-        stages.finished(one, "stage 1 of 1: one")
-
-
-def test_the_best_snapshot_is_handed_on(stages, stage, capsys):
-    one = stage()
-    last = write(one.folder, "iter_10", 50.0)
-    assert stages.finished(one, "") == stages.Snapshot(last, 10)  # without save_best
-    old = write(one.folder, "best_mIoU_iter_4", 50.0)
-    assert stages.finished(one, "") == stages.Snapshot(old, 4, "mIoU", 50.0)
-    new = write(one.folder, "best_mIoU_iter_8", 50.5)
-    assert stages.finished(one, "") == stages.Snapshot(new, 8, "mIoU", 50.5)
-    new.write_bytes(new.read_bytes()[:-1])
-    assert stages.finished(one, "").file == old
-    assert "best_mIoU_iter_8.pth: damaged" in capsys.readouterr().out
-
-
-def test_the_best_by_the_first_of_several_metrics(stages, stage):
-    one = stage(default_hooks=dict(checkpoint=dict(save_best=["mIoU", "aAcc"])))
-    write(one.folder, "iter_10")
-    write(one.folder, "best_aAcc_iter_8", 90.0, key="best_score_aAcc")
-    best = write(one.folder, "best_mIoU_iter_4", 50.0, key="best_score_mIoU")
-    assert stages.finished(one, "") == stages.Snapshot(best, 4, "mIoU", 50.0)
+def test_a_stage_is_finished_at_its_last_iteration_only(stages, finished):
+    finished.cfg.train_cfg.max_iters = 8
+    with pytest.raises(UserError, match="x: ended with iteration 6 instead of iteration 8"):
+        stages.best_snapshot(finished, "x")
+    for file in finished.folder.glob("iter_*.pth"):
+        file.unlink()
+    (finished.folder / "last_checkpoint").unlink()
+    with pytest.raises(UserError, match="x: ended with no snapshot instead of iteration 8"):
+        stages.best_snapshot(finished, "x")
 
 
 # --- what a stage starts from -----------------------------------------------------------------
@@ -278,9 +232,9 @@ CONFIGS = REPOSITORY / "configs"
 def chain(stages, tmp_path, monkeypatch, *names: str, options=()):
     """The stages of shipped configs at full width, whose data need not be there."""
     monkeypatch.setattr(config_check, "check_datasets", lambda cfg, loaders: None)
-    args = argparse.Namespace(
-        configs=[CONFIGS / f"{name}.py" for name in names], cfg_options=list(options)
-    )
+    monkeypatch.setattr(sys, "argv", ["x", *(str(CONFIGS / f"{name}.py") for name in names)])
+    args = stages.parse_args()
+    args.cfg_options = options
     return stages.read_stages(args, tmp_path)
 
 
@@ -315,12 +269,13 @@ def test_an_impossible_chain_is_refused_before_it_begins(
 
 
 def test_weights_that_do_not_fit_are_refused(stages, stage):
-    """The host would only warn, and train what it could not load from scratch."""
+    """mmengine would only warn, and train what it could not load from scratch."""
     backbone = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, out_indices=(4,))
     head = dict(type="SkipFusionHead", in_channels=(16,), in_index=(0,), num_classes=5)
     one = stage(model=dict(type="EncoderDecoder", backbone=backbone, decode_head=head))
     one.cfg.model.test_cfg = dict(mode="whole")
-    state = stages.model_of(one).state_dict()
+    one.model = stages.model_of(one.cfg)
+    state = one.model.state_dict()
     stages.check_fit(state, one)
     name = "decode_head.score.0.weight"
     for wrong, said in [
@@ -335,71 +290,68 @@ def test_weights_that_do_not_fit_are_refused(stages, stage):
 # --- restarting -------------------------------------------------------------------------------
 
 
-def arguments(amp: bool = False) -> argparse.Namespace:
-    return argparse.Namespace(amp=amp)
+@pytest.fixture
+def stage(stages, tmp_path):
+    """A function of the settings of a config that gives a stage of ten iterations."""
 
+    def build(name: str = "one", amp: bool = False, **settings):
+        cfg = Config(dict(train_cfg=dict(max_iters=10), model=dict(decode_head={})) | settings)
+        folder = tmp_path / name
+        return stages.Stage(Path(f"{name}.py"), folder, cfg, None, stages.settings_of(cfg, amp))
 
-def record(stages, folder: Path, *chain, amp: bool = False):
-    return stages.Record(folder, list(chain), arguments(amp))
+    return build
 
 
 @pytest.fixture
 def begun(stages, stage, tmp_path):
     """A chain of two stages, killed in the first."""
     one, two = stage("one"), stage("two")
-    record(stages, tmp_path, one, two).begin(one)
-    write(one.folder, "iter_4")
+    stages.write_record([one, two], tmp_path, [])
+    stages.write_json(one.folder / "settings.json", one.settings)
+    (one.folder / "iter_4.pth").touch()
     return one, two
 
 
-def test_done_stages_are_remembered_wherever_the_folder_is(stages, stage, begun, tmp_path):
-    one, two = begun
-    best = stages.Snapshot(write(one.folder, "best_mIoU_iter_4", 50.0), 4, "mIoU", 50.0)
-    record(stages, tmp_path, one, two).finish(best)
-    assert record(stages, tmp_path, one, two).done == [best]
-    assert not list(tmp_path.rglob("*.part"))
-
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    for name in ("one", "stages.json"):
-        shutil.move(tmp_path / name, moved / name)
-    one.folder, two.folder = moved / "one", moved / "two"
-    assert record(stages, moved, one, two).done[0].file == moved / "one/best_mIoU_iter_4.pth"
-    (moved / "one/best_mIoU_iter_4.pth").unlink()
-    with pytest.raises(UserError, match="best snapshot of a finished stage is gone"):
-        record(stages, moved, one, two)
+def test_done_stages_are_remembered_wherever_the_folder_is(stages, begun, tmp_path):
+    best = dict(config="one", file="one/best.pth", iteration=4, metric="mIoU", score=50.0)
+    stages.write_record(begun, tmp_path, [best])
+    assert stages.read_record(begun, tmp_path) == [best]
+    shutil.move(tmp_path / "stages.json", tmp_path / "one")
+    assert stages.read_record(begun, tmp_path / "one") == [best]
+    assert stages.in_words(best, Path("a")) == "mIoU 50.00 at iteration 4, a/one/best.pth"
 
 
 def test_a_chain_can_be_made_longer_but_not_another(stages, stage, begun, tmp_path):
     one, two = begun
-    assert record(stages, tmp_path, one, two, stage("three")).done == []
+    assert stages.read_record([one, two, stage("three")], tmp_path) == []
     for other in ([two, one], [one], [stage("three"), two]):
         with pytest.raises(UserError, match="of the chain one, two, not of"):
-            record(stages, tmp_path, *other)
+            stages.read_record(other, tmp_path)
     shutil.rmtree(one.folder)  # nothing has been trained: nothing to protect
-    record(stages, tmp_path, two, one)
+    assert stages.read_record([two, one], tmp_path) == []
 
 
 def test_a_stage_that_was_begun_keeps_its_settings(stages, stage, begun, tmp_path):
     one, two = begun
     changed = stage("one", optim_wrapper=dict(optimizer=dict(lr=1e-10)))
-    with pytest.raises(UserError, match=r"one: was begun with optim_wrapper.*=\(none\), which is"):
-        record(stages, tmp_path, changed, two)
-    with pytest.raises(UserError, match=r"was begun with --amp=False, which is True now"):
-        record(stages, tmp_path, one, two, amp=True)
+    for other, said in (
+        (changed, r"one: was begun with optim_wrapper.optimizer.lr=\(none\), which is 1e-10 now"),
+        (stage("one", amp=True), "one: was begun with --amp=False, which is True now"),
+    ):
+        with pytest.raises(UserError, match=said):
+            stages.read_record([other, two], tmp_path)
     # Stages to come and the machine's own business are free.
     loader = dict(num_workers=2, persistent_workers=True)
-    longer = stage("two", train_cfg=dict(max_iters=20))
-    record(stages, tmp_path, stage("one", train_dataloader=loader, log_level="ERROR"), longer)
+    same = stage("one", train_dataloader=loader, log_level="ERROR")
+    stages.read_record([same, stage("two", train_cfg=dict(max_iters=20))], tmp_path)
     (one.folder / "iter_4.pth").unlink()
-    record(stages, tmp_path, changed, two)
+    stages.read_record([changed, two], tmp_path)
 
 
-def test_checkpoints_of_another_run_are_refused(stages, stage, tmp_path):
-    one = stage("one")
-    write(one.folder, "iter_4")
+def test_checkpoints_of_another_run_are_refused(stages, stage, begun, tmp_path):
+    (tmp_path / "one/settings.json").unlink()
     with pytest.raises(UserError, match="one: has checkpoints of another run; give another"):
-        record(stages, tmp_path, one)
+        stages.read_record(begun, tmp_path)
 
 
 # --- a stage that fails -----------------------------------------------------------------------
@@ -411,12 +363,12 @@ def test_checkpoints_of_another_run_are_refused(stages, stage, tmp_path):
 def test_a_failing_stage_is_named_with_the_remedy(stages, command, how):
     message = rf"stage 2 of 3: two: tools/train\.py ended with {how}; .* same command again"
     with pytest.raises(UserError, match=message):
-        stages.train(["sh", "-c", command], "stage 2 of 3: two", ())
+        stages.train(["sh", "-c", command], "stage 2 of 3: two")
 
 
 def test_an_interrupted_stage_interrupts_the_chain(stages):
     with pytest.raises(KeyboardInterrupt):
-        stages.train(["sh", "-c", "exit 130"], "", ())
+        stages.train(["sh", "-c", "exit 130"], "")
 
 
 def test_an_interrupted_chain_ends_its_stage(stages, tmp_path):
@@ -429,7 +381,7 @@ def test_an_interrupted_chain_ends_its_stage(stages, tmp_path):
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         with pytest.raises(SystemExit):
-            stages.train(["sh", "-c", f"echo $$ > {started}; exec sleep 60"], "", ())
+            stages.train(["sh", "-c", f"echo $$ > {started}; exec sleep 60"], "")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -1,8 +1,9 @@
 """Checkpoints that call, fill and misplace whatever the unpickler allows, by every way there is.
 
 Some of them end a process where numpy's own classes are allowed. So they run in one of their own:
-``python constructor_attacks.py FOLDER`` tries each at each door, and prints what came of it as
-JSON; ``python constructor_attacks.py FOLDER control`` allows numpy's class, and dies of a signal.
+``python constructor_attacks.py FOLDER`` tries each at one door and by plain ``torch.load``, and a
+few at every door, and prints what came of it as JSON; ``python constructor_attacks.py FOLDER
+control`` allows numpy's class, and dies of a signal.
 """
 
 import gc
@@ -246,10 +247,18 @@ def outcome(load: Callable[[Path], Any], path: Path) -> str:
     return "loaded"
 
 
+FEW = (
+    "numpy.ndarray: called with objects",
+    "numpy.ndarray: new with objects",
+    "numpy.ndarray: given an address",
+    "tensor: strides beyond",
+    f"{HISTORY}: given a log's",
+)
+
+
 def main() -> None:
-    from mmengine.runner import CheckpointLoader
     from tools.running import config
-    from weights.test_host_loaders import DOORS
+    from weights.hostile_files import DOORS
 
     warnings.simplefilter("ignore")
     folder = Path(sys.argv[1])
@@ -261,22 +270,13 @@ def main() -> None:
         with torch.serialization.safe_globals([np.ndarray]):
             repr(torch.load(path, weights_only=True))
         return
-    quick = {
-        "torch.load": partial(torch.load, weights_only=True),
-        "torch.load mapped": partial(torch.load, weights_only=True, mmap=True),
-        "loader": lambda path: CheckpointLoader.load_checkpoint(str(path)),
-    } | {name: DOORS[name] for name in ("read_tensors", "read_mapped", "check_checkpoint")}
-    few = {"numpy.ndarray: called with objects", "numpy.ndarray: new with objects"}
-    few |= {
-        "numpy.ndarray: given an address",
-        "tensor: strides beyond",
-        f"{HISTORY}: given a log's",
-    }
+    every = {"torch.load": partial(torch.load, weights_only=True), **DOORS}
+    quick = {name: every[name] for name in ("torch.load", "read_content")}
     found: dict[str, dict[str, str]] = {}
     for name, pickled in attacks():
-        for key in ("w", "mean") if name in few else ("w",):
+        for key in ("w", "mean") if name in FEW else ("w",):
             path.write_bytes(file_of(pickled, key))
-            doors = {**quick, **DOORS} if name in few else quick
+            doors = every if name in FEW else quick
             found[f"{name} ({key})"] = {door: outcome(load, path) for door, load in doors.items()}
             print(f"{name} ({key})", file=sys.stderr, flush=True)  # the last one, should it crash
     gc.collect()

@@ -1,4 +1,7 @@
-"""Files that make a folder when they are read as pickles: whether it is there tells."""
+"""Files that make a folder when they are read as pickles: whether it is there tells.
+
+And ``DOORS``: every way into the package for a file of weights.
+"""
 
 import copyreg
 import io
@@ -16,6 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmseg.apis import MMSegInferencer, init_model
+from mmseg.registry import MODELS
+
+from fcn_plugin.conversion.convert import convert
+from fcn_plugin.weights.files import check_checkpoint, read, read_content
 
 EXTENSION = 240  # for pickle's opcode EXT1, which names a function by a registered number
 
@@ -143,3 +152,28 @@ def execute(path: Path) -> None:
             with suppress(Exception):
                 load(file)
     files[0].close()
+
+
+def _backbone(path: Path, **settings: Any) -> None:
+    weights = dict(type="Pretrained", checkpoint=str(path))
+    MODELS.build(dict(settings, base_channels=2, init_cfg=weights)).init_weights()
+
+
+def _tiny(path: Path) -> str:
+    return str(path.parent / "tiny.py")
+
+
+READERS = ("read_content", "loader")  # which take any data
+DOORS: dict[str, Callable[[Path], Any]] = {
+    "read_content": read_content,
+    "mapped": partial(read_content, mmap=True),
+    "read": read,
+    "check_checkpoint": check_checkpoint,
+    "loader": lambda path: CheckpointLoader.load_checkpoint(str(path)),
+    "backbone": partial(_backbone, type="ConvolutionalizedVGG", depth=11, fc_channels=8),
+    "mmseg's backbone": partial(_backbone, type="ResNetV1c", depth=18, stem_channels=2),
+    "convert": lambda path: convert(path, path.parent / "converted.safetensors"),
+    "init_model": lambda path: init_model(_tiny(path), str(path), device="cpu"),
+    "inferencer": lambda path: MMSegInferencer(_tiny(path), str(path), device="cpu"),
+    "inferencer alone": lambda path: MMSegInferencer(None, str(path), device="cpu"),
+}

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 
 from fcn_plugin.conversion.convert import convert
-from fcn_plugin.engine.resuming import check_resumable
+from fcn_plugin.engine.resuming import check_resumable, find_checkpoint
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.checkpoints import find_checkpoint
-from fcn_plugin.weights.files import read_tensors
-from fcn_plugin.weights.fill import check_checkpoint, state_dict
+from fcn_plugin.weights.files import check_checkpoint, read_content, tensors_and_meta
 
 Change = Callable[[dict], Any]
 
@@ -159,15 +156,14 @@ def in_one_line(error: pytest.ExceptionInfo, path: Path) -> str:
 
 
 @pytest.mark.parametrize("change", CONTENTS, ids=lambda change: change.__name__)
-def test_the_wrong_types_are_refused_by_every_reader(tmp_path, change):
+def test_the_wrong_types_are_refused(tmp_path, change):
     path = saved(tmp_path, change)
     place = change.__name__.partition("=")[0]
     place = "meta.input" if "input" in place else place
-    for read in (read_tensors, check_checkpoint, CheckpointLoader.load_checkpoint):
-        with pytest.raises(UserError) as error:
-            read(str(path) if read == CheckpointLoader.load_checkpoint else path)
-        message = in_one_line(error, path)
-        assert place in message or place == "state_dict"
+    with pytest.raises(UserError) as error:
+        read_content(path)
+    message = in_one_line(error, path)
+    assert place in message or place == "state_dict"
 
 
 @pytest.mark.parametrize("versions", [5, {"": 5}, {"": {"version": "new"}}, {1: {}}])
@@ -177,7 +173,7 @@ def test_versions_of_modules_are_numbers(tmp_path, versions):
 
     path = saved(tmp_path, change)
     with pytest.raises(UserError) as error:
-        CheckpointLoader.load_checkpoint(str(path))
+        read_content(path)
     assert "_metadata" in in_one_line(error, path)
 
 
@@ -191,14 +187,24 @@ def test_no_run_goes_on_from_the_wrong_types(tmp_path, change):
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, of kinds of tensors that are rare
-@pytest.mark.parametrize("tensor", ["weight", "running_var"])
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_weights_that_are_none_are_refused(tmp_path, kind, tensor):
-    path = saved(tmp_path, put(f"state_dict/{tensor}", WEIGHTS[kind]()))
-    for door in (check_checkpoint, check_resumable, find_checkpoint):
-        with pytest.raises(UserError) as error:
-            door(path)
-        assert f": {tensor} has " in in_one_line(error, path)
+def test_weights_that_are_none_are_refused(tmp_path, kind):
+    path = saved(tmp_path, put("state_dict/running_var", WEIGHTS[kind]()))
+    with pytest.raises(UserError) as error:
+        check_checkpoint(path)
+    assert ": running_var has " in in_one_line(error, path)
+
+
+@pytest.mark.parametrize(
+    "door",
+    [check_resumable, find_checkpoint, lambda path: convert(path, path.parent / "out.pth")],
+    ids=["resume", "predict", "convert"],
+)
+def test_so_they_are_by_every_door(tmp_path, door):
+    path = saved(tmp_path, put("state_dict/weight", WEIGHTS["sparse"]()))
+    with pytest.raises(UserError) as error:
+        door(path)
+    assert ": weight has the layout sparse" in in_one_line(error, path)
 
 
 def test_a_sound_one_goes_through_every_door(tmp_path):
@@ -206,7 +212,7 @@ def test_a_sound_one_goes_through_every_door(tmp_path):
     path = saved(tmp_path, lambda content: None)
     check_resumable(path)
     assert find_checkpoint(path) == path
-    assert read_tensors(path)["meta"]["dataset_meta"]["palette"].tolist() == [[0, 0, 0]] * 2
+    assert read_content(path)["meta"]["dataset_meta"]["palette"].tolist() == [[0, 0, 0]] * 2
     several = put("optimizer", dict(one=sound()["optimizer"], two=sound()["optimizer"]))
     check_resumable(saved(tmp_path, several))
 
@@ -224,7 +230,7 @@ SOUND = [
 def test_what_other_modules_and_metrics_keep_is_theirs(tmp_path, change):
     path = saved(tmp_path, change)
     check_resumable(path)
-    tensors = state_dict(check_checkpoint(path), path)
+    tensors = tensors_and_meta(path, check_checkpoint(path))[0]
     assert {*torch.nn.BatchNorm2d(2).state_dict()} <= {*tensors}
     assert not any("extra" in name for name in tensors)
 
@@ -232,7 +238,7 @@ def test_what_other_modules_and_metrics_keep_is_theirs(tmp_path, change):
 def test_other_peoples_meta_data_are_their_own(tmp_path):
     meta = dict(CLASSES=3, input=dict(size=3), env_info="x", dataset_meta=None, config={})
     torch.save(dict(state_dict={}, meta=meta), tmp_path / "theirs.pth")
-    assert "config" not in read_tensors(tmp_path / "theirs.pth")["meta"]
+    assert "config" not in read_content(tmp_path / "theirs.pth")["meta"]
     torch.save({"meta": torch.zeros(1)}, tmp_path / "theirs.pth")  # a parameter's name
     check_checkpoint(tmp_path / "theirs.pth")
 
@@ -242,11 +248,5 @@ def test_of_safetensors_too(tmp_path, meta):
     path = tmp_path / "x.safetensors"
     save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": meta})
     with pytest.raises(UserError) as error:
-        read_tensors(path)
+        read_content(path)
     in_one_line(error, path)
-
-
-def test_converting_sparse_weights_is_one_line(tmp_path):
-    path = saved(tmp_path, put("state_dict/w", WEIGHTS["sparse"]()))
-    with pytest.raises(UserError, match="layout sparse"):
-        convert(path, tmp_path / "out.pth")

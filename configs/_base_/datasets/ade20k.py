@@ -35,7 +35,7 @@ tta_pipeline = [
             ],
             _base_.as_is_and_mirrored,
             [load_label],
-            [dict(type="PackSegInputs")],
+            _base_.tta_pack,
         ],
     ),
 ]
@@ -58,20 +58,8 @@ splits = dict(
     test=dict(data_prefix=dict(img_path="images/testing")),
 )
 
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=train,
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=val,
-)
+train_dataloader = dict(_base_.train_loader, batch_size=16, dataset=train)
+val_dataloader = dict(_base_.score_loader, dataset=val)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="ConfusionMatrixMetric", absent="zero")  # MIT's rule
 test_evaluator = val_evaluator

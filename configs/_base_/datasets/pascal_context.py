@@ -1,13 +1,13 @@
 """PASCAL-Context: 4,998 images of VOC 2010 to train on, 5,105 to score, 59 classes and background.
 
 As published: one image at a time, at its own size, unaltered, drawn with replacement; background
-is trained and scored like any class. Labels and lists are those the host's converter writes.
+is trained and scored like any class. Labels and lists are those mmseg's converter writes.
 """
 
 _base_ = "../pipelines.py"
 # The published networks score the classes in this order (Caffe data/pascal-context/classes-59.txt;
-# fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep the host's alphabetical
-# order: the data set maps their values. Colours are the host's, which it does not reorder itself.
+# fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep mmseg's alphabetical
+# order: the data set maps their values. Colours are mmseg's, which it does not reorder itself.
 colours = dict(
     background=[120, 120, 120],
     aeroplane=[180, 120, 120],
@@ -76,15 +76,7 @@ train_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
     _base_.load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            _base_.multi_scale,
-            _base_.as_is_and_mirrored,
-            [load_label],
-            [dict(type="PackSegInputs")],
-        ],
-    ),
+    dict(type="TestTimeAug", transforms=[*_base_.tta_views, [load_label], _base_.tta_pack]),
 ]
 
 train = dict(
@@ -100,19 +92,12 @@ val = dict(train, ann_file="ImageSets/SegmentationContext/val.txt", pipeline=tes
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(
+    _base_.train_loader,
     batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
     sampler=dict(type="ReplacementSampler"),
     dataset=train,
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=val,
-)
+val_dataloader = dict(_base_.score_loader, dataset=val)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="ConfusionMatrixMetric")
 test_evaluator = val_evaluator

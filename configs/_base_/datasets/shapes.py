@@ -19,14 +19,7 @@ train_pipeline = [
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
     _base_.load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            _base_.as_is_and_mirrored,
-            [load_label],
-            [dict(type="PackSegInputs")],
-        ],
-    ),
+    dict(type="TestTimeAug", transforms=[_base_.as_is_and_mirrored, [load_label], _base_.tta_pack]),
 ]
 
 train = dict(
@@ -41,20 +34,8 @@ val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipel
 # What tools/test.py --split puts in place of val's settings.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=train,
-)
-val_dataloader = dict(
-    batch_size=32,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=val,
-)
+train_dataloader = dict(_base_.train_loader, batch_size=32, num_workers=1, dataset=train)
+val_dataloader = dict(_base_.score_loader, batch_size=32, num_workers=1, dataset=val)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="ConfusionMatrixMetric")
 test_evaluator = val_evaluator

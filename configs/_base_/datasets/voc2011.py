@@ -10,15 +10,7 @@ train_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
     _base_.load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            _base_.multi_scale,
-            _base_.as_is_and_mirrored,
-            [load_label],
-            [dict(type="PackSegInputs")],
-        ],
-    ),
+    dict(type="TestTimeAug", transforms=[*_base_.tta_views, [load_label], _base_.tta_pack]),
 ]
 
 train = dict(
@@ -44,19 +36,12 @@ splits = dict(
 )
 
 train_dataloader = dict(
+    _base_.train_loader,
     batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
     sampler=dict(type="ReplacementSampler"),
     dataset=train,
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=val,
-)
+val_dataloader = dict(_base_.score_loader, dataset=val)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="ConfusionMatrixMetric")
 test_evaluator = val_evaluator

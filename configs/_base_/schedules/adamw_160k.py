@@ -1,6 +1,6 @@
 """AdamW with linear decay for 160,000 iterations; batch 16: how transformers are trained.
 
-As the host trains Swin, SegFormer and SegNeXt on ADE20K.
+As mmseg trains Swin, SegFormer and SegNeXt on ADE20K.
 """
 
 _base_ = "sgd_40k.py"

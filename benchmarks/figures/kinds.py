@@ -1,0 +1,70 @@
+"""What the time of a training step goes to, by torch's profiler."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from figures.framework import synchronize
+
+STEP = "training step"
+# What the time of a step goes to: a kind, and what the names of its operations, or of the
+# operations around them, contain. The first that fits counts.
+KINDS = (
+    ("optimizer", ("Optimizer.",)),
+    ("convolution", ("conv",)),
+    ("pooling", ("pool", "MaxPool")),
+    ("relu", ("relu", "Relu", "threshold", "clamp_min")),
+    ("loss", ("softmax", "Softmax", "nll_loss", "NllLoss", "cross_entropy", "topk", "argmax")),
+    ("dropout", ("dropout", "bernoulli")),
+    ("upsampling", ("upsample", "interpolat", "matmul", "bmm", "aten::mm", "MmBackward")),
+    ("normalisation", ("batch_norm", "BatchNorm")),
+    ("copies", ("copy", "contiguous", "clone", "aten::to", "stack", "cat", "Memcpy")),
+    ("python", (STEP,)),
+)
+
+
+def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[str]:
+    """Seconds of one call by ``KINDS``, most first; time between operations counts as "python".
+
+    On CUDA seconds of its kernels, which run while Python goes on.
+    """
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
+    with profile(activities=activities) as profiler:
+        with record_function(STEP):
+            call()
+        synchronize(device)
+    kinds: Counter[str] = Counter()
+    for event in profiler.events():
+        # The kernels' own events would count them twice.
+        if event.device_type == DeviceType.CPU:
+            taken = event.self_device_time_total if cuda else event.self_cpu_time_total
+            if taken > 0 and _within(event, STEP):
+                kinds[_kind(event)] += taken / 1e6
+    return Counter(dict(kinds.most_common()))
+
+
+def _around(event: FunctionEvent) -> Iterator[str]:
+    """Names of the operation and of those around it, innermost first."""
+    node: FunctionEvent | None = event
+    while node is not None:
+        yield node.name
+        node = node.cpu_parent
+
+
+def _within(event: FunctionEvent, name: str) -> bool:
+    """Also what another thread does, as the backward pass on CUDA, is within the step."""
+    names = list(_around(event))
+    return name in names or any("evaluate_function" in n for n in names)
+
+
+def _kind(event: FunctionEvent) -> str:
+    for name in _around(event):
+        for kind, parts in KINDS:
+            if any(part in name for part in parts):
+                return kind
+    return "other"

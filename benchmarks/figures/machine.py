@@ -1,0 +1,53 @@
+"""The machine that figures were measured on, and its own rate of matrix products."""
+
+import os
+import platform
+from statistics import median
+from typing import Any
+
+import torch
+
+from fcn_plugin.system.machine import available_cores, processor_name
+from figures.framework import alternate
+
+# Large enough that the rate no longer grows, small enough for about a second.
+SIDES = {"cpu": 2048, "cuda": 8192}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What of the machine decides the figures."""
+    machine: dict[str, Any] = {
+        "cpu": processor_name(),
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+    }
+    if hasattr(os, "getloadavg"):
+        machine["load"] = round(os.getloadavg()[0], 1)
+    if device.type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+        machine["cuda"] = torch.version.cuda
+    return machine | {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
+    """Operations per second of large square matrix products, by precision; medians of five.
+
+    On a GPU float32 is TF32, as convolutions are there unless told otherwise.
+    """
+    side = 1024 if quick else SIDES.get(device.type, 2048)
+    precision = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        return {name: _matrix_rate(side, dtype, device) for name, dtype in DTYPES.items()}
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _matrix_rate(side: int, dtype: torch.dtype, device: torch.device) -> float:
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    # The first product also sets up the library.
+    (times,) = alternate([lambda: a @ b], 6, device)
+    return 2 * side**3 / median(times[1:])

@@ -1,0 +1,107 @@
+"""How soon a tool answers, and the demo's training step beside busy processes.
+
+Ours are the tools as they are; theirs are the same with OpenMP's own way, in which a thread spins
+while it waits for another and so takes the core that the other needs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from common import WAITING
+
+from fcn_plugin.prepare.shapes import write_shapes
+from figures.framework import Figure, Reading, Row, Setting, quartiles
+
+TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"
+BUSY = (0, 2, 4, 8)
+# Steps of a run, and how many of them are not counted: the first ones also set up libraries.
+STEPS, WARM_UP = 12, 4
+IMAGES = 64
+# What libgomp does where no variable is set: about 3 ms of spinning.
+SPINNING = {"GOMP_SPINCOUNT": "300000"}
+
+
+def start(setting: Setting, repeats: int) -> Reading:
+    """Seconds of ``tools/train.py --help``, from the command to its end."""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, TRAIN, "--help"], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin)
+    return Reading(median(times), "s", "time", details=dict(quartiles=quartiles(times)))
+
+
+def shared_cores(setting: Setting, repeats: int) -> Reading:
+    """Seconds of a step, for each number of busy processes, both sides in turn."""
+    with tempfile.TemporaryDirectory(prefix="shared_cores") as folder:
+        data = Path(folder, "shapes")
+        write_shapes(data, train=IMAGES, val=1)
+        rows = []
+        for busy in BUSY[:1] if setting.quick else BUSY:
+            ours, theirs = [], []
+            for _ in range(repeats):
+                with busy_processes(busy):
+                    ours += step_times(data, {})
+                    theirs += step_times(data, SPINNING)
+            spread = (quartiles(ours), quartiles(theirs))
+            quantity = f"beside {busy} busy"
+            rows.append(Row(quantity, median(ours), "s", median(theirs), quartiles=spread))
+    return Reading(rows[-1].ratio or 0.0, "", "ratio, most busy", tuple(rows))
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Within it so many processes count without end."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: 0"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def step_times(data: Path, environment: dict[str, str]) -> list[float]:
+    """Seconds of each step of tools/train.py on the drawn shapes in ``data``, after the first."""
+    with tempfile.TemporaryDirectory(dir=data.parent) as work_dir:
+        options = dict.fromkeys(("train_cfg.max_iters", "param_scheduler.1.end"), STEPS)
+        options |= {"param_scheduler.0.end": WARM_UP, "param_scheduler.1.begin": WARM_UP}
+        options |= {"default_hooks.logger.interval": 1, "train_cfg.val_interval": STEPS}
+        for name in ("train", "val"):
+            options[f"{name}_dataloader.dataset.data_root"] = data
+        settings = [f"{key}={value}" for key, value in options.items()]
+        command = [sys.executable, TRAIN, CONFIG, "--work-dir", work_dir, "--cfg-options"]
+        # This process has set what the tools set.
+        unset = {name: value for name, value in os.environ.items() if name not in WAITING}
+        subprocess.run(
+            [*map(str, command), *settings],
+            env=unset | environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        (scalars,) = Path(work_dir).glob("*/vis_data/scalars.json")
+        lines = map(json.loads, scalars.read_text().splitlines())
+        # mmengine's "time" is a mean over the last steps, of an interval of 1 that step alone.
+        return [line["time"] for line in lines if line.get("step", 0) > WARM_UP and "loss" in line]
+
+
+FIGURES = [
+    Figure("train.py --help", "tools", "seconds to its end", reading=start, value_bar=2.0),
+    Figure(
+        "demo step, shared cores",
+        "shared",
+        "threads that spin while they wait",
+        reading=shared_cores,
+        repeats=2,
+    ),
+]

@@ -1,0 +1,175 @@
+"""What is found out about a pair: its size, and whether it predicts, learns and exports."""
+
+import signal
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fcn_plugin.export import check_onnx, export_onnx
+from fcn_plugin.models import SkipFusionHead
+from pairing.pair import CLASSES, SKIPPED, YES, Levels, Pair, Row, complete, levels_of
+
+AGREE = 0.9999  # of the pixels have the same label in ONNX
+PATIENCE = 60  # seconds of processor time for an export: torch reasons about sizes for hours
+
+
+class Failed(Exception):
+    """A check that ran and found something wrong; the message says what."""
+
+
+def check(pair: Pair, quick: bool = False) -> Row:
+    """Build a pair and try it on images of 128 x 128 pixels; ``quick`` makes it small, and them 64.
+
+    Operations are of 512 x 512, or 64. A backbone of one size takes that.
+    """
+    if pair.needs and not installed(pair.needs):
+        return Row.of(pair, f"{SKIPPED}: needs {pair.needs}")
+    try:
+        config = complete(pair, quick)
+        levels = levels_of(config.backbone, config.get("neck"))
+        model = built(config)
+    except Exception as error:
+        return Row.of(pair, f"no: {reason(error)}")
+    own_size = config.backbone.get("img_size")
+    side, counted = own_size if own_size else ((64, 64) if quick else (128, 512))
+    images = torch.randn(2, 3, side, side)
+    forward = outcome(predicts, model, images)
+    return Row(
+        pair.name,
+        forward,
+        outcome(learns, model, images),
+        outcome(exports, model, images),
+        taken(levels, config.decode_head),
+        sum(parameter.numel() for parameter in model.parameters()),
+        operations(model, counted) if forward.startswith(YES) else None,
+    )
+
+
+def installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def built(config: dict) -> BaseModel:
+    """The model; its new score layers are not zero, for all labels would be the same."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        model = MODELS.build(config)
+    model.init_weights()
+    for part in model.modules():
+        if isinstance(part, SkipFusionHead):
+            for score in part.score:
+                torch.nn.init.kaiming_normal_(score.weight)
+    return model
+
+
+def taken(levels: Levels, head: dict | list[dict]) -> Levels:
+    """The levels that the first head takes, in its order."""
+    first = head[0] if isinstance(head, list) else head
+    index = first.get("kernel_generate_head", first)["in_index"]
+    chosen = [index] if isinstance(index, int) else index
+    return Levels(*(tuple(values[i] for i in chosen) for values in levels))
+
+
+def operations(model: BaseModel, side: int) -> int | None:
+    """Of convolutions and matrix products in a forward pass of one image."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        try:
+            model.eval()(torch.zeros(1, 3, side, side), mode="tensor")
+        except TypeError:  # PointRend's head cannot be called so
+            return None
+    return counter.get_total_flops()
+
+
+def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str:
+    """What a row says of it."""
+    try:
+        remark = check(model, *inputs)
+    except Exception as error:
+        return f"no: {reason(error)}"
+    return f"{YES}, {remark}" if remark else YES
+
+
+def reason(error: Exception) -> str:
+    """One line of it."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def samples(images: Tensor) -> list[SegDataSample]:
+    """Random labels, of the images' size."""
+    size = tuple(images.shape[-2:])
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
+    labels = [torch.randint(0, CLASSES, (1, *size)) for _ in images]
+    return [SegDataSample(gt_sem_seg=PixelData(data=data), metainfo=meta) for data in labels]
+
+
+@torch.no_grad()
+def predicts(model: BaseModel, images: Tensor) -> str:
+    """Finite scores, and labels of exactly the images' size."""
+    for sample in model.eval().predict(images, samples(images)):
+        found = sample.pred_sem_seg.data
+        if found.shape != (1, *images.shape[-2:]):
+            raise Failed(f"labels of {tuple(found.shape)} for images of {tuple(images.shape)}")
+        if not sample.seg_logits.data.isfinite().all():
+            raise Failed("scores that are not finite")
+    return ""
+
+
+def learns(model: BaseModel, images: Tensor) -> str:
+    """A finite gradient of every parameter that is trained, down to the first layer."""
+    model.train().zero_grad()
+    loss, _ = model.parse_losses(model.loss(images, samples(images)))
+    loss.backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    unused = [name for name, p in trained.items() if p.grad is None]
+    wrong = [name for name, p in trained.items() if name not in unused and not _finite(p.grad)]
+    if wrong:
+        raise Failed(f"the gradient of {wrong[0]} is not finite")
+    first = next(name for name in trained if name.startswith("backbone"))
+    if first in unused or not trained[first].grad.any():
+        raise Failed(f"no gradient comes to {first}")
+    return f"but {len(unused)} parameters get none, such as {unused[0]}" if unused else ""
+
+
+def _finite(gradient: Tensor) -> bool:
+    return bool(gradient.isfinite().all())
+
+
+def exports(model: BaseModel, images: Tensor) -> str:
+    """The labels of its ONNX file, made for images of this size, against its own."""
+    size = (images.shape[-2], images.shape[-1])
+    signal.signal(signal.SIGVTALRM, _too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        try:
+            export_onnx(model, file, size=size)
+        except TooLong:
+            raise Failed(f"torch's exporter takes more than {PATIENCE} s") from None
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        for _, identical, _ in check_onnx(model, file, sizes=[size]):
+            if identical < AGREE:
+                raise Failed(f"{100 * identical:.2f} % of the labels agree")
+    return ""
+
+
+class TooLong(BaseException):
+    """Not an ``Exception``, which the exporter would take for the network's."""
+
+
+def _too_long(*_: object) -> None:
+    raise TooLong

@@ -1,0 +1,147 @@
+"""A pair of backbone and head: its config without what follows from the rest, and its row."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch import Tensor
+
+CLASSES = 21
+ALL = "all"  # as in_index: every level there is
+FINEST = "finest"  # as c1_in_channels, DeepLabV3+'s second input: the channels of level 0
+# Of ImageNet.
+PREPROCESSOR = dict(
+    type="SegDataPreProcessor",
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+)
+SIDE = 128  # pixels; each level has some
+
+
+class Pair(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: of what is not ours.
+        model: backbone, neck and heads. ``in_index`` may count from the deepest level, -1, or be
+            ``ALL``; ``in_channels`` are filled in.
+        small: settings that make it small, merged into ``model`` for tests.
+        multiple: images have to be as high and wide as a multiple of this, in pixels.
+        fixed: images have to be of the backbone's ``img_size`` only.
+        needs: the package that it is taken from, where that is not the host.
+    """
+
+    name: str
+    model: dict[str, Any]
+    small: dict[str, Any] = {}
+    multiple: int = 1
+    fixed: bool = False
+    needs: str = ""
+
+
+class Levels(NamedTuple):
+    """What a backbone, or the neck behind it, returns."""
+
+    channels: tuple[int, ...]
+    strides: tuple[float, ...]  # in pixels of the image
+
+
+def complete(pair: Pair, small: bool = False) -> ConfigDict:
+    """The config of a model that builds; of small widths if asked."""
+    config = Config(dict(model=deepcopy(pair.model)))
+    if small:
+        config.merge_from_dict(dict(model=deepcopy(pair.small)))
+    model = config.model
+    levels = levels_of(model.backbone)
+    if model.get("neck"):
+        model.neck.setdefault("in_channels", list(levels.channels))
+        if model.neck.type == "Feature2Pyramid":  # the one neck that has no such argument
+            del model.neck["in_channels"]
+        levels = levels_of(model.backbone, model.neck)
+    cascade = isinstance(model.decode_head, list)
+    model.setdefault("type", "CascadeEncoderDecoder" if cascade else "FCNSegmentor")
+    if cascade:
+        model.setdefault("num_stages", len(model.decode_head))
+    model.setdefault("data_preprocessor", dict(PREPROCESSOR))
+    if pair.multiple > 1:
+        model.data_preprocessor.test_cfg = dict(size_divisor=pair.multiple)
+    model.setdefault("train_cfg", dict())
+    model.setdefault("test_cfg", dict(mode="whole"))
+    for part in ("decode_head", "auxiliary_head"):
+        fill(model.get(part), levels.channels)
+    return model
+
+
+def levels_of(backbone: dict, neck: dict | None = None) -> Levels:
+    """As in training, where some backbones show more levels."""
+    side = backbone.get("img_size", [SIDE])[0]
+    with torch.no_grad(), DefaultScope.overwrite_default_scope("mmseg"):
+        levels: Any = torch.zeros(2, 3, side, side)
+        for part in filter(None, (backbone, neck)):
+            levels = MODELS.build(deepcopy(part))(levels)
+    levels = [levels] if isinstance(levels, Tensor) else levels
+    return Levels(
+        tuple(level.shape[1] for level in levels),
+        tuple(side / level.shape[-1] for level in levels),
+    )
+
+
+def fill(node: Any, channels: Sequence[int]) -> None:
+    """Give every part of a head's config that has an ``in_index`` its ``in_channels``."""
+    if isinstance(node, list | tuple):
+        for part in node:
+            fill(part, channels)
+    if not isinstance(node, dict):
+        return
+    for part in node.values():
+        fill(part, channels)
+    if node.get("c1_in_channels") == FINEST:
+        node["c1_in_channels"] = channels[0]
+    if "in_index" not in node:
+        return
+    if node["in_index"] == ALL:
+        node["in_index"] = list(range(len(channels)))
+    index = node["in_index"]
+    if isinstance(index, int):
+        node["in_index"] = index % len(channels)
+        node.setdefault("in_channels", channels[index])
+    else:
+        node["in_index"] = [i % len(channels) for i in index]
+        node.setdefault("in_channels", [channels[i] for i in index])
+
+
+YES, SKIPPED = "yes", "not run"
+
+
+class Row(NamedTuple):
+    """A check is "yes", "yes, but ...", "no: why" or "not run: why"."""
+
+    name: str
+    forward: str
+    backward: str
+    onnx: str
+    levels: Levels | None = None  # those that the head takes
+    parameters: int | None = None
+    operations: int | None = None  # of one image; a multiplication and an addition are two
+
+    @classmethod
+    def of(cls, pair: Pair, outcome: str) -> "Row":
+        """Where all checks have the same outcome."""
+        return cls(pair.name, outcome, outcome, outcome)
+
+    @property
+    def checks(self) -> tuple[str, str, str]:
+        return self.forward, self.backward, self.onnx
+
+    @property
+    def skipped(self) -> bool:
+        return self.forward.startswith(SKIPPED)
+
+    @property
+    def failed(self) -> bool:
+        return not self.skipped and not all(found.startswith(YES) for found in self.checks)

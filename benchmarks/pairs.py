@@ -1,0 +1,101 @@
+"""Try every backbone under SkipFusionHead and every head on ConvolutionalizedVGG.
+
+python benchmarks/pairs.py --write README.md
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+from common import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="Each pair is built with 21 classes and random weights, in a process of its own, "
+        "and run on images of 128 x 128 pixels: a prediction, the gradients of a training step, "
+        "and the labels of its ONNX file for this size by onnxruntime. GFLOP are of the "
+        "convolutions and matrix products for one image of 512 x 512, two for a multiplication "
+        "and an addition. Backbones of mmpretrain and timm are run where these are installed.",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="pairs to try, as --list shows them; default all"
+    )
+    parser.add_argument("--list", action="store_true", help="show the names and try nothing")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the tables between the lines <!-- pairs: begin --> and <!-- pairs: end --> of "
+        "a Markdown file; default: print them",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="pairs at a time; default 2, up to 6 GB each",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="narrow networks, 64 x 64 pixels: shows that it runs"
+    )
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error("--jobs: at least 1")
+    if args.write and (args.names or args.quick):
+        parser.error("--write takes the whole tables: leave out the names and --quick")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    import torch
+
+    from fcn_plugin.system.machine import available_cores
+    from fcn_plugin.system.progress import progress_bar
+    from pairing.checks import check
+    from pairing.pair import Row
+    from pairing.processes import each_alone
+    from pairing.table import around_tables, as_markdown, choose, write
+
+    pairs = choose(args.names)
+    if args.list:
+        print(*(pair.name for pair in pairs), sep="\n")
+        return
+    if args.write:
+        around_tables(args.write)  # before minutes of work
+    # What the host says while it builds.
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(max(available_cores() // args.jobs, 1))
+    rows = {}
+    with progress_bar() as progress:
+        progress("Trying", 0, len(pairs))
+        for pair, found in each_alone(partial(check, quick=args.quick), pairs, args.jobs):
+            rows[pair.name] = Row.of(pair, f"no: {found}") if isinstance(found, str) else found
+            progress(f"Tried {pair.name}", len(rows), len(pairs))
+    text = as_markdown(rows)
+    if args.write:
+        write(args.write, text)
+    else:
+        print(text)
+    failed = [name for name, row in rows.items() if row.failed]
+    skipped = [name for name, row in rows.items() if row.skipped]
+    where = f", in {args.write}" if args.write else ""
+    print(
+        f"Done: {len(rows) - len(failed) - len(skipped)} of {len(rows)} pairs passed, "
+        f"{len(failed)} failed, {len(skipped)} not run{where}"
+    )
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)

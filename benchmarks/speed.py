@@ -1,0 +1,112 @@
+"""Every performance figure of the README, as a ratio to mmseg's way: benchmarks/speed.py
+
+Both ways get the same inputs, in turn, in the same run. Without names all figures are measured,
+which takes some minutes on a CPU; --list shows their names and groups.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+from common import run
+
+# The profiler's own messages, which are not for the user.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="figures or groups of figures; default all"
+    )
+    parser.add_argument("--list", action="store_true", help="show the figures and measure nothing")
+    parser.add_argument("--device", help="cpu or cuda; default cuda if there is a GPU")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="precision of networks; default bfloat16 on a GPU, float32 on the CPU",
+    )
+    parser.add_argument("--batch", type=_positive, help="images in a batch; default the figure's")
+    parser.add_argument("--repeats", type=_positive, help="timed calls; default the figure's")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument(
+        "--peer", type=Path, metavar="DIR", help="a clone of github.com/wkentaro/pytorch-fcn"
+    )
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, once: shows that it runs, not how fast"
+    )
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def main() -> None:
+    args = parse_args()
+    import torch
+
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.system.files import replacing
+    from figures import all_figures, choose
+    from figures.framework import Setting, measure
+    from figures.machine import describe, matrix_rates
+    from figures.table import Table, to_json
+
+    figures = choose(all_figures(), args.names)
+    table = Table()
+    if args.list:
+        table.list(figures)
+        return
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: not on this machine; give --device cpu") from error
+    if args.json and not args.json.parent.is_dir():
+        raise UserError(f"--json {args.json}: no such folder; make it first")
+    if args.peer and not (args.peer / "torchfcn" / "models").is_dir():
+        raise UserError(
+            f"--peer {args.peer}: no torchfcn/models in it; give the folder that "
+            "git clone https://github.com/wkentaro/pytorch-fcn made"
+        )
+    dtype = args.dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    setting = Setting(device, getattr(torch, dtype), args.batch, args.quick, args.peer)
+
+    # What the host and torch say while they build and run is not part of the figures.
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.INFO)
+    machine = describe(device)
+    with table.progress("matrix products"):
+        machine["matrix_products"] = matrix_rates(device, args.quick)
+    table.head(machine, dtype)
+    results = []
+    for number, figure in enumerate(figures, start=1):
+        with table.progress(f"{number} of {len(figures)}: {figure.name}"):
+            result = measure(figure, setting, args.repeats)
+        results.append(result)
+        table.add(result, machine["matrix_products"][dtype])
+        if args.json:  # each time, so that an interrupt loses one figure only
+            report = to_json(results, machine, vars(args) | dict(device=name, dtype=dtype))
+            with replacing(args.json) as part:
+                part.write_text(json.dumps(report, indent=2) + "\n")
+    table.foot(results, args.quick)
+    if any(result.disagreement for result in results):
+        sys.exit(1)
+    if args.check and any(row.met is False for result in results for row in result.rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)

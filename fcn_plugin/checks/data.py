@@ -1,0 +1,192 @@
+"""Look at images and labels before the first iteration, for a few seconds at most.
+
+Finds what validation would fail with thousands of iterations later, and labels that nothing can be
+learned from.
+"""
+
+import time
+from collections.abc import Sequence
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmseg.datasets import PascalVOCDataset
+from mmseg.evaluation import IoUMetric
+
+from fcn_plugin.checks.config import remedy
+from fcn_plugin.data.labels import LoadCheckedLabel, pixel_counts
+from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.originals import plain_datasets, steps_of
+from fcn_plugin.data.picture_files import size_and_turn
+from fcn_plugin.engine.order import random_numbers
+from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
+
+PATIENCE = 2.0  # seconds for each of the two that look at more than one file
+
+
+def check_files(dataset: BaseDataset) -> None:
+    """Raise ``UserError`` if an image or its label is missing."""
+    if getattr(dataset, "backend_args", None):
+        return
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image, label = info["img_path"], info.get("seg_map_path")
+        if not Path(image).is_file():
+            raise UserError(f"{image}: no such image; {remedy(Path(dataset.data_root or ''))}")
+        if label and not Path(label).is_file():
+            raise UserError(
+                f"{label}: no such label, though {image} is there; add the label or take the "
+                "image off the list"
+            )
+
+
+def image_names(dataset: object) -> set[str]:
+    """What identifies the images of a data set: PASCAL's names, or else their paths."""
+    return {
+        Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
+        for part in plain_datasets(dataset)
+        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
+    }
+
+
+def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -> None:
+    """Load the first image that is going to be scored, as it will be.
+
+    Raises:
+        UserError: its label has another size than its prediction will have; or whatever the
+            pipeline raises.
+    """
+    with random_numbers(0):
+        loaded = dataset[0]
+    samples = loaded.get("data_samples") if isinstance(loaded, dict) else None
+    # Test-time augmentation gives several.
+    sample: Any = samples[0] if isinstance(samples, list) else samples
+    size = getattr(sample, "ori_shape", None)
+    if size is None or "gt_sem_seg" not in sample:
+        return
+    label = tuple(sample.gt_sem_seg.shape[-2:])
+    if label != tuple(size[:2]) and any(
+        isinstance(metric, ConfusionMatrixMetric | IoUMetric) for metric in metrics
+    ):
+        raise UserError(
+            f"{sample.img_path}: predicted at its size, {width_by_height(size)}, but its label is "
+            f"of {width_by_height(label)}; load the label after the resizing steps of "
+            f"{name}.dataset.pipeline"
+        )
+
+
+def check_batches(name: str, loader: Any) -> None:
+    """Raise ``UserError`` if images of different sizes come together in a batch to be scored.
+
+    mmengine stacks such a batch as it is. What the pipeline makes of a size is seen from one image
+    that has it, of the others only the headers are read.
+    """
+    dataset, end = loader.dataset, time.monotonic() + PATIENCE
+    if loader.batch_size in (None, 1) or not hasattr(dataset, "get_data_info"):
+        return
+    if getattr(dataset, "backend_args", None):
+        return
+    shapes: dict[Any, Any] = {}
+    with random_numbers(0):
+        for batch in loader.batch_sampler:
+            members: dict[Any, str] = {}
+            for index in batch:
+                path = dataset.get_data_info(index)["img_path"]
+                try:
+                    header = size_and_turn(path)
+                except Exception:  # what Pillow raises is not documented; loading judges the file
+                    return
+                if time.monotonic() > end:
+                    return
+                if header not in shapes:
+                    shapes[header] = _shape(dataset[index])
+                members.setdefault(shapes[header], path)
+            if len(members) > 1:
+                (one, first), (other, second) = list(members.items())[:2]
+                raise UserError(
+                    f"{first} is of {width_by_height(one)} after {name}.dataset.pipeline and "
+                    f"{second} of {width_by_height(other)}, in one batch of {len(batch)}; set "
+                    f"{name}.batch_size=1, or resize all to one size"
+                )
+
+
+def _shape(loaded: Any) -> tuple[int, int] | None:
+    """Height and width of what a pipeline gives; of test-time augmentation the first."""
+    inputs = loaded.get("inputs") if isinstance(loaded, dict) else None
+    image = inputs[0] if isinstance(inputs, list) else inputs
+    return None if image is None else tuple(image.shape[-2:])
+
+
+def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
+    """Look for a pixel of every class in the labels that are trained on.
+
+    In any order, until all classes have been met or two seconds are over. Warns of classes that
+    no label has; if time was short, only tells which have not been met.
+
+    Raises:
+        UserError: no label has any class but the first, beside ignored pixels: masks of 0 and 255.
+    """
+    names = datasets[0].metainfo.get("classes") if datasets else None
+    labels = [(part, step, i) for part, step in _loaded(datasets) for i in range(len(part))]
+    if not names or not labels:
+        return
+    pixels, checked, end = np.zeros(IGNORED + 1, np.int64), 0, time.monotonic() + PATIENCE
+    for number in np.random.default_rng(0).permutation(len(labels)):
+        dataset, loader, index = labels[number]
+        info = dataset.get_data_info(index)
+        if not info.get("seg_map_path"):
+            return
+        try:
+            label = loader.transform(dict(info, seg_fields=[]))["gt_seg_map"]
+        except DamagedFile:  # as training is told to treat it
+            continue
+        pixels += pixel_counts(label)
+        checked += 1
+        missing = [n for i, n in enumerate(names) if not pixels[i] and i != loader.ignore_index]
+        if not missing:
+            return
+        if time.monotonic() > end:
+            break
+    if not checked:
+        return
+    folder = Path(info["seg_map_path"]).parent
+    if checked < len(labels):
+        logger.info(
+            f"Not met in {checked} of {len(labels)} training labels, all that were looked at: "
+            f"{some(missing)}"
+        )
+        return
+    if pixels[loader.ignore_index] and pixels[0] and len(missing) == len(names) - 1:
+        raise UserError(_nothing_to_learn(folder, checked, names, bool(info["reduce_zero_label"])))
+    logger.warning(
+        f"No pixel of the {checked} training labels in {folder} is of {some(missing)}: it cannot "
+        "be learned, and scores 0 or nothing"
+    )
+
+
+def _loaded(datasets: Sequence[BaseDataset]) -> list[tuple[BaseDataset, LoadCheckedLabel]]:
+    """The local data sets whose labels are checked as they are loaded, and what loads them."""
+    steps = {
+        dataset: [step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel)]
+        for dataset in datasets
+        if not getattr(dataset, "backend_args", None)
+    }
+    return [(dataset, loaders[0]) for dataset, loaders in steps.items() if loaders]
+
+
+def _nothing_to_learn(folder: Path, number: int, names: Sequence[str], reduced: bool) -> str:
+    if reduced:
+        return (
+            f"{folder}: with reduce_zero_label=True, which ignores 0, its {number} labels have no "
+            f"class but {names[0]!r}; set reduce_zero_label=False, or number the classes from 1"
+        )
+    return (
+        f"{folder}: its {number} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is ignored "
+        f"and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it done: "
+        f"tools/prepare_data.py own, with {names[0]}:0,0,0:: and {names[1]}:255,255,255:: as the "
+        "lines of labelmap.txt"
+    )

@@ -1,0 +1,107 @@
+"""Training in several processes, and on a CPU.
+
+mmengine 0.10.7 expects a GPU in four places: its process group, the device of its model wrapper,
+its mixed precision, and BatchNorm over several processes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
+from mmseg.registry import HOOKS, OPTIM_WRAPPERS
+from torch import distributed
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.configs import type_name
+
+
+def prepare_cpu(cfg: Config) -> None:
+    """Make ``cfg`` run on the CPU if there is no GPU.
+
+    With a launcher the process group is joined here (gloo), before the runner would ask for nccl.
+    A process waits for another for ``env_cfg.dist_cfg.timeout`` seconds (by default torch's 30
+    minutes), then fails.
+
+    Raises:
+        UserError: another launcher than torch's, or a timeout that is no time.
+    """
+    if get_device() != "cpu":
+        return
+    if type_name(cfg.get("optim_wrapper")) == "AmpOptimWrapper":
+        cfg.optim_wrapper.type = "BFloat16OptimWrapper"
+        # bfloat16 has the range of float32 and needs no scaling.
+        for setting in ("loss_scale", "dtype", "use_fsdp"):
+            cfg.optim_wrapper.pop(setting, None)
+    if cfg.get("launcher", "none") == "none":
+        return
+    if cfg.launcher != "pytorch":
+        raise UserError(
+            f"--launcher {cfg.launcher}: without a GPU only 'pytorch' works; start the processes "
+            "with tools/dist_train.sh or torchrun"
+        )
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=_timeout(cfg))
+    cfg.setdefault(
+        "model_wrapper_cfg",
+        dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        ),
+    )
+    _unsync_batch_norm(cfg.model)
+
+
+def _timeout(cfg: Config) -> timedelta | None:
+    """``env_cfg.dist_cfg.timeout``, which mmengine reads for a GPU only."""
+    seconds = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
+        raise UserError(
+            f"env_cfg.dist_cfg.timeout={seconds!r}; give the seconds that a process waits for "
+            "another, e.g. 600"
+        )
+    return timedelta(seconds=seconds)
+
+
+def _unsync_batch_norm(node: object) -> None:
+    """torch has no SyncBatchNorm for CPUs: each process normalises its own part of the batch."""
+    if isinstance(node, dict):
+        if type_name(node) in ("SyncBN", "SyncBatchNorm"):
+            node["type"] = "BN"
+        node = list(node.values())
+    for child in node if isinstance(node, list | tuple) else ():
+        _unsync_batch_norm(child)
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Mixed precision in bfloat16, which needs no loss scaling; the CPU's ``--amp``."""
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
+
+
+@HOOKS.register_module()
+class SameBuffersHook(Hook):
+    """Before a validation every process takes the buffers of the first, which checkpoints hold.
+
+    Without SyncBN each process has running statistics of its own images: the scores would be of
+    several networks, and others once a run has been resumed.
+    """
+
+    def before_val(self, runner: Runner) -> None:
+        for buffer in runner.model.buffers():
+            broadcast(buffer)

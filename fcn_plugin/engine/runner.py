@@ -1,0 +1,149 @@
+"""mmengine's runner: brief on the terminal, and it resumes only from a checkpoint of its own run.
+
+mmengine and PyTorch take whatever settings of optimizers and schedules a checkpoint has: a learning
+rate that is a text, a schedule whose ``step`` is a number. Each would end in a traceback at the
+first iteration.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from numbers import Number
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from torch import Tensor
+
+from fcn_plugin.errors import UserError, printable, quoted
+
+LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
+# Entries of an optimizer's state that are as large as the parameter.
+MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+# Values are of one kind if they are of one of these; others if they are of the same type.
+KINDS: tuple[Any, ...] = (Number | Tensor | np.generic, str, list | tuple, dict, Callable)
+
+Settings = dict[str, dict[str, Any]]
+
+
+def bare_model(runner: Runner) -> Any:
+    """The model, out of its wrappers for several processes and for test-time augmentation."""
+    model: Any = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
+    """One for each optimizer; none before they are built."""
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return [each for each in wrappers if isinstance(each, OptimWrapper)]
+
+
+class BriefRunner(Runner):
+    """mmengine's runner; config and list of hooks, hundreds of lines, only go into the log file."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            handler.addFilter(_make_printable)
+            if isinstance(handler, logging.FileHandler):
+                logger.info("Log, with the config and all hooks: %s", handler.baseFilename)
+            else:
+                handler.addFilter(lambda record: not str(record.msg).startswith(LONG_RECORDS))
+        return logger
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume as mmengine does.
+
+        Raises:
+            UserError: the checkpoint is of another run, or has values of other types.
+        """
+        before = _settings(self)
+        try:
+            super().resume(filename, *args, **kwargs)
+            fault = _first_fault(self, before)
+        except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # what mmengine and PyTorch raise is not documented
+            raise _not_of_this_run(filename, quoted(error)) from error
+        if fault:
+            raise _not_of_this_run(filename, fault)
+
+
+def _not_of_this_run(file: str, fault: str) -> UserError:
+    return UserError(
+        f"{file}: a run of this config cannot go on from it ({fault}); give the config that it was "
+        "trained with, or start from its weights: --cfg-options load_from=FILE"
+    )
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Names from files may be anywhere in what is logged; its own line ends and tabs stay."""
+    with suppress(Exception):  # a call with wrong arguments, which logging tells of
+        record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
+
+
+def _settings(runner: Runner) -> Settings:
+    """The settings of each parameter group and each schedule, by its name in messages."""
+    groups = [g for wrapper in optim_wrappers(runner) for g in wrapper.optimizer.param_groups]
+    settings = {f"optimizer.param_groups.{i}": dict(group) for i, group in enumerate(groups)}
+    for i, scheduler in enumerate(_schedulers(runner)):
+        settings[f"param_schedulers.{i}"] = dict(vars(scheduler))
+    return settings
+
+
+def _schedulers(runner: Runner) -> list[Any]:
+    """Those that are built already."""
+    schedulers: Any = runner.param_schedulers or []
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    return [each for group in groups for each in group if not isinstance(each, dict)]
+
+
+def _first_fault(runner: Runner, before: Settings) -> str | None:
+    """What has become of another kind than ``before``, and so is not of this run."""
+    for name, after in _settings(runner).items():
+        for key, value in before.get(name, {}).items():
+            if key not in after:
+                return f"{name}.{key} is missing"
+            if not _alike(value, after[key]):
+                return f"{name}.{key} is {type(after[key]).__name__}, not {type(value).__name__}"
+    for i, scheduler in enumerate(_schedulers(runner)):
+        for key in vars(scheduler).keys() - before.get(f"param_schedulers.{i}", {}).keys():
+            if callable(getattr(type(scheduler), key, None)):
+                return f"param_schedulers.{i}.{key} would hide what the schedule does"
+    for wrapper in optim_wrappers(runner):
+        for parameter, state in wrapper.optimizer.state.items():
+            if not isinstance(parameter, Tensor):
+                return "optimizer.state is of parameters that the model has not"
+            # ZeroRedundancyOptimizer has none of what other processes keep.
+            for key, value in (state or {}).items():
+                if value is None:
+                    continue
+                if not isinstance(value, Number | Tensor | list | tuple):
+                    return f"optimizer.state has a {key} that is {type(value).__name__}"
+                if key in MOMENTA and getattr(value, "shape", None) != parameter.shape:
+                    return f"optimizer.state has a {key} of another shape than its parameter"
+    return None
+
+
+def _kind(value: Any) -> Any:
+    return next((kind for kind in KINDS if isinstance(value, kind)), type(value))
+
+
+def _alike(before: Any, after: Any) -> bool:
+    if before is None:
+        return after is None or _kind(after) in (_kind(0), str)
+    if after is None:  # a switch that is left open
+        return isinstance(before, bool)
+    if _kind(before) != _kind(after):
+        return False
+    if isinstance(before, list | tuple) and before:
+        return all(_alike(before[0], item) for item in after)
+    return True

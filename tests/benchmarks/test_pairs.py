@@ -1,0 +1,139 @@
+"""benchmarks/pairs.py: what it writes, and where. Of the pairs: tests/models/test_mixing.py."""
+
+import os
+import signal
+import sys
+
+import pytest
+from tools.running import BENCHMARKS, TOOLS, tool
+
+sys.path += [
+    str(BENCHMARKS),
+    str(TOOLS),
+]  # not first: tools/test.py is not the standard library's test
+
+from fcn_plugin.errors import UserError
+from pairing import checks
+from pairing.backbones import BACKBONES
+from pairing.checks import check
+from pairing.pair import Levels, Row
+from pairing.processes import each_alone
+from pairing.table import BEGIN, END, GROUPS, around_tables, as_markdown, choose, write
+
+RESNET = BACKBONES[0]
+LEVELS = Levels((128, 256), (8.0, 14.22))
+ROW = Row("ResNet-18", "yes", "yes", "no: a | b", LEVELS, 11_200_000, 19_000_000_000)
+
+
+def test_table_of_those_that_were_tried():
+    skipped = Row.of(choose(["PSA"])[0], "not run: needs mmcv")
+    lines = as_markdown({row.name: row for row in (ROW, skipped)}).splitlines()
+    assert lines[0] == (
+        "| backbone | channels @ stride | parameters, M | GFLOP | forward | backward | ONNX |"
+    )
+    assert lines[2] == "| ResNet-18 | 128 @ 8, 256 @ 14.2 | 11.2 | 19 | yes | yes | no: a / b |"
+    assert lines[6] == "| PSA | - | - | - |" + " not run: needs mmcv |" * 3
+    assert any(line.startswith("| LRASPP | averages 49 x 49") for line in lines)
+    assert all("|  |" not in line for line in lines)  # never a blank
+    assert ROW.failed and not ROW.skipped
+    assert skipped.skipped and not skipped.failed
+    assert not ROW._replace(onnx="yes, but").failed
+
+
+def test_written_between_the_markers_only(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter ä\n", encoding="utf-8")
+    for text in ("| new |", "| newer |"):
+        write(file, text)
+        assert file.read_text(encoding="utf-8") == f"before\n{BEGIN}\n{text}\n{END}\nafter ä\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("no markers", "must each be in it once"),
+        (f"{BEGIN}{END}{BEGIN}{END}", "must each be in it once"),
+        (f"{END}\n{BEGIN}", "put it behind"),
+    ],
+    ids=["no file", "none", "twice", "reversed"],
+)
+def test_a_file_without_a_place(content, message, tmp_path):
+    file = tmp_path / "README.md"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message):
+        around_tables(file)
+
+
+def test_a_misspelt_name():
+    with pytest.raises(UserError, match=r"'resnet18': no such pair; did you mean 'ResNet-18'\?"):
+        choose(["resnet18"])
+    assert len(choose([])) == sum(map(len, GROUPS.values()))
+
+
+def work(item: str) -> str:
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "exits":
+        os._exit(3)
+    return item.upper()
+
+
+def test_a_crash_is_one_result():
+    found = dict(each_alone(work, ["a", "killed", "b", "exits", "c"], jobs=2))
+    assert found == dict(a="A", b="B", c="C", killed="killed by SIGKILL", exits="ended with 3")
+
+
+def test_without_its_package_a_pair_is_not_run():
+    row = check(RESNET._replace(needs="no-such-package"))
+    assert row.skipped and row.onnx == "not run: needs no-such-package"
+
+
+def test_what_does_not_build_is_told():
+    wrong = RESNET._replace(model=RESNET.model | dict(backbone=dict(type="ResNet", depth=17)))
+    row = check(wrong, quick=True)
+    assert row.failed and row.forward == row.onnx
+    assert "invalid depth 17 for resnet" in row.forward
+
+
+@pytest.mark.parametrize(("identical", "failed"), [(0.99991, False), (0.9998, True)])
+def test_other_labels_in_onnx_fail(identical, failed, monkeypatch):
+    monkeypatch.setattr(checks, "export_onnx", lambda model, file, size=None: None)
+    monkeypatch.setattr(
+        checks, "check_onnx", lambda model, file, sizes: [(size, identical, 0.0) for size in sizes]
+    )
+    row = check(RESNET, quick=True)
+    assert row.failed == failed
+    assert row.levels == Levels((16, 32, 64), (8.0, 16.0, 32.0))
+    assert row.operations > 1e6
+    if failed:
+        assert row.onnx == "no: 99.98 % of the labels agree"
+
+
+def test_list_and_a_mistake(tmp_path):
+    done = tool("pairs.py", "--list", folder=tmp_path)
+    assert done.stdout.splitlines()[:2] == ["ResNet-18", "ResNet-50 v1c"]
+    done = tool("pairs.py", "--write", "none.md", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: none.md: no such file")
+
+
+@pytest.mark.slow
+def test_from_the_shell(tmp_path):
+    """With a real export, which takes its time."""
+    done = tool("pairs.py", "--quick", "ResNet-18", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| yes | yes | yes |" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Done: 1 of 1 pairs passed, 0 failed, 0 not run"
+
+
+def test_readme_has_a_row_for_each():
+    """As it was run; what failed says so there."""
+    table = (TOOLS.parent / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line}
+    backbones, heads = ([pair.name for pair in group] for group in GROUPS.values())
+    assert len(backbones) >= 20 and len(heads) >= 12
+    assert {*backbones, *heads} <= rows.keys()
+    ran = [name for name in (*backbones, *heads) if "not run" not in rows[name]]
+    assert len(ran) >= len(backbones) + len(heads) - 1  # PSA is compiled

@@ -1,0 +1,125 @@
+"""What all tools share: an error in one line, and how threads and workers treat the machine."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tools.running import TOOLS, as_module
+from torch.utils.data import DataLoader, Dataset
+
+
+class Asleep(Dataset):
+    """Its worker gives nothing, as one does not that may open no more files."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(60)
+        return index
+
+
+class Killed(Asleep):
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def error_of(dataset: Dataset) -> Exception:
+    loader = DataLoader(dataset, num_workers=1, timeout=1 if type(dataset) is Asleep else 60)
+    with pytest.raises(RuntimeError) as error:
+        next(iter(loader))
+    return error.value
+
+
+GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] "
+# What happens, made when it is tested, and words of the line.
+ERRORS = {
+    "closed": (lambda: RuntimeError(GLOO + "Connection closed by peer [127.0.0.1]:1"), "another"),
+    "reset": (lambda: RuntimeError(GLOO + "Read error: Connection reset by peer"), "another"),
+    "broken pipe": (lambda: RuntimeError(GLOO + "writev [127.0.0.1]:1: Broken pipe"), "another"),
+    "silent": (lambda: RuntimeError("Timed out waiting 600000ms"), "env_cfg.dist_cfg.timeout"),
+    "descriptors": (lambda: RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+    "open files": (lambda: RuntimeError("Too many open files. Communication"), "ulimit -n"),
+    "full disk": (lambda: OSError(errno.ENOSPC, "No space left", "a.png"), "a.png: the disk"),
+    "no rule": (lambda: ValueError("Cannot infer the rule for key mDice"), "key mDice; set rule="),
+    "asleep": (lambda: error_of(Asleep()), "dataloader.timeout"),
+    "killed": (lambda: error_of(Killed()), "num_workers"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_one_line_says_what_to_do(name):
+    error, words = ERRORS[name]
+    with as_module("common") as common:
+        line = common.explain(error())
+    assert words in line and len(line.splitlines()) == 1
+
+
+def test_of_any_other_error_nothing_is_said():
+    with pytest.raises(RuntimeError) as error:
+        raise RuntimeError("what nobody knows")
+    with as_module("common") as common:
+        assert common.explain(error.value) is None
+
+
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+SHOW = (
+    "import json, os, sys; "
+    f"print(json.dumps([*map(os.environ.get, {NAMES}), 'torch' in sys.modules]))"
+)
+COMMANDS = {
+    "a tool": [sys.executable, "-c", f"import common; {SHOW}"],
+    # In place of the Python that make would set up, one that shows its environment.
+    "make": ["make", "-s", "-C", "..", "lint", "READY=", f'RUN={sys.executable} -c "{SHOW}" #'],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, ["PASSIVE", "0"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
+        ({"GOMP_SPINCOUNT": "1000"}, [None, "1000"]),
+    ],
+)
+def test_waiting_threads_sleep_unless_the_user_has_chosen(chosen, expected, command):
+    unset = {name: value for name, value in os.environ.items() if name not in NAMES}
+    shown = subprocess.check_output(command, env=unset | chosen, cwd=TOOLS, text=True)
+    assert json.loads(shown.splitlines()[0]) == [*expected, False]
+
+
+FORK = """
+import gc, os, sys
+sys.path.insert(0, sys.argv[1])
+from common import share_memory_with_workers
+if sys.argv[2] == "shared":
+    share_memory_with_workers()
+inherited = [[n] for n in range(500_000)]
+process = os.fork()
+if process == 0:
+    def own():
+        lines = open("/proc/self/smaps_rollup").read().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+    before = own()
+    gc.collect()
+    print((own() - before) // 1024, flush=True)
+    os._exit(0)
+os.waitpid(process, 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("how", ["shared", "not"])
+def test_collecting_garbage_in_a_worker_copies_nothing(how):
+    """30 MiB of lists are copied otherwise, since the collector writes into each."""
+    command = [sys.executable, "-c", FORK, TOOLS, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    copied = int(done.stdout)
+    assert copied < 5 if how == "shared" else copied > 20

@@ -1,0 +1,124 @@
+"""The layers of published files in small, each drawn from a seed."""
+
+import numpy as np
+import torch
+
+BASE, FC = 4, 24  # channels of the first layer, and of fc6 and fc7
+CONVS = (2, 2, 3, 3, 3)  # of VGG16
+SCORES = {
+    "fcn32s": ("score_fr",),
+    "fcn16s": ("score_fr", "score_pool4"),
+    "fcn8s": ("score_fr", "score_pool4", "score_pool3"),
+}
+SCORES["fcn8s-atonce"] = SCORES["fcn8s"]
+UPSCORES = {
+    "fcn32s": {"upscore": 64},
+    "fcn16s": {"upscore2": 4, "upscore16": 32},
+    "fcn8s": {"upscore2": 4, "upscore_pool4": 4, "upscore8": 16},
+}
+UPSCORES["fcn8s-atonce"] = UPSCORES["fcn8s"]
+FACTORS = {"score_pool4": 0.01, "score_pool3": 0.0001}
+
+Layers = dict[str, list[np.ndarray]]
+
+
+def bilinear(classes: int, side: int) -> np.ndarray:
+    """Caffe's surgery: the kernel on the diagonal of a full class x class one."""
+    factor = (side + 1) // 2
+    centre = factor - 1 if side % 2 else factor - 0.5
+    tent = 1 - abs(np.arange(side) - centre) / factor
+    kernel = np.zeros((classes, classes, side, side), np.float32)
+    kernel[range(classes), range(classes)] = np.outer(tent, tent)
+    return kernel
+
+
+def layer(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]:
+    scale = (2 / np.prod(shape[1:])) ** 0.5
+    return [
+        (rng.standard_normal(shape) * scale).astype(np.float32),
+        (rng.standard_normal(shape[0]) * 0.1).astype(np.float32),
+    ]
+
+
+def vgg_layers(seed: int = 0, base: int = BASE, fc: int = FC) -> Layers:
+    rng = np.random.default_rng(seed)
+    layers, channels = {}, 3
+    for stage, (convs, wide) in enumerate(zip(CONVS, (1, 2, 4, 8, 8), strict=True), 1):
+        for conv in range(1, convs + 1):
+            layers[f"conv{stage}_{conv}"] = layer(rng, (wide * base, channels, 3, 3))
+            channels = wide * base
+    layers["fc6"] = layer(rng, (fc, channels, 7, 7))
+    layers["fc7"] = layer(rng, (fc, fc, 1, 1))
+    return layers
+
+
+def fcn_layers(
+    net: str, classes: int = 21, seed: int = 0, base: int = BASE, fc: int = FC
+) -> Layers:
+    """The layers of the published caffemodel of ``net``, in its order."""
+    layers, rng = vgg_layers(seed, base, fc), np.random.default_rng(seed + 1)
+    inputs = {"score_fr": fc, "score_pool4": 8 * base, "score_pool3": 4 * base}
+    for name in SCORES[net]:
+        if net == "fcn8s-atonce" and name in FACTORS:
+            factors = np.full(inputs[name], FACTORS[name], np.float32)
+            layers[name.replace("score", "scale")] = [factors]
+        layers[name] = layer(rng, (classes, inputs[name], 1, 1))
+    for name, side in UPSCORES[net].items():
+        layers[name] = [bilinear(classes, side)]
+    return layers
+
+
+def alexnet_layers(classes: int = 21) -> Layers:
+    """FCN-AlexNet on CaffeNet."""
+    shapes = {
+        "conv1": (12, 3, 11, 11),
+        "conv2": (32, 6, 5, 5),
+        "conv3": (48, 32, 3, 3),
+        "conv4": (48, 24, 3, 3),
+        "conv5": (32, 24, 3, 3),
+        "fc6": (FC, 32, 6, 6),
+        "fc7": (FC, FC, 1, 1),
+        "score_fr": (classes, FC, 1, 1),
+    }
+    rng = np.random.default_rng(0)
+    layers = {name: layer(rng, shape) for name, shape in shapes.items()}
+    return layers | {"upscore": [bilinear(classes, 63)]}
+
+
+def named(layers: Layers) -> dict[str, torch.Tensor]:
+    """As a state_dict."""
+    return {
+        f"{layer}.{kind}": torch.from_numpy(blob)
+        for layer, blobs in layers.items()
+        for kind, blob in zip(("weight", "bias"), blobs, strict=False)
+    }
+
+
+def torchvision_tensors(norm: bool = False) -> dict[str, torch.Tensor]:
+    """torchvision's VGG16, with or without BatchNorm."""
+    tensors, number = {}, 0
+    for name, tensor in named(vgg_layers()).items():
+        name, kind = name.split(".")
+        if name.startswith("conv"):
+            tensors[f"features.{number}.{kind}"] = tensor
+            if kind == "bias":
+                if norm:
+                    for part in ("weight", "bias", "running_mean", "running_var"):
+                        tensors[f"features.{number + 1}.{part}"] = torch.rand(len(tensor)) + 0.5
+                # One for each layer: the norm, the ReLU, and after a stage's last the pooling.
+                stage, conv = int(name[4]), int(name[6])
+                number += 2 + norm + (conv == CONVS[stage - 1])
+        else:
+            linear = {"fc6": "classifier.0", "fc7": "classifier.3"}[name]
+            tensors[f"{linear}.{kind}"] = tensor.flatten(1) if kind == "weight" else tensor
+    return tensors | {
+        "classifier.6.weight": torch.ones(10, FC),
+        "classifier.6.bias": torch.ones(10),
+    }
+
+
+def as_justincj(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The classifier's layers come after their dropouts."""
+    moved = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
+    names = ((name, *name.rpartition(".")[::2]) for name in tensors)
+    return {f"{moved.get(layer, layer)}.{kind}": tensors[name] for name, layer, kind in names}
