@@ -115,7 +115,7 @@ DATA_SETS = {
         num_classes=21,
         derived=(
             _voc("aug", 9118, labels="SegmentationClassAug", optional=True),
-            # Its labels are in two folders where the host's own converter was at work.
+            # Its labels are in two folders where mmseg's own converter was at work.
             _voc("trainaug", 10582, labels=None, optional=True),
         ),
     ),

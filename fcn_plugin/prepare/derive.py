@@ -13,7 +13,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.job import Preparation
 from fcn_plugin.prepare.sbd import read_label
 from fcn_plugin.prepare.staging import install, staged
-from fcn_plugin.prepare.tree_check import faults_of, names
+from fcn_plugin.prepare.tree_check import faults_of, first_of, names
 from fcn_plugin.system.files import replacing
 from fcn_plugin.system.workers import on_all_cores
 
@@ -113,8 +113,8 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
                 part.write_text(list_text(ids))
     if faults := faults_of(folder, data_set.derived, job.subset):
         raise UserError(
-            f"{derivation.title}: faults in it: {len(faults):,}, such as {faults[0]}; mend what "
-            f"tools/prepare_data.py {derivation.data_set} --check lists"
+            f"{derivation.title}: {first_of(faults)}; mend what tools/prepare_data.py "
+            f"{derivation.data_set} --check lists"
         )
     return None
 

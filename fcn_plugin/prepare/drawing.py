@@ -18,7 +18,6 @@ CLASSES = ("background", "circle", "square", "triangle", "star")
 VOID = 255
 SIZE = 64
 MIN_SIZE = 32
-
 SPLITS = ("train", "val")
 
 # In units of the image's side: 8 to 15 pixels of 64 for the circle, whose area all shapes have.
@@ -34,8 +33,6 @@ COLOUR_RANGE = (30, 226)
 GRAIN = 4.0
 
 Map = np.ndarray
-
-
 PALETTE = voc_palette()[: len(CLASSES)]
 
 
@@ -136,7 +133,7 @@ def _fill(rng: np.random.Generator, base: Map, size: int) -> Map:
 def _colours(rng: np.random.Generator, count: int) -> Map:
     """Base colours ``[count, 3]`` (RGB), every two at least ``MIN_CONTRAST`` apart.
 
-    They are drawn together and together drawn again, so that no one of them is special.
+    All are drawn again where two are too close, so that no one of them is special.
     """
     pairs = np.triu_indices(count, 1)
     while True:

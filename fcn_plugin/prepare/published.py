@@ -17,7 +17,7 @@ from fcn_plugin.prepare.archives import unpack
 from fcn_plugin.prepare.derive import DERIVATIONS, derive
 from fcn_plugin.prepare.job import Preparation
 from fcn_plugin.prepare.staging import LOCK_PATIENCE, install, stage_of, staged
-from fcn_plugin.prepare.tree_check import faults_of, is_there, leaks, names
+from fcn_plugin.prepare.tree_check import faults_of, first_of, is_there, leaks, names
 from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
 
@@ -35,14 +35,11 @@ def only_one_preparation(root: Path) -> Iterator[None]:
         yield
 
 
-# --- which archives ------------------------------------------------------------------------------
-
-
 def fetch(job: Preparation, test: bool = False) -> list[Path]:
-    """Download the archives of what is missing, and say where they are.
+    """Download the archives of what is missing, with ``test`` also of the test images.
 
-    Args:
-        test: The test images as well.
+    Returns:
+        Where the archives are.
     """
     was_killed = stage_of(job.folder).exists()
     missing = [
@@ -55,44 +52,14 @@ def fetch(job: Preparation, test: bool = False) -> list[Path]:
             raise UserError(f"{part.file}: cannot be downloaded without an account; {part.by_hand}")
     archives = []
     for part in missing:
-        _note_faults(part, job)
+        faults = job.faults(split for split in part.splits if is_there(job.folder, split))
+        if faults:
+            job.note(
+                f"{job.folder}: {first_of(faults, part.name)}; {part.file} is needed again "
+                "(--check lists them, --subset takes a part as whole)"
+            )
         archives.append(download(str(part.url), job.root / DOWNLOADS / part.file, part.digest))
     return archives
-
-
-def _note_faults(part: Part, job: Preparation) -> None:
-    """Why an archive is needed although there is something."""
-    faults = job.faults(split for split in part.splits if is_there(job.folder, split))
-    if faults:
-        job.note(
-            f"{job.folder}: faults in {part.name}: {len(faults):,}, such as {faults[0]}; "
-            f"{part.file} is needed again (--check lists them, --subset takes a part as whole)"
-        )
-
-
-def _identify(archive: Path, job: Preparation) -> Part | None:
-    """Which part an archive is, by its name or hash; None if only its content can tell."""
-    parts = job.data_set.parts
-    by_name = {part.file: part for part in parts}.get(
-        archive.name, parts[0] if len(parts) == 1 else None
-    )
-    if by_name and job.has(by_name):
-        return by_name
-    known = [part for part in parts if part.digest]
-    if job.subset or not known:
-        return by_name
-    algorithms = {part.digest.algorithm for part in known if part.digest}
-    found = file_digests(archive, algorithms, job.progress)
-    for part in known:
-        if part.digest and found[part.digest.algorithm] == part.digest.digits:
-            return part
-    if by_name is None or by_name.digest:
-        hashes = ", ".join(f"{name} {digits}" for name, digits in found.items())
-        job.note(f"{archive}: not as published ({hashes}); going by its content")
-    return by_name
-
-
-# --- from an archive to a tree -------------------------------------------------------------------
 
 
 def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
@@ -121,9 +88,21 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
             _unpack(archive, job)
         else:
             job.note(f"{archive}: not unpacked, {job.folder} has {part.name} already")
-    _refuse_incomplete(job)
+    for part in job.data_set.parts:
+        if not part.optional and not job.has(part):
+            raise UserError(
+                f"{job.folder}: {part.name} is still missing or incomplete; run "
+                f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
+            )
     hints = [derive(d, job) for d in DERIVATIONS if job.name in d.needs]
-    _refuse_faults(job)
+    # What nobody asked for in this run can be wrong as well.
+    there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
+    faults = job.faults(split for split in there if split.label_suffix == ".png")
+    if faults := faults + leaks(job.root, job.name):
+        raise UserError(
+            f"{job.folder}: {first_of(faults)}; move away what is wrong and run this again "
+            "(--check lists all)"
+        )
     return [*filter(None, hints), *_summary(job)]
 
 
@@ -139,18 +118,34 @@ def _clear_stages(job: Preparation) -> bool:
     return was_killed
 
 
+def _identify(archive: Path, job: Preparation) -> Part | None:
+    """Which part an archive is, by its name or hash; None if only its content can tell."""
+    parts = job.data_set.parts
+    only = parts[0] if len(parts) == 1 else None
+    by_name = {part.file: part for part in parts}.get(archive.name, only)
+    if by_name and job.has(by_name):
+        return by_name
+    published = {part.digest: part for part in parts if part.digest}
+    if job.subset or not published:
+        return by_name
+    algorithms = {digest.algorithm for digest in published}
+    digests = file_digests(archive, algorithms, job.progress)
+    for digest, part in published.items():
+        if digests[digest.algorithm] == digest.digits:
+            return part
+    if by_name is None or by_name.digest:
+        hashes = ", ".join(f"{name} {digits}" for name, digits in digests.items())
+        job.note(f"{archive}: not as published ({hashes}); going by its content")
+    return by_name
+
+
 def _unpack(archive: Path, job: Preparation) -> None:
     size = archive.stat().st_size
     with staged(job.folder) as stage:
         if shutil.disk_usage(stage).free < size:
             raise UserError(f"{stage.parent}: not enough room to unpack {archive.name}; make some")
-        unpack(
-            archive,
-            stage,
-            job.data_set.place,
-            max(MIN_LIMIT, MAX_GROWTH * size),
-            job.progress,
-        )
+        limit = max(MIN_LIMIT, MAX_GROWTH * size)
+        unpack(archive, stage, job.data_set.place, limit, job.progress)
         _verify(archive, stage, job)
         replaced = install(stage, job.folder)
     if replaced:
@@ -169,13 +164,9 @@ def _verify(archive: Path, stage: Path, job: Preparation) -> None:
             f"{archive}: nothing of {job.data_set.title} in it (a folder {roots} with its lists or "
             "images); give the archive of this data set"
         )
-    splits = [
-        split
-        for part in parts
-        for split in part.splits
-        if not split.optional or is_there(stage, split)
-    ]
-    faults = faults_of(stage, splits, job.subset)
+    splits = [split for part in parts for split in part.splits]
+    needed = [split for split in splits if not split.optional or is_there(stage, split)]
+    faults = faults_of(stage, needed, job.subset)
     trees = {} if job.subset else {k: v for part in parts for k, v in part.git_trees.items()}
     faults += [
         f"{folder}: the files are not the published ones"
@@ -183,10 +174,9 @@ def _verify(archive: Path, stage: Path, job: Preparation) -> None:
         if (stage / folder).is_dir() and git_tree(stage / folder) != published
     ]
     if faults:
-        first = faults[0].replace(f"{stage}{os.sep}", "")
+        first = first_of(faults).replace(f"{stage}{os.sep}", "")
         raise UserError(
-            f"{archive}: faults in it: {len(faults):,}, such as {first}; fetch it again, or give "
-            "--subset if it is meant to be only a part"
+            f"{archive}: {first}; fetch it again, or give --subset if it is meant to be only a part"
         )
 
 
@@ -201,39 +191,18 @@ def git_tree(folder: Path) -> str:
     return hashlib.sha1(b"tree %d\0" % len(tree) + tree, usedforsecurity=False).hexdigest()
 
 
-def _refuse_incomplete(job: Preparation) -> None:
-    for part in job.data_set.parts:
-        if not part.optional and not job.has(part):
-            raise UserError(
-                f"{job.folder}: {part.name} is still missing or incomplete; run "
-                f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
-            )
-
-
-def _refuse_faults(job: Preparation) -> None:
-    """What nobody asked for in this run can be wrong as well."""
-    there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
-    faults = job.faults(split for split in there if split.label_suffix == ".png")
-    faults += leaks(job.root, job.name)
-    if faults:
-        raise UserError(
-            f"{job.folder}: faults in it: {len(faults):,}, such as {faults[0]}; move away what is "
-            f"wrong and run this again (--check lists all)"
-        )
-
-
 def _summary(job: Preparation) -> list[str]:
     """One line for each data set that has been prepared or made more of."""
-    prepared = [job.name, *(d.data_set for d in DERIVATIONS if job.name in d.needs)]
     lines = []
-    for name in dict.fromkeys(prepared):
+    for name in dict.fromkeys(
+        [job.name, *(d.data_set for d in DERIVATIONS if job.name in d.needs)]
+    ):
         folder = job.root / DATA_SETS[name].folder
-        counts = {
-            split.name: len(names(folder, split))
+        counts = [
+            f"{split.name} {len(names(folder, split)):,}"
             for split in DATA_SETS[name].splits()
             if is_there(folder, split)
-        }
+        ]
         if counts:
-            found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-            lines.append(f"{folder}: {found} images")
+            lines.append(f"{folder}: {', '.join(dict.fromkeys(counts))} images")
     return lines

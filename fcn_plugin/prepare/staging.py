@@ -54,8 +54,8 @@ def made_whole(
             with disk_full(root):
                 made = state | fill(stage)
                 (stage / marker).write_text(json.dumps(made) + "\n")
-            (stage / LOCK).unlink(missing_ok=True)
             stage.replace(root.resolve())
+            (root / LOCK).unlink(missing_ok=True)  # not before: it keeps others out of the stage
         except BaseException:  # an interrupt, too
             shutil.rmtree(stage, ignore_errors=True)
             raise

@@ -74,6 +74,10 @@ def faults_of(folder: Path, splits: Iterable[Split], subset: bool) -> list[str]:
     return [fault for split in splits for fault in survey(folder, split, subset).faults]
 
 
+def first_of(faults: list[str], what: str = "it") -> str:
+    return f"faults in {what}: {len(faults):,}, such as {faults[0]}"
+
+
 def names(folder: Path, split: Split) -> list[str]:
     """The names of a split's images without suffix; none if its list or folder is not there."""
     if not is_there(folder, split):

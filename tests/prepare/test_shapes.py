@@ -38,20 +38,16 @@ def test_layout_is_vocs(tmp_path):
     assert len(contents(root)) == 2 * 5 + 2 + 1
 
 
-def test_palette_is_vocs():
-    assert PALETTE == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
-    assert voc_palette()[20] == [0, 64, 128]
-    assert voc_palette()[255] == [224, 224, 192]
-
-
 def test_the_files_hold_what_was_drawn(tmp_path):
     write_shapes(tmp_path / "shapes", train=1, val=1, seed=3)
     image, label = draw(3, "val", 0)
     written = np.asarray(Image.open(tmp_path / "shapes/JPEGImages/val_00000.jpg"))
     # JPEG at quality 95 moves a value by a few units where the texture is finest.
     assert np.abs(written.astype(int) - image).mean() < 3
-    stored = np.asarray(Image.open(tmp_path / "shapes/SegmentationClass/val_00000.png"))
-    np.testing.assert_array_equal(stored, label)
+    stored = Image.open(tmp_path / "shapes/SegmentationClass/val_00000.png")
+    np.testing.assert_array_equal(np.asarray(stored), label)
+    assert PALETTE == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    assert voc_palette()[20] == [0, 64, 128] and voc_palette()[255] == [224, 224, 192]
 
 
 def test_a_picture_depends_on_seed_split_and_index_alone(tmp_path):
@@ -91,15 +87,12 @@ def test_a_finished_tree_is_left_alone(tmp_path):
     calls = []
     root = tmp_path / "shapes"
     root.mkdir()  # an empty folder is as good as none
-    write_shapes(
-        root, train=2, val=1, progress=lambda step, done, total: calls.append((done, total))
-    )
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    write_shapes(root, train=2, val=1, progress=lambda *call: calls.append(call))
+    assert calls == [("Drawing shapes", number, 3) for number in (1, 2, 3)]
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    write_shapes(root, train=2, val=1, progress=lambda step, done, total: calls.append(None))
-    assert len(calls) == 3
+    write_shapes(root, train=2, val=1, progress=lambda *call: calls.append(call))
+    assert len(calls) == 3 and list(tmp_path.iterdir()) == [root]
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-    assert list(tmp_path.iterdir()) == [root]
 
 
 def test_anything_else_at_root_is_refused_and_kept(tmp_path):
@@ -121,10 +114,10 @@ def test_anything_else_at_root_is_refused_and_kept(tmp_path):
     assert contents(other) == {"thesis.tex": b"mine"}
 
 
-@pytest.mark.parametrize("wrong", [{"train": 0}, {"val": 0}, {"size": 31}, {"seed": -1}])
-def test_numbers_out_of_range_are_refused(tmp_path, wrong):
-    with pytest.raises(UserError, match=f"{next(iter(wrong))}=.*give at least"):
-        write_shapes(tmp_path / "shapes", **wrong)
+def test_numbers_out_of_range_are_refused(tmp_path):
+    for name, value in {"train": 0, "val": 0, "size": 31, "seed": -1}.items():
+        with pytest.raises(UserError, match=f"{name}={value}: give at least"):
+            write_shapes(tmp_path / "shapes", **{name: value})
 
 
 @pytest.fixture(scope="module")

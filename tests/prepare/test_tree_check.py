@@ -15,14 +15,19 @@ from fcn_plugin.prepare.tree_check import check
 LISTS = "ImageSets/Segmentation"
 
 
-@pytest.fixture
-def root(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
     """VOC 2012 with trainaug, VOC 2011 with seg11valid, SBD, ADE20K."""
-    archives = write_archives(tmp_path / "archives")
+    folder = tmp_path_factory.mktemp("whole")
+    archives = write_archives(folder / "archives")
     for name in ("voc2012", "voc2011", "sbd", "ade20k"):
-        job = Preparation(tmp_path / "data", name, True, lambda _: None)
-        prepare(job, archives[name])
-    return tmp_path / "data"
+        prepare(Preparation(folder / "data", name, True, lambda _: None), archives[name])
+    return folder / "data"
+
+
+@pytest.fixture
+def root(whole, tmp_path) -> Path:
+    return shutil.copytree(whole, tmp_path / "data")
 
 
 def relabel(path: Path, value: int) -> None:

@@ -84,23 +84,23 @@ SLIDE = """\
     test_cfg=dict(mode="slide", crop_size=({side}, {side}), stride=({stride}, {stride})),
 """
 
-TRAINING = '''"""FCN-8s{narrow} on the data set in this folder, {weights} ImageNet weights.
+TRAINING = '''"""FCN-8s on the data set in this folder, {training.weights} ImageNet weights.
 
 {train_it}
 {test_it}
 """
 
 _base_ = [
-    "{bases}/_base_/models/fcn8s_vgg16.py",
+    "{bases}/_base_/models/{training.model}.py",
     "dataset.py",
-    "{bases}/_base_/schedules/{schedule}.py",
+    "{bases}/_base_/schedules/{training.schedule}.py",
     "{bases}/_base_/runtime.py",
 ]
 model = dict(
     data_preprocessor=dict(size={crop}),
-{backbone}    decode_head=dict({in_channels}num_classes={num_classes}),
+    decode_head=dict(num_classes={num_classes}),
 {slide})
-optim_wrapper = dict(optimizer=dict(lr={lr}))
+optim_wrapper = dict(optimizer=dict(lr={training.rate}))
 max_iters = {iters}
 train_cfg = dict(max_iters=max_iters, val_interval={tenth})
 param_scheduler = [
@@ -109,39 +109,25 @@ param_scheduler = [
 ]
 default_hooks = dict(checkpoint=dict(interval={tenth}))
 '''
-NARROW = """\
-    backbone=dict(
-        base_channels=16,
-        fc_channels=256,
-        dropout_ratio=0.1,
-        norm_cfg=dict(type="BN"),
-        init_cfg=dict(_delete_=True),
-    ),
-"""
+
+
+class Training(NamedTuple):
+    """What differs between the two trainings."""
+
+    weights: str
+    model: str
+    schedule: str
+    rate: float
+    least: int  # iterations
+
+
 EPOCHS = 100  # passes over the training images
-# name -> the least iterations, and what differs between the two trainings
-TRAININGS: dict[str, tuple[int, dict[str, str]]] = {
-    "fcn8s_vgg16_{}": (
-        2000,
-        dict(
-            narrow="",
-            weights="from",
-            schedule="sgd_40k",
-            lr="1e-3",  # half of the schedule's, as batches are half as wide
-            backbone="",
-            in_channels="",
-        ),
-    ),
-    "fcn8s_vgg16-bn_{}-scratch": (
-        400,
-        dict(
-            narrow=", a quarter as wide,",
-            weights="without",
-            schedule="adamw_scratch",
-            lr="2e-3",
-            backbone=NARROW,
-            in_channels="in_channels=(64, 128, 256), ",
-        ),
+# By the config's name, to be filled in with the data set's. The rate of sgd_40k is for batches
+# twice as wide.
+TRAININGS = {
+    "fcn8s_vgg16_{}": Training("from", "fcn8s_vgg16", "sgd_40k", 1e-3, 2000),
+    "fcn8s_vgg16-bn_{}-scratch": Training(
+        "without", "fcn8s_vgg16-bn_narrow", "adamw_scratch", 2e-3, 400
     ),
 }
 
@@ -202,14 +188,14 @@ def configs(facts: Facts) -> dict[str, str]:
         ann_file = '"ImageSets/Segmentation/test.txt"'
         common["test"] = f"splits = dict(test=dict(ann_file={ann_file}{images}))\n"
     texts = {"dataset.py": DATASET.format_map(common)}
-    for pattern, (least, differing) in TRAININGS.items():
+    for pattern, training in TRAININGS.items():
         stem = pattern.format(name)
         # Not too few steps for the learning rate, nor too many.
-        iters = min(max(EPOCHS * facts.images // BATCH, least), 40_000) // 100 * 100
+        iters = min(max(EPOCHS * facts.images // BATCH, training.least), 40_000) // 100 * 100
         texts[f"{stem}.py"] = TRAINING.format_map(
             dict(
                 **common,
-                **differing,
+                training=training,
                 train_it=command("train", facts.root / f"{stem}.py"),
                 test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
                 iters=iters,
