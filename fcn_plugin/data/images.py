@@ -98,7 +98,9 @@ class LoadCheckedImage(LoadImageFromFile):
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise UserError(f"{path}: {numbers_in_words(image)}; {OWN_LOADER}")
         with damage_named(path, "image", None):
-            image = ImageOps.exif_transpose(image)
+            image.load()  # a PNG may have its orientation behind the pixels
+            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or Pillow makes a copy
+                image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             image = Image.fromarray(self._narrow(np.asarray(image), path))
         # Some rows at a time, since each step makes a copy.
