@@ -22,7 +22,7 @@ CROSS_ENTROPIES = {
 SAMPLERS = {
     "all pixels": None,
     "improbable pixels": dict(type="OHEMPixelSampler", thresh=0.3, min_kept=50),
-    "fewest pixels": dict(type="OHEMPixelSampler", thresh=0.01, min_kept=20),
+    "fewest pixels": dict(type="OHEMPixelSampler", thresh=0.01, min_kept=3000),
     "worst pixels": dict(type="OHEMPixelSampler", min_kept=100),
 }
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]

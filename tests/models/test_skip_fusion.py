@@ -135,6 +135,9 @@ def test_coarsest_first_is_refused(kind):
     settings = dict(in_channels=(6, 5, 4), in_index=(2, 1, 0), upsample=kind)
     with pytest.raises(UserError, match="finest first"):
         head(**settings)(features(SIZE), SIZE)
+    wider = tuple(torch.randn(2, c, *size) for c, size in ((4, (8, 8)), (5, (4, 9)), (6, (2, 4))))
+    with pytest.raises(UserError, match="finest first"):
+        head(upsample=kind)(wider)
     for padding in ("same", "reference"):  # known by their maps, not by their sizes
         backbone = ConvolutionalizedVGG(11, padding=padding, base_channels=1, fc_channels=4)
         backwards = head((4, 8, 4), in_index=(2, 1, 0), upsample=kind)
