@@ -68,6 +68,7 @@ SMALL_BISENET = dict(
 SMALL_BRANCHES = dict(channels=4, ppm_channels=8)
 WIDTHS = dict(embed_dims=[4, 8, 12, 16])
 SMALL_TRANSFORMER = dict(embed_dims=8, num_heads=FOUR)
+MSCAN = dict(embed_dims=[32, 64, 160, 256], depths=[3, 3, 5, 2], drop_path_rate=0.1, norm_cfg=BN)
 SVT = dict(num_heads=[2, 4, 8, 16], mlp_ratios=[4] * 4, depths=[2, 2, 10, 4], norm_after_stage=True)
 TOKENS = dict(img_size=(64, 64), embed_dims=16, num_layers=4, num_heads=2)
 PYRAMID = dict(
@@ -102,17 +103,9 @@ BACKBONES = [
     ),
     backbone("Swin-T", "upernet_swin", **LAST_THREE, small=dict(SMALL_TRANSFORMER, depths=FOUR)),
     backbone(
-        "MiT-b0",
-        "segformer_mit-b0",
-        **LAST_THREE,
-        small=dict(SMALL_TRANSFORMER, num_layers=FOUR),
+        "MiT-b0", "segformer_mit-b0", **LAST_THREE, small=dict(SMALL_TRANSFORMER, num_layers=FOUR)
     ),
-    backbone(
-        "MSCAN-T",
-        "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512",
-        in_index=(1, 2, 3),
-        small=dict(WIDTHS, depths=FOUR),
-    ),
+    backbone("MSCAN-T", "", (1, 2, 3), dict(WIDTHS, depths=FOUR), type="MSCAN", **MSCAN),
     backbone(
         "Twins PCPVT-S",
         "twins_pcpvt-s_fpn",

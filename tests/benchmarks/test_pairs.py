@@ -42,20 +42,11 @@ def test_written_between_the_markers_only(tmp_path):
         assert file.read_text(encoding="utf-8") == f"before\n{BEGIN}\n{text}\n{END}\nafter ä\n"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        ("no markers", "must each be in it once"),
-        (f"{BEGIN}{END}{BEGIN}{END}", "must each be in it once"),
-        (f"{END}\n{BEGIN}", "put it behind"),
-    ],
-)
-def test_a_file_without_a_place(content, message, tmp_path):
+@pytest.mark.parametrize("content", ["no markers", f"{BEGIN}{END}{BEGIN}{END}", f"{END}\n{BEGIN}"])
+def test_a_file_without_a_place(content, tmp_path):
     file = tmp_path / "README.md"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(UserError, match=message):
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"README\.md: .*; (add them|put it behind)"):
         around_tables(file)
 
 

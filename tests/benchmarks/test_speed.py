@@ -16,7 +16,7 @@ import torch
 from tools.running import tool
 
 from fcn_plugin.errors import UserError
-from figures import machine, table, tools
+from figures import machine, tools
 from figures.framework import (
     MIB,
     Figure,
@@ -30,6 +30,7 @@ from figures.framework import (
     quartiles,
 )
 from figures.kinds import time_by_kind
+from figures.table import number
 
 CPU = torch.device("cpu")
 SETTING, QUICK = Setting(CPU), Setting(CPU, quick=True)
@@ -74,12 +75,10 @@ def test_time_in_its_unit_per_item(unit, expected, timed):
     assert result.details["items_per_second"] == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("asked", "setting", "expected"), [(None, SETTING, 4), (None, QUICK, 1), (3, QUICK, 3)]
-)
-def test_repeats(asked, setting, expected, timed):
-    calls, _ = timed([1], [1], asked, setting, repeats=4)
-    assert calls.count("ours") == 1 + expected + 1
+def test_repeats(timed):
+    for asked, setting, expected in ((None, SETTING, 4), (None, QUICK, 1), (3, QUICK, 3)):
+        calls, _ = timed([1], [1], asked, setting, repeats=4)
+        assert calls.count("ours") == 1 + expected + 1
 
 
 @pytest.mark.parametrize(
@@ -119,16 +118,11 @@ def test_bars_of_memory_and_operations():
         assert measure(figure, SETTING).rows[1].met is False
 
 
-@pytest.mark.parametrize(("bar", "met"), [(0.2, True), (0.1, False)])
-def test_bar_of_a_number_alone(bar, met):
+def test_bar_of_a_number_alone():
     rows = (Row("share", 0.15, ""), Row("time", 3, "s"))
-    figure = Figure("f", "network", "", reading=lambda *_: Result(rows), bars=dict(share=bar))
-    assert [row.met for row in measure(figure, SETTING).rows] == [met, None]
-
-
-def test_agreement_gets_both_results():
-    result = measure(of(lambda: 1, lambda: 2, lambda a, b: f"{a} and {b}"), SETTING)
-    assert result.word == "1 and 2" and result.rows
+    for bar, met in ((0.2, True), (0.1, False)):
+        figure = Figure("f", "network", "", reading=lambda *_: Result(rows), bars=dict(share=bar))
+        assert [row.met for row in measure(figure, SETTING).rows] == [met, None]
 
 
 def differ(ours: int, theirs: int) -> str:
@@ -136,43 +130,43 @@ def differ(ours: int, theirs: int) -> str:
     return "equal"
 
 
-def test_no_figure_where_sides_differ_or_it_is_skipped():
+def skip(_):
+    raise Skipped("give --peer DIR")
+
+
+def test_agreement_gets_both_results_and_without_it_there_is_no_figure():
+    result = measure(of(lambda: 1, lambda: 2, lambda a, b: f"{a} and {b}"), SETTING)
+    assert result.word == "1 and 2" and result.rows
     result = measure(of(lambda: 1, lambda: 2, differ), SETTING)
     assert result.disagreement == "1 is not 2" and result.rows == ()
+    result = measure(Figure("f", "loss", "", skip), SETTING)
+    assert result.skipped == "give --peer DIR" and result.rows == ()
 
-    def setup(_):
-        raise Skipped("give --peer DIR")
 
-    assert measure(Figure("f", "loss", "", setup), SETTING).skipped == "give --peer DIR"
+def two(mib: int) -> list[np.ndarray]:
+    return [np.ones(mib * MIB, np.uint8), np.ones(mib * MIB, np.uint8)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-class TestMemory:
-    """Against allocations that are known, of blocks that malloc keeps and of those it does not."""
-
-    @pytest.mark.parametrize(
-        "mib", [31, *(pytest.param(mib, marks=pytest.mark.slow) for mib in (8, 100))]
-    )
-    @pytest.mark.parametrize(
-        ("calls", "expected"),
-        [
-            (lambda n: torch.ones(n, dtype=torch.uint8), 1),
-            (lambda n: [np.ones(n, np.uint8), np.ones(n, np.uint8)], 2),
-            (lambda n: [np.ones(n, np.uint8).max(), np.ones(n, np.uint8).max()], 1),
-            (lambda n: [np.ones(n // 256, np.uint8) for _ in range(256)], 1),
-        ],
-        ids=["tensor", "two at once", "two in turn", "many small ones"],
-    )
-    def test_known(self, mib, calls, expected):
-        calls(mib * MIB)  # what it leaves free must not hide what the next takes
-        # On a machine busy with other work one in some hundreds is off.
-        peak = median(peak_memory(lambda: calls(mib * MIB), CPU) for _ in range(3))
-        assert peak == pytest.approx(expected * mib * MIB, rel=0.05, abs=3 * MIB)
-
-    def test_neither_what_was_there_nor_an_earlier_peak_counts(self):
-        there = np.ones(64 * MIB, np.uint8)
-        np.ones(256 * MIB, np.uint8)
-        assert peak_memory(lambda: there.max(), CPU) < MIB
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: torch.ones(31 * MIB, dtype=torch.uint8), 31),
+        (lambda: two(31), 62),
+        (lambda: [array.max() for _ in range(2) for array in [np.ones(31 * MIB, np.uint8)]], 31),
+        (lambda: [np.ones(MIB // 8, np.uint8) for _ in range(256)], 32),
+        pytest.param(lambda: two(100), 200, marks=pytest.mark.slow),
+    ],
+    ids=["tensor", "two at once", "two in turn", "many small ones", "large"],
+)
+def test_memory_of_blocks_that_malloc_keeps_or_gives_back(call, expected):
+    there = np.ones(64 * MIB, np.uint8)  # counts no more than an earlier peak does
+    two(128)
+    call()  # what it leaves free must not hide what the next takes
+    # On a machine busy with other work one in some hundreds is off.
+    peak = median(peak_memory(call, CPU) for _ in range(3))
+    assert peak == pytest.approx(expected * MIB, rel=0.05, abs=3 * MIB)
+    assert peak_memory(there.max, CPU) < MIB
 
 
 def test_from_the_shell(tmp_path):
@@ -213,12 +207,18 @@ def main(monkeypatch):
     logging.disable(logging.NOTSET)
 
 
-def test_list(main, capsys):
+def test_list_and_numbers_of_three_digits(main, capsys):
     main("--list")
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr()
     for name in ("training step", "reference padding", "train.py --help", "network"):
-        assert name in shown
-    assert "measuring" not in shown
+        assert name in shown.out
+    assert "measuring" not in shown.err
+    assert [number(0, "s"), number(0.01234, ""), number(12.34, "ms")] == [
+        "0 s",
+        "0.0123",
+        "12.3 ms",
+    ]
+    assert number(1234.6, "MiB") == "1,235 MiB"
 
 
 @pytest.mark.parametrize(
@@ -258,14 +258,6 @@ def test_mistakes(options, expected, main, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(expected)):
         main(*options)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "expected"),
-    [(0, "s", "0 s"), (0.01234, "", "0.0123"), (12.34, "ms", "12.3 ms"), (1234.6, "s", "1,235 s")],
-)
-def test_numbers_have_three_digits(value, unit, expected):
-    assert table.number(value, unit) == expected
 
 
 def test_rate_of_matrix_products_is_that_of_its_size(monkeypatch):
