@@ -46,25 +46,25 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
 # Label: source files below fcn_plugin, and the tests below tests that are about them.
+FUSION = "models/test_skip_fusion property/test_any_fusion"
+ARCHIVES = "evaluation/leaderboards evaluation/submission_archive"
+SUBMISSION = "evaluation/test_submission evaluation/test_submission_archive"
 MODULES = {
     "scores": ("evaluation/scores", "evaluation/test_scores property/test_any_metric"),
     "geometry": ("geometry", "test_geometry property/test_any_geometry"),
     "upsampling": (
         "models/upsample models/coarse",
-        "models/test_loss models/test_skip_fusion models/test_segmentor property/test_any_fusion",
+        f"models/test_loss models/test_segmentor {FUSION}",
     ),
     "loss": ("models/loss", "models/test_loss"),
     "names": ("weights/names weights/networks", "weights/test_pretrained conversion/test_convert"),
     "caffemodel": ("weights/caffemodel", "weights/test_caffemodel property/test_any_caffemodel"),
-    "order": ("engine/order engine/sampling", "engine/test_places engine/test_sampling"),
+    "order": ("engine/order", "engine/test_order"),
     "submission": (
-        "evaluation/submission",
-        "evaluation/test_submission property/test_any_submission",
+        f"evaluation/submission {ARCHIVES}",
+        f"{SUBMISSION} property/test_any_submission",
     ),
-    "fusion": (
-        "models/skip_fusion",
-        "models/test_skip_fusion models/test_parity property/test_any_fusion",
-    ),
+    "fusion": ("models/skip_fusion models/head_checks", f"models/test_parity {FUSION}"),
 }
 IMPORTED_BEFORE = (
     "numpy scipy cv2 PIL.Image hypothesis safetensors google.protobuf.message_factory "
@@ -112,16 +112,17 @@ def operators() -> dict[str, Operator]:
 def is_kept(node: ast.AST) -> bool:
     """Whether nothing within a node is mutated."""
     match node:
-        case ast.Assert() | ast.Raise() | ast.Expr(value=ast.Constant()):
+        case ast.Constant(value=str(text)):
+            return " " in text
+        case ast.JoinedStr(values=parts):
+            return any(map(is_kept, parts))
+        case ast.Assign(targets=[ast.Name(id="__all__"), *_]):
             return True
-        case ast.Constant() | ast.JoinedStr():
-            parts = getattr(node, "values", [node])
-            return any(" " in p.value for p in parts if isinstance(getattr(p, "value", 0), str))
-        case ast.Assign():
-            return ast.unparse(node.targets[0]) == "__all__"
-        case ast.If():
-            return ast.unparse(node.test).endswith("TYPE_CHECKING")
-    return False
+        case ast.If(test=test):
+            return ast.unparse(test).endswith("TYPE_CHECKING")
+    return isinstance(node, ast.Assert | ast.Raise) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
 
 
 def definitions(body: Iterable[ast.stmt], outer: str = "") -> Iterator[tuple[int, int, str]]:

@@ -28,46 +28,29 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Setting:
-    """What all figures of a run share.
+    """What all figures of a run share."""
 
-    Args:
-        device: where networks and tensors are; figures that need none ignore it.
-        dtype: of the networks' computation; torch.bfloat16 means autocast to it.
-        batch: images in a batch; None leaves it to the figure.
-        quick: sizes so small that a figure takes about a second. It then says nothing.
-        peers: folder of a clone of wkentaro/pytorch-fcn.
-    """
-
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    batch: int | None = None
-    quick: bool = False
-    peers: Path | None = None
+    device: torch.device  # of networks and tensors; figures without any ignore it
+    dtype: torch.dtype = torch.float32  # of the networks' computation; bfloat16 by autocast
+    batch: int | None = None  # images in a batch; None leaves it to the figure
+    quick: bool = False  # sizes so small that a figure takes about a second and says nothing
+    peers: Path | None = None  # a clone of wkentaro/pytorch-fcn
 
     def autocast(self) -> torch.autocast:
-        lower = self.dtype != torch.float32
-        return torch.autocast(self.device.type, self.dtype, enabled=lower)
+        return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Two ways of the same job; one call is one repeat.
-
-    Args:
-        ours, theirs: called in turn: ours, theirs, ours, theirs, ...
-        agree: asserts that both results agree, and returns a word for the table, such as
-            "99.999 % equal".
-        unit: of the time of one item: "s", "ms" or "us".
-        per: items in one call; times are divided by it.
-        count: count both sides' floating-point operations, of matrix products and convolutions.
-    """
+    """Two ways of the same job, called in turn: ours, theirs, ours, theirs, ..."""
 
     ours: Callable[[], object]
     theirs: Callable[[], object]
+    # Asserts that both results agree, and returns a word for the table: "99.999 % equal".
     agree: Callable[[Any, Any], str] | None = None
-    unit: str = "ms"
-    per: int = 1
-    count: bool = False
+    unit: str = "ms"  # of the time of one item: "s", "ms" or "us"
+    per: int = 1  # items in one call
+    count: bool = False  # the floating-point operations of matrix products and convolutions
 
 
 @dataclass(frozen=True)
@@ -99,16 +82,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of a figure, or why it was skipped, or how its sides disagreed.
-
-    Args:
-        word: shown below the rows.
-        details: goes into the JSON file; "operations_per_second" (a list, ours first) is also
-            compared with the machine's matrix products.
-    """
+    """The rows of a figure, or why it was skipped, or how its sides disagreed."""
 
     rows: tuple[Row, ...] = ()
-    word: str = ""
+    word: str = ""  # shown below the rows
+    # For the JSON file; "operations_per_second", ours first, the table compares with the machine's.
     details: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
     disagreement: str = ""
@@ -116,28 +94,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the table.
+    """One figure of the table: either ``setup`` or, if it measures by itself, ``reading``.
 
-    Args:
-        name: chosen by it on the command line.
-        group: one of ``figures.GROUPS``; also a group's name chooses.
-        against: what it is compared with: "mmseg: resize + CrossEntropyLoss + accuracy".
-        setup: builds the inputs, the same for both sides; it is not timed. Raises ``Skipped``
-            where the figure cannot be measured.
-        reading: in place of ``setup``: measures by itself, with this number of repeats.
-        bars: the bar of a quantity.
-        repeats: timed calls of each side.
-        bars_on: kinds of device whose figures are held against the bars.
+    ``setup`` builds the inputs, the same for both sides; it is not timed. ``reading`` gets the
+    number of repeats as well. Either raises ``Skipped`` where the figure cannot be measured.
     """
 
-    name: str
-    group: str
-    against: str
+    name: str  # chosen by it, or by its group, on the command line
+    group: str  # one of ``figures.GROUPS``
+    against: str  # what it is compared with: "mmseg: resize + CrossEntropyLoss + accuracy"
     setup: Callable[[Setting], Sides] | None = None
     reading: Callable[[Setting, int], Result] | None = None
-    bars: dict[str, float] = field(default_factory=dict)
-    repeats: int = 5
-    bars_on: tuple[str, ...] = ("cpu", "cuda")
+    bars: dict[str, float] = field(default_factory=dict)  # by quantity
+    repeats: int = 5  # timed calls of each side
+    bars_on: tuple[str, ...] = ("cpu", "cuda")  # devices whose figures are held against the bars
 
 
 def measure(figure: Figure, setting: Setting, repeats: int | None = None) -> Result:
@@ -151,7 +121,6 @@ def measure(figure: Figure, setting: Setting, repeats: int | None = None) -> Res
         if figure.reading is not None:
             result = figure.reading(setting, repeats)
         else:
-            assert figure.setup is not None, f"{figure.name} has neither setup nor reading"
             result = _compare(figure.setup(setting), setting.device, repeats)
     except Skipped as why:
         return Result(skipped=str(why))

@@ -24,6 +24,7 @@ KINDS = {
     "copies": ("copy", "contiguous", "clone", "aten::to", "stack", "cat", "Memcpy"),
     "python": (STEP,),
 }
+PARTS = [(kind, part) for kind, parts in KINDS.items() for part in parts]
 
 
 def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[str]:
@@ -59,10 +60,5 @@ def _around(event: FunctionEvent | None) -> list[str]:
 
 
 def _kind(names: list[str]) -> str:
-    fits = (
-        kind
-        for name in names
-        for kind, parts in KINDS.items()
-        if any(part in name for part in parts)
-    )
+    fits = (kind for name in names for kind, part in PARTS if part in name)
     return next(fits, "other")

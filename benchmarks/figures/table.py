@@ -42,9 +42,8 @@ class Table:
     def head(self, machine: dict[str, Any], dtype: str) -> None:
         """The machine, its matrix products and the titles of the columns."""
         cpu = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"
-        rates = (
-            f"{rate / 1e9:,.0f} GFLOP/s in {k}" for k, rate in machine["matrix_products"].items()
-        )
+        products = machine["matrix_products"].items()
+        rates = (f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in products)
         lines = (
             machine.get("gpu"),
             f"{cpu}, load {machine['load']} before" if machine.get("load") else cpu,
@@ -62,14 +61,13 @@ class Table:
         self._note(result.word, "dim")
         if rates := result.details.get("operations_per_second"):
             sides = ("ours ", "theirs ") if len(rates) > 1 else ("",)
-            shares = (
-                f"{side}{100 * rate / matrix_rate:.0f} %"
-                for side, rate in zip(sides, rates, strict=True)
-            )
-            self._note(f"{', '.join(shares)} of the machine's rate of matrix products", "dim")
-        self._note(result.skipped and f"skipped: {result.skipped}", "yellow")
-        disagreement = result.disagreement
-        self._note(disagreement and f"the two sides disagree: {disagreement}", "red")
+            shares = [f"{100 * rate / matrix_rate:.0f} %" for rate in rates]
+            words = ", ".join(map("".join, zip(sides, shares, strict=True)))
+            self._note(f"{words} of the machine's rate of matrix products", "dim")
+        if result.skipped:
+            self._note(f"skipped: {result.skipped}", "yellow")
+        if result.disagreement:
+            self._note(f"the two sides disagree: {result.disagreement}", "red")
 
     def foot(self, results: Sequence[Result], quick: bool) -> None:
         """The last line: how many bars were met."""

@@ -6,17 +6,8 @@ from statistics import median
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from figures.framework import (
-    MIB,
-    Figure,
-    Result,
-    Row,
-    Setting,
-    Sides,
-    alternate,
-    peak_memory,
-    quartiles,
-)
+from figures import framework as measured
+from figures.framework import MIB, Figure, Result, Row, Setting, Sides
 from figures.kinds import STEP, time_by_kind
 from figures.steps import mmseg_step, our_step, peer_step
 
@@ -31,22 +22,19 @@ def training(setting: Setting, repeats: int) -> Result:
     step = our_step(setting, batch)
     with FlopCounterMode(display=False) as counter:
         step()
-    (times,) = alternate((step,), repeats, device)
+    (times,) = measured.alternate((step,), repeats, device)
     seconds, operations = median(times), counter.get_total_flops()
     kinds = time_by_kind(step, device)
     total = sum(kinds.values())
     rows = [Row(SHARE, 1 - kinds["convolution"] / total, ""), Row("time", seconds, "s")]
-    if (peak := peak_memory(step, device)) is not None:
+    if (peak := measured.peak_memory(step, device)) is not None:
         rows.append(Row("memory", peak / MIB, "MiB"))
     rows.append(Row("operations", operations / 1e9, "GFLOP"))
-    others = [
-        f"{100 * taken / total:.1f} % {kind}"
-        for kind, taken in kinds.items()
-        if kind != "convolution"
-    ]
+    shares = {kind: 100 * taken / total for kind, taken in kinds.items()}
+    others = [f"{share:.1f} % {kind}" for kind, share in shares.items() if kind != "convolution"]
     details = dict(
         batch=batch,
-        quartiles=quartiles(times),
+        quartiles=measured.quartiles(times),
         images_per_second=batch / seconds,
         seconds_by_kind=dict(kinds),
         operations=operations,

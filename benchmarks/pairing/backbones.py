@@ -54,17 +54,10 @@ SMALL_HRNET = dict(
     stage3=dict(num_modules=1, num_blocks=(1, 1, 1), num_channels=(4, 8, 12)),
     stage4=dict(num_modules=1, num_blocks=(1, 1, 1, 1), num_channels=(4, 8, 12, 16)),
 )
-SMALL_ICNET = dict(
-    backbone_cfg=dict(base_channels=4, stem_channels=4),
-    layer_channels=(32, 128),
-    psp_out_channels=32,
-)
-SMALL_BISENET = dict(
-    backbone_cfg=dict(base_channels=8),
-    context_channels=(16, 32, 64),
-    spatial_channels=(8, 8, 8, 16),
-    out_channels=16,
-)
+THIN = dict(base_channels=4, stem_channels=4)
+SMALL_ICNET = dict(backbone_cfg=THIN, layer_channels=(32, 128), psp_out_channels=32)
+BISENET = dict(context_channels=(16, 32, 64), spatial_channels=(8, 8, 8, 16), out_channels=16)
+SMALL_BISENET = BISENET | dict(backbone_cfg=dict(base_channels=8))
 SMALL_BRANCHES = dict(channels=4, ppm_channels=8)
 WIDTHS = dict(embed_dims=[4, 8, 12, 16])
 SMALL_TRANSFORMER = dict(embed_dims=8, num_heads=FOUR)

@@ -56,11 +56,7 @@ def check(pair: Pair, quick: bool = False) -> Row:
 
 
 def installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return any(found.name == package for found in metadata.distributions(name=package))
 
 
 def built(config: dict) -> BaseModel:
@@ -112,8 +108,8 @@ def samples(images: Tensor) -> list[SegDataSample]:
     """Random labels, of the images' size."""
     size = tuple(images.shape[-2:])
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
-    labels = [torch.randint(0, CLASSES, (1, *size)) for _ in images]
-    return [SegDataSample(gt_sem_seg=PixelData(data=data), metainfo=meta) for data in labels]
+    labels = (PixelData(data=torch.randint(0, CLASSES, (1, *size))) for _ in images)
+    return [SegDataSample(gt_sem_seg=label, metainfo=meta) for label in labels]
 
 
 @torch.no_grad()

@@ -80,6 +80,8 @@ STDC = parts("stdc")["auxiliary_head"][2]
 KNET = "knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512"
 SEGNEXT = "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512"
 NARROW = dict(channels=8)
+SMALL_NECK = dict(neck=dict(out_channels=8))
+TRANSFORMER = dict(embed_dims=16, num_heads=2)
 SMALL_KERNELS = dict(
     in_channels=16,
     out_channels=16,
@@ -105,11 +107,7 @@ HEADS = [
     head("ISA", "isanet_r50-d8", small=dict(isa_channels=8)),
     head("PSA", "psanet_r50-d8", needs="mmcv"),
     head("SETR, progressive", "setr_pup"),
-    head(
-        "Segmenter's mask transformer",
-        "segmenter_vit-b16_mask",
-        small=dict(embed_dims=16, num_heads=2),
-    ),
+    head("Segmenter's mask transformer", "segmenter_vit-b16_mask", small=TRANSFORMER),
     head("UPer", "upernet_r50"),
     head("SegFormer", "segformer_mit-b0"),
     head(
@@ -118,11 +116,7 @@ HEADS = [
         small=dict(ham_channels=16, norm_cfg=dict(num_groups=4)),
         ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise its answer is another each time
     ),
-    Head(
-        "FPN, with its neck",
-        parts("fpn_r50"),
-        dict(neck=dict(out_channels=8), decode_head=NARROW),
-    ),
+    Head("FPN, with its neck", parts("fpn_r50"), dict(SMALL_NECK, decode_head=NARROW)),
     Head(
         "OCR behind FCN, in a cascade",
         OCR,
@@ -131,7 +125,7 @@ HEADS = [
     Head(
         "PointRend behind FPN",
         parts("pointrend_r50"),
-        dict(neck=dict(out_channels=8), decode_head={"0": NARROW, "1": NARROW}),
+        dict(SMALL_NECK, decode_head={"0": NARROW, "1": NARROW}),
     ),
     Head(
         "K-Net behind FCN",

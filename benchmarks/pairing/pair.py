@@ -54,22 +54,16 @@ class Row(NamedTuple):
 class Pair(NamedTuple):
     """One row of the table.
 
-    Attributes:
-        name: of mmseg's half.
-        model: backbone, neck and heads. ``in_index`` may count from the deepest level, -1, or be
-            ``ALL``; ``in_channels`` are filled in.
-        small: settings that make it small, merged into ``model`` for tests.
-        multiple: images have to be as high and wide as a multiple of this, in pixels.
-        fixed: images have to be of the backbone's ``img_size`` only.
-        needs: the package that it is taken from, where that is not mmseg.
+    In ``model`` an ``in_index`` may count from the deepest level, -1, or be ``ALL``, and
+    ``in_channels`` are filled in.
     """
 
-    name: str
-    model: dict[str, Any]
-    small: dict[str, Any] = {}
-    multiple: int = 1
-    fixed: bool = False
-    needs: str = ""
+    name: str  # of mmseg's half
+    model: dict[str, Any]  # backbone, neck and heads
+    small: dict[str, Any] = {}  # what makes it small, merged into ``model``
+    multiple: int = 1  # of so many pixels images have to be high and wide
+    fixed: bool = False  # images have to be of the backbone's ``img_size``
+    needs: str = ""  # the package that it is taken from, where that is not mmseg
 
     def row(self, outcome: str) -> Row:
         """The row where all checks have the same outcome."""
@@ -134,20 +128,14 @@ def levels_of(backbone: dict, neck: dict | None = None) -> Levels:
 
 def fill(node: Any, channels: Sequence[int]) -> None:
     """Give every part of a head's config that has an ``in_index`` its ``in_channels``."""
-    if isinstance(node, list | tuple):
-        for part in node:
-            fill(part, channels)
-    if not isinstance(node, dict):
-        return
-    for part in node.values():
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for part in parts:
         fill(part, channels)
+    if not isinstance(node, dict) or "in_index" not in node:
+        return
     if node.get("c1_in_channels") == FINEST:
         node["c1_in_channels"] = channels[0]
-    if "in_index" not in node:
-        return
-    if node["in_index"] == ALL:
-        node["in_index"] = list(range(len(channels)))
-    index = node["in_index"]
+    index = range(len(channels)) if node["in_index"] == ALL else node["in_index"]
     if isinstance(index, int):
         node["in_index"] = index % len(channels)
         node.setdefault("in_channels", channels[index])

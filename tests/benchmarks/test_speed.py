@@ -153,7 +153,7 @@ def two(mib: int) -> list[np.ndarray]:
     [
         (lambda: torch.ones(31 * MIB, dtype=torch.uint8), 31),
         (lambda: two(31), 62),
-        (lambda: [array.max() for _ in range(2) for array in [np.ones(31 * MIB, np.uint8)]], 31),
+        (lambda: [np.ones(31 * MIB, np.uint8).max() for _ in range(2)], 31),
         (lambda: [np.ones(MIB // 8, np.uint8) for _ in range(256)], 32),
         pytest.param(lambda: two(100), 200, marks=pytest.mark.slow),
     ],
