@@ -1,4 +1,4 @@
-"""The host's ASPP head of DeepLabV3, with its auxiliary head, on the convolutionalized VGG16.
+"""mmseg's ASPP head of DeepLabV3, with its auxiliary head, on the convolutionalized VGG16.
 
     python tools/train.py configs/deeplabv3_vgg16_voc.py
 

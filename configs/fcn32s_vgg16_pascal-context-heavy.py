@@ -3,7 +3,7 @@
     python tools/train_stages.py configs/fcn{32s,16s,8s}_vgg16_pascal-context-heavy.py
 
 Released without scores (Caffe README); not yet run here. Classes stand in the published order,
-not in the host's alphabetical one.
+not in mmseg's alphabetical one.
 """
 
 _base_ = [

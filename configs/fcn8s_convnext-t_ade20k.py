@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_convnext-t_ade20k.py
 
-Weights, rates that fall with depth and decay are those of the host's ConvNeXt-T + UPer. Not run
+Weights, rates that fall with depth and decay are those of mmseg's ConvNeXt-T + UPer. Not run
 here yet.
 """
 

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_mit-b0_ade20k.py
 
-The weights are those of the host's SegFormer-b0. Not run here yet.
+The weights are those of mmseg's SegFormer-b0. Not run here yet.
 """
 
 _base_ = [
@@ -29,5 +29,5 @@ model = dict(
     ),
     decode_head=dict(in_channels=(64, 160, 256), num_classes=150),
 )
-# The head is new: ten times the rate, as in the host.
+# The head is new: ten times the rate, as in mmseg.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_mscan-t_ade20k.py
 
-The weights are those of the host's SegNeXt-T. Not run here yet.
+The weights are those of mmseg's SegNeXt-T. Not run here yet.
 """
 
 _base_ = [
@@ -29,5 +29,5 @@ model = dict(
     # It returns the level at stride 4 as well.
     decode_head=dict(in_channels=(64, 160, 256), in_index=(1, 2, 3), num_classes=150),
 )
-# The head is new: ten times the rate, as in the host.
+# The head is new: ten times the rate, as in mmseg.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_swin-t_ade20k.py
 
-The weights are those of the host's Swin-T + UPer. Not run here yet.
+The weights are those of mmseg's Swin-T + UPer. Not run here yet.
 """
 
 _base_ = [

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_vit-b16_ade20k.py
 
-The weights and what they were trained to see are those of the host's Segmenter. Not run here yet.
+The weights and what they were trained to see are those of mmseg's Segmenter. Not run here yet.
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""The host's OCR behind its FCN head, in a cascade, on the convolutionalized VGG16.
+"""mmseg's OCR behind its FCN head, in a cascade, on the convolutionalized VGG16.
 
     python tools/train.py configs/ocr_vgg16_voc.py
 

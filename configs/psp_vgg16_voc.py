@@ -1,4 +1,4 @@
-"""The host's PSP head, with its auxiliary head, on the convolutionalized VGG16.
+"""mmseg's PSP head, with its auxiliary head, on the convolutionalized VGG16.
 
     python tools/train.py configs/psp_vgg16_voc.py
 

@@ -1,4 +1,4 @@
-"""The host's SegFormer head, all of 1 x 1 convolutions, on the convolutionalized VGG16.
+"""mmseg's SegFormer head, all of 1 x 1 convolutions, on the convolutionalized VGG16.
 
     python tools/train.py configs/segformer_vgg16_ade20k.py
 

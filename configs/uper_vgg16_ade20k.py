@@ -1,4 +1,4 @@
-"""The host's UPer head, with its auxiliary head, on pool2 to pool5 of the convolutionalized VGG16.
+"""mmseg's UPer head, with its auxiliary head, on pool2 to pool5 of the convolutionalized VGG16.
 
     python tools/train.py configs/uper_vgg16_ade20k.py
 
