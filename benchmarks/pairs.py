@@ -10,7 +10,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
 
@@ -24,27 +24,15 @@ def parse_args() -> argparse.Namespace:
         "convolutions and matrix products for one image of 512 x 512, two for a multiplication "
         "and an addition. Backbones of mmpretrain and timm are run where these are installed.",
     )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="pairs to try, as --list shows them; default all"
-    )
-    parser.add_argument("--list", action="store_true", help="show the names and try nothing")
-    parser.add_argument(
-        "--write",
-        type=Path,
-        metavar="FILE",
-        help="put the tables between the lines <!-- pairs: begin --> and <!-- pairs: end --> of "
-        "a Markdown file; default: print them",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=2,
-        metavar="N",
-        help="pairs at a time; default 2, up to 6 GB each",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="narrow networks, 64 x 64 pixels: shows that it runs"
-    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="pairs, as --list shows them; default all")
+    add("--list", action="store_true", help="show the names and try nothing")
+    place = "put the tables between the lines <!-- pairs: begin --> and <!-- pairs: end --> of "
+    add("--write", type=Path, metavar="FILE", help=f"{place}a Markdown file; default: print them")
+    jobs = "pairs at a time; default 2, up to 6 GB each"
+    add("--jobs", type=int, default=2, metavar="N", help=jobs)
+    quick = "narrow networks, 64 x 64 pixels: shows that it runs"
+    add("--quick", action="store_true", help=quick)
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error("--jobs: at least 1")
@@ -61,7 +49,6 @@ def main() -> None:
     from fcn_plugin.system.machine import available_cores
     from fcn_plugin.system.progress import progress_bar
     from pairing.checks import check
-    from pairing.pair import Row
     from pairing.processes import each_alone
     from pairing.table import around_tables, as_markdown, choose, write
 
@@ -71,27 +58,27 @@ def main() -> None:
         return
     if args.write:
         around_tables(args.write)  # before minutes of work
-    # What the host says while it builds.
+    # What mmseg says while it builds.
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(max(available_cores() // args.jobs, 1))
     rows = {}
     with progress_bar() as progress:
         progress("Trying", 0, len(pairs))
-        for pair, found in each_alone(partial(check, quick=args.quick), pairs, args.jobs):
-            rows[pair.name] = Row.of(pair, f"no: {found}") if isinstance(found, str) else found
+        for pair, result in each_alone(partial(check, quick=args.quick), pairs, args.jobs):
+            rows[pair.name] = pair.row(f"no: {result}") if isinstance(result, str) else result
             progress(f"Tried {pair.name}", len(rows), len(pairs))
     text = as_markdown(rows)
     if args.write:
         write(args.write, text)
     else:
         print(text)
-    failed = [name for name, row in rows.items() if row.failed]
-    skipped = [name for name, row in rows.items() if row.skipped]
+    failed = sum(row.failed for row in rows.values())
+    skipped = sum(row.skipped for row in rows.values())
     where = f", in {args.write}" if args.write else ""
     print(
-        f"Done: {len(rows) - len(failed) - len(skipped)} of {len(rows)} pairs passed, "
-        f"{len(failed)} failed, {len(skipped)} not run{where}"
+        f"Done: {len(rows) - failed - skipped} of {len(rows)} pairs passed, "
+        f"{failed} failed, {skipped} not run{where}"
     )
     if failed:
         sys.exit(1)

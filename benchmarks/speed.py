@@ -12,7 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
 
@@ -24,26 +24,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="figures or groups of figures; default all"
-    )
-    parser.add_argument("--list", action="store_true", help="show the figures and measure nothing")
-    parser.add_argument("--device", help="cpu or cuda; default cuda if there is a GPU")
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16"],
-        help="precision of networks; default bfloat16 on a GPU, float32 on the CPU",
-    )
-    parser.add_argument("--batch", type=_positive, help="images in a batch; default the figure's")
-    parser.add_argument("--repeats", type=_positive, help="timed calls; default the figure's")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument(
-        "--peer", type=Path, metavar="DIR", help="a clone of github.com/wkentaro/pytorch-fcn"
-    )
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, once: shows that it runs, not how fast"
-    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="figures or groups of figures; default all")
+    add("--list", action="store_true", help="show the figures and measure nothing")
+    add("--device", help="cpu or cuda; default cuda if there is a GPU")
+    dtype = "precision of networks; default bfloat16 on a GPU, float32 on the CPU"
+    add("--dtype", choices=["float32", "bfloat16"], help=dtype)
+    add("--batch", type=_positive, help="images in a batch; default the figure's")
+    add("--repeats", type=_positive, help="timed calls; default the figure's")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--peer", type=Path, metavar="DIR", help="a clone of github.com/wkentaro/pytorch-fcn")
+    add("--check", action="store_true", help="exit with 1 if a bar is missed")
+    quick = "tiny sizes, once: shows that it runs, not how fast"
+    add("--quick", action="store_true", help=quick)
     return parser.parse_args()
 
 
@@ -59,12 +52,12 @@ def main() -> None:
 
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.files import replacing
-    from figures import all_figures, choose
+    from figures import choose
     from figures.framework import Setting, measure
     from figures.machine import describe, matrix_rates
-    from figures.table import Table, to_json
+    from figures.table import Table, judged, progress, to_json
 
-    figures = choose(all_figures(), args.names)
+    figures = choose(args.names)
     table = Table()
     if args.list:
         table.list(figures)
@@ -84,27 +77,27 @@ def main() -> None:
     dtype = args.dtype or ("bfloat16" if device.type == "cuda" else "float32")
     setting = Setting(device, getattr(torch, dtype), args.batch, args.quick, args.peer)
 
-    # What the host and torch say while they build and run is not part of the figures.
+    # What mmseg and torch say while they build and run is not part of the figures.
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
     machine = describe(device)
-    with table.progress("matrix products"):
+    with progress("matrix products"):
         machine["matrix_products"] = matrix_rates(device, args.quick)
     table.head(machine, dtype)
-    results = []
+    measured = []
     for number, figure in enumerate(figures, start=1):
-        with table.progress(f"{number} of {len(figures)}: {figure.name}"):
+        with progress(f"{number} of {len(figures)}: {figure.name}"):
             result = measure(figure, setting, args.repeats)
-        results.append(result)
-        table.add(result, machine["matrix_products"][dtype])
+        measured.append((figure, result))
+        table.add(figure, result, machine["matrix_products"][dtype])
         if args.json:  # each time, so that an interrupt loses one figure only
-            report = to_json(results, machine, vars(args) | dict(device=name, dtype=dtype))
+            report = to_json(measured, machine, vars(args) | dict(device=name, dtype=dtype))
             with replacing(args.json) as part:
                 part.write_text(json.dumps(report, indent=2) + "\n")
+    results = [result for _, result in measured]
     table.foot(results, args.quick)
-    if any(result.disagreement for result in results):
-        sys.exit(1)
-    if args.check and any(row.met is False for result in results for row in result.rows):
+    disagree = any(result.disagreement for result in results)
+    if disagree or (args.check and not all(judged(results))):
         sys.exit(1)
 
 

@@ -10,20 +10,15 @@ from figures.framework import Figure
 GROUPS = ("network", "loss", "labels", "evaluation", "pipeline", "tools", "shared")
 
 
-def all_figures() -> list[Figure]:
-    """The figures of all modules of this folder, by group."""
+def choose(names: Sequence[str]) -> list[Figure]:
+    """The figures, by group, that have one of ``names`` as their name or group; all without."""
     modules = [
         import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
     ]
     figures = [figure for module in modules for figure in getattr(module, "FIGURES", ())]
-    return sorted(figures, key=lambda figure: GROUPS.index(figure.group))
-
-
-def choose(figures: Sequence[Figure], names: Sequence[str]) -> list[Figure]:
-    """The figures that have one of ``names`` as their name or group; all without names."""
-    known = {figure.name for figure in figures} | {figure.group for figure in figures}
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known, "--list shows all")
-            raise UserError(f"{name!r}: no such figure or group; {hint}")
+    figures.sort(key=lambda figure: GROUPS.index(figure.group))
+    known = {name for figure in figures for name in (figure.name, figure.group)}
+    for name in set(names) - known:
+        hint = did_you_mean(name, known, "--list shows all")
+        raise UserError(f"{name!r}: no such figure or group; {hint}")
     return [f for f in figures if not names or f.name in names or f.group in names]

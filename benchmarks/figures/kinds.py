@@ -1,7 +1,7 @@
 """What the time of a training step goes to, by torch's profiler."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch.autograd import DeviceType
@@ -11,20 +11,20 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from figures.framework import synchronize
 
 STEP = "training step"
-# What the time of a step goes to: a kind, and what the names of its operations, or of the
-# operations around them, contain. The first that fits counts.
-KINDS = (
-    ("optimizer", ("Optimizer.",)),
-    ("convolution", ("conv",)),
-    ("pooling", ("pool", "MaxPool")),
-    ("relu", ("relu", "Relu", "threshold", "clamp_min")),
-    ("loss", ("softmax", "Softmax", "nll_loss", "NllLoss", "cross_entropy", "topk", "argmax")),
-    ("dropout", ("dropout", "bernoulli")),
-    ("upsampling", ("upsample", "interpolat", "matmul", "bmm", "aten::mm", "MmBackward")),
-    ("normalisation", ("batch_norm", "BatchNorm")),
-    ("copies", ("copy", "contiguous", "clone", "aten::to", "stack", "cat", "Memcpy")),
-    ("python", (STEP,)),
-)
+# A kind, and what the names of its operations, or of those around them, contain. The first counts.
+KINDS = {
+    "optimizer": ("Optimizer.",),
+    "convolution": ("conv",),
+    "pooling": ("pool", "MaxPool"),
+    "relu": ("relu", "Relu", "threshold", "clamp_min"),
+    "loss": ("softmax", "Softmax", "nll_loss", "NllLoss", "cross_entropy", "topk", "argmax"),
+    "dropout": ("dropout", "bernoulli"),
+    "upsampling": ("upsample", "interpolat", "matmul", "bmm", "aten::mm", "MmBackward"),
+    "normalisation": ("batch_norm", "BatchNorm"),
+    "copies": ("copy", "contiguous", "clone", "aten::to", "stack", "cat", "Memcpy"),
+    "python": (STEP,),
+}
+PARTS = [(kind, part) for kind, parts in KINDS.items() for part in parts]
 
 
 def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[str]:
@@ -43,28 +43,22 @@ def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[st
         # The kernels' own events would count them twice.
         if event.device_type == DeviceType.CPU:
             taken = event.self_device_time_total if cuda else event.self_cpu_time_total
-            if taken > 0 and _within(event, STEP):
-                kinds[_kind(event)] += taken / 1e6
+            names = _around(event)
+            # Another thread does the backward pass on CUDA.
+            if taken > 0 and (STEP in names or any("evaluate_function" in n for n in names)):
+                kinds[_kind(names)] += taken / 1e6
     return Counter(dict(kinds.most_common()))
 
 
-def _around(event: FunctionEvent) -> Iterator[str]:
+def _around(event: FunctionEvent | None) -> list[str]:
     """Names of the operation and of those around it, innermost first."""
-    node: FunctionEvent | None = event
-    while node is not None:
-        yield node.name
-        node = node.cpu_parent
+    names = []
+    while event is not None:
+        names.append(event.name)
+        event = event.cpu_parent
+    return names
 
 
-def _within(event: FunctionEvent, name: str) -> bool:
-    """Also what another thread does, as the backward pass on CUDA, is within the step."""
-    names = list(_around(event))
-    return name in names or any("evaluate_function" in n for n in names)
-
-
-def _kind(event: FunctionEvent) -> str:
-    for name in _around(event):
-        for kind, parts in KINDS:
-            if any(part in name for part in parts):
-                return kind
-    return "other"
+def _kind(names: list[str]) -> str:
+    fits = (kind for name in names for kind, part in PARTS if part in name)
+    return next(fits, "other")

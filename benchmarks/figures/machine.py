@@ -22,13 +22,14 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
     }
     if hasattr(os, "getloadavg"):
         machine["load"] = round(os.getloadavg()[0], 1)
     if device.type == "cuda":
-        machine["gpu"] = torch.cuda.get_device_name(device)
-        machine["cuda"] = torch.version.cuda
-    return machine | {"python": platform.python_version(), "torch": torch.__version__}
+        machine |= dict(gpu=torch.cuda.get_device_name(device), cuda=torch.version.cuda)
+    return machine
 
 
 def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
@@ -40,14 +41,11 @@ def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
     precision = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    try:
-        return {name: _matrix_rate(side, dtype, device) for name, dtype in DTYPES.items()}
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-def _matrix_rate(side: int, dtype: torch.dtype, device: torch.device) -> float:
-    a, b = torch.randn(2, side, side, device=device).to(dtype)
-    # The first product also sets up the library.
-    (times,) = alternate([lambda: a @ b], 6, device)
-    return 2 * side**3 / median(times[1:])
+    rates = {}
+    for name, dtype in DTYPES.items():
+        a, b = torch.randn(2, side, side, device=device).to(dtype)
+        # The first product also sets up the library.
+        (times,) = alternate((lambda a=a, b=b: a @ b,), 6, device)
+        rates[name] = 2 * side**3 / median(times[1:])
+    torch.set_float32_matmul_precision(precision)
+    return rates

@@ -1,4 +1,4 @@
-"""The input pipelines of the configs, against the same steps by the host's classes, on one core.
+"""The input pipelines of the configs, against the same steps by mmseg's classes, on one core.
 
 The files are drawn: pictures of textured shapes as JPEGs of a photograph's size, labels as PNGs
 with the palette. VOC's have one class on most of the picture, so that crops are drawn again as they
@@ -28,12 +28,9 @@ DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"
 IMAGES = 24
 QUALITY = 92
 AREAS = 8  # of one class each, in a picture of ADE20K
-
-# The host's class for each of ours.
-HOSTS = {
-    "LoadImageFromFile": "LoadImageFromFile",
+# mmseg's class for ours; of the other steps the class is the same.
+MMSEG = {
     "LoadCheckedLabel": "LoadAnnotations",
-    "RandomResize": "RandomResize",
     "FastRandomCrop": "RandomCrop",
     "FastRandomFlip": "RandomFlip",
     "FastPhotoMetricDistortion": "PhotoMetricDistortion",
@@ -54,8 +51,7 @@ def voc_picture(index: int) -> Picture:
 def ade_picture(index: int) -> Picture:
     """A picture [512, 683, 3] and its label: the areas nearest to random points, and shapes."""
     rng = np.random.default_rng(index)
-    image, shapes = draw(0, "train", index, 683)
-    image, shapes = image[:512], shapes[:512]
+    image, shapes = (array[:512] for array in draw(0, "train", index, 683))
     points = rng.uniform((0, 0), (512, 683), (AREAS, 2))
     y, x = np.ogrid[:512, :683]
     area = np.argmin([np.hypot(y - top, x - left) for top, left in points], axis=0)
@@ -65,24 +61,20 @@ def ade_picture(index: int) -> Picture:
     return np.clip(image + shade, 0, 255).astype(np.uint8), label.astype(np.uint8)
 
 
-def samples(folder: Path, picture: Callable[[int], Picture], count: int, **known: Any) -> list:
-    """What a data set gives the pipeline for each of ``count`` pictures written to ``folder``."""
-    found = []
-    for index in range(count):
-        image, label = picture(index)
-        img_path, seg_map_path = str(folder / f"{index}.jpg"), str(folder / f"{index}.png")
-        Image.fromarray(image).save(img_path, quality=QUALITY)
-        indexed = Image.fromarray(label, mode="P")
-        indexed.putpalette([value for colour in voc_palette() for value in colour])
-        indexed.save(seg_map_path)
-        found.append(dict(img_path=img_path, seg_map_path=seg_map_path, **known))
-    return found
+def write(folder: Path, index: int, picture: Picture) -> dict[str, str]:
+    """What a data set gives the pipeline for a picture, which is written to ``folder``."""
+    image, label = map(Image.fromarray, picture)
+    files = dict(img_path=f"{folder}/{index}.jpg", seg_map_path=f"{folder}/{index}.png")
+    image.save(files["img_path"], quality=QUALITY)
+    label.putpalette([value for colour in voc_palette() for value in colour])
+    label.save(files["seg_map_path"])
+    return files
 
 
-def host_step(step: dict[str, Any]) -> dict[str, Any]:
-    """A step of a config by the host's class."""
+def mmseg_step(step: dict[str, Any]) -> dict[str, Any]:
+    """A step of a config by mmseg's class."""
     rest = {key: value for key, value in step.items() if key not in OURS_ALONE}
-    return dict(rest, type=HOSTS[step["type"]])
+    return dict(rest, type=MMSEG.get(step["type"], step["type"]))
 
 
 @contextmanager
@@ -97,44 +89,37 @@ def one_core() -> Iterator[None]:
 
 
 def pipeline(
-    setting: Setting, *, config: str, picture: Callable[[int], Picture], reduce_zero_label: bool
+    config: str, picture: Callable[[int], Picture], reduce_zero_label: bool, setting: Setting
 ) -> Sides:
     folder = tempfile.TemporaryDirectory(prefix="pipeline")
+    count = 2 if setting.quick else IMAGES
+    files = [write(Path(folder.name), index, picture(index)) for index in range(count)]
     known = dict(reduce_zero_label=reduce_zero_label)
-    files = samples(Path(folder.name), picture, 2 if setting.quick else IMAGES, **known)
     steps = Config.fromfile(DATASETS / config).train_pipeline
     with DefaultScope.overwrite_default_scope("mmseg"):
-        ours, theirs = Compose(steps), Compose([host_step(step) for step in steps])
+        ours, theirs = Compose(steps), Compose([mmseg_step(step) for step in steps])
 
     # The folder is kept for as long as the function is.
     def run(steps: Compose, folder: tempfile.TemporaryDirectory = folder) -> list[dict[str, Any]]:
         np.random.seed(0)
         with one_core():
-            return [steps(dict(file, seg_fields=[])) for file in files]
+            return [steps(dict(file, seg_fields=[], **known)) for file in files]
 
-    return Sides(partial(run, ours), partial(run, theirs), agree, unit="ms", per=len(files))
+    return Sides(partial(run, ours), partial(run, theirs), agree, per=count)
 
 
 def agree(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
     """Every byte of every image and label is to be the same."""
     for mine, other in zip(ours, theirs, strict=True):
         labels = (sample["data_samples"].gt_sem_seg.data for sample in (mine, other))
-        assert torch.equal(mine["inputs"], other["inputs"]), "an image is not the host's"
-        assert torch.equal(*labels), "a label is not the host's"
+        assert torch.equal(mine["inputs"], other["inputs"]), "an image is not mmseg's"
+        assert torch.equal(*labels), "a label is not mmseg's"
     return "the same bytes"
 
 
+VOC = partial(pipeline, "voc2012.py", voc_picture, False)
+ADE20K = partial(pipeline, "ade20k.py", ade_picture, True)
 FIGURES = [
-    Figure(
-        name="input pipeline VOC",
-        group="pipeline",
-        against="mmseg's transforms, one core",
-        setup=partial(pipeline, config="voc2012.py", picture=voc_picture, reduce_zero_label=False),
-    ),
-    Figure(
-        name="input pipeline ADE20K",
-        group="pipeline",
-        against="mmseg's transforms, one core",
-        setup=partial(pipeline, config="ade20k.py", picture=ade_picture, reduce_zero_label=True),
-    ),
+    Figure("input pipeline VOC", "pipeline", "mmseg's transforms, one core", VOC),
+    Figure("input pipeline ADE20K", "pipeline", "mmseg's transforms, one core", ADE20K),
 ]

@@ -1,4 +1,4 @@
-"""Networks and training steps: ours, the host's and a peer's, on the same random batch."""
+"""Networks and training steps: ours, mmseg's and a peer's, on the same random batch."""
 
 import importlib
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import mmseg
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -20,51 +21,61 @@ from torch import Tensor, nn
 from figures.framework import Setting, Skipped
 
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_ade20k.py"
+BASES = Path(mmseg.__file__).parent / ".mim" / "configs" / "_base_"
 CLASSES = 150
 QUICK_WIDTH = dict(base_channels=8, fc_channels=32)
-
-
-class Step:
-    """One training step of a segmentor as the host's runner does it, on the same batch each time.
-
-    Args:
-        model: a config of the segmentor.
-        optimizer: a config of the optimizer wrapper.
-        batch: images in a batch, noise of ``side`` x ``side`` with labels in ``CLASSES``.
-    """
-
-    def __init__(
-        self, model: dict, optimizer: dict, setting: Setting, batch: int, side: int
-    ) -> None:
-        init_default_scope("mmseg")
-        self.model = MODELS.build(model).to(setting.device).train()
-        wrapper = optimizer | dict(type=Autocast, device=setting.device, precision=setting.dtype)
-        self.optimizer = build_optim_wrapper(self.model, wrapper)
-        torch.manual_seed(0)
-        self.data = dict(
-            inputs=list(torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)),
-            data_samples=[_sample(label) for label in _labels(batch, side)],
-        )
-
-    def __call__(self) -> dict[str, Tensor]:
-        return self.model.train_step(dict(self.data), self.optimizer)
+QUICK_LEVELS = (32, 64, 32)  # of these widths
 
 
 class Autocast(OptimWrapper):
-    """Forward in ``precision`` on ``device``; float32 is left alone. Losses are not scaled."""
+    """Forward in the setting's precision; losses are not scaled."""
 
-    def __init__(self, device: torch.device, precision: torch.dtype, **kwargs: Any) -> None:
+    def __init__(self, setting: Setting, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.device, self.precision = device, precision
+        self.setting = setting
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        lower = self.precision != torch.float32
-        with (
-            super().optim_context(model),
-            torch.autocast(self.device.type, self.precision, enabled=lower),
-        ):
+        with super().optim_context(model), self.setting.autocast():
             yield
+
+
+def our_step(setting: Setting, batch: int) -> Callable[[], object]:
+    """FCN-8s on VGG16 by the shipped config for ADE20K, without the pretrained weights."""
+    config = Config.fromfile(CONFIG)
+    config.model.backbone.init_cfg = None
+    if setting.quick:
+        config.model.backbone.update(QUICK_WIDTH)
+        config.model.decode_head.in_channels = QUICK_LEVELS
+    return _step(config.model, config.optim_wrapper, setting, batch)
+
+
+def mmseg_step(setting: Setting, batch: int) -> Callable[[], object]:
+    """mmseg's FCN on ResNetV1c-50-d8 with its auxiliary head, by its own config, on one device."""
+    model = Config.fromfile(BASES / "models" / "fcn_r50-d8.py").model
+    model.pretrained = None
+    for part in (model.backbone, model.decode_head, model.auxiliary_head):
+        part.norm_cfg.type = "BN"
+    model.decode_head.num_classes = model.auxiliary_head.num_classes = CLASSES
+    optimizer = Config.fromfile(BASES / "schedules" / "schedule_160k.py").optim_wrapper
+    return _step(model, optimizer, setting, batch)
+
+
+def _step(model: Any, optimizer: Any, setting: Setting, batch: int) -> Callable[[], object]:
+    """A training step of a segmentor as mmengine's runner does it, on the same batch each time."""
+    side = _side(setting)
+    init_default_scope("mmseg")
+    model.data_preprocessor.size = (side, side)
+    built = MODELS.build(model).to(setting.device).train()
+    wrapper = build_optim_wrapper(built, dict(optimizer, type=Autocast, setting=setting))
+    torch.manual_seed(0)
+    images = list(torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8))
+    data = dict(inputs=images, data_samples=[sample(label) for label in _labels(batch, side)])
+    return lambda: built.train_step(dict(data), wrapper)
+
+
+def _side(setting: Setting) -> int:
+    return 64 if setting.quick else 512
 
 
 def _labels(batch: int, side: int) -> Tensor:
@@ -74,58 +85,11 @@ def _labels(batch: int, side: int) -> Tensor:
     return cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :side, :side].contiguous()
 
 
-def _sample(label: Tensor) -> SegDataSample:
-    sample = SegDataSample(gt_sem_seg=PixelData(data=label[None]))
+def sample(label: Tensor, **data: PixelData) -> SegDataSample:
+    """An image's label [H, W] as a data set of mmseg gives it."""
     shape = tuple(label.shape)
-    sample.set_metainfo(dict(img_shape=shape, ori_shape=shape, pad_shape=shape))
-    return sample
-
-
-def our_step(setting: Setting, batch: int) -> Step:
-    """FCN-8s on VGG16 by the shipped config for ADE20K, without the pretrained weights."""
-    config = Config.fromfile(CONFIG)
-    model = config.model.to_dict()
-    model["backbone"]["init_cfg"] = None
-    model["data_preprocessor"]["size"] = (_side(setting),) * 2
-    if setting.quick:
-        model["backbone"] |= QUICK_WIDTH
-        model["decode_head"]["in_channels"] = (32, 64, 32)
-    return Step(model, config.optim_wrapper.to_dict(), setting, batch, _side(setting))
-
-
-def host_step(setting: Setting, batch: int) -> Step:
-    """The host's FCN on ResNetV1c-50-d8 with its auxiliary head, as its configs have them."""
-    norm = dict(type="BN", requires_grad=True)
-    head = dict(type="FCNHead", num_classes=CLASSES, norm_cfg=norm, concat_input=False)
-    loss = dict(type="CrossEntropyLoss", use_sigmoid=False)
-    model = dict(
-        type="EncoderDecoder",
-        data_preprocessor=dict(
-            type="SegDataPreProcessor",
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            bgr_to_rgb=True,
-            size=(_side(setting),) * 2,
-            pad_val=0,
-            seg_pad_val=255,
-        ),
-        backbone=dict(
-            type="ResNetV1c",
-            depth=50,
-            dilations=(1, 1, 2, 4),
-            strides=(1, 2, 1, 1),
-            norm_cfg=norm,
-            contract_dilation=True,
-        ),
-        decode_head=head
-        | dict(in_channels=2048, in_index=3, channels=512, num_convs=2, concat_input=True)
-        | dict(dropout_ratio=0.1, loss_decode=loss),
-        auxiliary_head=head
-        | dict(in_channels=1024, in_index=2, channels=256, num_convs=1)
-        | dict(dropout_ratio=0.1, loss_decode=loss | dict(loss_weight=0.4)),
-    )
-    optimizer = dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0005))
-    return Step(model, optimizer, setting, batch, _side(setting))
+    meta = dict(img_path="image.jpg", img_shape=shape, ori_shape=shape, pad_shape=shape)
+    return SegDataSample(gt_sem_seg=PixelData(data=label[None]), metainfo=meta, **data)
 
 
 def peer(setting: Setting, classes: int) -> nn.Module:
@@ -139,18 +103,18 @@ def peer(setting: Setting, classes: int) -> nn.Module:
     return importlib.import_module(f"{package.__name__}.fcn8s").FCN8s(n_class=classes)
 
 
-def peer_step(setting: Setting, batch: int) -> Callable[[], Tensor]:
+def peer_step(setting: Setting, batch: int) -> Callable[[], object]:
     """pytorch-fcn's FCN-8s, its summed loss over the labelled pixels and plain SGD."""
-    device = setting.device
+    device, side = setting.device, _side(setting)
     model = peer(setting, CLASSES).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-10, momentum=0.99, weight_decay=0.0005)
     torch.manual_seed(0)
-    images = torch.rand(batch, 3, _side(setting), _side(setting)) * 255 - 115
-    labels = _labels(batch, _side(setting))
+    images = torch.rand(batch, 3, side, side) * 255 - 115
+    labels = _labels(batch, side)
     loss_of = nn.CrossEntropyLoss(ignore_index=255, reduction="sum")
 
     def step() -> Tensor:
-        with torch.autocast(device.type, setting.dtype, enabled=setting.dtype != torch.float32):
+        with setting.autocast():
             loss = loss_of(model(images.to(device)), labels.to(device))
         optimizer.zero_grad()
         loss.backward()
@@ -158,7 +122,3 @@ def peer_step(setting: Setting, batch: int) -> Callable[[], Tensor]:
         return loss.detach()
 
     return step
-
-
-def _side(setting: Setting) -> int:
-    return 64 if setting.quick else 512

@@ -18,7 +18,7 @@ from statistics import median
 from common import WAITING
 
 from fcn_plugin.prepare.shapes import write_shapes
-from figures.framework import Figure, Reading, Row, Setting, quartiles
+from figures.framework import Figure, Result, Row, Setting, quartiles
 
 TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"
@@ -30,22 +30,22 @@ IMAGES = 64
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 
 
-def start(setting: Setting, repeats: int) -> Reading:
+def start(setting: Setting, repeats: int) -> Result:
     """Seconds of ``tools/train.py --help``, from the command to its end."""
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
         subprocess.run([sys.executable, TRAIN, "--help"], check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - begin)
-    return Reading(median(times), "s", "time", details=dict(quartiles=quartiles(times)))
+    return Result((Row("time", median(times), "s", quartiles=(quartiles(times),)),))
 
 
-def shared_cores(setting: Setting, repeats: int) -> Reading:
+def shared_cores(setting: Setting, repeats: int) -> Result:
     """Seconds of a step, for each number of busy processes, both sides in turn."""
+    rows = []
     with tempfile.TemporaryDirectory(prefix="shared_cores") as folder:
         data = Path(folder, "shapes")
         write_shapes(data, train=IMAGES, val=1)
-        rows = []
         for busy in BUSY[:1] if setting.quick else BUSY:
             ours, theirs = [], []
             for _ in range(repeats):
@@ -53,9 +53,8 @@ def shared_cores(setting: Setting, repeats: int) -> Reading:
                     ours += step_times(data, {})
                     theirs += step_times(data, SPINNING)
             spread = (quartiles(ours), quartiles(theirs))
-            quantity = f"beside {busy} busy"
-            rows.append(Row(quantity, median(ours), "s", median(theirs), quartiles=spread))
-    return Reading(rows[-1].ratio or 0.0, "", "ratio, most busy", tuple(rows))
+            rows.append(Row(f"beside {busy} busy", median(ours), "s", median(theirs), spread))
+    return Result(tuple(rows))
 
 
 @contextmanager
@@ -72,22 +71,18 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def step_times(data: Path, environment: dict[str, str]) -> list[float]:
     """Seconds of each step of tools/train.py on the drawn shapes in ``data``, after the first."""
+    options = dict.fromkeys(("train_cfg.max_iters", "param_scheduler.1.end"), STEPS)
+    options |= {"param_scheduler.0.end": WARM_UP, "param_scheduler.1.begin": WARM_UP}
+    options |= {"default_hooks.logger.interval": 1, "train_cfg.val_interval": STEPS}
+    for name in ("train", "val"):
+        options[f"{name}_dataloader.dataset.data_root"] = data
+    settings = [f"{key}={value}" for key, value in options.items()]
+    # This process has set what the tools set.
+    unset = {name: value for name, value in os.environ.items() if name not in WAITING}
     with tempfile.TemporaryDirectory(dir=data.parent) as work_dir:
-        options = dict.fromkeys(("train_cfg.max_iters", "param_scheduler.1.end"), STEPS)
-        options |= {"param_scheduler.0.end": WARM_UP, "param_scheduler.1.begin": WARM_UP}
-        options |= {"default_hooks.logger.interval": 1, "train_cfg.val_interval": STEPS}
-        for name in ("train", "val"):
-            options[f"{name}_dataloader.dataset.data_root"] = data
-        settings = [f"{key}={value}" for key, value in options.items()]
         command = [sys.executable, TRAIN, CONFIG, "--work-dir", work_dir, "--cfg-options"]
-        # This process has set what the tools set.
-        unset = {name: value for name, value in os.environ.items() if name not in WAITING}
         subprocess.run(
-            [*map(str, command), *settings],
-            env=unset | environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            [*command, *settings], env=unset | environment, check=True, capture_output=True
         )
         (scalars,) = Path(work_dir).glob("*/vis_data/scalars.json")
         lines = map(json.loads, scalars.read_text().splitlines())
@@ -95,13 +90,8 @@ def step_times(data: Path, environment: dict[str, str]) -> list[float]:
         return [line["time"] for line in lines if line.get("step", 0) > WARM_UP and "loss" in line]
 
 
+SHARED = ("demo step, shared cores", "shared", "threads that spin while they wait")
 FIGURES = [
-    Figure("train.py --help", "tools", "seconds to its end", reading=start, value_bar=2.0),
-    Figure(
-        "demo step, shared cores",
-        "shared",
-        "threads that spin while they wait",
-        reading=shared_cores,
-        repeats=2,
-    ),
+    Figure("train.py --help", "tools", "seconds to its end", reading=start, bars=dict(time=2.0)),
+    Figure(*SHARED, reading=shared_cores, repeats=2),
 ]

@@ -33,22 +33,22 @@ def check(pair: Pair, quick: bool = False) -> Row:
     Operations are of 512 x 512, or 64. A backbone of one size takes that.
     """
     if pair.needs and not installed(pair.needs):
-        return Row.of(pair, f"{SKIPPED}: needs {pair.needs}")
+        return pair.row(f"{SKIPPED}: needs {pair.needs}")
     try:
         config = complete(pair, quick)
         levels = levels_of(config.backbone, config.get("neck"))
         model = built(config)
     except Exception as error:
-        return Row.of(pair, f"no: {reason(error)}")
-    own_size = config.backbone.get("img_size")
-    side, counted = own_size if own_size else ((64, 64) if quick else (128, 512))
+        return pair.row(f"no: {reason(error)}")
+    sizes = (64, 64) if quick else (128, 512)
+    side, counted = config.backbone.get("img_size") or sizes
     images = torch.randn(2, 3, side, side)
-    forward = outcome(predicts, model, images)
+    forward, backward, onnx = (outcome(test, model, images) for test in (predicts, learns, exports))
     return Row(
         pair.name,
         forward,
-        outcome(learns, model, images),
-        outcome(exports, model, images),
+        backward,
+        onnx,
         taken(levels, config.decode_head),
         sum(parameter.numel() for parameter in model.parameters()),
         operations(model, counted) if forward.startswith(YES) else None,
@@ -56,11 +56,7 @@ def check(pair: Pair, quick: bool = False) -> Row:
 
 
 def installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return any(found.name == package for found in metadata.distributions(name=package))
 
 
 def built(config: dict) -> BaseModel:
@@ -95,7 +91,7 @@ def operations(model: BaseModel, side: int) -> int | None:
 
 
 def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str:
-    """What a row says of it."""
+    """What a row says of a check."""
     try:
         remark = check(model, *inputs)
     except Exception as error:
@@ -104,7 +100,7 @@ def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str
 
 
 def reason(error: Exception) -> str:
-    """One line of it."""
+    """The error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -112,17 +108,17 @@ def samples(images: Tensor) -> list[SegDataSample]:
     """Random labels, of the images' size."""
     size = tuple(images.shape[-2:])
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
-    labels = [torch.randint(0, CLASSES, (1, *size)) for _ in images]
-    return [SegDataSample(gt_sem_seg=PixelData(data=data), metainfo=meta) for data in labels]
+    labels = (PixelData(data=torch.randint(0, CLASSES, (1, *size))) for _ in images)
+    return [SegDataSample(gt_sem_seg=label, metainfo=meta) for label in labels]
 
 
 @torch.no_grad()
 def predicts(model: BaseModel, images: Tensor) -> str:
     """Finite scores, and labels of exactly the images' size."""
     for sample in model.eval().predict(images, samples(images)):
-        found = sample.pred_sem_seg.data
-        if found.shape != (1, *images.shape[-2:]):
-            raise Failed(f"labels of {tuple(found.shape)} for images of {tuple(images.shape)}")
+        labels = sample.pred_sem_seg.data
+        if labels.shape != (1, *images.shape[-2:]):
+            raise Failed(f"labels of {tuple(labels.shape)} for images of {tuple(images.shape)}")
         if not sample.seg_logits.data.isfinite().all():
             raise Failed("scores that are not finite")
     return ""
@@ -133,25 +129,29 @@ def learns(model: BaseModel, images: Tensor) -> str:
     model.train().zero_grad()
     loss, _ = model.parse_losses(model.loss(images, samples(images)))
     loss.backward()
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    unused = [name for name, p in trained.items() if p.grad is None]
-    wrong = [name for name, p in trained.items() if name not in unused and not _finite(p.grad)]
-    if wrong:
-        raise Failed(f"the gradient of {wrong[0]} is not finite")
-    first = next(name for name in trained if name.startswith("backbone"))
-    if first in unused or not trained[first].grad.any():
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    unused = [name for name, gradient in gradients.items() if gradient is None]
+    for name, gradient in gradients.items():
+        if gradient is not None and not gradient.isfinite().all():
+            raise Failed(f"the gradient of {name} is not finite")
+    first = next(name for name in gradients if name.startswith("backbone"))
+    if first in unused or not gradients[first].any():
         raise Failed(f"no gradient comes to {first}")
     return f"but {len(unused)} parameters get none, such as {unused[0]}" if unused else ""
 
 
-def _finite(gradient: Tensor) -> bool:
-    return bool(gradient.isfinite().all())
+class TooLong(BaseException):
+    """Not an ``Exception``, which the exporter would take for the network's."""
 
 
 def exports(model: BaseModel, images: Tensor) -> str:
     """The labels of its ONNX file, made for images of this size, against its own."""
+
+    def stop(*_: object) -> None:
+        raise TooLong
+
     size = (images.shape[-2], images.shape[-1])
-    signal.signal(signal.SIGVTALRM, _too_long)
+    signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -165,11 +165,3 @@ def exports(model: BaseModel, images: Tensor) -> str:
             if identical < AGREE:
                 raise Failed(f"{100 * identical:.2f} % of the labels agree")
     return ""
-
-
-class TooLong(BaseException):
-    """Not an ``Exception``, which the exporter would take for the network's."""
-
-
-def _too_long(*_: object) -> None:
-    raise TooLong

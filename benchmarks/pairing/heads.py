@@ -1,15 +1,13 @@
-"""Heads of the host on the convolutionalized backbones.
+"""Heads of mmseg on the convolutionalized backbones, with the settings of mmseg's own configs.
 
-With the settings of the host's own configs. A head of one level takes the deepest, of convolutions
-alone; the pyramid of PSP or ASPP takes the place of fc6 and fc7.
+A head of one level takes the deepest, of convolutions alone; the pyramid of PSP or ASPP takes the
+place of fc6 and fc7.
 """
 
 from typing import Any, NamedTuple
 
-from pairing.pair import ALL, CLASSES, FINEST, Pair
+from pairing.pair import ALL, CLASSES, FINEST, Pair, mmseg_model
 
-BN = dict(type="BN")
-DEEPEST = -1
 # The levels at strides 4, 8, 16 and 32; AlexNet begins at 8.
 BACKBONES = {
     "ConvolutionalizedVGG": dict(depth=16, out_indices=(1, 2, 3, 4)),
@@ -24,220 +22,130 @@ SMALL_BACKBONES = {
 
 
 class Head(NamedTuple):
-    """A head of the host, or a cascade of them.
-
-    Attributes:
-        config: ``decode_head``, as in ``Pair.model``.
-        small: as of a ``Pair``, but for the backbone.
-        neck: between backbone and head.
-        model: what else the model has, such as auxiliary heads.
-        needs: as of a ``Pair``.
-    """
+    """``Pair`` without its backbone: a head of mmseg, or a cascade of them."""
 
     name: str
-    config: dict | list[dict]
-    small: dict[str, Any] = {}
-    neck: dict | None = None
-    model: dict[str, Any] = {}
+    model: dict[str, Any]
+    small: dict[str, Any]
     needs: str = ""
 
     def on(self, backbone: str) -> Pair:
         """As a pair with one of our backbones."""
-        model = dict(
-            backbone=dict(type=backbone, **BACKBONES[backbone]),
-            decode_head=self.config,
-            **self.model,
-        )
+        model = dict(backbone=dict(type=backbone, **BACKBONES[backbone]), **self.model)
         small = dict(backbone=SMALL_BACKBONES[backbone], **self.small)
-        if self.neck:
-            model["neck"] = self.neck
         return Pair(self.name, model, small, needs=self.needs)
 
 
-def head(type: str, in_index: Any = DEEPEST, channels: int = 512, **settings: Any) -> dict:
-    """A head's config, without what is the same for all or follows from the backbone."""
-    common = dict(num_classes=CLASSES, norm_cfg=BN, align_corners=False)
-    return common | dict(type=type, in_index=in_index, channels=channels, **settings)
+def fitted(node: Any) -> Any:
+    """A part of mmseg's config for our backbones: of four levels, counted from the deepest."""
+    if isinstance(node, list | tuple):
+        return type(node)(fitted(part) for part in node)
+    if not isinstance(node, dict):
+        return node
+    fit = {key: fitted(value) for key, value in node.items()}
+    if "channels" in fit or fit.get("type") == "FPN":
+        fit.pop("in_channels")
+    if "channels" in fit:  # of a head
+        index = fit.get("in_index", 3)
+        if isinstance(index, int):
+            fit["in_index"] = index - 4
+        else:
+            fit["in_index"] = ALL if len(index) == 4 else [i - 4 for i in index]
+    if "c1_in_channels" in fit:
+        fit["c1_in_channels"] = FINEST
+    if "num_classes" in fit:
+        fit["num_classes"] = CLASSES
+    return fit
 
 
-def auxiliary(in_index: int = -2, weight: float = 0.4, channels: int = 256) -> dict:
-    """The host's usual auxiliary head, on the level before the deepest."""
-    return head(
-        "FCNHead",
-        in_index,
-        channels,
-        num_convs=1,
-        concat_input=False,
-        loss_decode=dict(type="CrossEntropyLoss", loss_weight=weight),
-    )
+def parts(config: str) -> dict[str, Any]:
+    """What one of mmseg's configs has behind the backbone."""
+    kept = ("neck", "decode_head", "auxiliary_head", "train_cfg", "test_cfg")
+    return {key: fitted(part) for key, part in mmseg_model(config).items() if key in kept}
 
 
-def context(
-    name: str, type: str, small: dict | None = None, needs: str = "", **settings: Any
-) -> Head:
-    """A head with the usual auxiliary head; of one level unless the settings say otherwise."""
-    smaller = dict(decode_head=dict(channels=16) | (small or {}), auxiliary_head=dict(channels=8))
-    model = dict(auxiliary_head=auxiliary())
-    return Head(name, head(type, **settings), smaller, model=model, needs=needs)
+FCN = parts("fcn_r50-d8")
 
 
-POOLS = (1, 2, 3, 6)
-ATROUS = (1, 12, 24, 36)
-ATTENTION = dict(reduction=2, use_scale=True, mode="embedded_gaussian")
-FPN = dict(type="FPN", out_channels=256, num_outs=4)
+def head(name: str, config: str, needs: str = "", small: Any = (), **settings: Any) -> Head:
+    """The decode head of ``config``, and mmseg's usual auxiliary one, on the level before."""
+    model = dict(FCN, decode_head=parts(config)["decode_head"] | settings)
+    narrow = dict(channels=16, **dict(small))
+    return Head(name, model, dict(decode_head=narrow, auxiliary_head=dict(channels=8)), needs)
 
 
-def kernel_update(channels: int) -> dict:
-    """One of K-Net's rounds of updating its kernels."""
-    updator = dict(
-        type="KernelUpdator",
-        in_channels=channels // 2,
-        feat_channels=channels // 2,
-        out_channels=channels // 2,
-        act_cfg=dict(type="ReLU", inplace=True),
-        norm_cfg=dict(type="LN"),
-    )
-    return dict(
-        type="KernelUpdateHead",
-        num_classes=CLASSES,
-        in_channels=channels,
-        out_channels=channels,
-        feedforward_channels=4 * channels,
-        feat_transform_cfg=dict(conv_cfg=dict(type="Conv2d"), act_cfg=None),
-        kernel_updator_cfg=updator,
-    )
-
+OCR = parts("ocrnet_r50-d8")
+OCR["decode_head"][0]["in_index"] = -1  # the two are of one size
+STDC = parts("stdc")["auxiliary_head"][2]
+KNET = "knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512"
+SEGNEXT = "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512"
+NARROW = dict(channels=8)
+SMALL_NECK = dict(neck=dict(out_channels=8))
+TRANSFORMER = dict(embed_dims=16, num_heads=2)
+SMALL_KERNELS = dict(
+    in_channels=16,
+    out_channels=16,
+    feedforward_channels=64,
+    kernel_updator_cfg=dict(in_channels=8, feat_channels=8, out_channels=8),
+)
 
 HEADS = [
-    context("FCN", "FCNHead"),
-    context("FCN, depthwise separable", "DepthwiseSeparableFCNHead"),
-    context("PSP", "PSPHead", pool_scales=POOLS),
-    context("ASPP (DeepLabV3)", "ASPPHead", dilations=ATROUS),
-    context(
-        "separable ASPP (DeepLabV3+)",
-        "DepthwiseSeparableASPPHead",
-        dilations=ATROUS,
-        c1_in_channels=FINEST,
-        c1_channels=48,
-    ),
-    context("ANN", "ANNHead", in_index=(-2, -1), project_channels=256),
-    context("APC", "APCHead", pool_scales=POOLS),
-    context("CC", "CCHead", recurrence=2),
-    context("DA", "DAHead", pam_channels=64),
-    context("NL", "NLHead", **ATTENTION),
-    context("DNL", "DNLHead", **ATTENTION),
-    context(
-        "EMA",
-        "EMAHead",
-        dict(ema_channels=16),
-        channels=256,
-        ema_channels=512,
-        num_bases=64,
-        num_stages=3,
-    ),
-    context("Enc", "EncHead", in_index=(-3, -2, -1), num_codes=32, use_se_loss=True),
-    context("GC", "GCHead"),
-    context("ISA", "ISAHead", dict(isa_channels=8), isa_channels=256, down_factor=(8, 8)),
-    context("PSA", "PSAHead", mask_size=(97, 97), psa_type="bi-direction", needs="mmcv"),
-    context(
-        "SETR, progressive",
-        "SETRUPHead",
-        channels=256,
-        num_convs=4,
-        up_scale=2,
-        kernel_size=3,
-    ),
-    context(
-        "Segmenter's mask transformer",
-        "SegmenterMaskTransformerHead",
-        dict(embed_dims=16, num_heads=2),
-        channels=768,
-        num_layers=2,
-        num_heads=12,
-        embed_dims=768,
-        norm_cfg=dict(type="LN"),
-    ),
-    context("UPer", "UPerHead", in_index=ALL, pool_scales=POOLS),
-    context("SegFormer", "SegformerHead", in_index=ALL, channels=256),
-    context(
+    head("FCN", "fcn_r50-d8"),
+    head("FCN, depthwise separable", "fcn_r50-d8", type="DepthwiseSeparableFCNHead"),
+    head("PSP", "pspnet_r50-d8"),
+    head("ASPP (DeepLabV3)", "deeplabv3_r50-d8"),
+    head("separable ASPP (DeepLabV3+)", "deeplabv3plus_r50-d8"),
+    head("ANN", "ann_r50-d8"),
+    head("APC", "apcnet_r50-d8"),
+    head("CC", "ccnet_r50-d8"),
+    head("DA", "danet_r50-d8"),
+    head("NL", "nonlocal_r50-d8"),
+    head("DNL", "dnl_r50-d8"),
+    head("EMA", "emanet_r50-d8", small=dict(ema_channels=16)),
+    head("Enc", "encnet_r50-d8"),
+    head("GC", "gcnet_r50-d8"),
+    head("ISA", "isanet_r50-d8", small=dict(isa_channels=8)),
+    head("PSA", "psanet_r50-d8", needs="mmcv"),
+    head("SETR, progressive", "setr_pup"),
+    head("Segmenter's mask transformer", "segmenter_vit-b16_mask", small=TRANSFORMER),
+    head("UPer", "upernet_r50"),
+    head("SegFormer", "segformer_mit-b0"),
+    head(
         "Hamburger (SegNeXt)",
-        "LightHamHead",
-        dict(ham_channels=16, norm_cfg=dict(num_groups=4)),
-        in_index=(-3, -2, -1),
-        channels=256,
-        ham_channels=256,
+        SEGNEXT,
+        small=dict(ham_channels=16, norm_cfg=dict(num_groups=4)),
         ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise its answer is another each time
-        norm_cfg=dict(type="GN", num_groups=32),
     ),
-    Head(
-        "FPN, with its neck",
-        head("FPNHead", ALL, 128, feature_strides=[4, 8, 16, 32]),
-        dict(neck=dict(out_channels=8), decode_head=dict(channels=8)),
-        FPN,
-    ),
+    Head("FPN, with its neck", parts("fpn_r50"), dict(SMALL_NECK, decode_head=NARROW)),
     Head(
         "OCR behind FCN, in a cascade",
-        [
-            auxiliary(DEEPEST),
-            head("OCRHead", ocr_channels=256),
-        ],
-        dict(decode_head={"0": dict(channels=8), "1": dict(channels=16, ocr_channels=8)}),
+        OCR,
+        dict(decode_head={"0": NARROW, "1": dict(channels=16, ocr_channels=8)}),
     ),
     Head(
         "PointRend behind FPN",
-        [
-            head("FPNHead", ALL, 128, feature_strides=[4, 8, 16, 32]),
-            dict(type="PointHead", in_index=[0], channels=256, num_classes=CLASSES, num_fcs=3),
-        ],
-        dict(neck=dict(out_channels=8), decode_head={"0": dict(channels=8), "1": dict(channels=8)}),
-        FPN,
-        dict(
-            train_cfg=dict(num_points=2048, oversample_ratio=3, importance_sample_ratio=0.75),
-            test_cfg=dict(
-                mode="whole", subdivision_steps=2, subdivision_num_points=8196, scale_factor=2
-            ),
-        ),
+        parts("pointrend_r50"),
+        dict(SMALL_NECK, decode_head={"0": NARROW, "1": NARROW}),
     ),
     Head(
         "K-Net behind FCN",
-        dict(
-            type="IterativeDecodeHead",
-            num_stages=3,
-            kernel_update_head=[kernel_update(512)] * 3,
-            kernel_generate_head=head("FCNHead", num_convs=2),
-        ),
+        parts(KNET),
         dict(
             decode_head=dict(
-                num_stages=1,
-                kernel_update_head=[kernel_update(16)],
+                kernel_update_head=dict.fromkeys("012", SMALL_KERNELS),
                 kernel_generate_head=dict(channels=16),
             ),
-            auxiliary_head=dict(channels=8),
+            auxiliary_head=NARROW,
         ),
-        model=dict(auxiliary_head=auxiliary()),
     ),
     Head(
         "FCN, with STDC's boundary head",
-        head("FCNHead"),
-        dict(decode_head=dict(channels=8), auxiliary_head=dict(channels=8)),
-        model=dict(
-            auxiliary_head=head(
-                "STDCHead",
-                0,
-                64,
-                num_classes=2,
-                num_convs=1,
-                concat_input=False,
-                loss_decode=[
-                    dict(type="CrossEntropyLoss", loss_name="loss_ce", use_sigmoid=True),
-                    dict(type="DiceLoss", loss_name="loss_dice"),
-                ],
-            )
-        ),
+        dict(FCN, auxiliary_head=STDC | dict(in_index=0, num_classes=2, align_corners=False)),
+        dict(decode_head=NARROW, auxiliary_head=NARROW),
     ),
 ]
 
-# Heads of the host that do not take these levels, and why.
+# Heads of mmseg that do not take these levels, and why.
 OTHERS = {
     "DM": "wants plain memory (NCHW), ours is channels-last",
     "DDR, PID": "take the branches of their own backbone, two or three in training, one after it",

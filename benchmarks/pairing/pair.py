@@ -2,46 +2,22 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import mmseg
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import Tensor
 
+CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 CLASSES = 21
 ALL = "all"  # as in_index: every level there is
 FINEST = "finest"  # as c1_in_channels, DeepLabV3+'s second input: the channels of level 0
-# Of ImageNet.
-PREPROCESSOR = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-)
 SIDE = 128  # pixels; each level has some
-
-
-class Pair(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        name: of what is not ours.
-        model: backbone, neck and heads. ``in_index`` may count from the deepest level, -1, or be
-            ``ALL``; ``in_channels`` are filled in.
-        small: settings that make it small, merged into ``model`` for tests.
-        multiple: images have to be as high and wide as a multiple of this, in pixels.
-        fixed: images have to be of the backbone's ``img_size`` only.
-        needs: the package that it is taken from, where that is not the host.
-    """
-
-    name: str
-    model: dict[str, Any]
-    small: dict[str, Any] = {}
-    multiple: int = 1
-    fixed: bool = False
-    needs: str = ""
+YES, SKIPPED = "yes", "not run"
 
 
 class Levels(NamedTuple):
@@ -49,6 +25,66 @@ class Levels(NamedTuple):
 
     channels: tuple[int, ...]
     strides: tuple[float, ...]  # in pixels of the image
+
+
+class Row(NamedTuple):
+    """A check is "yes", "yes, but ...", "no: why" or "not run: why"."""
+
+    name: str
+    forward: str
+    backward: str
+    onnx: str
+    levels: Levels | None = None  # those that the head takes
+    parameters: int | None = None
+    operations: int | None = None  # of one image; a multiplication and an addition are two
+
+    @property
+    def checks(self) -> tuple[str, str, str]:
+        return self.forward, self.backward, self.onnx
+
+    @property
+    def skipped(self) -> bool:
+        return self.forward.startswith(SKIPPED)
+
+    @property
+    def failed(self) -> bool:
+        return not self.skipped and not all(result.startswith(YES) for result in self.checks)
+
+
+class Pair(NamedTuple):
+    """One row of the table.
+
+    In ``model`` an ``in_index`` may count from the deepest level, -1, or be ``ALL``, and
+    ``in_channels`` are filled in.
+    """
+
+    name: str  # of mmseg's half
+    model: dict[str, Any]  # backbone, neck and heads
+    small: dict[str, Any] = {}  # what makes it small, merged into ``model``
+    multiple: int = 1  # of so many pixels images have to be high and wide
+    fixed: bool = False  # images have to be of the backbone's ``img_size``
+    needs: str = ""  # the package that it is taken from, where that is not mmseg
+
+    def row(self, outcome: str) -> Row:
+        """The row where all checks have the same outcome."""
+        return Row(self.name, outcome, outcome, outcome)
+
+
+def mmseg_model(config: str) -> dict[str, Any]:
+    """The model of one of mmseg's configs; of its base models where only a file is named."""
+    file = f"{config}.py" if "/" in config else f"_base_/models/{config}.py"
+    return single_process(Config.fromfile(CONFIGS / file).model.to_dict())
+
+
+def single_process(node: Any) -> Any:
+    """A part of a config without SyncBN, which needs several processes, and without weights."""
+    if isinstance(node, list | tuple):
+        return type(node)(single_process(part) for part in node)
+    if not isinstance(node, dict):
+        return node
+    if node.get("type") == "SyncBN":
+        return dict(type="BN")
+    return {key: single_process(value) for key, value in node.items() if key != "init_cfg"}
 
 
 def complete(pair: Pair, small: bool = False) -> ConfigDict:
@@ -59,15 +95,14 @@ def complete(pair: Pair, small: bool = False) -> ConfigDict:
     model = config.model
     levels = levels_of(model.backbone)
     if model.get("neck"):
-        model.neck.setdefault("in_channels", list(levels.channels))
-        if model.neck.type == "Feature2Pyramid":  # the one neck that has no such argument
-            del model.neck["in_channels"]
+        if model.neck.type != "Feature2Pyramid":  # the one neck that has no such argument
+            model.neck.in_channels = list(levels.channels)
         levels = levels_of(model.backbone, model.neck)
     cascade = isinstance(model.decode_head, list)
-    model.setdefault("type", "CascadeEncoderDecoder" if cascade else "FCNSegmentor")
+    model.type = "CascadeEncoderDecoder" if cascade else "FCNSegmentor"
     if cascade:
-        model.setdefault("num_stages", len(model.decode_head))
-    model.setdefault("data_preprocessor", dict(PREPROCESSOR))
+        model.num_stages = len(model.decode_head)
+    model.data_preprocessor = mmseg_model("fcn_r50-d8")["data_preprocessor"]
     if pair.multiple > 1:
         model.data_preprocessor.test_cfg = dict(size_divisor=pair.multiple)
     model.setdefault("train_cfg", dict())
@@ -93,55 +128,17 @@ def levels_of(backbone: dict, neck: dict | None = None) -> Levels:
 
 def fill(node: Any, channels: Sequence[int]) -> None:
     """Give every part of a head's config that has an ``in_index`` its ``in_channels``."""
-    if isinstance(node, list | tuple):
-        for part in node:
-            fill(part, channels)
-    if not isinstance(node, dict):
-        return
-    for part in node.values():
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for part in parts:
         fill(part, channels)
+    if not isinstance(node, dict) or "in_index" not in node:
+        return
     if node.get("c1_in_channels") == FINEST:
         node["c1_in_channels"] = channels[0]
-    if "in_index" not in node:
-        return
-    if node["in_index"] == ALL:
-        node["in_index"] = list(range(len(channels)))
-    index = node["in_index"]
+    index = range(len(channels)) if node["in_index"] == ALL else node["in_index"]
     if isinstance(index, int):
         node["in_index"] = index % len(channels)
         node.setdefault("in_channels", channels[index])
     else:
         node["in_index"] = [i % len(channels) for i in index]
         node.setdefault("in_channels", [channels[i] for i in index])
-
-
-YES, SKIPPED = "yes", "not run"
-
-
-class Row(NamedTuple):
-    """A check is "yes", "yes, but ...", "no: why" or "not run: why"."""
-
-    name: str
-    forward: str
-    backward: str
-    onnx: str
-    levels: Levels | None = None  # those that the head takes
-    parameters: int | None = None
-    operations: int | None = None  # of one image; a multiplication and an addition are two
-
-    @classmethod
-    def of(cls, pair: Pair, outcome: str) -> "Row":
-        """Where all checks have the same outcome."""
-        return cls(pair.name, outcome, outcome, outcome)
-
-    @property
-    def checks(self) -> tuple[str, str, str]:
-        return self.forward, self.backward, self.onnx
-
-    @property
-    def skipped(self) -> bool:
-        return self.forward.startswith(SKIPPED)
-
-    @property
-    def failed(self) -> bool:
-        return not self.skipped and not all(found.startswith(YES) for found in self.checks)

@@ -11,33 +11,28 @@ def each_alone(
 ) -> Iterator[tuple[Any, Any]]:
     """(item, ``function(item)``) as they are done, ``jobs`` at a time.
 
-    Of a process that was killed or crashed the result is a text that says so.
+    The result of a process that was killed or crashed is a text that says so.
     """
-    # A fork has imported the host already.
-    context = get_context("fork")
+    context = get_context("fork")  # which has imported mmseg already
     waiting, running = list(reversed(items)), {}
     while waiting or running:
         while waiting and len(running) < jobs:
             item = waiting.pop()
-            here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_send, args=(function, item, there), daemon=True)
+            receiver, sender = context.Pipe(duplex=False)
+            work = lambda item=item, sender=sender: sender.send(function(item))  # noqa: E731
+            process = context.Process(target=work, daemon=True)
             process.start()
-            there.close()  # so that its end is seen here
-            running[here] = item, process
+            sender.close()  # so that the other end is the only one
+            running[receiver] = item, process
         for ready in connection.wait(list(running)):
             item, process = running.pop(ready)
             try:
                 result = ready.recv()
             except EOFError:
                 process.join()
-                result = _end(process.exitcode)
+                code = process.exitcode
+                result = (
+                    f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+                )
             process.join()
             yield item, result
-
-
-def _send(function: Callable[[Any], Any], item: Any, to: connection.Connection) -> None:
-    to.send(function(item))
-
-
-def _end(status: int) -> str:
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"

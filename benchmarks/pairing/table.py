@@ -16,14 +16,7 @@ GROUPS: dict[str, list[Pair]] = {
     "head": [head.on("ConvolutionalizedVGG") for head in HEADS],
 }
 BEGIN, END = "<!-- pairs: begin -->", "<!-- pairs: end -->"
-COLUMNS = (
-    "channels @ stride",
-    "parameters, M",
-    "GFLOP",
-    "forward",
-    "backward",
-    "ONNX",
-)
+COLUMNS = ("channels @ stride", "parameters, M", "GFLOP", "forward", "backward", "ONNX")
 WIDEST = 120  # characters that a table has for what a check found
 
 
@@ -32,9 +25,8 @@ def choose(names: Sequence[str]) -> list[Pair]:
     pairs = {pair.name: pair for group in GROUPS.values() for pair in group}
     for name in names:
         if name not in pairs:
-            raise UserError(
-                f"{name!r}: no such pair; {did_you_mean(name, pairs, '--list shows all')}"
-            )
+            hint = did_you_mean(name, pairs, "--list shows all")
+            raise UserError(f"{name!r}: no such pair; {hint}")
     return [pair for pair in pairs.values() if not names or pair.name in names]
 
 

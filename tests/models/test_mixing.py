@@ -3,19 +3,12 @@
 All narrow, on images of 64 or of odd numbers of pixels; of full width the tool runs them.
 """
 
-import sys
 from copy import deepcopy
 
 import pytest
 import torch
 from mmseg.models.decode_heads import decode_head
 from mmseg.models.segmentors import base
-from tools.running import BENCHMARKS, TOOLS
-
-sys.path += [
-    str(BENCHMARKS),
-    str(TOOLS),
-]  # not first: tools/test.py is not the standard library's test
 
 from pairing.backbones import BACKBONES
 from pairing.checks import (
@@ -61,7 +54,7 @@ def test_enough_of_both():
 
 @pytest.fixture
 def no_resizing(monkeypatch):
-    """The host resizes what a head returns; the sizes have to be right without that."""
+    """mmseg resizes what a head returns; the sizes have to be right without that."""
 
     def same_size(input, size, **_):
         assert tuple(input.shape[2:]) == tuple(size)
@@ -71,34 +64,31 @@ def no_resizing(monkeypatch):
     monkeypatch.setattr(base, "resize", same_size)
 
 
-@pytest.mark.parametrize("pair", named(AT_HAND))
-def test_our_head_under(pair, no_resizing):
+def assert_works(pair: Pair) -> None:
+    if pair.needs and not installed(pair.needs):
+        assert check(pair, quick=True).skipped
+        return
     model = built(complete(pair, small=True))
     images = torch.randn(2, 3, *size_for(pair))
     assert learns(model, images) == ""
     assert predicts(model, images) == ""
 
 
+@pytest.mark.parametrize("pair", named(AT_HAND))
+def test_our_head_under(pair, no_resizing):
+    assert_works(pair)
+
+
 @pytest.mark.parametrize("pair", named(head.on("ConvolutionalizedVGG") for head in HEADS))
 def test_on_vgg(pair):
-    on_ours(pair)
+    assert_works(pair)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", sorted(set(OURS) - {"ConvolutionalizedVGG"}))
 @pytest.mark.parametrize("head", named(HEADS, slow=()))
 def test_on_our_others(head, backbone):
-    on_ours(head.on(backbone))
-
-
-def on_ours(pair: Pair) -> None:
-    if pair.needs and not installed(pair.needs):
-        assert check(pair, quick=True).skipped
-        return
-    model = built(complete(pair, small=True))
-    images = torch.randn(2, 3, *ODD)
-    assert learns(model, images) == ""
-    assert predicts(model, images) == ""
+    assert_works(head.on(backbone))
 
 
 ALIKE = ("ResNet-50 v1c, dilated", "HRNet-W18", "UNet", "ICNet", "FastSCNN", "DDRNet-23-slim")
@@ -117,8 +107,8 @@ def test_block_by_block_is_the_same(pair):
         model = built(one)
         losses.append({k: float(v.detach()) for k, v in model.train().loss(images, truth).items()})
         with torch.no_grad():
-            found = model.eval().predict(images, samples(images))
-        labels.append(torch.stack([sample.pred_sem_seg.data for sample in found]))
+            predictions = model.eval().predict(images, samples(images))
+        labels.append(torch.stack([sample.pred_sem_seg.data for sample in predictions]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(labels[0].unique()) > 1
     assert (labels[0] == labels[1]).double().mean() > 0.999  # but where two scores are equal
@@ -142,26 +132,19 @@ def test_first_of_a_cascade_with_an_auxiliary_head_of_ours(second):
         train_cfg=points,
         test_cfg=refined,
     )
-    cascade = built(complete(resnet._replace(model=model), small=True))
-    images = torch.randn(2, 3, *ODD)
-    assert learns(cascade, images) == ""
-    assert predicts(cascade, images) == ""
+    assert_works(resnet._replace(model=model))
 
 
 def test_levels_are_found():
     """Equal strides, the coarsest first, one whose stride is no whole number."""
     by_name = {pair.name: complete(pair, small=True) for pair in BACKBONES if pair.name in ALIKE}
-    found = {name: levels_of(model.backbone) for name, model in by_name.items()}
-    assert found["ResNet-50 v1c, dilated"].strides == (8, 8, 8)
-    assert found["UNet"].strides == (16, 8, 4, 2, 1)
+    levels = {name: levels_of(model.backbone) for name, model in by_name.items()}
+    assert levels["ResNet-50 v1c, dilated"].strides == (8, 8, 8)
+    assert levels["UNet"].strides == (16, 8, 4, 2, 1)
     head = by_name["UNet"].decode_head
-    assert taken(found["UNet"], head).strides == (1, 2, 4, 8, 16)
+    assert taken(levels["UNet"], head).strides == (1, 2, 4, 8, 16)
     assert head.in_channels == [4, 8, 16, 32, 64]
-    assert found["ICNet"].strides[1] == pytest.approx(128 / 9)
-
-
-def with_head(pair: Pair, **settings) -> Pair:
-    return pair._replace(model=pair.model | dict(decode_head=pair.model["decode_head"] | settings))
+    assert levels["ICNet"].strides[1] == pytest.approx(128 / 9)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +158,9 @@ def with_head(pair: Pair, **settings) -> Pair:
 )
 def test_a_wrong_pair_is_told_in_one_line(settings, remedy):
     """The checks can fail; and what they say names the remedy."""
-    model = built(complete(with_head(BACKBONES[0], **settings), small=True))
+    resnet = BACKBONES[0]
+    model = resnet.model | dict(decode_head=resnet.model["decode_head"] | settings)
+    model = built(complete(resnet._replace(model=model), small=True))
     for test in (learns, predicts):
         said = outcome(test, model, torch.randn(2, 3, *ODD))
         assert said.startswith("no: SkipFusionHead: ") and remedy in said
