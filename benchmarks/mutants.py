@@ -116,13 +116,13 @@ def is_kept(node: ast.AST) -> bool:
             return " " in text
         case ast.JoinedStr(values=parts):
             return any(map(is_kept, parts))
+        case ast.Assert() | ast.Raise() | ast.Expr(value=ast.Constant()):
+            return True
         case ast.Assign(targets=[ast.Name(id="__all__"), *_]):
             return True
         case ast.If(test=test):
             return ast.unparse(test).endswith("TYPE_CHECKING")
-    return isinstance(node, ast.Assert | ast.Raise) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    )
+    return False
 
 
 def definitions(body: Iterable[ast.stmt], outer: str = "") -> Iterator[tuple[int, int, str]]:

@@ -1,5 +1,6 @@
 """The tables of pairs: which there are, their Markdown, and their place in a file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -72,9 +73,7 @@ def around_tables(file: Path) -> tuple[str, str]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; make it, with the lines {BEGIN} and {END}")
     content = file.read_text(encoding="utf-8")
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise UserError(f"{file}: the lines {BEGIN} and {END} must each be in it once; add them")
-    before, rest = content.split(BEGIN)
-    if END not in rest:
-        raise UserError(f"{file}: {END} stands before {BEGIN}; put it behind")
-    return before, rest.split(END)[1]
+    if re.findall(f"{BEGIN}|{END}", content) != [BEGIN, END]:
+        raise UserError(f"{file}: the lines {BEGIN} and {END} must be in it once, in this order")
+    before, _, after = re.split(f"{BEGIN}|{END}", content)
+    return before, after

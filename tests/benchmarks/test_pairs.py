@@ -46,7 +46,7 @@ def test_written_between_the_markers_only(tmp_path):
 def test_a_file_without_a_place(content, tmp_path):
     file = tmp_path / "README.md"
     file.write_text(content)
-    with pytest.raises(UserError, match=r"README\.md: .*; (add them|put it behind)"):
+    with pytest.raises(UserError, match=r"README\.md: .* must be in it once, in this order"):
         around_tables(file)
 
 
