@@ -61,6 +61,14 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {spellings[close[0]]!r}?" if close else otherwise
 
 
+def check_choice(owner: object, setting: str, value: object, choices: Sequence) -> None:
+    """Raise ``UserError`` if a setting of an object's constructor is not one of ``choices``."""
+    if value not in choices:
+        raise UserError(
+            f"{type(owner).__name__}: {setting} {value!r}, must be one of {list(choices)}"
+        )
+
+
 def some(names: Sequence[str], most: int = 8, between: str = ", ") -> str:
     """The first few names.
 

@@ -1,8 +1,8 @@
 """Where the pixels of a feature map lie in the image.
 
 Every layer with a window maps its output pixel x to the centre of its window, at
-x_in = scale * x + offset in the layer's input. These maps compose, so that the place of any
-feature in the image, and every crop of the published networks, follows from the layers alone.
+x_in = scale * x + offset in the layer's input. These maps compose, so the position of any feature
+in the image, and every crop of the published networks, follows from the layers alone.
 
 Along one axis, with the pixel centres of the input at 0, 1, 2, ...:
 
@@ -15,7 +15,7 @@ Worked example, FCN-32s: conv1_1 pads 100 (offset -99), five 2/2 pools (+ 0.5, 1
 begins at pixel 19 of the upsampled scores, which is the published crop.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -41,7 +41,7 @@ class AxisMap:
         return AxisMap(self.scale, self.offset + self.scale * start)
 
     def in_floats(self) -> "AxisMap":
-        """The same for code that torch.compile looks into, which knows no fractions."""
+        """The same in floats, for code that torch.compile reads: it knows no fractions."""
         return AxisMap(float(self.scale), float(self.offset))
 
 
@@ -49,8 +49,8 @@ class AxisMap:
 class Layer:
     """The window of one layer along one axis.
 
-    ``padding`` is that before the first pixel. ``ceil`` rounds the number of outputs up (Caffe's
-    pooling), ``transposed`` turns the convolution around (upsampling).
+    ``padding`` counts the pixels before the first. ``ceil`` rounds the number of outputs up
+    (Caffe's pooling); ``transposed`` is a transposed convolution (upsampling).
     """
 
     kernel: int
@@ -62,7 +62,7 @@ class Layer:
 
     @property
     def map(self) -> AxisMap:
-        """Output pixels in the layer's input."""
+        """From output pixels to those of the layer's input."""
         centre = Fraction(self.dilation * (self.kernel - 1), 2) - self.padding
         if self.transposed:
             return AxisMap(Fraction(1, self.stride), -centre / self.stride)
@@ -73,12 +73,12 @@ class Layer:
         reach = self.dilation * (self.kernel - 1) + 1
         if self.transposed:
             return (size - 1) * self.stride + reach - 2 * self.padding
-        room = size + 2 * self.padding - reach
+        last_start = size + 2 * self.padding - reach
         if self.ceil:
-            outputs = -(-room // self.stride) + 1
-            # A last window that would begin beyond the input is left out (torch, Caffe).
+            outputs = -(-last_start // self.stride) + 1
+            # torch and Caffe drop a last window that would begin beyond the input.
             return outputs - ((outputs - 1) * self.stride >= size + self.padding)
-        return room // self.stride + 1
+        return last_start // self.stride + 1
 
 
 def compose(layers: Iterable[Layer]) -> AxisMap:
@@ -89,11 +89,6 @@ def compose(layers: Iterable[Layer]) -> AxisMap:
     AxisMap(scale=Fraction(4, 1), offset=Fraction(-195, 2))
     """
     return reduce(AxisMap.then, (layer.map for layer in layers), AxisMap())
-
-
-def stack_size(layers: Iterable[Layer], size: int) -> int:
-    """Number of outputs of a stack of layers, first layer first, for ``size`` inputs."""
-    return reduce(lambda n, layer: layer.size(n), layers, size)
 
 
 def receptive_field(layers: Iterable[Layer]) -> int:
@@ -109,20 +104,8 @@ def receptive_field(layers: Iterable[Layer]) -> int:
     return field
 
 
-def crop_offset(of: AxisMap, to: AxisMap) -> int:
-    """The pixel of grid ``to`` at which grid ``of`` begins; negative if that is before its first.
-
-    Caffe's Crop layer. Both grids are given in the same image and must have the same scale and
-    lie whole pixels apart.
-    """
-    step = of.within(to)
-    if step.scale != 1 or step.offset != int(step.offset):
-        raise ValueError(f"no whole-pixel crop takes {to} to {of}")
-    return int(step.offset)
-
-
-def upsampling(step: AxisMap) -> Layer:
-    """The transposed convolution, with a bilinear kernel, from a grid to a finer one.
+def transposed_convolution(step: AxisMap) -> Layer:
+    """The window that upsamples a grid onto a finer one with a bilinear kernel.
 
     ``step`` is the map from the coarse grid's pixels to the finer's. A coarse pixel half-way
     between two fine ones takes an even kernel (VGG, 64/32), one on a fine pixel an odd one
@@ -133,21 +116,3 @@ def upsampling(step: AxisMap) -> Layer:
         raise ValueError(f"no transposed convolution carries a grid onto another at {step}")
     on_a_pixel = step.offset == int(step.offset)
     return Layer(2 * int(factor) - on_a_pixel, int(factor), transposed=True)
-
-
-def fusion_crops(levels: Sequence[Iterable[Layer]]) -> tuple[int, ...]:
-    """The crops of skip fusion: of each finer level's scores, deepest first, then to the image.
-
-    ``levels`` are the stacks of layers from the image to each level, finest first.
-
-    >>> fcn32s = [Layer(3, padding=100), *[Layer(2, 2, ceil=True)] * 5, Layer(7)]
-    >>> fusion_crops([fcn32s])
-    (19,)
-    """
-    *finer, grid = [compose(level) for level in levels]
-    crops = []
-    for level in reversed(finer):
-        grid = grid.then(upsampling(grid.within(level)).map)
-        crops.append(crop_offset(grid, level))
-    image = AxisMap()
-    return (*crops, crop_offset(image, grid.then(upsampling(grid).map)))

@@ -253,7 +253,6 @@ class TestCheckpoints:
             Call(getattr, np.ndarray, "tofile"),
             Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
             np.array([Call(os.system, "touch hostile")], dtype=object),
-            np.zeros(1, dtype=[("field", "f4")]),
         ],
         ids=itertools.count(),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import sys
 import traceback
@@ -180,6 +181,13 @@ def printable(text: str, keep: str = "") -> str:
     except ImportError:
         return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
     return errors.printable(text, keep)
+
+
+def write_json(file: Path, content: dict) -> None:
+    from fcn_plugin.system.files import replacing
+
+    with replacing(file) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def show(text: object, **options: Any) -> None:

@@ -76,8 +76,8 @@ def main() -> None:
     from fcn_plugin.errors import UserError
     from fcn_plugin.export import Deployed, export_onnx
     from fcn_plugin.export.checking import SIZES, checks
+    from fcn_plugin.export.graph import examples
     from fcn_plugin.export.onnx_file import need_extra
-    from fcn_plugin.export.pictures import examples
     from fcn_plugin.system.files import replacing
     from fcn_plugin.system.progress import progress_bar
 

@@ -5,12 +5,12 @@ python tools/score.py --pred DIR --truth DIR --config CONFIG
 """
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
-from common import load_config, run, show
+from common import load_config, run, show, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -128,21 +128,20 @@ def main() -> None:
     for name, fraction in fractions.items():
         print(f"{name:<12} {fraction:.4f}  ({100 * fraction:.2f} %)")
     if args.json:
-        write_json(args.json, rule, result, matrix, total.images)
+        write_json(args.json, as_json(rule, result, matrix, total.images))
     print(
         f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {result.mean_iu:.4f}, "
         f"pixel acc. {100 * result.pixel_accuracy:.2f} %"
     )
 
 
-def write_json(file: Path, rule, result, matrix, images: int) -> None:
-    """Write Protocol, Scores and matrix as JSON; what has no pixels to judge by is null."""
-    from fcn_plugin.system.files import replacing
+def as_json(rule, result, matrix, images: int) -> dict[str, Any]:
+    """Protocol, Scores and matrix; what has no pixels to judge by is None."""
 
     def share(value: float) -> float | None:
         return None if math.isnan(value) else float(value)
 
-    content = {
+    return {
         "protocol": rule.name,
         "num_classes": len(rule.classes),
         "ignore": rule.ignored[0] if len(rule.ignored) == 1 else list(rule.ignored),
@@ -162,8 +161,6 @@ def write_json(file: Path, rule, result, matrix, images: int) -> None:
             )
         ],
     }
-    with replacing(file) as part:
-        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import add_cfg_options, load_config, run, show
+from common import add_cfg_options, load_config, run, show, write_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PUBLISHED = [CONFIGS / f"fcn{net}_vgg16_voc2011-heavy.py" for net in ("32s", "16s", "8s")]
@@ -349,13 +349,6 @@ def check_settings_kept(stage: Stage) -> None:
 
 def write_record(stages: list[Stage], folder: Path, done: list[dict[str, Any]]) -> None:
     write_json(folder / "stages.json", dict(configs=[stage.name for stage in stages], done=done))
-
-
-def write_json(file: Path, content: dict) -> None:
-    from fcn_plugin.system.files import replacing
-
-    with replacing(file) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def in_words(snapshot: dict[str, Any], folder: Path) -> str:

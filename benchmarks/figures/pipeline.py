@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from fcn_plugin.data.label_files import voc_palette
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.prepare.drawing import draw
 from figures.framework import Figure, Setting, Sides
 

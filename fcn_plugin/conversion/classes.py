@@ -7,19 +7,40 @@ from mmseg.registry import DATASETS
 from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
+from fcn_plugin.weights.recognise import Weights
 
 VOC_CLASSES = 21  # of PASCAL VOC, background among them
 
 
-def classes_of_dataset(dataset: str) -> dict[str, Any]:
-    """``classes`` and ``palette`` of a data set of mmseg."""
+def classes_of(
+    weights: Weights, dataset: str | None, num_classes: int | None
+) -> tuple[dict[str, Any], list[int] | None]:
+    """Names and colours of the classes to be scored, and which of the source's each is.
+
+    The second is None if the source has not got these classes.
+    """
+    count = weights.num_classes
+    source = weights.dataset_meta or classes_by_number(count or VOC_CLASSES)
+    if dataset is None:
+        if count is not None and num_classes in (None, count):
+            return storable(source), list(range(count))
+        return storable(classes_by_number(num_classes) if num_classes else source), None
     meta = getattr(DATASETS.get(dataset), "METAINFO", None) or {}
     if "classes" not in meta or "palette" not in meta:
         raise UserError(
-            f"--dataset {dataset}: no data set of mmseg with classes; e.g. "
-            "PascalVOCDataset, PascalContextDataset59, ADE20KDataset, CamVidDataset"
+            f"--dataset {dataset}: no data set of mmseg with classes; e.g. PascalVOCDataset, "
+            "PascalContextDataset59, ADE20KDataset, CamVidDataset"
         )
-    return meta
+    meta = storable(meta)
+    if num_classes not in (None, len(meta["classes"])):
+        raise UserError(
+            f"--dataset {dataset} has {len(meta['classes'])} classes, --num-classes says "
+            f"{num_classes}; leave one out"
+        )
+    names = list(source["classes"])
+    if count == len(names) and set(names) == set(meta["classes"]):
+        return meta, [names.index(name) for name in meta["classes"]]
+    return meta, None
 
 
 def classes_by_number(count: int) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from mmseg.registry import MODELS
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fcn_plugin.conversion.classes import (
-    VOC_CLASSES,
-    classes_by_number,
-    classes_of_dataset,
-    storable,
+from fcn_plugin.conversion.classes import classes_by_number, classes_of, storable
+from fcn_plugin.conversion.ours import (
+    backbone_settings,
+    from_caffe,
+    numbers,
+    scale_of,
+    shipped_config,
+    variant,
 )
 from fcn_plugin.errors import UserError, quoted
-from fcn_plugin.geometry import AxisMap, upsampling
+from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
@@ -29,7 +32,6 @@ from fcn_plugin.weights.networks import (
     COUNT,
     HEAD_LAYERS,
     NETS,
-    Backbone,
     caffe_name,
 )
 from fcn_plugin.weights.recognise import Weights, open_weights
@@ -42,24 +44,6 @@ OWN_REMEDY = (
     "of our own checkpoints only FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on AlexNet "
     "and GoogLeNet, can be converted, without other norms than BatchNorm"
 )
-FC_CHANNELS = 4096  # of the published networks
-
-# The shipped config of (net, classifier, classes, whether the input is Caffe's).
-CONFIGS = {
-    **{
-        (net, "vgg16", classes, caffe): f"configs/{net}_vgg16_{recipe}.py"
-        for classes, caffe, recipe in (
-            (21, True, "voc2011-heavy"),
-            (60, True, "pascal-context-heavy"),
-            (21, False, "voc"),
-        )
-        for net in ("fcn32s", "fcn16s", "fcn8s")
-    },
-    ("fcn8s", "vgg16", 60, False): "configs/fcn8s_vgg16_pascal-context.py",
-    ("fcn8s-atonce", "vgg16", 21, True): "configs/fcn8s-atonce_vgg16_voc2011-heavy.py",
-    ("fcn32s", "caffenet", 21, True): "configs/fcn32s_alexnet_voc2011.py",
-    ("fcn32s", "googlenet", 21, True): "configs/fcn32s_googlenet_voc2011.py",
-}
 
 
 def convert(
@@ -120,60 +104,23 @@ class Conversion:
                 f"{self.path}: {weights.layout.title}, but its score layers are of none of "
                 f"{', '.join(NETS)}; {self.remedy}"
             )
-        backbone = BACKBONES[_variant(weights)]
-        self.from_caffe = weights.input is not None and weights.input.order == "BGR"
-        first_stage = self.from_caffe or "fcn8s" not in backbone.levels
+        backbone = BACKBONES[variant(weights)]
+        first_stage = from_caffe(weights) or "fcn8s" not in backbone.levels
         self.net = net or weights.net or ("fcn32s" if first_stage else "fcn8s")
         if self.net not in backbone.levels:
             raise UserError(
                 f"{self.path}: {weights.layout.title} makes {' or '.join(backbone.levels)}, not "
                 f"{self.net}"
             )
-        self.scale = self._scale()
-        self.dataset_meta, self.order = self._classes(dataset, num_classes)
-        widths = _widths(weights, backbone)
-        self.settings = backbone.settings | widths | {"out_indices": backbone.levels[self.net]}
+        self.scale = scale_of(weights, self.net)
+        self.dataset_meta, self.order = classes_of(weights, dataset, num_classes)
+        self.settings = backbone_settings(weights, backbone, self.net)
         self.state_dict, self.report = self._fill()
 
     @property
     def num_classes(self) -> int:
         """How many classes are scored, background included."""
         return len(self.order or self.dataset_meta["classes"])
-
-    def _scale(self) -> tuple[float, ...] | None:
-        """The factors of the network asked for, which have to be those of the score layers."""
-        wanted, stored = NETS[self.net].scale, self.weights.scale
-        has_skips = any(name.startswith("score_pool") for name in self.weights.tensors)
-        if not has_skips or (stored is None and self.weights.scale_untold):
-            return wanted
-        if (stored is None) != (wanted is None):
-            trained = f"with scales {_numbers(stored)}" if stored else "without scales"
-            raise UserError(
-                f"{self.path}: its skip layers were trained {trained}, and {self.net} has "
-                f"{_numbers(wanted) if wanted else 'none'}; leave --net out"
-            )
-        return stored
-
-    def _classes(
-        self, dataset: str | None, num_classes: int | None
-    ) -> tuple[dict[str, Any], list[int] | None]:
-        """``dataset_meta`` and ``order``."""
-        count = self.weights.num_classes
-        source = self.weights.dataset_meta or classes_by_number(count or VOC_CLASSES)
-        if dataset is None:
-            if count is not None and num_classes in (None, count):
-                return storable(source), list(range(count))
-            return storable(classes_by_number(num_classes) if num_classes else source), None
-        meta = storable(classes_of_dataset(dataset))
-        if num_classes not in (None, len(meta["classes"])):
-            raise UserError(
-                f"--dataset {dataset} has {len(meta['classes'])} classes, --num-classes says "
-                f"{num_classes}; leave one out"
-            )
-        names = list(source["classes"])
-        if count == len(names) and set(names) == set(meta["classes"]):
-            return meta, [names.index(name) for name in meta["classes"]]
-        return meta, None
 
     def _fill(self) -> tuple[dict[str, Tensor], Report]:
         """``state_dict`` and ``report``."""
@@ -210,8 +157,11 @@ class Conversion:
         tensors, report = fill(weights, shapes, targets, reason, self.remedy)
         report.used += weights.scale_names
         self._check_complete(report.new)
-        for name in [name for name in tensors if name.startswith("decode_head.")]:
-            tensors[name] = self._reordered(name, tensors[name])
+        if self.order and self.order != sorted(self.order):
+            for name in [name for name in tensors if name.startswith("decode_head.")]:
+                tensors[name] = tensors[name][self.order]
+                if ".deconv." in name:  # from classes to classes
+                    tensors[name] = tensors[name][:, self.order]
         for name in report.new:
             if name.startswith("decode_head.score."):
                 tensors[name] = torch.zeros(shapes[name])
@@ -220,13 +170,6 @@ class Conversion:
         if self.scale is not None:
             tensors["decode_head.level_scale"] = torch.tensor(self.scale)
         return dict(sorted(tensors.items())), report
-
-    def _reordered(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of the head with its classes in the order that was asked for."""
-        if self.order is None or self.order == sorted(self.order):
-            return tensor
-        # Kernels are from classes to classes.
-        return tensor[self.order][:, self.order] if ".deconv." in name else tensor[self.order]
 
     def _build(self) -> tuple[ConvolutionalizedClassifier, SkipFusionHead]:
         """Backbone and head without any memory, for the shapes of their tensors."""
@@ -289,16 +232,10 @@ class Conversion:
     @property
     def config(self) -> str | None:
         """The shipped config that this is for."""
-        key = self.net, self.weights.layout.classifier, self.num_classes, self.from_caffe
         usual = storable(classes_by_number(self.num_classes))["classes"]
-        padding = "reference" if self.from_caffe else "same"
-        fits = (
-            self.settings["base_channels"] == BACKBONES[_variant(self.weights)].base_channels
-            and self.settings["in_channels"] == 3
-            and self.settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
-            and self.weights.padding in (None, padding)
-        )
-        return CONFIGS.get(key) if fits and usual == self.dataset_meta["classes"] else None
+        if usual != self.dataset_meta["classes"]:
+            return None
+        return shipped_config(self.weights, self.net, self.num_classes, self.settings)
 
     @property
     def summary(self) -> str:
@@ -307,51 +244,19 @@ class Conversion:
         return f"{self.net} on {self.weights.layout.classifier}, {self.num_classes} classes{hint}"
 
     def __str__(self) -> str:
-        known = self.weights.known
-        lines = [
-            f"{self.path}: {self.weights.layout.title}"
-            + (f" (the published {known.file_name})" if known else " (by content)"),
-            f"  {self.report}",
-        ]
-        if self.weights.input is not None:
-            seen = self.weights.input
+        weights = self.weights
+        known = f"the published {weights.known.file_name}" if weights.known else "by content"
+        lines = [f"{self.path}: {weights.layout.title} ({known})", str(self.report)]
+        if seen := weights.input:
+            lines.append(f"input {seen.order}, mean {numbers(seen.mean)}, std {numbers(seen.std)}")
+        if weights.scale_untold:
             lines.append(
-                f"  input {seen.order}, mean {_numbers(seen.mean)}, std {_numbers(seen.std)}"
+                "such a file does not tell whether it was trained at once: taken for "
+                f"{self.net}, scale {self.scale and numbers(self.scale)}; else give --net"
             )
-        if self.weights.scale_untold:
-            lines.append(
-                "  such a file does not tell whether it was trained at once: taken for "
-                f"{self.net}, scale {self.scale and _numbers(self.scale)}; else give --net"
-            )
-        if self.weights.layout.input is FEATURES_ONLY and not known:
-            lines.append("  of VGG-16 the published file without a classifier has this input")
-        return "\n".join(lines)
-
-
-def _variant(weights: Weights) -> str:
-    """The key in BACKBONES; of our own AlexNets the second convolution tells which."""
-    name = weights.layout.classifier
-    if name == "caffenet":
-        first, second = (weights.tensors.get(f"conv{i}.weight") for i in (1, 2))
-        if first is not None and second is not None and first.shape[:1] == second.shape[1:2]:
-            return "alexnet"
-    return name
-
-
-def _widths(weights: Weights, backbone: Backbone) -> dict[str, int]:
-    """The settings of a backbone that is as wide as the file's."""
-    kernel = weights.tensors.get(f"{backbone.first}.weight")
-    if kernel is None or kernel.dim() != 4:
-        found = "missing" if kernel is None else tuple(kernel.shape)
-        raise UserError(
-            f"{weights.path}: {backbone.first}.weight is {found}, expected 4 dimensions; {REMEDY}"
-        )
-    widths = dict(
-        base_channels=max(kernel.shape[0] // backbone.width, 1), in_channels=kernel.shape[1]
-    )
-    if (bias := weights.tensors.get("fc6.bias")) is not None:
-        widths["fc_channels"] = bias.numel()
-    return widths
+        if weights.layout.input is FEATURES_ONLY and not weights.known:
+            lines.append("of VGG-16 the published file without a classifier has this input")
+        return "\n  ".join(lines)
 
 
 def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
@@ -366,11 +271,7 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
 def _kernel_side(maps: Sequence[AxisMap], level: int) -> int:
     """The side of the transposed-convolution kernel from a level onto the next finer one."""
     finer = maps[level - 1] if level else AxisMap()
-    return upsampling(maps[level].within(finer)).kernel
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return "/".join(f"{value:.6g}" for value in values)
+    return transposed_convolution(maps[level].within(finer)).kernel
 
 
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:

@@ -1,13 +1,16 @@
 """Images of any number of bands and any type, as pictures to look at."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmseg.structures import SegDataSample
 
-from fcn_plugin.data.originals import Originals
+from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.originals import load_image, plain_datasets, steps_of
 from fcn_plugin.errors import UserError
 
 GREY = 128  # of an image that cannot be shown
@@ -75,8 +78,28 @@ class Viewer:
     """
 
     def __init__(self, dataset: Any) -> None:
-        self.load = Originals(dataset)
+        self.parts = list(plain_datasets(dataset))
         self.warned = False
+        self._positions: dict[str, tuple[BaseDataset, int]] = {}
+
+    def load(self, path: str) -> np.ndarray:
+        """The image H x W or H x W x C as the data set loads it, before anything is done to it.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        if not self._positions:
+            for part in reversed(self.parts):
+                for index in range(len(part)):
+                    self._positions[str(part.get_data_info(index).get("img_path"))] = part, index
+        steps: Sequence[Any] = ()
+        info = dict(img_path=path)
+        if path in self._positions:
+            part, index = self._positions[path]
+            steps, info = steps_of(part), part.get_data_info(index)
+        # A data set without a pipeline of its own has files that anyone can read.
+        results, _ = load_image(steps or [LoadCheckedImage()], info)
+        return results["img"]
 
     def __call__(self, sample: SegDataSample) -> Shown:
         """The picture of a sample's image, of which there are predicted labels."""

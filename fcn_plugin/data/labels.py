@@ -57,17 +57,16 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         raw_mode = raw_mode_of(image)
         image.load()
         check_rows(image, None, content)
+    fault, remedy = "", "save the class indices as PNG"
     if image.mode == "F":
-        raise UserError(
-            f"{path}: label of {numbers_in_words(image)}; save the class indices as PNG"
-        )
-    if image.mode not in INDEX_MODES:
+        fault = f"label of {numbers_in_words(image)}"
+    elif image.mode not in INDEX_MODES:
+        fault = f"label in colour (mode {image.mode})"
         remedy = "save the class indices as one channel (grey or palette)"
-        raise UserError(f"{path}: label in colour (mode {image.mode}); {remedy}")
-    if not _keeps_indices(image, raw_mode):
-        kind = f"{image.format} (raw mode {raw_mode})"
-        remedy = "save the class indices as PNG"
-        raise UserError(f"{path}: label in {kind}, which may change class indices; {remedy}")
+    elif not _keeps_indices(image, raw_mode):
+        fault = f"label in {image.format} (raw mode {raw_mode}), which may change class indices"
+    if fault:
+        raise UserError(f"{path}: {fault}; {remedy}")
     stored = np.asarray(image)
     if stored.dtype == bool:
         return stored.astype(np.uint8)

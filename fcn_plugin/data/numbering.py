@@ -3,8 +3,8 @@
     value in a file  -- reduce_zero_label, then label_map -->  class index, or void (255)
     class index      -- the inverse                       -->  value in a file
 
-``LoadCheckedLabel`` goes the first way. Whatever this package writes or returns as labels has gone
-the second: it is in the data set's own numbers.
+``LoadCheckedLabel`` goes in. Whatever this package writes or returns as labels has gone out, into
+the data set's own numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ Colours = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Numbering:
-    """The numbers of so many classes in the label files of a data set.
+    """The numbers of a data set's classes in its label files.
 
     Attributes:
-        count: of classes.
-        reduce_zero_label: 0 in the files is no class, and those above count from 0.
-        label_map: (old, new), applied after it; what is no ``old`` stays.
+        count: number of classes.
+        reduce_zero_label: 0 in the files is no class, and 1 is class 0.
+        label_map: (old, new) class indices, applied after that; others stay as they are.
 
     >>> camvid_without_sky = Numbering(2, label_map=((0, 255), (1, 1), (2, 0)))
     >>> camvid_without_sky.meaning[:3].tolist(), camvid_without_sky.numbers
@@ -61,7 +61,7 @@ class Numbering:
         Raises:
             UserError: no value means one of the classes.
         """
-        if self.count > IGNORED:  # than a file of 8 bits can tell apart
+        if self.count > IGNORED:  # more than 8 bits can tell apart
             return tuple(range(self.reduce_zero_label, self.count + self.reduce_zero_label))
         reduced, named = _meaning(self.reduce_zero_label, ()), dict(self.label_map)
         first: dict[int, int] = {}
@@ -76,7 +76,7 @@ class Numbering:
         return tuple(first[index] for index in range(self.count))
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
-        """Class indices as the data set's own numbers; what is no class, such as void, as 255.
+        """Class indices as the data set's own numbers; all else, such as void, as 255.
 
         Args:
             indices: unsigned integers of any shape.
@@ -112,7 +112,10 @@ def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) ->
 
 
 def numbering_of(meta: Mapping[str, Any], count: int | None = None) -> Numbering:
-    """That of a data set's ``metainfo``, or of a sample; of as many classes as it names.
+    """The numbering of a data set, by its ``metainfo`` or by a sample.
+
+    Args:
+        count: of the classes; by default as many as ``meta`` names.
 
     Raises:
         UserError: ``label_map`` maps other things than integers.
@@ -133,7 +136,7 @@ def numbering_of(meta: Mapping[str, Any], count: int | None = None) -> Numbering
 
 
 def metainfo_of(cfg: dict) -> dict[str, Any]:
-    """What the ``metainfo`` of a data set will be, by its config; wrappers are looked through.
+    """The ``metainfo`` that a data set will have, by its config; within wrappers, too.
 
     Returns:
         ``reduce_zero_label``, ``label_map``, and if they are known ``classes`` and ``palette``, in
@@ -154,16 +157,16 @@ def metainfo_of(cfg: dict) -> dict[str, Any]:
 
 
 def check_numbers(cfg: dict) -> None:
-    """Refuse a data set, by its config, whose labels could not be written in its own numbers."""
+    """Refuse a data set, by its config, whose labels cannot be written in its own numbers."""
     meta = metainfo_of(cfg)
     if meta.get("classes"):
         numbering_of(meta).numbers  # noqa: B018  # raises
 
 
 def set_colours(cfg: dict) -> None:
-    """Give data sets whose config has their classes in another order the colours in it, too.
+    """Put the colours of a config's data sets in the order of the classes that it sets.
 
-    mmseg leaves them in the old one, if all classes are there.
+    mmseg leaves them in the old order if all classes are there.
     """
     for part in innermost(cfg):
         own = part.get("metainfo") or {}
@@ -177,7 +180,7 @@ def _metainfo(cfg: dict) -> dict[str, Any]:
     if kind is None:
         name = type_name(cfg)
         hint = did_you_mean(name, DATASETS.module_dict, "is the package that has it imported?")
-        raise UserError(f"type={name!r} in the config is no data set that is known; {hint}")
+        raise UserError(f"type={name!r} in the config is no known data set; {hint}")
     shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
     meta = {**shipped, **own}
     if isinstance(meta.get("classes"), str):  # a file of them
@@ -196,7 +199,7 @@ def _metainfo(cfg: dict) -> dict[str, Any]:
 def _reduces(kind: type, cfg: dict) -> bool:
     if "reduce_zero_label" in cfg:
         return bool(cfg["reduce_zero_label"])
-    # The nearest that takes it: the others hand it on.
+    # The nearest constructor that takes it; the others hand it on.
     settings = (parameters.get("reduce_zero_label") for parameters in constructors(kind))
     setting = next(filter(None, settings), None)
     return setting is not None and setting.default is True

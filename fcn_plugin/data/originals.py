@@ -1,12 +1,10 @@
-"""Images as their own pipeline loads them, before anything is done to them."""
+"""What a built data set holds: its plain parts, its steps, and images as the steps load them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import numpy as np
 from mmengine.dataset import BaseDataset
 
-from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.errors import UserError
 
 
@@ -47,30 +45,3 @@ def plain_datasets(dataset: Any) -> Iterator[BaseDataset]:
 def steps_of(dataset: BaseDataset) -> Sequence[Any]:
     """The steps of its pipeline; none where the pipeline is not mmengine's."""
     return getattr(dataset.pipeline, "transforms", ())
-
-
-class Originals:
-    """The images of a built data set, by their paths."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.parts = list(plain_datasets(dataset))
-        self._positions: dict[str, tuple[BaseDataset, int]] = {}
-
-    def __call__(self, path: str) -> np.ndarray:
-        """H x W or H x W x C as the loader gives it.
-
-        Raises:
-            UserError: it cannot be loaded.
-        """
-        if not self._positions:
-            for part in reversed(self.parts):
-                for index in range(len(part)):
-                    self._positions[str(part.get_data_info(index).get("img_path"))] = part, index
-        steps: Sequence[Any] = ()
-        info = dict(img_path=path)
-        if path in self._positions:
-            part, index = self._positions[path]
-            steps, info = steps_of(part), part.get_data_info(index)
-        # A data set without a pipeline of its own has files that anyone can read.
-        results, _ = load_image(steps or [LoadCheckedImage()], info)
-        return results["img"]

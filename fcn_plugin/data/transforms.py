@@ -53,8 +53,7 @@ class FastRandomCrop(RandomCrop):
             )
         super().__init__(sides, cat_max_ratio, ignore_index)
 
-    # mmcv lists the methods to be shared among several images here, and without a list of this
-    # class's own would add to RandomCrop's.
+    # mmcv lists here what several images share; without a list of its own it adds to RandomCrop's.
     _methods_with_randomness: list[str] = []
 
     @cache_randomness
@@ -90,7 +89,7 @@ class FastRandomCrop(RandomCrop):
 
 
 def _counts(label: np.ndarray, ignored: int) -> np.ndarray:
-    """How many pixels each class has that occurs."""
+    """Pixels of each class that occurs."""
     if label.dtype != np.uint8 or label.size > MAX_COUNT:
         values, counts = np.unique(label, return_counts=True)
         return counts[values != ignored]
@@ -119,8 +118,8 @@ class FastRandomFlip(RandomFlip):
 
 
 def _mirrored(view: np.ndarray, direction: str) -> np.ndarray:
-    """A contiguous copy of what NumPy mirrored: its mirror image, which is ordered, mirrored."""
-    # OpenCV drops a third dimension of 1.
+    """A contiguous copy of what NumPy mirrored."""
+    # Mirrored again it is contiguous, as OpenCV wants it, which drops a third dimension of 1.
     return cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction]).reshape(view.shape)
 
 

@@ -23,8 +23,7 @@ from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.engine.processes import BFloat16OptimWrapper
 from fcn_plugin.engine.runner import bare_model, optim_wrappers
 from fcn_plugin.engine.train_loop import PLACE
-from fcn_plugin.errors import UserError, quoted, some
-from fcn_plugin.models.classifier import check_choice
+from fcn_plugin.errors import UserError, check_choice, quoted, some
 
 # By the part of a layer that is not finite.
 REMEDIES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 
@@ -29,22 +30,19 @@ class Batch:
 
     data: Any
     cpu: Tensor
-    gpu: tuple[torch.device, Tensor] | None = None
+    gpus: tuple[list[int], list[Tensor]]  # indices and states
 
     @classmethod
     def of(cls, data: Any) -> "Batch":
-        device = next((t.device for t in _tensors(data) if t.is_cuda), None)
-        gpu = (device, torch.cuda.get_rng_state(device)) if device else None
-        return cls(data, torch.get_rng_state(), gpu)
+        on_gpus = [tensor for tensor in _tensors(data) if tensor.is_cuda]
+        return cls(data, torch.get_rng_state(), get_device_states(*on_gpus))
 
     @contextmanager
     def same_chance(self) -> Iterator[None]:
         """Draw the random numbers of the first pass; those to come are left as they would be."""
-        with torch.random.fork_rng([self.gpu[0]] if self.gpu else []):
+        with torch.random.fork_rng(self.gpus[0]):
             torch.set_rng_state(self.cpu)
-            if self.gpu:
-                device, state = self.gpu
-                torch.cuda.set_rng_state(state, device)
+            set_device_states(*self.gpus)
             yield
 
 

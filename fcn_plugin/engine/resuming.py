@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -45,12 +46,8 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         check_checkpoint(path)
         return path
-
-    def warn(fault: str) -> None:
-        print(f"warning: {fault}", file=sys.stderr)
-
     best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
-    file = first_usable((*best, *checkpoints_of(path)), warn)
+    file = first_usable((*best, *checkpoints_of(path)), partial(print, "warning:", file=sys.stderr))
     if file is None:
         raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
     return file

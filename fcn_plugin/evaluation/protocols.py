@@ -28,9 +28,9 @@ class Protocol:
         name: of the rule, or file name of the config that it is by.
         classes: their names.
         labels: of the classes.
-        others: labels that mean the same as one of ``labels``, as pairs.
         ignored: truth that is never counted.
         unclassed: labels that may be predicted though they are no class; they are wrong.
+        others: labels that mean the same as one of ``labels``, as pairs.
         strict: whether predictions are checked on ignored truth, too.
         absent: what a class without any pixel does to the means, as for ``scores``.
         mean: what the leaderboard calls the mean IU.
@@ -41,12 +41,12 @@ class Protocol:
     classes: tuple[str, ...]
     labels: Sequence[int]
     ignored: tuple[int, ...]
-    unclassed: tuple[int, ...]
-    strict: bool
-    absent: str
-    mean: str
-    final: bool
+    unclassed: tuple[int, ...] = ()
     others: tuple[tuple[int, int], ...] = ()
+    strict: bool = True
+    absent: str = "skip"
+    mean: str = "mean IU"
+    final: bool = False
 
     def matrix(self, counts: np.ndarray) -> np.ndarray:
         """What ``scores`` takes: C x (C + number of ``unclassed``)."""
@@ -93,17 +93,7 @@ class Protocol:
 
 PROTOCOLS = {
     # The devkit's VOCevalseg.m and FCN's score.py.
-    "voc": Protocol(
-        name="voc",
-        classes=tuple(PascalVOCDataset.METAINFO["classes"]),
-        labels=range(21),
-        ignored=(255,),
-        unclassed=(),
-        strict=True,
-        absent="skip",
-        mean="mean IU",
-        final=False,
-    ),
+    "voc": Protocol("voc", tuple(PascalVOCDataset.METAINFO["classes"]), range(21), ignored=(255,)),
     # demoEvaluation.m of CSAILVision/sceneparsing, the code of the ADE20K challenge.
     "mit": Protocol(
         name="mit",

@@ -1,4 +1,4 @@
-"""Whether an ONNX file does what the segmentor does, image by image."""
+"""Whether an ONNX file gives what the segmentor gives, image by image."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
+from fcn_plugin.export.graph import examples
 from fcn_plugin.export.onnx_file import need_extra
-from fcn_plugin.export.pictures import examples
 from fcn_plugin.export.resizing import Resizing
 
-# Smaller and larger than what the graph was made with; odd, and no multiple of a stride.
+# Smaller and larger than the example of the tracing; odd, and no multiple of a stride.
 SIZES = ((97, 161), (256, 320), (301, 423))
 
 
 class Check(NamedTuple):
-    """Of one batch of images.
+    """The result for one batch of images.
 
     Attributes:
         size: (H, W) of the images.
         identical: fraction of the pixels whose labels are the same.
-        difference: the largest of the scores, relative to the largest score. Of a file that gives
-            labels: how far at most the score of a label lies below the highest.
+        difference: the largest difference of scores, relative to the largest score. For a file
+            that gives labels: how far at most the score of a label lies below the highest.
     """
 
     size: tuple[int, int]
@@ -41,7 +41,7 @@ def check_onnx(
     sizes: Sequence[tuple[int, int]] = SIZES,
     dtype: torch.dtype = torch.uint8,
 ) -> list[Check]:
-    """``checks`` of made pictures of a type, one or two of each size."""
+    """``checks`` of made images of a type, one or two of each size."""
     deployed = Deployed(model)
     batches = [
         examples(deployed, 1 + number % 2, size, dtype).cpu() for number, size in enumerate(sizes)
@@ -68,17 +68,17 @@ def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Ite
     except Exception as error:  # neither package has a base class of its errors
         raise UserError(f"{file}: {str(error).splitlines()[0]}; export it again") from error
     argmax = session.get_outputs()[0].name == "labels"
-    meta = session.get_modelmeta().custom_metadata_map
-    preprocessing = meta["preprocessing"] == "inside"
-    told = json.loads(meta.get("resizing", "null"))
-    resizing = Resizing(**told) if told else None
+    metadata = session.get_modelmeta().custom_metadata_map
+    preprocessing = metadata["preprocessing"] == "inside"
+    settings = json.loads(metadata.get("resizing", "null"))
+    resizing = Resizing(**settings) if settings else None
     deployed = Deployed(model, argmax, preprocessing, resizing).eval()
     device = next(model.parameters()).device
     for batch in batches:
         image, scores = _scores(deployed, batch.to(device))
-        given = batch if preprocessing else image
-        found = torch.from_numpy(session.run(None, {"image": given.cpu().numpy()})[0])
-        yield _compared(deployed, scores.cpu(), found)
+        inputs = batch if preprocessing else image
+        output = torch.from_numpy(session.run(None, {"image": inputs.cpu().numpy()})[0])
+        yield _compared(deployed, scores.cpu(), output)
 
 
 @torch.no_grad()
@@ -96,21 +96,21 @@ def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
         ) from error
 
 
-def _compared(deployed: Deployed, scores: Tensor, found: Tensor) -> Check:
+def _compared(deployed: Deployed, scores: Tensor, output: Tensor) -> Check:
+    """PyTorch's scores beside the file's output, labels or scores."""
     labels = deployed.labels(scores)
     if deployed.argmax:
-        # What is none of the numbers is taken for class 0 here, and for wrong below.
-        indices = torch.zeros_like(found, dtype=torch.int64)
+        # A label that is no number of the data set counts as class 0 here, and as wrong below.
+        indices = torch.zeros_like(output, dtype=torch.int64)
         for index, number in enumerate(deployed.numbers):
-            indices[found == number] = index
-        of_found = scores.gather(1, indices[:, None]) if scores.shape[1] > 1 else scores
-        apart = scores.amax(1, keepdim=True) - of_found
-        found_labels = found
+            indices[output == number] = index
+        of_output = scores.gather(1, indices[:, None]) if scores.shape[1] > 1 else scores
+        apart = scores.amax(1, keepdim=True) - of_output
     else:
-        apart, found_labels = (scores - found).abs(), deployed.labels(found)
+        apart, output = (scores - output).abs(), deployed.labels(output)
     rows, cols = labels.shape[-2:]
     return Check(
         (rows, cols),
-        float((labels == found_labels).double().mean()),
+        float((labels == output).double().mean()),
         float(apart.max() / scores.abs().max().clamp(min=torch.finfo(scores.dtype).tiny)),
     )

@@ -1,4 +1,4 @@
-"""A segmentor as those call it who deploy it: pixels in, labels out, tensors only."""
+"""The deployed interface of a segmentor: pixels in, labels out, tensors only."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from fcn_plugin.prediction.network import image_channels
 
 
 class Deployed(nn.Module):
-    """From images to labels or scores of their size, with what the host does around its network.
+    """From images to labels or scores of their size, with what mmseg does around its network.
 
-    Classes, and how the data set numbers them, are those of ``model.dataset_meta``, if it has that.
+    Classes and their numbers in the data set are those of ``model.dataset_meta``, if it has that.
 
-    Pixels are normalised and padded as the model's data preprocessor does for testing, and what
-    was padded is cut off again. The network sees the whole image: ``test_cfg`` is not looked at.
+    Pixels are normalised and padded as the model's data preprocessor does for testing, and the
+    padding is cut off again. The network sees the whole image; ``test_cfg`` is ignored.
 
     Args:
-        model: a built segmentor of the host's, ours or another.
+        model: any built segmentor of mmseg's registry.
         argmax: return labels N x H x W in the data set's own numbers, uint8 (int64 if one is above
             255), else scores N x C x H x W as before softmax or sigmoid, in the order of the
             classes.
@@ -45,13 +45,13 @@ class Deployed(nn.Module):
         self.preprocessing = preprocessing
         self.resizing = resizing if preprocessing else None
         # mmseg's has all of these, others some.
-        own = vars(model.data_preprocessor)
-        self.order = "RGB" if own.get("channel_conversion") else "BGR"
-        padding = own.get("test_cfg") or {}
+        preprocessor = vars(model.data_preprocessor)
+        self.order = "RGB" if preprocessor.get("channel_conversion") else "BGR"
+        padding = preprocessor.get("test_cfg") or {}
         self.least_size: tuple[int, int] | None = padding.get("size")
-        # The host looks at one of them.
+        # mmseg ignores the divisor where there is a size.
         self.size_divisor = 1 if self.least_size else padding.get("size_divisor") or 1
-        self.pad_value = own.get("pad_val", 0)
+        self.pad_value = preprocessor.get("pad_val", 0)
         self.head = final_head(model)
         meta = getattr(model, "dataset_meta", None) or {}
         self.numbers = numbering_of(meta, max(self.head.num_classes, 2)).numbers
@@ -61,17 +61,17 @@ class Deployed(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Of the images."""
+        """Channels of the images."""
         return image_channels(self.model)
 
     @property
     def normal(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation, 3 x 1 x 1, of pixels in 0-255, in the network's order.
 
-        None if they stay as they are.
+        None if pixels stay as they are.
         """
-        own: Any = self.model.data_preprocessor
-        return (own.mean, own.std) if hasattr(own, "mean") else None
+        preprocessor: Any = self.model.data_preprocessor
+        return (preprocessor.mean, preprocessor.std) if hasattr(preprocessor, "mean") else None
 
     def forward(self, image: Tensor) -> Tensor:
         if self.preprocessing:
@@ -103,7 +103,7 @@ class Deployed(nn.Module):
         return scores[..., :rows, :cols] if self._pads else scores
 
     def enlarged(self, scores: Tensor, image: Tensor) -> Tensor:
-        """To the size of the N x H x W x 3 that they are of, if that was another."""
+        """Scores resized to their images' size, N x H x W x 3, if ``resizing`` changed it."""
         if self.resizing is None:
             return scores
         size = (image.shape[1], image.shape[2])
@@ -112,17 +112,14 @@ class Deployed(nn.Module):
 
     def labels(self, scores: Tensor) -> Tensor:
         """N x C x H x W to N x H x W in the data set's own numbers."""
-        indices = self.indices(scores)
-        kind = torch.uint8 if max(self.numbers) <= 255 else torch.int64
-        if self.numbers == tuple(range(len(self.numbers))):
-            return indices.to(kind)
-        return self.table[indices].to(kind)
-
-    def indices(self, scores: Tensor) -> Tensor:
-        """Of the classes; of one channel 1 where it is above the head's threshold."""
         if scores.shape[1] == 1:
-            return (scores[:, 0].sigmoid() > self.head.threshold).long()
-        return scores.argmax(1)
+            indices = (scores[:, 0].sigmoid() > self.head.threshold).long()
+        else:
+            indices = scores.argmax(1)
+        dtype = torch.uint8 if max(self.numbers) <= 255 else torch.int64
+        if self.numbers == tuple(range(len(self.numbers))):
+            return indices.to(dtype)
+        return self.table[indices].to(dtype)
 
     @property
     def _pads(self) -> bool:

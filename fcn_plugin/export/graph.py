@@ -6,26 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
-from fcn_plugin.export.pictures import examples
 from fcn_plugin.export.resizing import Resizing
 
-# Of the example that the graph is made with: more than one image, no map of a single pixel, and one
-# pixel more than a multiple of every stride. A branch taken only where sizes come out even, or are
-# 1, would be taken for all.
+# The example images of the tracing: more than one, and one pixel more than a multiple of every
+# stride, without any map of a single pixel. A branch that the network takes only at even sizes or
+# at 1 would become the graph's only one.
 BATCH, SIZE = 2, (257, 321)
-# Of the images that the graph is then tried with, and the pixels that have to be as they should.
-OTHER_SIZE, ALIKE = (97, 161), 0.999
-# The setting that leaves to run time what has to hold of the sizes and cannot be proven for all;
-# without it the graph would be refused.
-UNPROVEN = "prefer_deferred_runtime_asserts_over_guards"
-SAID = 200  # characters of torch's words
-REMEDY = "export it for one size: --size HEIGHT WIDTH"
+# The graph is tried with images of another size; this fraction of the pixels has to agree.
+OTHER_SIZE, LEAST_ALIKE = (97, 161), 0.999
+# The option of torch.export that turns shape conditions torch cannot prove into run-time checks.
+RUN_TIME_CHECKS = "prefer_deferred_runtime_asserts_over_guards"
+SPREAD = 64  # levels that stand for one standard deviation in made images
 
 
-class Drawn(Exception):
+class RandomNetwork(Exception):
     """The network gives another answer each time."""
 
 
@@ -42,54 +40,63 @@ def export_graph(
 
     Args:
         argmax, preprocessing, resizing: see ``Deployed``.
-        size: (H, W) of all images, for a network that does not go with any.
+        size: (H, W) of all images, for a network that does not take any size.
         dtype: of the images, if the preprocessing is inside.
 
     Raises:
         UserError: the network cannot be exported so.
     """
-    if UNPROVEN not in inspect.signature(torch.export.export).parameters:
+    if RUN_TIME_CHECKS not in inspect.signature(torch.export.export).parameters:
         raise UserError(f"torch {torch.__version__} is too old to export; pip install -U torch")
     deployed = Deployed(model, argmax, preprocessing, resizing).eval()
-    kind = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
+    network = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
     faults: list[Exception] = []
     for strict in (False, True):
         try:
             return _decomposed(_traced(deployed, size, strict, dtype))
-        except Drawn as error:
-            remedy = "switch that off in the config"
-            raise UserError(f"{kind}: cannot be exported, {error}; {remedy}") from None
-        except Exception as error:  # whatever a foreign network may do that no graph has
+        except RandomNetwork as error:
+            raise UserError(
+                f"{network}: cannot be exported, it draws random numbers; switch that off in the "
+                "config"
+            ) from error
+        except Exception as error:  # torch documents none, and the network may be anybody's
             faults.append(error)
-    # What the first attempt says is closer to the network's code.
-    said = " ".join(str(faults[0]).split())[:SAID] or type(faults[0]).__name__
-    remedy = REMEDY if size is None else "look at it with torch.export.draft_export"
-    raise UserError(f"{kind}: cannot be exported, {said}; {remedy}") from faults[0]
+    # The first attempt's words are closer to the network's code.
+    reason = shortened(faults[0]) or type(faults[0]).__name__
+    remedy = "look at it with torch.export.draft_export"
+    if size is None:
+        remedy = "export it for one size: --size HEIGHT WIDTH"
+    raise UserError(f"{network}: cannot be exported, {reason}; {remedy}") from faults[0]
+
+
+def shortened(error: BaseException) -> str:
+    """The beginning of torch's words, in one line."""
+    return " ".join(str(error).split())[:200]
 
 
 @torch.no_grad()
 def _traced(
     deployed: Deployed, size: tuple[int, int] | None, strict: bool, dtype: torch.dtype
 ) -> ExportedProgram:
-    """By running the network, or (strict) by torch's reading of its code, which takes longer.
+    """By running the network, or (strict) by reading its code, which takes torch longer.
 
-    Only the second follows ``int`` of a size, which the host calls in ``Upsample`` and with
-    align_corners. The first then may take the example's for all without saying so.
+    Only the second follows ``int`` of a size, which mmseg calls in ``Upsample`` and with
+    align_corners. The first may then silently fix the example's size.
     """
     images = _images(deployed, 1, size or OTHER_SIZE, dtype)
     if not _alike(deployed, deployed, images):
-        raise Drawn("it draws random numbers")
-    free: dict[int, Any] = {0: Dim.DYNAMIC(min=1)}
+        raise RandomNetwork
+    dynamic: dict[int, Any] = {0: Dim.DYNAMIC(min=1)}
     if size is None:
         axes = (1, 2) if deployed.preprocessing else (2, 3)
-        free |= dict.fromkeys(axes, Dim.DYNAMIC(min=1))
-    unproven: dict[str, Any] = {UNPROVEN: True}
+        dynamic |= dict.fromkeys(axes, Dim.DYNAMIC(min=1))
+    options: dict[str, Any] = {RUN_TIME_CHECKS: True}
     graph = torch.export.export(
         deployed,
         (_images(deployed, BATCH, size or SIZE, dtype),),
-        dynamic_shapes=(free,),
+        dynamic_shapes=(dynamic,),
         strict=strict,
-        **unproven,
+        **options,
     )
     if not _alike(graph.module(), deployed, images):
         raise RuntimeError(f"what depends on the size is fixed in the graph of {size or SIZE}")
@@ -97,11 +104,11 @@ def _traced(
 
 
 @torch.no_grad()
-def _alike(found_by: nn.Module, expected_by: nn.Module, images: Tensor) -> bool:
-    found, expected = (run(images).double() for run in (found_by, expected_by))
+def _alike(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
+    found, expected = (module(images).double() for module in (one, other))
     largest = float(expected.nan_to_num(0, 0, 0).abs().max())
     close = torch.isclose(found, expected, rtol=0, atol=1e-3 * largest, equal_nan=True)
-    return bool(close.double().mean() >= ALIKE)
+    return bool(close.double().mean() >= LEAST_ALIKE)
 
 
 def _images(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -109,16 +116,31 @@ def _images(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch
     return images if deployed.preprocessing else deployed.prepared(images)
 
 
-def _decomposed(graph: ExportedProgram) -> ExportedProgram:
-    """Without what ONNX has not; to try costs a second tracing."""
-    lacks = any(node.target in DECOMPOSITIONS for node in graph.graph.nodes)
-    return graph.run_decompositions(DECOMPOSITIONS) if lacks else graph
+def examples(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """N x H x W x C for a network: ``clouds``, or floats of that type around its mean pixel."""
+    images = clouds(number, size, deployed.channels)
+    if dtype == torch.uint8:
+        return images
+    levels = (images.to(dtype) - 127.5) / SPREAD
+    if deployed.normal is None:
+        return levels
+    mean, std = (value.flatten().to(levels) for value in deployed.normal)
+    return levels * std + mean
+
+
+def clouds(number: int, size: tuple[int, int], channels: int = 3) -> Tensor:
+    """N x H x W x C, uint8: coloured clouds with some noise, the same ones each time."""
+    random = torch.Generator().manual_seed(0)
+    colours = torch.rand(number, channels, 6, 8, generator=random) * 255
+    smooth = functional.interpolate(colours, size, mode="bicubic", align_corners=False)
+    noise = torch.randn(number, channels, *size, generator=random) * 8
+    return (smooth + noise).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def average_pooled(x: Tensor, size: list[int]) -> Tensor:
     """``functional.adaptive_avg_pool2d`` of N x C x h x w, as two products with matrices.
 
-    ONNX has no such operation; and its averages over windows cannot follow a map's size.
+    ONNX has no such operation, and its averages over windows cannot follow a map's size.
     """
     down, across = (
         _averages(length, pooled, x) for length, pooled in zip(x.shape[-2:], size, strict=True)
@@ -129,10 +151,16 @@ def average_pooled(x: Tensor, size: list[int]) -> Tensor:
 def _averages(length: int, pooled: int, like: Tensor) -> Tensor:
     """pooled x length: the weights of ``length`` pixels in each average."""
     at = torch.arange(pooled, device=like.device)[:, None]
-    first, beyond = at * length // pooled, ((at + 1) * length + pooled - 1) // pooled
+    start, stop = at * length // pooled, ((at + 1) * length + pooled - 1) // pooled
     pixels = torch.arange(length, device=like.device)
-    within = (pixels >= first) & (pixels < beyond)
-    return within.to(like.dtype) / (beyond - first).to(like.dtype)
+    within = (pixels >= start) & (pixels < stop)
+    return within.to(like.dtype) / (stop - start).to(like.dtype)
 
 
 DECOMPOSITIONS = {torch.ops.aten.adaptive_avg_pool2d.default: average_pooled}
+
+
+def _decomposed(graph: ExportedProgram) -> ExportedProgram:
+    """Without the operators that ONNX lacks; needless decomposing would trace a second time."""
+    needed = any(node.target in DECOMPOSITIONS for node in graph.graph.nodes)
+    return graph.run_decompositions(DECOMPOSITIONS) if needed else graph

@@ -1,4 +1,4 @@
-"""A segmentor as an ONNX file that tells what it takes and returns."""
+"""A segmentor as an ONNX file whose metadata tell what it takes and returns."""
 
 import json
 from collections.abc import Mapping
@@ -11,22 +11,15 @@ from torch import nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
-from fcn_plugin.export.graph import SAID, export_graph
+from fcn_plugin.export.graph import export_graph, shortened
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.system.files import replacing
 from fcn_plugin.version import __version__
 
-# What torch's exporter writes without conversion, and every runtime of these years reads.
+# torch's exporter writes it without conversion, and current runtimes read it.
 OPSET = 18
-# Of an ONNX file, which is one protocol buffer; a little is left for the graph.
+# An ONNX file is one protocol buffer, of at most 2 GiB; a little is left for the graph.
 MOST_BYTES = 2**31 - 2**24
-
-UNCHANGED = torch.zeros(1), torch.ones(1)
-# Of the input, with and without preprocessing.
-AXES = {
-    True: ("batch", "height", "width", "channels"),
-    False: ("batch", "channels", "height", "width"),
-}
 
 
 def export_onnx(
@@ -43,17 +36,16 @@ def export_onnx(
     """Write ``Deployed(model, ...)`` as ONNX, for any batch and size.
 
     The input is ``image``, the output ``labels`` or ``scores``, their axes ``batch``, ``height``
-    and ``width``. The file's metadata, JSON but for plain words, tell what they mean; names,
-    palette and numbers of classes are those of ``model.dataset_meta``, as the host's
-    ``init_model`` sets it.
+    and ``width``. The file's metadata, texts and JSON, tell what they mean; names, palette and
+    numbers of classes are those of ``model.dataset_meta``, as mmseg's ``init_model`` sets it.
 
     Args:
         model: a built segmentor with its weights; is put into eval mode.
         file: takes the place of an older one if all goes well.
         argmax, preprocessing, resizing: see ``Deployed``.
-        size: (H, W) of all images, for a network that does not go with any.
-        dtype: of the images, if the preprocessing is inside; float32 for what is not of 8 bits.
-        metadata: more of it.
+        size: (H, W) of all images, for a network that does not take any size.
+        dtype: of the images, if the preprocessing is inside; float32 unless they have 8 bits.
+        metadata: more entries.
 
     Raises:
         UserError: the network cannot be exported so, its weights are too many for one file, or a
@@ -85,21 +77,20 @@ def export_onnx(
             output_names=["labels" if argmax else "scores"],
         )
     except torch.onnx.OnnxExporterError as error:
-        said = " ".join(str(error.__cause__ or error).split())[:SAID]
+        reason = shortened(error.__cause__ or error)
         raise UserError(
-            f"{file}: ONNX does not take this network, {said}; use fcn_plugin.export.export_graph"
+            f"{file}: ONNX does not take this network, {reason}; use fcn_plugin.export.export_graph"
         ) from error
     assert program is not None
-    axes = AXES[preprocessing]
+    axes = ["batch", "height", "width"]
+    axes.insert(3 if preprocessing else 1, "channels")
     shape: Any = program.model.graph.inputs[0].shape
     free = {axis: name for axis, name in zip(shape, axes, strict=True) if not isinstance(axis, int)}
     wanted = {"batch", "height", "width"} if size is None else {"batch"}
-    if not wanted <= set(free.values()):
-        fixed = ", ".join(sorted(wanted - set(free.values())))
+    if fixed := ", ".join(sorted(wanted - set(free.values()))):
         raise UserError(f"{file}: this network has one {fixed} only; give --size HEIGHT WIDTH")
     program.rename_axes(free)
-    told = described(deployed, dtype) | dict(metadata or {})
-    for key, value in told.items():
+    for key, value in (described(deployed, dtype) | dict(metadata or {})).items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.model.metadata_props[key] = text
     with replacing(Path(file)) as part:
@@ -107,22 +98,25 @@ def export_onnx(
 
 
 def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
-    """What a file's metadata say of what goes in and comes out."""
+    """A file's metadata: what goes in and comes out."""
     meta = getattr(deployed.model, "dataset_meta", None) or {}
-    mean, std = (value.flatten().tolist() for value in deployed.normal or UNCHANGED)
-    inside = deployed.preprocessing
-    bands, kind = deployed.channels, str(dtype).removeprefix("torch.")
-    values = "0-255" if dtype == torch.uint8 else "as the config's loader gives them"
-    rgb = f"N x H x W x {bands}, {kind}, {'RGB, ' if bands == 3 else ''}{values}"
-    order = f"{deployed.order}, " if bands == 3 else ""
-    values = "0-255" if dtype == torch.uint8 else "values"
-    own = f"N x {bands} x H x W, float32, {order}({values} - mean) / std"
+    normal = deployed.normal or (torch.zeros(1), torch.ones(1))
+    mean, std = (value.flatten().tolist() for value in normal)
+    inside, bands, kind = deployed.preprocessing, deployed.channels, str(dtype)[len("torch.") :]
+    in_bytes = dtype == torch.uint8
+    if inside:
+        values = "0-255" if in_bytes else "as the config's loader gives them"
+        image = f"N x H x W x {bands}, {kind}, {'RGB, ' if bands == 3 else ''}{values}"
+    else:
+        order = f"{deployed.order}, " if bands == 3 else ""
+        values = "0-255" if in_bytes else "values"
+        image = f"N x {bands} x H x W, float32, {order}({values} - mean) / std"
     labels = "N x H x W, numbers of the data set, see label_names"
     scores = "N x C x H x W, float32, before softmax (of one channel: sigmoid), see classes"
     classes = list(meta.get("classes") or [])
     return {
         "made_by": f"fcn_plugin {__version__}",
-        "image": rgb if inside else own,
+        "image": image,
         "labels" if deployed.argmax else "scores": labels if deployed.argmax else scores,
         "preprocessing": "inside" if inside else "by the caller",
         "resizing": deployed.resizing and deployed.resizing.settings(),
@@ -136,7 +130,7 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def need_extra() -> None:
-    """Refuse where what is needed to write and check ONNX files is not installed."""
+    """Raise ``UserError`` if a package that writes or checks ONNX files is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             import_module(name)

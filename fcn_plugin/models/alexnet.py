@@ -15,18 +15,13 @@ from typing import NamedTuple
 from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.models.classifier import (
-    CaffeLRN,
-    ConvolutionalizedClassifier,
-    FullyConnected,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.errors import check_choice
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import CaffeLRN, FullyConnected, add_conv, pool
 
 
 class Variant(NamedTuple):
-    """One of the two AlexNets that there are weights for, conv1 to conv5."""
+    """One of the two AlexNets with published weights, conv1 to conv5."""
 
     widths: tuple[int, ...]  # in units of base_channels
     groups: tuple[int, ...]
@@ -34,7 +29,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    # Caffe's, with which FCN-AlexNet was made: pooling before normalisation.
+    # Caffe's, the base of FCN-AlexNet: pooling before normalisation.
     "caffenet": Variant((3, 8, 12, 12, 8), (1, 2, 1, 2, 2), lrn=True),
     # Krizhevsky's second, arXiv 1404.5997.
     "torchvision": Variant((2, 6, 12, 8, 8), (1, 1, 1, 1, 1), lrn=False),
@@ -43,7 +38,7 @@ KERNELS = (11, 5, 3, 3, 3)
 # Which convolutions make a stage; each ends in a pooling named after the last.
 STAGES = ((1,), (2,), (3, 4, 5))
 # padding: (around the image, of conv1, of fc6). 'same' keeps each level at ceil(size / stride);
-# fc6's window is even there, so that torch pads it by 2 and 3.
+# torch then pads fc6's even window by 2 and 3.
 PADDINGS: dict[str, tuple[int, int, int | str]] = {
     "reference": (100, 0, 0),
     "same": (0, 5, "same"),
@@ -62,15 +57,13 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
             normalisation after pooling), or 'torchvision', for the weights found there (neither
             of the two, and narrower).
         in_channels: channels of the image.
-        out_indices: levels to return, 0-3 = pool1, pool2, pool5, fc7. What lies beyond the last
-            of them is not built.
-        padding: 'same', nothing wasted and usable under every head, or 'reference', the
-            published 100 pixels, meant for ``SkipFusionHead``, which knows the crops.
+        out_indices: levels to return, 0-3 = pool1, pool2, pool5, fc7. Later stages are not built.
+        padding: 'same', for any head, or 'reference', the published 100 pixels, for
+            ``SkipFusionHead``, which knows the crops.
         base_channels: the unit of all widths; an even number.
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7, element-wise.
-        frozen_stages: number of stages that are not trained, from the image on; 4 includes the
-            fc layers.
+        frozen_stages: so many stages are not trained, from the image on; 4 is all.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'caffe://caffenet', 'torchvision://alexnet' or a file loads strictly

@@ -10,15 +10,14 @@ from fcn_plugin.geometry import AxisMap
 class Features(tuple):
     """A backbone's output: a tuple of N x C_i x H_i x W_i tensors, with its geometry.
 
-    To every head of the host it is the plain tuple it expects; ``SkipFusionHead`` reads from it
-    how the levels lie in the image and needs no strides, crops or sizes in its config.
+    To mmseg's heads it is the plain tuple they expect; ``SkipFusionHead`` reads from it where the
+    levels lie in the image and needs no strides, crops or sizes in its config.
 
     Attributes:
         maps: for each level the map from its pixels to those of the image, the same in both axes.
         image_size: (H, W) of the image that the backbone was given.
-        zero_border: whether a level ends outside the image, on the padding, so that what lies
-            beyond it counts as zero, as in the published networks; otherwise its border
-            continues outwards.
+        zero_border: the levels end outside the image, on the padding, and zeros lie beyond them,
+            as in the published networks; otherwise their borders continue.
     """
 
     maps: tuple[AxisMap, ...]

@@ -9,6 +9,7 @@ Sizes of a 500 x 500 image: with padding 'reference' 174, 87, 43, 21, 21 a side;
 63, 32, 16, 16.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,15 +17,10 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, check_choice
 from fcn_plugin.geometry import Layer
-from fcn_plugin.models.classifier import (
-    CaffeLRN,
-    ConvolutionalizedClassifier,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import CaffeLRN, add_conv, pool
 
 # Szegedy et al., table 1, for each of the branches of BRANCHES; in units of base_channels / 64.
 # A number in the name is the pooling that ends a stage before it.
@@ -42,7 +38,7 @@ INCEPTIONS = {
 
 
 class Variant(NamedTuple):
-    """One of the two GoogLeNets that there are weights for."""
+    """One of the two GoogLeNets with published weights."""
 
     norm_cfg: dict | None  # in place of local response normalisation and biases
     wide: int  # window of the third branch, whatever its name
@@ -106,14 +102,13 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         variant: 'paper', as published (local response normalisation), or 'torchvision', for the
             weights found there (BatchNorm, and 3 x 3 windows in the third branch).
         in_channels: channels of the image.
-        out_indices: levels to return, 0-4 = pool1 .. pool4, inception_5b. What lies beyond the
-            last of them is not built.
-        padding: 'same', nothing wasted and usable under every head, or 'reference', 100 pixels
-            as the published networks have them, meant for ``SkipFusionHead``, which knows the
-            crops.
+        out_indices: levels to return, 0-4 = pool1 .. pool4, inception_5b. Later stages are not
+            built.
+        padding: 'same', for any head, or 'reference', 100 pixels as the published networks have,
+            for ``SkipFusionHead``, which knows the crops.
         base_channels: width of the first convolution; a multiple of 8.
         dropout_ratio: of the last level, element-wise.
-        frozen_stages: number of stages that are not trained, from the image on; 5 is all.
+        frozen_stages: so many stages are not trained, from the image on; 5 is all.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'caffe://googlenet', 'torchvision://googlenet' or a file loads strictly
@@ -140,7 +135,7 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
                 "of 8"
             )
         kind = VARIANTS[variant]
-        norm, lrn = kind.norm_cfg, kind.norm_cfg is None
+        norm = kind.norm_cfg
         border, pad_first = PADDINGS[padding]
         wide = base_channels
 
@@ -150,13 +145,13 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         add_conv(conv2, "3x3_reduce", wide, wide, 1, bias=not norm, norm_cfg=norm)
         add_conv(conv2, "3x3", wide, 3 * wide, 3, padding=1, bias=not norm, norm_cfg=norm)
 
-        stages = [_stage(conv1=conv1, pool1=pool(3, padding))]
-        if lrn:
-            stages.append(
-                _stage(norm1=CaffeLRN(), conv2=conv2, norm2=CaffeLRN(), pool2=pool(3, padding))
-            )
-        else:
-            stages.append(_stage(conv2=conv2, pool2=pool(3, padding)))
+        second = OrderedDict[str, nn.Module](
+            norm1=CaffeLRN(), conv2=conv2, norm2=CaffeLRN(), pool2=pool(3, padding)
+        )
+        if norm:
+            del second["norm1"], second["norm2"]
+        first = OrderedDict[str, nn.Module](conv1=conv1, pool1=pool(3, padding))
+        stages = [nn.Sequential(first), nn.Sequential(second)]
         channels = 3 * wide
         for number in "345":
             stage = nn.Sequential()
@@ -170,10 +165,3 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         stages[3].add_module("pool4", pool(kind.pool4, padding))
         stages[4].add_module("drop_5b", nn.Dropout(dropout_ratio))
         super().__init__(stages, out_indices, padding, border, frozen_stages, with_cp, init_cfg)
-
-
-def _stage(**layers: nn.Module) -> nn.Sequential:
-    stage = nn.Sequential()
-    for name, layer in layers.items():
-        stage.add_module(name, layer)
-    return stage

@@ -1,12 +1,12 @@
 """Cross entropy and pixel accuracy of upsampled scores, block by block.
 
-Plainly, a loss over 150 classes and 512 x 512 pixels takes 157 MB an image for the upsampled
-scores, and as much again for their logarithms, their gradient and their ranking. Here a block of
-fine scores is made, judged, turned into its gradient and carried back to the coarse grid while it
-is in the cache; the backward pass only scales what the forward pass has found.
+mmseg's loss over 150 classes and 512 x 512 pixels takes 157 MB an image for the upsampled scores,
+and as much again for their logarithms, their gradient and their ranking. Here a block of fine
+scores is made, judged, turned into its gradient and carried back to the coarse grid while it is in
+the cache; the backward pass only scales the gradient.
 
-A mean is taken over the pixels of all processes. The host takes one in each, and their mean: where
-one process has fewer pixels to judge, each of them counts for more.
+A mean is over the pixels of all processes. mmseg takes one in each process, and their mean: pixels
+then count for more in a process that has fewer of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from mmseg.structures.sampler import OHEMPixelSampler
 from torch import Tensor, distributed, nn
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.models.coarse import Block, CoarseScores, axis, blocks, class_rows, in_single
+from fcn_plugin.models.coarse import Axis, Block, CoarseScores, axis, blocks, class_rows, in_single
 from fcn_plugin.models.upsample import Placement, finest
 
-EPS = torch.finfo(torch.float32).eps  # the host's, against division by zero
+EPS = torch.finfo(torch.float32).eps  # mmseg's, against division by zero
 
 
 def applies(loss: nn.Module, sampler: object) -> bool:
-    """Whether ``blockwise_losses`` knows this loss and this sampler of pixels."""
+    """Whether ``blockwise_losses`` computes this loss with this sampler of pixels."""
     return (
         type(loss) is CrossEntropyLoss
         and not (loss.use_sigmoid or loss.use_mask)
@@ -43,18 +43,20 @@ def blockwise_losses(
     ignore_index: int,
     together: bool = False,
 ) -> dict[str, Tensor]:
-    """What the host's head makes of the upsampled scores: its loss by name, and ``acc_seg``.
+    """The losses of mmseg's heads on the upsampled scores: the loss by its name, and ``acc_seg``.
 
-    Labels are N x H x W. Where several classes share a pixel's highest score, the host counts one
-    of them as predicted, whichever; here each counts in part.
+    Labels are N x H x W. Where several classes share a pixel's highest score, mmseg counts any one
+    of them as predicted; here each counts in part.
 
     ``together`` is for training by several processes, which then all have to call this: a mean loss
-    is this process's share. The mean of the shares, and so of their gradients, which is what
-    ``DistributedDataParallel`` takes, is the mean over the pixels of all. A sum is that of this
-    process; ``acc_seg`` and the choice of hard pixels are of its images. Without gradients there
-    is nothing to share.
+    is this process's share. The mean of the shares, which ``DistributedDataParallel`` takes of
+    their gradients, is the mean over the pixels of all. A sum, ``acc_seg`` and the choice of hard
+    pixels are of this process's images. In evaluation nothing is exchanged between processes.
+
+    Raises:
+        UserError: the loss has not one class weight for each class.
     """
-    scores = in_single(coarse.scores)  # as autocast does for the host's cross entropy
+    scores = in_single(coarse.scores)  # as autocast does for mmseg's cross entropy
     valid = labels != ignore_index
     class_weight = None if loss.class_weight is None else scores.new_tensor(loss.class_weight)
     if class_weight is not None and len(class_weight) != scores.shape[1]:
@@ -62,33 +64,29 @@ def blockwise_losses(
             f"CrossEntropyLoss: class_weight has {len(class_weight)} weights for "
             f"{scores.shape[1]} classes; give one for each"
         )
+    # An operator of torch takes the placements as lists of floats.
+    placements = list(map(float, coarse.rows)), list(map(float, coarse.cols)), coarse.zero_border
     pixel_weight = None
     if sampler is not None:
-        each = torch.ops.fcn_plugin.cross_entropy_map(
-            scores.detach(), labels, *_numbers(coarse), ignore_index
+        entropies = torch.ops.fcn_plugin.cross_entropy_map(
+            scores.detach(), labels, *placements, ignore_index
         )
-        pixel_weight = hard_pixels(each, labels, valid, class_weight, sampler)
+        pixel_weight = hard_pixels(entropies, labels, valid, class_weight, sampler)
+    with_gradient = scores.requires_grad and torch.is_grad_enabled()
     total, correct, _ = torch.ops.fcn_plugin.cross_entropy_sum(
-        scores,
-        labels,
-        class_weight,
-        pixel_weight,
-        *_numbers(coarse),
-        ignore_index,
-        scores.requires_grad and torch.is_grad_enabled(),
+        scores, labels, class_weight, pixel_weight, *placements, ignore_index, with_gradient
     )
     counted = valid.sum().to(total)
     if loss.reduction == "mean":
         weights = counted if loss.avg_non_ignore else torch.full_like(counted, labels.numel())
         if class_weight is not None:
-            # Of each pixel's class. Ignored labels beyond the classes, with which the host
-            # cannot deal, weigh nothing.
-            weigh = torch.cat([class_weight, class_weight.new_zeros(1)])
-            each = weigh[labels.clamp(max=len(class_weight))]
-            weights = (each * valid if loss.avg_non_ignore else each).sum()
-        processes = 1
-        if together and scores.requires_grad and torch.is_grad_enabled():
-            weights, processes = _over_processes(weights)
+            # Ignored labels above the classes weigh nothing; mmseg fails on them.
+            table = torch.cat([class_weight, class_weight.new_zeros(1)])
+            of_pixels = table[labels.clamp(max=len(class_weight))]
+            weights = (of_pixels * valid if loss.avg_non_ignore else of_pixels).sum()
+        processes = _processes() if together and with_gradient else 1
+        if processes > 1:
+            weights = torch.ops.fcn_plugin.sum_over_processes(weights)
         total = total * processes / (weights + EPS)
     return {
         loss.loss_name: loss.loss_weight * total,
@@ -96,18 +94,13 @@ def blockwise_losses(
     }
 
 
-def _over_processes(number: Tensor) -> tuple[Tensor, int]:
-    """The sum of all processes' ``number``, and how many processes there are."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return number, 1
-    processes = distributed.get_world_size()
-    if processes > 1:
-        number = torch.ops.fcn_plugin.sum_over_processes(number)
-    return number, processes
+def _processes() -> int:
+    started = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if started else 1
 
 
 def hard_pixels(
-    each: Tensor,
+    entropies: Tensor,
     labels: Tensor,
     valid: Tensor,
     class_weight: Tensor | None,
@@ -115,26 +108,21 @@ def hard_pixels(
 ) -> Tensor:
     """1 for the pixels that ``OHEMPixelSampler`` keeps, else 0; N x H x W.
 
-    ``each`` is the cross entropy of each pixel, without weights: -log of its label's probability.
+    ``entropies`` has each pixel's cross entropy, unweighted: -log of its label's probability.
     """
     most = sampler.min_kept * len(labels)
     if sampler.thresh is not None:
-        probability = (-each).exp()
-        judged = probability[valid].sort().values
-        if not len(judged):
-            return torch.zeros_like(each)
-        threshold = judged[min(most, len(judged) - 1)].clamp(min=sampler.thresh)
-        return ((probability < threshold) & valid).to(each.dtype)
+        probability = (-entropies).exp()
+        rising = probability[valid].sort().values
+        if not len(rising):
+            return torch.zeros_like(entropies)
+        threshold = rising[min(most, len(rising) - 1)].clamp(min=sampler.thresh)
+        return ((probability < threshold) & valid).to(entropies.dtype)
     if class_weight is not None:
-        each = each * class_weight[labels.where(valid, 0)]
-    kept = torch.zeros_like(each[valid])
-    kept[each[valid].sort(descending=True).indices[:most]] = 1
-    return torch.zeros_like(each).masked_scatter_(valid, kept)
-
-
-def _numbers(coarse: CoarseScores) -> tuple[list[float], list[float], bool]:
-    """The places as an operator of torch takes them."""
-    return list(map(float, coarse.rows)), list(map(float, coarse.cols)), coarse.zero_border
+        entropies = entropies * class_weight[labels.where(valid, 0)]
+    kept = torch.zeros_like(entropies[valid])
+    kept[entropies[valid].sort(descending=True).indices[:most]] = 1
+    return torch.zeros_like(entropies).masked_scatter_(valid, kept)
 
 
 def _judged(
@@ -145,29 +133,24 @@ def _judged(
     zero_border: bool,
     ignore_index: int,
 ) -> Iterator[tuple[Block, Tensor, Tensor, Tensor, Tensor]]:
-    """For each block of scores N x h x C x w, given in bits (times log2 e):
+    """Blocks of scores N x h x C x w, given in bits (times log2 e).
 
-    the block, its labels (0 if ignored) and which of them count, both P x 1 x B; its label's
-    score less the highest, P x 1 x B, and 2 to the power of all of them, P x C x B.
+    Each with its labels (0 if ignored) and which of them count, both P x 1 x B; the labels' scores
+    less the pixel's highest, P x 1 x B; and 2 to the power of all scores less the highest,
+    P x C x B.
     """
-    down, across = (
-        axis(
-            Placement(scale, offset, int(start), int(length)),
-            size,
-            zero_border,
-            scores.dtype,
-            scores.device,
-        )
-        for (scale, offset, start, length), size in (
-            (rows, scores.shape[1]),
-            (cols, scores.shape[3]),
-        )
-    )
+
+    def axis_of(numbers: Sequence[float], size: int) -> Axis:
+        scale, offset, start, length = numbers
+        placement = Placement(scale, offset, int(start), int(length))
+        return axis(placement, size, zero_border, scores.dtype, scores.device)
+
+    down, across = axis_of(rows, scores.shape[1]), axis_of(cols, scores.shape[3])
     for block in blocks(len(scores), scores.shape[2], down, across):
         label = block.cut(labels, ignore_index)
         valid = label != ignore_index
         label = label.where(valid, 0)
-        fine = block.upsample(scores)
+        fine = block.fine_scores(scores)
         fine -= fine.amax(1, keepdim=True)
         yield block, label, valid, fine.gather(1, label), fine.exp2_()
 
@@ -177,7 +160,7 @@ def _in_bits(scores: Tensor) -> Tensor:
     return class_rows(scores * log2(e))
 
 
-# An operator of its own, so that a compiled step does it as any other.
+# An operator, so that a compiled step contains it.
 @torch.library.custom_op(
     "fcn_plugin::sum_over_processes", mutates_args=(), schema="(Tensor number) -> Tensor"
 )
@@ -193,7 +176,7 @@ def _(number: Tensor) -> Tensor:
     return torch.empty_like(number)
 
 
-# The schemas are spelt out, since what torch makes of annotations differs between its versions.
+# Schemas are written out: torch's versions derive different ones from annotations.
 @torch.library.custom_op(
     "fcn_plugin::cross_entropy_map",
     mutates_args=(),
@@ -209,14 +192,14 @@ def _cross_entropy_map(
     ignore_index: int,
 ) -> Tensor:
     """Cross entropy of each pixel, N x H x W, 0 where ignored; without gradient."""
-    each = torch.zeros(labels.shape, dtype=scores.dtype, device=scores.device)
+    entropies = torch.zeros(labels.shape, dtype=scores.dtype, device=scores.device)
     with torch.autocast(scores.device.type, enabled=False):
         bits = _in_bits(scores)
-        for block, _, valid, own, powers in _judged(
+        for block, _, valid, score, powers in _judged(
             bits, labels, rows, cols, zero_border, ignore_index
         ):
-            block.put((powers.sum(1, keepdim=True).log() - own * log(2)) * valid, each)
-    return each
+            block.put((powers.sum(1, keepdim=True).log() - score * log(2)) * valid, entropies)
+    return entropies
 
 
 @_cross_entropy_map.register_fake
@@ -249,20 +232,20 @@ def _cross_entropy_sum(
     with torch.autocast(scores.device.type, enabled=False):
         bits = _in_bits(scores)
         gradient = torch.zeros_like(bits) if with_gradient else bits.new_empty(0)
-        for block, label, valid, own, powers in _judged(
+        for block, label, valid, score, powers in _judged(
             bits, labels, rows, cols, zero_border, ignore_index
         ):
             weight = valid.to(bits.dtype)
             # A power of exactly 1 is a highest score.
-            correct += ((own == 0) * weight / powers.floor().sum(1, keepdim=True)).sum()
+            correct += ((score == 0) * weight / powers.floor().sum(1, keepdim=True)).sum()
             if class_weight is not None:
                 weight *= class_weight[label]
             if pixel_weight is not None:
                 weight *= block.cut(pixel_weight, 0)
             power = powers.sum(1, keepdim=True)
-            total += ((power.log() - own * log(2)) * weight).sum()
+            total += ((power.log() - score * log(2)) * weight).sum()
             if with_gradient:
-                # Of a pixel's cross entropy: the probabilities, less 1 at its label.
+                # A pixel's gradient is its probabilities, less 1 at its label.
                 powers *= weight / power
                 powers.scatter_add_(1, label, -weight)
                 block.add_gradient(powers, gradient)

@@ -22,11 +22,8 @@ def checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(stage: nn.Module) -> Iterator[None]:
-    """BatchNorm leaves its running statistics alone.
-
-    The recomputation is a second forward pass over the same batch, which would otherwise count
-    twice.
-    """
+    """Batch norms keep their running statistics, or a batch would count twice: the recomputation
+    is a second forward pass."""
     norms = [m for m in stage.modules() if isinstance(m, _BatchNorm)]
     # Not by track_running_stats: with it off BatchNorm saves fewer tensors than the first time.
     momenta = [norm.momentum for norm in norms]

@@ -21,9 +21,9 @@ from fcn_plugin.system.configs import class_of
 class FCNTTAModel(BaseTTAModel):
     """A segmentor whose labels follow from the mean probabilities over the views of an image.
 
-    Several scores become probabilities by softmax. A single one the segmentor has made a
-    probability already, and the head's threshold decides; mmseg's ``SegTTAModel`` takes its sigmoid
-    again. Of the views only a running sum is held, one view at a time.
+    Several scores become probabilities by softmax. A single one is a probability already, and the
+    head's threshold decides; mmseg's ``SegTTAModel`` takes its sigmoid again. Views are predicted
+    one at a time and summed.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
@@ -33,8 +33,8 @@ class FCNTTAModel(BaseTTAModel):
             data: ``inputs`` and ``data_samples``, each a list over views of lists over images.
 
         Returns:
-            The samples of the first view with ``pred_sem_seg`` (1 x H x W) of all, and without
-            ``seg_logits``. A single view is predicted as without augmentation.
+            The samples of the first view, with ``pred_sem_seg`` (1 x H x W) from all views and
+            without ``seg_logits``. A single view is predicted as without augmentation.
         """
         views = [
             dict(inputs=inputs, data_samples=samples)
@@ -43,7 +43,7 @@ class FCNTTAModel(BaseTTAModel):
         samples = self.module.test_step(views[0])
         if len(views) == 1:
             return samples
-        totals = [_taken(sample) for sample in samples]
+        totals = [_take_probabilities(sample) for sample in samples]
         for view in views[1:]:
             self._add(view, totals)
         for sample, total in zip(samples, totals, strict=True):
@@ -52,12 +52,12 @@ class FCNTTAModel(BaseTTAModel):
 
     def _add(self, view: dict, totals: list[Tensor]) -> None:
         for sample, total in zip(self.module.test_step(view), totals, strict=True):
-            total += _taken(sample)
+            total += _take_probabilities(sample)
 
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
     ) -> list[SegDataSample]:
-        """As ``test_step`` merges them: the first sample of each image, from those of all views."""
+        """The first sample of each image, merged from those of all views as in ``test_step``."""
         merged = []
         for samples in data_samples_list:
             views = [probabilities(sample.seg_logits.data) for sample in samples]
@@ -65,7 +65,7 @@ class FCNTTAModel(BaseTTAModel):
         return merged
 
     def _decide(self, sample: SegDataSample, mean: Tensor) -> SegDataSample:
-        """Set the labels by mean probabilities, C x H x W."""
+        """The sample with labels from mean probabilities, C x H x W."""
         if len(mean) == 1:
             labels = (mean > final_head(self.module).threshold).long()
         else:
@@ -75,22 +75,19 @@ class FCNTTAModel(BaseTTAModel):
 
 
 def probabilities(scores: Tensor) -> Tensor:
-    """C x H x W, in single precision at least, of scores as a segmentor's samples have them.
-
-    One score for two classes is a probability already.
-    """
+    """From a sample's scores, C x H x W, in single precision at least; one score is one already."""
     return in_single(scores).softmax(0) if len(scores) > 1 else in_single(scores).clone()
 
 
-def _taken(sample: SegDataSample) -> Tensor:
-    """The probabilities of a sample, which has its scores no more."""
+def _take_probabilities(sample: SegDataSample) -> Tensor:
+    """The probabilities of a sample; its scores are deleted."""
     scores = sample.seg_logits.data
     del sample.seg_logits
     return probabilities(scores)
 
 
 def check_tta(cfg: Config) -> None:
-    """Raise ``UserError`` unless a config has what test-time augmentation needs."""
+    """Raise ``UserError`` if a config lacks what test-time augmentation needs."""
     if not {"tta_pipeline", "tta_model"} <= set(cfg):
         raise UserError(f"--tta: {cfg.filename} has no tta_pipeline and tta_model; add them")
 

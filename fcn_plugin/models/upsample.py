@@ -1,23 +1,24 @@
-"""Three ways to carry scores from a coarse grid onto a finer one.
+"""Three ways to carry scores from a coarse grid onto a finer one, and where they lie there.
 
-Each takes scores N x C x h x w and, for either axis, a ``Placement``: which pixels of the finer
-grid are asked for and where they lie in the coarse one. Any factor, any phase and any size is
-such a placement, so nothing is cropped or resized afterwards.
+A ``Placement`` tells for one axis which pixels of the finer grid are wanted and where the coarse
+pixels lie on it: coarse pixel x at scale * x + offset. Any factor, phase and size is a placement,
+so nothing is cropped or resized afterwards. E.g. without padding and for a factor of 2, offset is
+0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75 on the coarse grid.
 
-A coarse pixel at x lies at scale * x + offset on the finer grid; e.g. without padding and for a
-factor of 2, offset is 0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75.
+Shapes: coarse scores N x C x h x w, fine scores N x C x rows.length x cols.length.
 """
 
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import floor
-from typing import NamedTuple
+from math import ceil, floor
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.geometry import AxisMap, upsampling
+from fcn_plugin.geometry import AxisMap, transposed_convolution
 
 # Fine pixels of an axis that are interpolated with one dense matrix, so that no matrix grows with
 # the square of the side.
@@ -33,9 +34,9 @@ class Placement(NamedTuple):
     length: int
 
     def coarse(self, like: Tensor) -> Tensor:
-        """Where these pixels lie in the coarse grid: ``length`` values in double precision.
+        """Where these pixels lie on the coarse grid: ``length`` values in double precision.
 
-        In a graph in ``like``'s, at least single: what runs it may know no other.
+        A graph takes ``like``'s precision, at least single: its runtime may have no double.
         """
         dtype = finest(like.device)
         if torch.compiler.is_compiling():
@@ -45,9 +46,9 @@ class Placement(NamedTuple):
         return (fine - self.offset) / self.scale
 
     def parts(self, x: Tensor, dim: int) -> list[tuple["Placement", Tensor]]:
-        """Short pieces of it, each with the part of ``x`` along ``dim`` that it lies in.
+        """Short placements that add up to this one, each with the part of ``x`` that it needs.
 
-        In a graph, where sizes may be symbols, it stays in one piece.
+        ``x`` is cut along ``dim``. In a graph, where sizes may be symbols, there is one piece.
         """
         in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if in_graph or self.length <= PIECE:
@@ -74,16 +75,10 @@ def finest(device: torch.device) -> torch.dtype:
 
 
 class Upsampling(nn.Module):
-    """Scores of ``channels`` classes to a grid ``factor`` times as fine.
-
-    The fixed kinds need none of the numbers, they follow the placement.
-    """
-
-    def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
-        super().__init__()
+    """Takes coarse scores, a placement for each axis, and whether zeros lie beyond the border."""
 
     def radius(self, scale: float) -> float:
-        """How far, in fine pixels, a coarse pixel reaches: less than this."""
+        """A coarse pixel reaches less than this far, in fine pixels."""
         return scale
 
     def scale(self, coarse: int, fine: int) -> float:
@@ -99,25 +94,25 @@ class Bilinear(Upsampling):
     """
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
-        high = [
-            torch.matmul(interpolation_matrix(fine, part.shape[-2], x, zero_border), part)
-            for fine, part in rows.parts(x, -2)
-        ]
-        x = torch.cat(high, -2) if len(high) > 1 else high[0]
-        wide = [
-            torch.matmul(part, interpolation_matrix(fine, part.shape[-1], x, zero_border).t())
-            for fine, part in cols.parts(x, -1)
-        ]
-        return torch.cat(wide, -1) if len(wide) > 1 else wide[0]
+        for dim, placement in ((-2, rows), (-1, cols)):
+            fine = []
+            for piece, part in placement.parts(x, dim):
+                matrix = interpolation_matrix(piece, part.shape[dim], x, zero_border)
+                down = dim == -2
+                fine.append(torch.matmul(*((matrix, part) if down else (part, matrix.t()))))
+            x = torch.cat(fine, dim) if len(fine) > 1 else fine[0]
+        return x
 
 
-def interpolation_matrix(axis: Placement, size: int, like: Tensor, zero_border: bool) -> Tensor:
+def interpolation_matrix(
+    placement: Placement, size: int, like: Tensor, zero_border: bool
+) -> Tensor:
     """length x size: the weights of ``size`` coarse pixels in each fine one, in ``like``'s dtype.
 
     A fine pixel at x takes 1 - |x - i| of coarse pixel i. Rows sum to 1, unless ``zero_border``
     lets the pixels beyond the ends count as zeros.
     """
-    at = axis.coarse(like)
+    at = placement.coarse(like)
     if not zero_border:
         at = at.clamp(0, size - 1)
     pixels = torch.arange(size, dtype=at.dtype, device=at.device)
@@ -139,25 +134,25 @@ class Nearest(Upsampling):
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         down, across = (
-            (axis.coarse(x) + 0.5).floor().long().clamp(0, size - 1)
-            for axis, size in ((rows, x.shape[-2]), (cols, x.shape[-1]))
+            (placement.coarse(x) + 0.5).floor().long().clamp(0, size - 1)
+            for placement, size in ((rows, x.shape[-2]), (cols, x.shape[-1]))
         )
         return x.index_select(-2, down).index_select(-1, across)
 
 
 class Deconv(Upsampling):
-    """Learned transposed convolution, class by class, that starts as bilinear interpolation.
+    """Learned transposed convolution of ``channels`` classes that starts as bilinear interpolation.
 
-    Stride and kernel are fixed when it is built, so it serves one whole factor only. The kernel
-    defaults to that between grids which begin at the same edge (64/32; 3/2 of an odd factor).
+    It serves the one whole ``factor`` it is built for. ``kernel`` defaults to that between grids
+    which begin at the same edge (64 for a factor of 32; 2 * factor - 1 for an odd factor).
     """
 
     def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
-        super().__init__(channels, factor)
+        super().__init__()
         self.factor = factor
         if kernel is None:
             same_edge = AxisMap(Fraction(factor), Fraction(factor - 1, 2))
-            kernel = upsampling(same_edge).kernel
+            kernel = transposed_convolution(same_edge).kernel
         self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=False)
         self.init_weights()
 
@@ -184,21 +179,76 @@ class Deconv(Upsampling):
         if border:
             x = functional.pad(x, (border,) * 4, mode="replicate")
         canvas = self.deconv(x)
-        down, across = (self._window(axis, border) for axis in (rows, cols))
+        down, across = (self._window(placement, border) for placement in (rows, cols))
         return canvas[..., down, across]
 
-    def _window(self, axis: Placement, border: int) -> slice:
-        """Where the pixels asked for lie in the transposed convolution's output."""
+    def _window(self, placement: Placement, border: int) -> slice:
+        """The placement's pixels in the transposed convolution's output."""
         centre = (self.deconv.kernel_size[0] - 1) / 2
-        start = axis.start - axis.offset + centre + border * self.factor
-        if axis.scale != self.factor or start != int(start):
+        start = placement.start - placement.offset + centre + border * self.factor
+        if placement.scale != self.factor or start != int(start):
             raise UserError(
                 f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor} "
                 f"and a kernel of {self.deconv.kernel_size[0]}, which does not carry features "
-                f"{axis.scale:g} apart at {axis.offset:g}; give strides=(...), finest first, "
-                "kernels=(...) of an odd or even size, or upsample='bilinear'"
+                f"{placement.scale:g} apart at {placement.offset:g}; give strides=(...), finest "
+                "first, kernels=(...) of an odd or even size, or upsample='bilinear'"
             )
-        return slice(int(start), int(start) + axis.length)
+        return slice(int(start), int(start) + placement.length)
 
 
-UPSAMPLINGS = {"bilinear": Bilinear, "deconv": Deconv, "nearest": Nearest}
+KINDS = ("bilinear", "deconv", "nearest")
+
+
+def new_upsampling(kind: str, channels: int, factor: int, kernel: int | None = None) -> Upsampling:
+    """One of ``KINDS``; only 'deconv' is built for certain channels and a factor."""
+    if kind == "deconv":
+        return Deconv(channels, factor, kernel)
+    return Bilinear() if kind == "bilinear" else Nearest()
+
+
+def placements(
+    sizes: Sequence[Sequence[int]],
+    maps: Sequence[AxisMap] | None,
+    upsamplings: Iterable[nn.Module],
+    canvas: bool,
+) -> list[tuple[Placement, Placement]]:
+    """Rows and columns of each grid on the next finer one, from the deepest grid on.
+
+    Args:
+        sizes: (H, W) of the grids, finest first.
+        maps: the grids in the image, if known; otherwise all are taken to cover the same area.
+        upsamplings: from each grid but the first onto the one before it.
+        canvas: cut the grids between the first and the last to what a transposed convolution of
+            the coarser one yields, as the published networks do; else they are covered whole.
+    """
+    kinds = [cast(Upsampling, upsampling) for upsampling in upsamplings]
+    rows, cols = (_along_axis(axis, maps, kinds, canvas) for axis in zip(*sizes, strict=True))
+    return list(zip(rows, cols, strict=True))
+
+
+def _along_axis(
+    sizes: Sequence[int],
+    maps: Sequence[AxisMap] | None,
+    upsamplings: Sequence[Upsampling],
+    canvas: bool,
+) -> list[Placement]:
+    placed = []
+    length, grid = sizes[-1], maps[-1] if maps else None
+    for i in reversed(range(len(upsamplings))):
+        upsampling, start, end = upsamplings[i], 0, sizes[i]
+        if maps is None or grid is None:
+            scale = upsampling.scale(length, sizes[i])
+            offset = (scale - 1) / 2
+        else:
+            step, grid = grid.within(maps[i]), maps[i]
+            scale, offset = float(step.scale), float(step.offset)
+            if canvas and i > 0:
+                # From the first to the last pixel of the canvas that is not all zeros. A canvas
+                # has a whole scale, which keeps sizes integers in a graph.
+                radius = upsampling.radius(scale)
+                start = max(floor(offset - radius) + 1, 0)
+                end = min(ceil(offset + radius) + (length - 1) * int(scale), end)
+                grid = grid.shifted(start)
+        length = end - start
+        placed.append(Placement(scale, offset, start, length))
+    return placed

@@ -14,20 +14,15 @@ from collections.abc import Sequence
 from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.models.classifier import (
-    ConvolutionalizedClassifier,
-    FullyConnected,
-    add_conv,
-    check_choice,
-    pool,
-)
+from fcn_plugin.errors import check_choice
+from fcn_plugin.models.classifier import ConvolutionalizedClassifier
+from fcn_plugin.models.layers import FullyConnected, add_conv, pool
 from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
-# padding: (around the image, of conv1_1, of fc6). The reference, where 100 is conv1_1's padding,
-# pads the image so much that any size leaves fc6 at least one output; 'same' keeps each level at
-# ceil(size / stride).
+# padding: (around the image, of conv1_1, of fc6). The reference pads conv1_1 by 100, so that fc6
+# has an output at any size; 'same' keeps each level at ceil(size / stride).
 PADDINGS = {"reference": (100, 0, 0), "same": (0, 1, 3)}
 
 
@@ -42,16 +37,14 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
     Args:
         depth: 11, 13, 16 or 19.
         in_channels: channels of the image.
-        out_indices: levels to return, 0-5 = pool1 .. pool5, fc7. What lies beyond the last of
-            them is not built.
-        padding: 'same', nothing wasted and usable under every head, or 'reference', the
-            published 100 pixels, meant for ``SkipFusionHead``, which knows the crops.
+        out_indices: levels to return, 0-5 = pool1 .. pool5, fc7. Later stages are not built.
+        padding: 'same', for any head, or 'reference', the published 100 pixels, for
+            ``SkipFusionHead``, which knows the crops.
         base_channels: width of the first stage.
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7.
         norm_cfg: normalisation after every convolution, None for the network of the paper.
-        frozen_stages: number of stages that are not trained, from the image on; 6 includes the
-            fc layers.
+        frozen_stages: so many stages are not trained, from the image on; 6 is all.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
             'torchvision://vgg16', 'caffe://vgg16' or a file loads strictly

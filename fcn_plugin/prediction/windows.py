@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fcn_plugin.geometry import receptive_field
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
-from fcn_plugin.models.coarse import Axis, axis, in_single, labels, upsample
+from fcn_plugin.models.coarse import Axis, axis, fine_scores, in_single, labels
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 from fcn_plugin.models.upsample import Placement
 from fcn_plugin.prediction.reading import Picture
@@ -175,12 +175,12 @@ def _put_resized(
         for window, scale, size in zip(windows, scales, scores.shape[-2:], strict=True)
     )
     if single:
-        chosen = upsample(scores, rows, cols)[0, 0].sigmoid() > threshold
+        chosen = fine_scores(scores, rows, cols)[0, 0].sigmoid() > threshold
     else:
         chosen = labels(scores, rows, cols)[0]
     result.labels[row, col] = chosen.cpu().numpy()
     if result.probabilities is not None:
-        fine = upsample(scores, rows, cols)[0]
+        fine = fine_scores(scores, rows, cols)[0]
         result.probabilities[:, row, col] = class_probabilities(fine.sigmoid() if single else fine)
 
 

@@ -10,6 +10,7 @@ are never held twice.
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
@@ -76,20 +77,17 @@ def read_caffemodel(path: Path, progress: Progress = silent) -> dict[str, Tensor
 
 def looks_like_caffemodel(path: Path) -> bool:
     """Whether ``path`` begins as a Caffe model does, whatever its name and whatever follows."""
-    try:
-        with path.open("rb") as file:
-            for field in _fields(file, 0, file.seek(0, os.SEEK_END)):
-                if field.number in LAYERS:
-                    # Every layer begins with a text: its name or the name of its input.
-                    file.seek(field.start)
-                    whole = field.wire_type == LENGTH and field.start < field.end
-                    return whole and _varint(file) & 7 == LENGTH
-                if field.number not in BEFORE_LAYERS:
-                    return False
-                if field.number == 1 and field.wire_type != LENGTH:
-                    return False
-    except (OSError, _Damaged):
-        pass
+    with suppress(OSError, _Damaged), path.open("rb") as file:
+        for field in _fields(file, 0, file.seek(0, os.SEEK_END)):
+            if field.number in LAYERS:
+                # Every layer begins with a text: its name or the name of its input.
+                file.seek(field.start)
+                whole = field.wire_type == LENGTH and field.start < field.end
+                return whole and _varint(file) & 7 == LENGTH
+            if field.number not in BEFORE_LAYERS:
+                return False
+            if field.number == 1 and field.wire_type != LENGTH:
+                return False
     return False
 
 

@@ -42,7 +42,7 @@ AGAIN = "copy or download it again"
 
 
 def format_of(path: Path) -> str | None:
-    """ "torch", "safetensors" or "caffemodel" by the first bytes, None if they are of none."""
+    """By the first bytes one of "torch", "safetensors" and "caffemodel", or None."""
     with path.open("rb") as file:
         start = file.read(START_BYTES)
     if looks_like_safetensors(start):
@@ -175,8 +175,8 @@ def verify(path: Path) -> None:
 
 
 def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             mmap = _is_archive(path, file) and mmap
             # By its name PyTorch takes a file for safetensors, but not where it is given opened.
             source = path if mmap and path.suffix != ".safetensors" else file
@@ -184,15 +184,15 @@ def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
                 content = torch.load(
                     source, map_location=map_location, weights_only=True, mmap=source is path
                 )
-        return without_tokens(content)
-    except (UserError, OSError, torch.OutOfMemoryError):
-        raise
-    # What torch.load raises on arbitrary bytes is not documented.
-    except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
-            # Without PyTorch's own message, which advises to execute the file.
-            raise _refused(path, str(error)) from None
-        raise _unreadable(path, error) from error
+            return without_tokens(content)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        # What torch.load raises on arbitrary bytes is not documented.
+        except Exception as error:
+            if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+                # Without PyTorch's own message, which advises to execute the file.
+                raise _refused(path, str(error)) from None
+            raise _unreadable(path, error) from error
 
 
 @contextmanager

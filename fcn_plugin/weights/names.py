@@ -5,7 +5,7 @@ Whatever the source, a tensor ends up with the name of its layer in the Caffe fi
 Sources are recognised by the names they hold, see ``recognise``.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fcn_plugin.weights.networks import COUNT, NETS, VGG_CONVS, caffe_name, net_name
@@ -27,23 +27,23 @@ class Layout:
 
     Attributes:
         title: for messages.
-        names: for each name in the file that of Caffe's layer, or None to drop it.
-        reasons: why, for each name that is dropped.
+        names: for each name in the file that of Caffe's layer.
         classifier: the key in ``networks.BACKBONES``.
         input: what it was trained to see, None if the file's names do not tell.
+        dropped: the names in the file that have no place, and why.
         segmentor: whether it scores segmentation classes.
         published: whether it is somebody else's, and so has all layers of the network.
         features_only: whether it lacks the fully connected layers.
     """
 
     title: str
-    names: dict[str, str | None]
+    names: dict[str, str]
     classifier: str
     input: Input | None
+    dropped: dict[str, str] = field(default_factory=dict)
     segmentor: bool = False
     published: bool = True
     features_only: bool = False
-    reasons: dict[str, str] = field(default_factory=dict)
 
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"
@@ -54,9 +54,10 @@ CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
 
 # In torchvision's classifier a dropout follows each ReLU, in justincj's and in torchvision's
-# AlexNet it precedes the layer.
-TORCHVISION_FC = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": None}
-JUSTINCJ_FC = {"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": None}
+# AlexNet it precedes the layer. All have ImageNet's classes last.
+TORCHVISION_FC = {"classifier.0": "fc6", "classifier.3": "fc7"}
+JUSTINCJ_FC = {"classifier.1": "fc6", "classifier.4": "fc7"}
+LAST_FC = dict.fromkeys(("classifier.6.weight", "classifier.6.bias"), IMAGENET)
 ALEXNET_CONVS = {
     "features.0": "conv1",
     "features.3": "conv2",
@@ -85,9 +86,9 @@ GOOGLENET_CONVS = {
 
 def recognise(names: Collection[str]) -> Layout | None:
     """The layout of a file that holds tensors of these names; None if it is no known one."""
-    for layout in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
-        if found := layout(set(names)):
-            return found
+    for publisher in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
+        if layout := publisher(set(names)):
+            return layout
     return None
 
 
@@ -95,7 +96,6 @@ def _own(names: set[str]) -> Layout | None:
     """Our checkpoints, of a whole model or of a backbone."""
     if not any(name.removeprefix("backbone.").startswith("stages.") for name in names):
         return None
-    whole = any(name.startswith("backbone.") for name in names)
     scores = [name for name in names if name.startswith("decode_head.score.")]
     levels = sum(name.endswith(".weight") for name in scores)
     layers = {}
@@ -104,7 +104,8 @@ def _own(names: set[str]) -> Layout | None:
         for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
             layers[f"decode_head.score.{i}"] = score
             layers[f"decode_head.upscore.{i}.deconv"] = upscore
-    table: dict[str, str | None] = {"decode_head.level_scale": "level_scale"}
+    whole = any(name.startswith("backbone.") for name in names)
+    table, dropped = {"decode_head.level_scale": "level_scale"}, {}
     for name in sorted(names):
         layer, _, kind = name.rpartition(".")
         if name.removeprefix("backbone.").startswith("stages."):
@@ -112,14 +113,17 @@ def _own(names: set[str]) -> Layout | None:
         elif layer in layers:
             table[name] = f"{layers[layer]}.{kind}"
         elif whole and name not in table:
-            table[name] = None
-    reasons = {name: NO_PLACE for name, target in table.items() if target is None}
-    classifier = _classifier({target for target in table.values() if target})
-    if classifier is None:
+            dropped[name] = NO_PLACE
+    if (classifier := _classifier(table.values())) is None:
         return None
-    title = "fcn_plugin's checkpoint"
     return Layout(
-        title, table, classifier, None, segmentor=levels > 0, published=False, reasons=reasons
+        "fcn_plugin's checkpoint",
+        table,
+        classifier,
+        None,
+        dropped,
+        segmentor=levels > 0,
+        published=False,
     )
 
 
@@ -128,19 +132,17 @@ def _torchvision_vgg(names: set[str]) -> Layout | None:
     features = {name for name in names if name.startswith("features.")}
     for depth, convs in VGG_CONVS.items():
         for norm in (False, True):
-            table: dict[str, str | None] = dict(_vgg_features(convs, norm))
+            table = dict(_vgg_features(convs, norm))
             if _without_counts(features) != _without_counts(table):
                 continue
             justincj = "classifier.1.weight" in names
-            layers = JUSTINCJ_FC if justincj else TORCHVISION_FC
-            table |= _with_kinds(layers)
-            title = f"{'justincj' if justincj else 'torchvision'}'s VGG-{depth}"
-            title += " with BatchNorm" if norm else ""
-            layout = _classifier_layout(
-                title,
-                table,
+            layout = Layout(
+                f"{'justincj' if justincj else 'torchvision'}'s VGG-{depth}"
+                + (" with BatchNorm" if norm else ""),
+                table | _with_kinds(JUSTINCJ_FC if justincj else TORCHVISION_FC),
                 f"vgg{depth}{'_bn' if norm else ''}",
                 CAFFE_VGG if justincj else TORCHVISION,
+                LAST_FC,
             )
             return features_only(layout) if features == names else layout
     return None
@@ -183,27 +185,23 @@ def _torchvision_alexnet(names: set[str]) -> Layout | None:
     convs = _with_kinds(ALEXNET_CONVS)
     if {name for name in names if name.startswith("features.")} != set(convs):
         return None
-    table = {**convs, **_with_kinds(JUSTINCJ_FC)}
-    return _classifier_layout("torchvision's AlexNet", table, "alexnet", TORCHVISION)
+    table = convs | _with_kinds(JUSTINCJ_FC)
+    return Layout("torchvision's AlexNet", table, "alexnet", TORCHVISION, LAST_FC)
 
 
 def _torchvision_googlenet(names: set[str]) -> Layout | None:
     if "inception3a.branch1.conv.weight" not in names:
         return None
-    table: dict[str, str | None] = {}
+    table = {}
     for source, target in GOOGLENET_CONVS.items():
         table[f"{source}.conv.weight"] = f"{target}.weight"
         *block, layer = target.split("/")
         for kind in NORM:
             table[f"{source}.bn.{kind}"] = f"{'/'.join([*block, f'norm_{layer}'])}.{kind}"
-    table |= dict.fromkeys(("fc.weight", "fc.bias"))
-    auxiliary = {name for name in names if name.startswith(("aux1.", "aux2."))}
-    table |= dict.fromkeys(auxiliary)
-    layout = _classifier_layout(
-        "torchvision's GoogLeNet", table, "googlenet-torchvision", INCEPTION
-    )
-    layout.reasons |= dict.fromkeys(auxiliary, AUXILIARY)
-    return layout
+    auxiliary = [name for name in names if name.startswith(("aux1.", "aux2."))]
+    dropped = dict.fromkeys(("fc.weight", "fc.bias"), IMAGENET)
+    dropped |= dict.fromkeys(auxiliary, AUXILIARY)
+    return Layout("torchvision's GoogLeNet", table, "googlenet-torchvision", INCEPTION, dropped)
 
 
 def _caffe(names: set[str]) -> Layout | None:
@@ -211,50 +209,44 @@ def _caffe(names: set[str]) -> Layout | None:
     classifier = _classifier(names)
     if classifier is None:
         return None
-    segmentor = any(name.startswith("score") for name in names)
-    table: dict[str, str | None] = {}
-    reasons = {}
+    dropped = {}
     for name in sorted(names):
         layer = name.rpartition(".")[0]
         if layer in ("fc8", "loss3/classifier"):
-            table[name], reasons[name] = None, IMAGENET
+            dropped[name] = IMAGENET
         elif layer.startswith(("loss1/", "loss2/")):
-            table[name], reasons[name] = None, AUXILIARY
-        else:
-            table[name] = name
+            dropped[name] = AUXILIARY
+    segmentor = any(name.startswith("score") for name in names)
     imagenet = {"caffenet": CAFFENET, "googlenet": CAFFE_GOOGLENET}.get(classifier, CAFFE_VGG)
-    title = f"Caffe's {'FCN on ' if segmentor else ''}{classifier}"
-    seen = VOC if segmentor else imagenet
-    return Layout(title, table, classifier, seen, segmentor, reasons=reasons)
+    return Layout(
+        f"Caffe's {'FCN on ' if segmentor else ''}{classifier}",
+        {name: name for name in sorted(names - dropped.keys())},
+        classifier,
+        VOC if segmentor else imagenet,
+        dropped,
+        segmentor,
+    )
 
 
-def _classifier(names: Collection[str]) -> str | None:
+def _classifier(names: Iterable[str]) -> str | None:
     """Which classifier has layers of these (Caffe's) names."""
-    found = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
+    names = set(names)
+    convs_held = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
         layers = {
             f"conv{stage}_{conv}"
             for stage, count in enumerate(convs, start=1)
             for conv in range(1, count + 1)
         }
-        if layers == found:
+        if layers == convs_held:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:
         return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"
-    return "caffenet" if {"conv1.weight", "conv5.weight"} <= set(names) else None
+    return "caffenet" if {"conv1.weight", "conv5.weight"} <= names else None
 
 
-def _with_kinds(layers: Mapping[str, str | None]) -> dict[str, str | None]:
+def _with_kinds(layers: Mapping[str, str]) -> dict[str, str]:
     """Weight and bias of each layer."""
     return {
-        f"{source}.{kind}": target and f"{target}.{kind}"
-        for source, target in layers.items()
-        for kind in CONV
+        f"{source}.{kind}": f"{target}.{kind}" for source, target in layers.items() for kind in CONV
     }
-
-
-def _classifier_layout(
-    title: str, table: dict[str, str | None], classifier: str, seen: Input
-) -> Layout:
-    reasons = {name: IMAGENET for name, target in table.items() if target is None}
-    return Layout(title, table, classifier, seen, reasons=reasons)

@@ -90,12 +90,10 @@ BACKBONES = {
 
 def net_name(levels: int, at_once: bool) -> str | None:
     """Which network has this many levels, with or without factors before its score layers."""
-    found = (
-        name
-        for name, net in NETS.items()
-        if len(net.scores) == levels and (net.scale is not None) == at_once
-    )
-    return next(found, None)
+    for name, net in NETS.items():
+        if len(net.scores) == levels and (net.scale is not None) == at_once:
+            return name
+    return None
 
 
 def net_of(model: Any) -> str | None:
@@ -107,12 +105,12 @@ def net_of(model: Any) -> str | None:
         return None
     name = net_name(len(chosen), at_once=head.scale is not None)
     kind, levels = type(model.backbone).__name__, tuple(outputs[i] for i in chosen)
-    known = (
+    published = (
         backbone.levels.get(name or "")
         for backbone in BACKBONES.values()
         if backbone.settings["type"] == kind
     )
-    return name if levels in known else None
+    return name if levels in published else None
 
 
 def caffe_name(parameter: str) -> str:

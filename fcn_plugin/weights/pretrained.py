@@ -35,7 +35,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     state = backbone.state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items()}
     targets = {caffe_name(name): name for name in state}
-    beyond = {caffe_name(name) for name in backbone.beyond}
+    beyond = {caffe_name(name) for name in backbone.unbuilt}
 
     def reason(name: str) -> str | None:
         if name in beyond:

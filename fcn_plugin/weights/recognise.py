@@ -100,18 +100,18 @@ def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
     if layout is None:
         examples = ", ".join(sorted(stored)[:3]) or "nothing"
         raise UserError(f"{path}: holds {len(stored)} tensors ({examples}, ...); {EXPECTED}")
-    if unknown := sorted(set(stored) - set(layout.names)):
+    if unknown := sorted(stored.keys() - layout.names.keys() - layout.dropped.keys()):
         raise UserError(
             f"{path}: looks like {layout.title}, but has {len(unknown)} tensors that it does not, "
             f"e.g. {unknown[0]}; {EXPECTED}"
         )
-    names = {target: name for name, target in layout.names.items() if target and name in stored}
+    names = {target: name for name, target in layout.names.items() if name in stored}
     return Weights(
         path,
         layout,
         tensors={target: stored[name] for target, name in names.items()},
         names=names,
-        dropped={name: why for name, why in layout.reasons.items() if name in stored},
+        dropped={name: why for name, why in layout.dropped.items() if name in stored},
     )
 
 

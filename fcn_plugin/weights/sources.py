@@ -27,7 +27,7 @@ class Input:
         return cls(value["order"], tuple(value["mean"]), tuple(value["std"]))
 
     def preprocessor(self) -> dict:
-        """The settings of the host's ``SegDataPreProcessor``, whose images come as BGR."""
+        """The settings of mmseg's ``SegDataPreProcessor``, whose images come as BGR."""
         return dict(mean=list(self.mean), std=list(self.std), bgr_to_rgb=self.order == "RGB")
 
 

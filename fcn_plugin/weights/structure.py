@@ -1,7 +1,7 @@
 """What a checkpoint is made of, checked as soon as it is read: its users need not ask again.
 
 A file says what it likes: names that are numbers, a palette that is a text, an optimizer that is a
-list. Each of these would end in a traceback somewhere, and be read by nobody.
+list. Each of these would end in a traceback somewhere.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,16 +24,11 @@ ANOTHER = "take another file, or mend it where it was saved"
 EXTRA_STATE = "_extra_state"  # what PyTorch's modules keep beside tensors
 
 
-def _anything(value: Any) -> bool:
-    return True
+def _is(*kinds: type) -> Check:
+    return lambda value: isinstance(value, kinds)
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool | np.bool_)
+_anything, _text, _flag = _is(object), _is(str), _is(bool, np.bool_)
 
 
 def _number(value: Any) -> bool:
@@ -47,10 +42,6 @@ def _whole(value: Any) -> bool:
 def _scalar(value: Any) -> bool:
     """A number, NaN maybe, or a tensor or array of one."""
     return isinstance(value, Real) or getattr(value, "shape", None) in ((), (1,))
-
-
-def _log(value: Any) -> bool:
-    return isinstance(value, HistoryBuffer)
 
 
 def _each(check: Check) -> Check:
@@ -109,7 +100,7 @@ RUN: Rules = {
     "meta.epoch": WHOLE,
     "meta.iter": WHOLE,
     "message_hub": TABLE,
-    "message_hub.log_scalars": ("a table of logs", _table(_log)),
+    "message_hub.log_scalars": ("a table of logs", _table(_is(HistoryBuffer))),
     "message_hub.runtime_info": TABLE,
     "message_hub.resumed_keys": ("a table of True and False", _table(_flag)),
     "optimizer": ("a table that is not empty", _filled(_table())),

@@ -3,10 +3,10 @@
 mmengine's logs are arrays, which are pickled as calls of numpy's own functions. Those trust their
 arguments: ``numpy.ndarray((1,), "O", ADDRESS)`` is any object in memory. And PyTorch's unpickler
 calls whatever is allowed with whatever a file says, gives the result any state, and sets any of its
-attributes. So nothing of a library is allowed. A token only keeps what the file says, and does
-nothing; when the whole file is read, ``without_tokens`` puts real objects in the tokens' places,
-each once its token is known to be a number, or an array of as many numbers as its shape says, or a
-log of such arrays.
+attributes. So nothing of a library is allowed. A token checks its arguments, keeps the state that
+the file gives it, and does nothing; when the whole file is read, ``without_tokens`` puts real
+objects in the tokens' places, each once its token is known to be a number, or an array of as many
+numbers as its shape says, or a log of such arrays.
 """
 
 import math
@@ -33,10 +33,11 @@ class Token:
     state: Any
     of = "?"  # the object's type
 
-    def __new__(cls, *arguments: Any) -> Any:
+    def __new__(cls, *arguments: Any) -> "Token":
         token = object.__new__(cls)
         object.__setattr__(token, "arguments", arguments)
         object.__setattr__(token, "state", None)
+        token.check()
         return token
 
     def __setstate__(self, state: Any) -> None:
@@ -49,9 +50,13 @@ class Token:
         """As the real object: what plain ``torch.load`` has read can be saved again."""
         return self.real().__reduce_ex__(protocol)
 
-    def real(self) -> Any:
-        """The object that this stands for; raises an UnpicklingError unless all of it is sound."""
+    def check(self) -> None:
+        """Raise an UnpicklingError unless the object may be called with ``arguments``."""
         raise UnpicklingError(f"a call of GLOBAL {self.of}")
+
+    def real(self) -> Any:
+        """The object that this stands for; raises an UnpicklingError unless its state is sound."""
+        raise UnpicklingError(f"GLOBAL {self.of} is no data")
 
 
 class StoredDtype(Token):
@@ -60,16 +65,18 @@ class StoredDtype(Token):
     __slots__ = ()
     of = "numpy.dtype"
 
-    def real(self) -> np.dtype:
+    def check(self) -> None:
         kind = self.arguments[0] if self.arguments else None
         if type(kind) is not str or kind not in NUMBERS:
             raise UnpicklingError("a checkpoint may hold arrays of numbers only")
+
+    def real(self) -> np.dtype:
         # Version, byte order, and of structures the rest.
         state = (3, "=") if self.state is None else self.state
         order = state[1] if type(state) is tuple and len(state) > 1 else None
         if type(order) is not str or order not in ORDERS:
             raise _damaged("an array's type")
-        return np.dtype(order + kind)
+        return np.dtype(order + self.arguments[0])
 
 
 class StoredArrayType(Token):
@@ -85,9 +92,11 @@ class StoredArray(Token):
     __slots__ = ()
     of = "numpy.ndarray"
 
-    def real(self) -> np.ndarray:
+    def check(self) -> None:
         if not self.arguments or self.arguments[0] is not StoredArrayType:
             raise UnpicklingError("an array of another type than numpy.ndarray")
+
+    def real(self) -> np.ndarray:
         if type(self.state) is not tuple or len(self.state) != 5:
             raise _damaged("an array")
         _, shape, dtype, columns_first, data = self.state
@@ -105,10 +114,14 @@ class StoredNumber(Token):
     __slots__ = ()
     of = "numpy.generic"
 
-    def real(self) -> np.generic:
+    def check(self) -> None:
         if len(self.arguments) != 2:
             raise _damaged("a number")
-        return _numbers(*self.arguments, 1)[0]
+        self.real()
+
+    def real(self) -> np.generic:
+        dtype, data = self.arguments
+        return _numbers(dtype, data, 1)[0]
 
 
 class StoredLog(Token):
@@ -117,10 +130,14 @@ class StoredLog(Token):
     __slots__ = ()
     of = "mmengine.logging.HistoryBuffer"
 
+    def check(self) -> None:
+        if self.arguments:
+            raise _damaged("a log")
+
     def real(self) -> Any:
         from mmengine.logging import HistoryBuffer
 
-        state = self.state if type(self.state) is dict and not self.arguments else {}
+        state = self.state if type(self.state) is dict else {}
         values, counts = state.get("_log_history"), state.get("_count_history")
         if type(values) is not StoredArray or type(counts) is not StoredArray:
             raise _damaged("a log")
@@ -154,15 +171,16 @@ class StoredMethod(Token):
 
     __slots__ = ()
     of = "builtins.getattr"
-    known: ClassVar[dict[type, tuple[str, ...]]] = {
+    known: ClassVar[dict[Any, tuple[str, ...]]] = {
         StoredLog: ("min", "max", "current", "mean"),
         StoredCycle: ("_annealing_cos", "_annealing_linear"),
     }
 
-    def __new__(cls, *arguments: Any) -> Any:
-        token = super().__new__(cls, *arguments)
-        token._named()  # at once: the message says which attribute was asked for
-        return token
+    def check(self) -> None:
+        owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
+        names = self.known.get(owner, ()) if isinstance(owner, type) else ()
+        if type(name) is not str or name not in names:
+            raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
 
     def real(self) -> Callable[..., Any]:
         return getattr(*self._named())
@@ -174,10 +192,7 @@ class StoredMethod(Token):
         from mmengine.logging import HistoryBuffer
         from mmengine.optim import OneCycleParamScheduler
 
-        owner, name = self.arguments if len(self.arguments) == 2 else (None, None)
-        names = self.known.get(owner, ()) if isinstance(owner, type) else ()
-        if type(name) is not str or name not in names:
-            raise UnpicklingError(f"a checkpoint may not ask for the attribute {name!r}")
+        owner, name = self.arguments
         return HistoryBuffer if owner is StoredLog else OneCycleParamScheduler, name
 
 
@@ -228,18 +243,18 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
         raise UnpicklingError(f"containers nest deeper than {DEPTH}")
     done[id(value)] = done
     if isinstance(value, Token):
-        found = value.real()
+        real = value.real()
     elif isinstance(value, dict):
-        found = kind()
+        real = kind()
         for key in dict.keys(value):
             real_key = _real(key, done, depth + 1)
-            found[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
+            real[real_key] = _real(dict.__getitem__(value, key), done, depth + 1)
         if "_metadata" in getattr(value, "__dict__", ()):
-            found._metadata = _real(vars(value)["_metadata"], done, depth + 1)
+            real._metadata = _real(vars(value)["_metadata"], done, depth + 1)
     else:
-        found = kind(_real(item, done, depth + 1) for item in value)
-    done[id(value)] = found
-    return found
+        real = kind(_real(item, done, depth + 1) for item in value)
+    done[id(value)] = real
+    return real
 
 
 def _numbers(dtype: Any, data: Any, count: int) -> np.ndarray:

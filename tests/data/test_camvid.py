@@ -9,8 +9,8 @@ from PIL import Image
 from fcn_plugin.errors import UserError
 
 ALL_VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4)  # eleven classes and void
-HOST_PIPELINE = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
-PIPELINE = [dict(type="LoadCheckedImage"), dict(type="LoadCheckedLabel", num_classes=11)]
+MMSEGS = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+OURS = [dict(type="LoadCheckedImage"), dict(type="LoadCheckedLabel", num_classes=11)]
 
 
 @pytest.fixture(autouse=True)
@@ -37,92 +37,72 @@ def build(root, **settings):
     return DATASETS.build(config | settings)
 
 
-def names(dataset):
-    return [info["img_path"].rsplit("/", 1)[1] for info in map(dataset.get_data_info, range(3))]
+def names(dataset) -> list[str]:
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    return [info["img_path"].rsplit("/", 1)[1] for info in infos]
 
 
 def test_frames_of_both_suffixes_are_found_and_sorted(root):
     dataset = build(root)
-    assert len(dataset) == 3
     assert names(dataset) == ["a.jpg", "b.png", "c.png"]
     assert dataset.get_data_info(0)["seg_map_path"] == f"{root}/trainannot/a.png"
     assert dataset.metainfo["classes"][:2] == ("sky", "building")
     assert len(dataset.metainfo["classes"]) == len(dataset.metainfo["palette"]) == 11
 
 
-@pytest.mark.parametrize("pipeline", [PIPELINE, HOST_PIPELINE])
-def test_void_becomes_255_and_the_classes_stay(root, pipeline):
+@pytest.mark.parametrize("pipeline", [OURS, MMSEGS], ids=["ours", "mmseg's"])
+def test_labels_become_classes_and_void(root, pipeline):
     label = build(root, pipeline=pipeline)[0]["gt_seg_map"]
-    expected = np.where(ALL_VALUES == 11, 255, ALL_VALUES)
-    np.testing.assert_array_equal(label, expected)
-
-
-@pytest.mark.parametrize("pipeline", [PIPELINE, HOST_PIPELINE])
-def test_some_classes_in_another_order(root, pipeline):
-    dataset = build(root, metainfo=dict(classes=["car", "sky"]), pipeline=pipeline)
+    np.testing.assert_array_equal(label, np.where(ALL_VALUES == 11, 255, ALL_VALUES))
+    some = build(root, metainfo=dict(classes=["car", "sky"]), pipeline=pipeline)
     expected = np.full((3, 4), 255)
-    expected[ALL_VALUES == 8] = 0
-    expected[ALL_VALUES == 0] = 1
-    np.testing.assert_array_equal(dataset[0]["gt_seg_map"], expected)
-    assert dataset.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
+    expected[ALL_VALUES == 8], expected[ALL_VALUES == 0] = 0, 1
+    np.testing.assert_array_equal(some[0]["gt_seg_map"], expected)
+    assert some.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
 
 
-def test_a_misspelt_class_is_named_with_the_nearest(root):
-    with pytest.raises(UserError, match=r"no class 'pedestrain': did you mean 'pedestrian'"):
-        build(root, metainfo=dict(classes=["car", "pedestrain"]))
-    with pytest.raises(UserError, match=r"no class 'zebra': choose from sky, building"):
-        build(root, metainfo=dict(classes=["zebra"]))
-
-
-def test_a_frame_without_its_label(root):
-    (root / "trainannot/b.png").unlink()
-    with pytest.raises(UserError, match=r"trainannot/b.png: label missing; add it or .*b.png"):
-        build(root)
-    with pytest.raises(UserError, match=r"trainannot/b.png: label missing"):
-        build(root, test_mode=True)
-
-
-def test_a_frame_there_twice(root):
-    Image.new("RGB", (4, 3)).save(root / "train/b.jpg")
-    with pytest.raises(UserError, match=r"train/b\.\w+: .*train/b\.\w+ is there too; remove one"):
-        build(root)
-
-
-@pytest.mark.parametrize("folder", ["train", "trainannot"])
-def test_an_empty_or_missing_folder(root, folder):
-    for file in (root / folder).iterdir():
-        file.unlink()
-    with pytest.raises(UserError, match=rf"/{folder}: no file ends in .png.*; unpack CamVid there"):
-        build(root)
-    (root / folder).rmdir()
-    with pytest.raises(UserError, match=rf"/{folder}: no such folder; unpack CamVid there or"):
-        build(root)
+def test_a_list_of_names(root):
+    (root / "some.txt").write_text("c\na\n\n")
+    assert names(build(root, ann_file="some.txt")) == ["a.jpg", "c.png"]
 
 
 @pytest.mark.parametrize("prefix", [{}, {"seg_map_path": None}])
 def test_without_labels_only_for_testing(root, prefix):
     prefix = dict(img_path="train", **prefix)
-    dataset = build(root, data_prefix=prefix, test_mode=True, pipeline=PIPELINE)
-    sample = dataset[2]
-    assert sample["img"].shape == (3, 4, 3)
-    assert "gt_seg_map" not in sample
-    with pytest.raises(UserError, match=r"set data_prefix.seg_map_path"):
+    sample = build(root, data_prefix=prefix, test_mode=True, pipeline=OURS)[2]
+    assert sample["img"].shape == (3, 4, 3) and "gt_seg_map" not in sample
+    with pytest.raises(UserError, match=r"train: .*set data_prefix.seg_map_path"):
         build(root, data_prefix=prefix)
 
 
-def test_a_list_of_names(root):
-    (root / "some.txt").write_text("c\na\n\n")
-    dataset = build(root, ann_file="some.txt")
-    assert [info["img_path"][-5:] for info in map(dataset.get_data_info, range(2))] == [
-        "a.jpg",
-        "c.png",
-    ]
-    assert len(dataset) == 2
-    (root / "some.txt").write_text("c\nd\n")
-    with pytest.raises(UserError, match=r"train/d: no frame .png or .jpg; .*some.txt"):
-        build(root, ann_file="some.txt")
-    with pytest.raises(UserError, match=r"other.txt: no such list; correct ann_file"):
-        build(root, ann_file="other.txt")
+def without(*files: str):
+    return lambda root: [file.unlink() for name in files for file in root.glob(name)]
+
+
+# what happens to the tree, settings, what is said
+MISTAKES = [
+    (None, dict(metainfo=dict(classes=["Pedestrain"])), "no class 'Pedestrain': did you mean 'pe"),
+    (None, dict(metainfo=dict(classes=["zebra"])), "no class 'zebra': choose from sky, building"),
+    (without("trainannot/b.png"), {}, r"trainannot/b.png: label missing; add it or .*train/b.png"),
+    (without("trainannot/b.png"), dict(test_mode=True), "trainannot/b.png: label missing"),
+    (without("train/*"), {}, "/train: no file ends in .png or .jpg; unpack CamVid there"),
+    (without("trainannot/*"), {}, "/trainannot: no file ends in .png; unpack CamVid there"),
+    (lambda root: (root / "trainannot").rename("x"), {}, "/trainannot: no such folder; unpack"),
+    (lambda root: (root / "some.txt").write_text("c\nd\n"), dict(ann_file="some.txt"),
+     r"train/d: no frame .png or .jpg; .*some.txt"),
+    (None, dict(ann_file="other.txt"), "other.txt: no such list; correct ann_file"),
+    (lambda root: Image.new("RGB", (4, 3)).save(root / "train/b.jpg"), {},
+     r"train/b\.\w+: .*train/b\.\w+ is there too; remove one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "settings", "message"), MISTAKES)
+def test_mistakes(root, monkeypatch, change, settings, message):
+    monkeypatch.chdir(root)
+    if change:
+        change(root)
+    with pytest.raises(UserError, match=message):
+        build(root, **settings)
 
 
 def test_a_lazy_data_set_reads_nothing_before_it_must(tmp_path):

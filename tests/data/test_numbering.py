@@ -1,14 +1,11 @@
 """How data sets number their classes: by hand, by their configs, and as mmseg's data sets do."""
 
-import doctest
-
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
 from mmseg.datasets import ADE20KDataset, BaseSegDataset, PascalVOCDataset
 from mmseg.registry import DATASETS
 
-from fcn_plugin.data import numbering as module
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.numbering import (
     Numbering,
@@ -38,11 +35,6 @@ class ReducedByItsParent(ADE20KDataset):
         super().__init__(**kwargs)
 
 
-def test_docstring_examples_hold():
-    found = doctest.testmod(module)
-    assert found.attempted > 0 and found.failed == 0
-
-
 @pytest.mark.parametrize(
     ("numbering", "numbers"),
     [
@@ -62,12 +54,6 @@ def test_numbers_of_the_classes(numbering, numbers):
     indices = np.arange(len(numbers), dtype=np.uint16).reshape(1, -1)
     assert numbering.labels(indices).tolist() == [list(numbers)]
     assert numbering.labels(indices).dtype == (np.uint16 if max(numbers) > 255 else np.uint8)
-
-
-def test_void_stays_void_and_colours_follow_the_numbers():
-    numbering = Numbering(2, label_map=((0, 255), (1, 1), (3, 0)))
-    assert numbering.labels(np.uint8([[0, 1, 255]])).tolist() == [[3, 1, 255]]
-    assert numbering.palette([[9, 9, 9], [7, 7, 7]]) == [(0, 0, 0), [7, 7, 7], (0, 0, 0), [9, 9, 9]]
 
 
 @pytest.mark.parametrize(

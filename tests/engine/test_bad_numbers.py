@@ -4,20 +4,17 @@ import copy
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from engine.runs import same
-from mmengine.config import Config
+from engine.runs import NO_SCORES, Noise, runner, same
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
@@ -26,7 +23,7 @@ from tools.running import config, tool
 from torch import distributed, nn
 
 from fcn_plugin.engine import BadNumbersHook, BFloat16OptimWrapper, CompileHook
-from fcn_plugin.engine.bad_numbers import without_finite_gradient
+from fcn_plugin.engine.bad_numbers import REMEDIES, without_finite_gradient
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.shapes import write_shapes
@@ -34,22 +31,7 @@ from fcn_plugin.prepare.shapes import write_shapes
 NAN, INF = float("nan"), float("inf")
 LAYER = "backbone.stages.2.conv3_1"
 
-# --- whole runs of a tiny FCN-8s on tiny shapes --------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    """A folder with tiny shapes."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        # mmengine formats a config six times a run, and asks compilers for their versions, which
-        # takes longer than all the rest.
-        patched.setattr(Config, "pretty_text", "")
-        patched.setattr("mmengine.runner.runner.collect_env", dict)
-        write_shapes(folder / "data/shapes", 8, 2, seed=0)
-        config(folder)
-        yield folder
+# --- whole runs ----------------------------------------------------------------------------------
 
 
 class Spoil(Hook):
@@ -61,12 +43,12 @@ class Spoil(Hook):
         self.fault, self.at = fault, at
         self.states: list[dict] = []
         self.chances: list[torch.Tensor] = []
-        self.names: list[list[str]] = []
+        self.batches: list[torch.Tensor] = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.states.append(state(runner))
         self.chances.append(torch.get_rng_state())
-        self.names.append([sample.img_path for sample in data_batch["data_samples"]])
+        self.batches.append(data_batch["inputs"].clone())
         if self.fault is not None and runner.iter + 1 == self.at:
             self.fault(runner, data_batch)
 
@@ -79,150 +61,84 @@ def state(runner) -> dict:
 
 
 def image(runner, batch):
-    batch["inputs"][2] = batch["inputs"][2].float()
-    batch["inputs"][2][0, 0, 0] = NAN
-
-
-def weight(runner, batch):
-    runner.model.get_submodule(LAYER).weight.data[0] = INF
+    batch["inputs"][1, 0] = NAN
 
 
 def gradient(runner, batch):
-    """NaN in one weight's gradient, in this iteration and its second pass."""
-    now, weight = runner.iter, runner.model.get_submodule(LAYER).weight
-    weight.register_hook(lambda g: g * NAN if runner.iter == now else None)
+    """NaN in a weight's gradient, in this iteration and its second pass."""
+    now = runner.iter
+    runner.model.weight.register_hook(lambda g: g * NAN if runner.iter == now else None)
 
 
-def scores(runner, batch):
-    """Scores so far apart that the loss is inf and its gradient is not."""
-    bias = runner.model.decode_head.score[-1].bias.data
-    bias[::2], bias[1::2] = 1.5e38, -1.5e38
-
-
-def loss(runner, batch):
-    runner.model.decode_head.loss_decode.loss_weight = NAN
-
-
-def train(folder, fault=None, at=3, action="stop", change=lambda cfg: None):
+def train(folder, loop, fault=None, at=3, action="stop", **settings):
     """Four iterations; gives the runner, also of a run that was stopped, and the spoiler."""
-    cfg = Config.fromfile(folder / "tiny.py")
-    cfg.work_dir = str(folder / f"work{len(list(folder.glob('work*')))}")
-    cfg.experiment_name = cfg.work_dir.replace("/", "-")
-    cfg.merge_from_dict(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
-    cfg.train_cfg.type = "IterBasedTrainLoop"
-    cfg.default_hooks.checkpoint.update(interval=100, save_best=None)
-    del cfg.default_hooks["bad_numbers"]  # registered last, below
-    cfg.train_dataloader.dataset.serialize_data = False
-    cfg.visualizer.vis_backends = [dict(type="LocalVisBackend")]
-    cfg.log_level = "WARNING"
-    cfg.custom_hooks = []
-    change(cfg)
-    runner, spoil = Runner.from_cfg(cfg), Spoil(fault, at)
-    runner.register_hook(spoil)
+    cfg = dict(type=loop)
+    run, spoil = runner(folder, 4, train_cfg=cfg, **NO_SCORES, **settings), Spoil(fault, at)
+    run.register_hook(spoil)
     if action:
-        runner.register_hook(dict(type="BadNumbersHook", action=action))
-    runner.said = ""
+        run.register_hook(dict(type="BadNumbersHook", action=action))
+    run.said = ""
     try:
-        runner.train()
+        run.train()
     except UserError as error:
-        runner.said = str(error)
-    return runner, spoil
+        run.said = str(error)
+    return run, spoil
 
 
-@pytest.fixture(scope="module")
-def stopped(shapes):
-    """A function that gives the run that a fault has stopped, and its spoiler."""
-    return cache(partial(train, shapes))
-
-
-def left_by(runner) -> Path:
-    """The checkpoint of the hook."""
-    (path,) = Path(runner.work_dir).glob("bad_numbers_*")
-    return path
-
-
-FAULTS = {
-    image: r"gradient is not finite \(decode.loss_ce nan\); the image itself has nan .*look at the",
-    weight: rf"layer: {LAYER} \(Conv2d\), its weight has inf; .* or start from other weights",
-    gradient: rf"not finite \(loss 1\.\d+\); first layer: {LAYER} \(Conv2d\), its gradient has nan",
-    scores: r"loss is not finite \(decode.loss_ce inf\); .*loss_decode \(CrossEntropyLoss\), its o",
-    loss: r"gradient is not finite \(decode.loss_ce nan\); .*EntropyLoss\), its output has nan",
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_run_stops_and_says_where_it_began(stopped, fault):
-    """Its checkpoint is of before the step, with the statistics that a bad image has spoilt."""
-    runner, spoil = stopped(fault)
-    assert runner.iter == 2
-    assert runner.said.startswith("iteration 3: ") and "\n" not in runner.said
-    assert re.search(FAULTS[fault], runner.said), runner.said
-    names = spoil.names[2]
-    told = names[2:3] if fault is image else names
-    assert [name for name in names if name in runner.said] == told[:3]
-    assert ("(of 4)" in runner.said) == (fault is image)
-    assert ("and 1 more" in runner.said) == (fault is not image)
-    file = left_by(runner)
-    assert file.name == "bad_numbers_iter_3.pth" and str(file) in runner.said
-    stored = torch.load(file, weights_only=True)
-    about = stored["meta"]["bad_numbers"]
-    assert (about["iteration"], about["images"]) == (3, told)
-    assert about["layer"] in runner.said
-    if fault in (image, gradient, loss):
-        assert same(stored["state_dict"], spoil.states[2]["model"])
-        assert same(stored["optimizer"], spoil.states[2]["optimizer"])
-        assert same(state(runner)["model"], spoil.states[2]["model"])
-
-
-def test_the_checkpoint_is_a_checkpoint(shapes, stopped):
-    runner, _ = stopped(image)
-    file = left_by(runner)
-    assert not (file.parent / "last_checkpoint").exists()
-    model = init_model(str(shapes / "tiny.py"), str(file), device="cpu")
-    assert same(model.backbone.state_dict(), runner.model.backbone.state_dict())
-    assert model.dataset_meta["classes"][1] == "circle"
+class Still(Noise):
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.full((4,), float(index)))
 
 
 @pytest.mark.parametrize("loop", ["IterBasedTrainLoop", "ExactTrainLoop"])
-def test_resumed_from_the_checkpoint_a_run_meets_the_same_batch(shapes, loop):
-    def resumed(cfg, file=None):
-        cfg.train_cfg.type = loop
-        cfg.resume, cfg.load_from = file is not None, file
+def test_a_run_stops_and_meets_the_same_batch_when_resumed(tmp_path, loop):
+    """Its checkpoint is of before the step, with the statistics that a bad image has spoilt."""
+    run, spoil = train(tmp_path / "first", loop, image, dataset=Still())
+    file, before = tmp_path / "first/bad_numbers_iter_3.pth", spoil.states[2]
+    assert run.iter == 2 and "\n" not in run.said
+    assert run.said.startswith("iteration 3: the gradient is not finite (loss nan); the image its")
+    assert run.said.endswith(f"the weights before iteration 3 are in {file}; {REMEDIES['image']}")
+    stored = torch.load(file, weights_only=True)
+    assert stored["meta"]["bad_numbers"] == dict(iteration=3, images=[], layer="")
+    assert same(stored["state_dict"], before["model"]) and same(state(run), before)
+    assert same(stored["optimizer"], before["optimizer"])
+    assert (tmp_path / "first/last_checkpoint").read_text().endswith("iter_2.pth")
+    resumed = dict(resume=True, load_from=str(file), dataset=Still())
+    again, spoilt = train(tmp_path / "again", loop, image, **resumed)
+    assert same(spoilt.batches, spoil.batches[2:])
+    assert again.said.split("; the weights")[0] == run.said.split("; the weights")[0]
 
-    runner, spoil = train(shapes, image, change=resumed)
-    again, spoilt = train(shapes, image, change=partial(resumed, file=str(left_by(runner))))
-    assert spoilt.names == spoil.names[2:]
-    assert again.said.split("; the weights")[0] == runner.said.split("; the weights")[0]
 
-
-def test_the_hook_leaves_no_trace(shapes):
+def test_the_hook_leaves_no_trace(tmp_path):
     """Bit for bit without a fault; with one, the random numbers to come are the same.
 
     Without the hook a fault is in all weights.
     """
-    without, alone = train(shapes, action=None)
-    with_hook, watched = train(shapes, action="skip")
+    loop = "IterBasedTrainLoop"  # which draws one stream of random numbers
+    without, alone = train(tmp_path / "without", loop, action=None)
+    with_hook, watched = train(tmp_path / "with", loop, action="skip")
     assert same(watched.states, alone.states) and same(state(with_hook), state(without))
-    assert not list(Path(with_hook.work_dir).glob("bad_numbers_*"))
-    spoilt, _ = train(shapes, image, action=None)
-    assert all(flaw(parameter) for parameter in spoilt.model.parameters())
-    _, skipped = train(shapes, gradient, at=2, action="skip")
+    assert not list((tmp_path / "with").glob("bad_numbers_*"))
+    _, skipped = train(tmp_path / "skipped", loop, gradient, at=2, action="skip")
     assert same(skipped.chances, alone.chances)
     assert not same(alone.chances[0], alone.chances[1])
+    spoilt, _ = train(tmp_path / "spoilt", loop, image, action=None)
+    assert all(flaw(parameter) for parameter in spoilt.model.parameters())
 
 
-def test_training_with_a_learning_rate_far_too_high(shapes):
-    (shapes / "high.py").write_text(
-        '_base_ = "tiny.py"\noptim_wrapper = dict(optimizer=dict(lr=1e30))\n'
-    )
-    run = tool("train.py", "high.py", "--work-dir", "high", folder=shapes)
+def test_training_with_a_learning_rate_far_too_high(tmp_path):
+    write_shapes(tmp_path / "data/shapes", 8, 2, seed=0)
+    path = config(tmp_path, "optim_wrapper = dict(optimizer=dict(lr=1e30))")
+    run = tool("train.py", path, "--work-dir", "high", folder=tmp_path)
     assert run.returncode == 1, run.stderr[-2000:]
     last = run.stderr.splitlines()[-1]
     assert re.match(r"error: iteration [23]: the gradient is not finite \(decode.loss_ce n", last)
     assert "; first layer: backbone.stages." in last
     assert "; images data/shapes/JPEGImages/train_0" in last
-    (file,) = (shapes / "high").glob("bad_numbers_*")
+    (file,) = (tmp_path / "high").glob("bad_numbers_*")
     assert f"are in {file}; lower optim_wrapper.optimizer.lr or" in last
+    model = init_model(str(path), str(file), device="cpu")
+    assert model.dataset_meta["classes"][1] == "circle"
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -547,6 +463,24 @@ def test_the_layer_is_found_in(name):
     layer.weight.data[0] = INF
     found = origin_of(model, batch, precision())
     assert found == Origin("weight", title, "inf")
+
+
+def scores(head):
+    """So far apart that the loss is inf and its gradient is not."""
+    bias = head.score[-1].bias.data
+    bias[::2], bias[1::2] = 1.5e38, -1.5e38
+
+
+def loss_weight(head):
+    head.loss_decode.loss_weight = NAN
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(scores, "inf"), (loss_weight, "nan")])
+def test_a_loss_is_named(fault, kind):
+    model = network()
+    fault(model.decode_head)
+    title = "decode_head.loss_decode (CrossEntropyLoss)"
+    assert origin_of(model, batch_of(pictures(2))) == Origin("output", title, kind)
 
 
 def test_a_layer_that_is_not_trained_is_named_by_its_statistics():

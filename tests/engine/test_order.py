@@ -157,6 +157,8 @@ def hold(place: Place) -> tuple[int, int]:
 def test_too_few_images_are_an_error():
     with pytest.raises(UserError, match="single batch of 9; lower batch_size"):
         next(iter(batches(DefaultSampler, 0, 9, drop_last=True)))
+    assert [len(batches(DefaultSampler, 0, drop_last=drop)) for drop in (False, True)] == [3, 2]
+    assert len(batches(DefaultSampler, 0)) == 3
 
 
 def test_another_batch_sampler_may_stand_within():
@@ -224,5 +226,5 @@ def test_damaged_images_are_errors_or_replaced():
     assert faults[0].startswith("2.jpg") and len(faults) > 1
     assert dataset[Place(2, 0)] == sample
     assert dataset[Place(6, 1)][SKIPPED] == ""
-    with pytest.raises(DamagedFile):
+    with pytest.raises(DamagedFile, match=r"5 damaged images in a row, .* allows 4; the last: "):
         PlacedDataset(Damaged(*range(IMAGES)), seed=1, max_skipped=4)[Place(2, 0)]

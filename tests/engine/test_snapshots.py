@@ -176,6 +176,11 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+def copy_files(source: Path, target: Path, *names: str) -> None:
+    for name in names:
+        (target / name).write_bytes((source / name).read_bytes())
+
+
 def damaged(content: bytes, how: str) -> bytes:
     if how == "flipped":  # within a tensor, where PyTorch itself does not look
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -187,8 +192,7 @@ def damaged(content: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "zeros"])
 def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
-    for name in ("iter_4.pth", "iter_6.pth", "iter_8.pth", "last_checkpoint"):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    copy_files(finished, tmp_path, "iter_4.pth", "iter_6.pth", "iter_8.pth", "last_checkpoint")
     last, words = tmp_path / "iter_8.pth", []
     (tmp_path / "last_checkpoint").write_text(str(last))
     assert last_resumable(tmp_path, words.append) == last
@@ -202,8 +206,7 @@ def test_a_damaged_one_is_passed_over_with_a_word(finished, tmp_path, how):
 
 
 def test_a_work_dir_may_be_moved_and_its_record_lost(finished, tmp_path):
-    for name in ("iter_4.pth", "iter_6.pth", "last_checkpoint"):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    copy_files(finished, tmp_path, "iter_4.pth", "iter_6.pth", "last_checkpoint")
     (tmp_path / "last_checkpoint").write_text("elsewhere/iter_4.pth")
     assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_4.pth"
     for content in (b"", b"\xff\x00\n"):
@@ -218,8 +221,7 @@ def test_to_predict_with_the_best_one_is_found(finished, tmp_path, capsys):
     (best,) = (path.name for path in finished.glob("best_*"))
     with pytest.raises(UserError, match=r"no checkpoint there; train one first"):
         find_checkpoint(tmp_path)
-    for name in ("iter_6.pth", best):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    copy_files(finished, tmp_path, "iter_6.pth", best)
     assert find_checkpoint(tmp_path) == tmp_path / best
     os.utime(tmp_path / best, (1, 1))
     newer = tmp_path / "best_mIoU_iter_2.pth"
@@ -236,8 +238,7 @@ def test_to_predict_with_the_best_one_is_found(finished, tmp_path, capsys):
 
 def test_of_a_copied_work_dir_its_own_are_taken(finished, tmp_path):
     """Though its record names the original's, which is still there."""
-    for name in ("iter_6.pth", "iter_8.pth", "last_checkpoint"):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    copy_files(finished, tmp_path, "iter_6.pth", "iter_8.pth", "last_checkpoint")
     assert last_resumable(tmp_path, pytest.fail) == tmp_path / "iter_8.pth"
 
 
@@ -266,9 +267,7 @@ def test_the_best_one_of_another_run_stays(tmp_path):
 
 
 def test_a_new_run_sets_the_old_ones_aside(finished, tmp_path):
-    names = ("iter_6.pth", "iter_8.pth", "last_checkpoint")
-    for name in names:
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    copy_files(finished, tmp_path, "iter_6.pth", "iter_8.pth", "last_checkpoint")
     (tmp_path / "mine.pth").write_bytes(b"mine")
     aside = set_aside(tmp_path, needed=str(tmp_path / "iter_6.pth"))
     assert aside is not None

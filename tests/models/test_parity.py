@@ -6,10 +6,7 @@ Errors are the largest difference of a layer's output relative to its largest va
 of AlexNet and GoogLeNet has something to do.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import pytest
 import reference
@@ -17,12 +14,7 @@ import torch
 from networks import NETS, build, parameters, pictures, relative_error
 from torch import Tensor, nn
 
-from fcn_plugin.models import (
-    ConvolutionalizedAlexNet,
-    ConvolutionalizedGoogLeNet,
-    ConvolutionalizedVGG,
-    SkipFusionHead,
-)
+from fcn_plugin.models import ConvolutionalizedGoogLeNet
 from fcn_plugin.models.googlenet import Inception
 
 # Modules of GoogLeNet that are not called as in the Caffe files.
@@ -108,10 +100,9 @@ def test_every_layer_in_float64(net, size):
     assert_agree(compare(net, size, batch=3 if size == (33, 200) else 2), 1e-10)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("net", NETS)
-def test_every_layer_in_float32(net, size):
-    assert_agree(compare(net, size, dtype=torch.float32), 1e-5)
+def test_every_layer_in_float32(net):
+    assert_agree(compare(net, (97, 131), dtype=torch.float32), 1e-5)
 
 
 @pytest.mark.parametrize("net", ["fcn32s", "fcn16s", "fcn8s"])
@@ -210,84 +201,3 @@ def test_same_padding_is_interpolation_by_the_stride(size, upsample):
         fused = up(fused, 2, score[0].shape[2:]) + score[0]
         assert relative_error(features[2], levels["fc7"]) < 1e-10
         assert relative_error(head(features), up(fused, 8, size)) < 1e-10
-
-
-class Grids(NamedTuple):
-    """A backbone's levels: channels, strides, and where the first pixel lies in the image."""
-
-    backbone: Callable[..., nn.Module]
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    firsts: tuple[float, ...]
-
-
-# By hand, e.g. VGG: padded by 100, conv1_1's first pixel lies at -99; a 2/2 pooling at stride s
-# moves it by s / 2, and fc6, 7 wide at stride 32, by 96.
-GRIDS = {
-    "vgg": Grids(
-        partial(ConvolutionalizedVGG, 11, base_channels=2, fc_channels=4),
-        (2, 4, 8, 16, 16, 4),
-        (2, 4, 8, 16, 32, 32),
-        (-98.5, -97.5, -95.5, -91.5, -83.5, 12.5),
-    ),
-    "alexnet": Grids(
-        partial(ConvolutionalizedAlexNet, base_channels=2, fc_channels=4),
-        (6, 16, 16, 4),
-        (8, 16, 32, 32),
-        (-91, -83, -67, 13),
-    ),
-    "googlenet": Grids(
-        partial(ConvolutionalizedGoogLeNet, base_channels=8),
-        (8, 24, 60, 104, 128),
-        (4, 8, 16, 32, 32),
-        (-95, -91, -83, -67, -67),
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    "grids, levels",
-    [
-        pytest.param(grids, levels, id=f"{name}-{levels}")
-        for name, grids in GRIDS.items()
-        for count in {1, 2, 3, len(grids.strides)}
-        for levels in itertools.combinations(range(len(grids.strides)), count)
-    ],
-)
-def test_any_levels_with_reference_padding(grids, levels):
-    """Against transposed convolutions on canvases placed by hand."""
-    backbone = grids.backbone(out_indices=levels, padding="reference").double().eval()
-    head = SkipFusionHead([grids.channels[i] for i in levels], range(len(levels)), 5).double()
-    for score in head.score:
-        torch.nn.init.normal_(score.weight)
-    size = (37, 50)
-    with torch.no_grad():
-        features = backbone(torch.randn(1, 3, *size, dtype=torch.float64))
-        scores = [score(level) for score, level in zip(head.score, features, strict=True)]
-        strides = [grids.strides[i] for i in levels]
-        firsts = [grids.firsts[i] for i in levels]
-        fused, stride, first = scores[-1], strides[-1], firsts[-1]
-        for skip, finer, start in zip(scores[-2::-1], strides[-2::-1], firsts[-2::-1], strict=True):
-            canvas, first = raised(fused, stride, first, finer, start)
-            # The part that both grids have.
-            low = max(first, start)
-            rows, cols = (
-                int((min(first + n * finer, start + m * finer) - low) / finer)
-                for n, m in zip(canvas.shape[2:], skip.shape[2:], strict=True)
-            )
-            a, b = int((low - first) / finer), int((low - start) / finer)
-            fused = canvas[..., a : a + rows, a : a + cols] + skip[..., b : b + rows, b : b + cols]
-            stride, first = finer, low
-        canvas, first = raised(fused, stride, first, 1, 0)
-        expected = canvas[..., int(-first) : int(-first) + 37, int(-first) : int(-first) + 50]
-        assert relative_error(head(features), expected) < 1e-10
-
-
-def raised(x, stride, first, finer, start):
-    """Upsampled by a transposed convolution, and where its first pixel then lies in the image.
-
-    Onto a grid of stride ``finer`` that begins at ``start``. Where the coarse pixels lie on finer
-    ones the kernel is odd, where they lie half-way between even.
-    """
-    kernel = 2 * stride // finer - ((first - start) % finer == 0)
-    return reference.upscore(x, kernel, stride // finer), first - finer * (kernel - 1) / 2

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmseg.models import SegTTAModel
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from models.small import segmentor
 
 from fcn_plugin.models import FCNTTAModel
 from fcn_plugin.models.tta import with_tta
@@ -23,25 +23,8 @@ class InDouble(torch.nn.Module):
         return dict(data, inputs=torch.stack(data["inputs"]))
 
 
-def segmentor(kind: str):
-    model = MODELS.build(
-        dict(
-            type="FCNSegmentor",
-            backbone=dict(type="ConvolutionalizedVGG", depth=11, base_channels=4, fc_channels=8),
-            decode_head=dict(
-                type="SkipFusionHead",
-                in_channels=(16, 32, 8),
-                in_index=(0, 1, 2),
-                num_classes=5,
-            )
-            | KINDS[kind],
-            test_cfg=ConfigDict(mode="whole"),
-        )
-    )
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.parameters():
-        gain = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.1
-        torch.nn.init.normal_(parameter, std=gain, generator=generator)
+def network(kind: str):
+    model = segmentor(head=KINDS[kind])
     model.data_preprocessor = InDouble()
     return model.double().eval()
 
@@ -64,52 +47,52 @@ def batch(*views: tuple[list, list]) -> dict:
 
 
 @torch.no_grad()
-def plain(network, one: tuple[list, list]) -> list[SegDataSample]:
-    return network.test_step(dict(inputs=one[0], data_samples=copy.deepcopy(one[1])))
+def plain(model, one: tuple[list, list]) -> list[SegDataSample]:
+    return model.test_step(dict(inputs=one[0], data_samples=copy.deepcopy(one[1])))
 
 
 @torch.no_grad()
-def merged(network, *views: tuple[list, list], kind=FCNTTAModel) -> torch.Tensor:
-    found = kind(network).test_step(batch(*copy.deepcopy(views)))
+def merged(model, *views: tuple[list, list], kind=FCNTTAModel) -> torch.Tensor:
+    found = kind(model).test_step(batch(*copy.deepcopy(views)))
     return torch.stack([sample.pred_sem_seg.data.reshape(SIZE) for sample in found]).long()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [1, 2])
 def test_views_that_agree_give_the_networks_own_labels(kind, number):
-    network = segmentor(kind)
-    own = torch.stack([s.pred_sem_seg.data[0].long() for s in plain(network, view())])
+    model = network(kind)
+    own = torch.stack([s.pred_sem_seg.data[0].long() for s in plain(model, view())])
     assert len(own.unique()) > 1
-    assert torch.equal(merged(network, *[view()] * number), own)
+    assert torch.equal(merged(model, *[view()] * number), own)
     # mmseg's own takes the sigmoid of a probability.
-    agrees = torch.equal(merged(network, *[view()] * number, kind=SegTTAModel), own)
+    agrees = torch.equal(merged(model, *[view()] * number, kind=SegTTAModel), own)
     assert agrees == (kind == "several")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_are_those_of_the_mean_probability(kind):
-    network = segmentor(kind)
+    model = network(kind)
     views = [view(), view(mirrored=True), view(scale=1.5)]
     scores = torch.stack(
-        [torch.stack([s.seg_logits.data for s in plain(network, one)]) for one in views]
+        [torch.stack([s.seg_logits.data for s in plain(model, one)]) for one in views]
     )
     if kind == "several":
         mean = (scores.exp() / scores.exp().sum(2, keepdim=True)).mean(0)
         expected = mean.argmax(1)
     else:
         expected = (scores.mean(0) > 0.3)[:, 0].long()
-    found = merged(network, *views)
+    found = merged(model, *views)
     assert torch.equal(found, expected) and len(found.unique()) > 1
-    assert not torch.equal(found, merged(network, views[0]))
+    assert not torch.equal(found, merged(model, views[0]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_returned_and_the_hosts_way_to_merge(kind):
-    network, views = segmentor(kind), [view(), view(mirrored=True)]
+def test_what_is_returned_and_mmsegs_way_to_merge(kind):
+    model, views = network(kind), [view(), view(mirrored=True)]
     with torch.no_grad():
-        found = FCNTTAModel(network).test_step(batch(*copy.deepcopy(views)))
-        by_host = super(FCNTTAModel, FCNTTAModel(network)).test_step(batch(*views))
-    for sample, other in zip(found, by_host, strict=True):
+        found = FCNTTAModel(model).test_step(batch(*copy.deepcopy(views)))
+        by_mmseg = super(FCNTTAModel, FCNTTAModel(model)).test_step(batch(*views))
+    for sample, other in zip(found, by_mmseg, strict=True):
         assert sample.img_path == "a.jpg" and "seg_logits" not in sample
         assert sample.pred_sem_seg.data.dtype == torch.int64
         assert sample.pred_sem_seg.data.shape == (1, *SIZE)
@@ -118,23 +101,23 @@ def test_what_is_returned_and_the_hosts_way_to_merge(kind):
 
 def test_one_views_scores_at_a_time(monkeypatch):
     """Twelve views take the memory of two: a sum, and the scores of one."""
-    network, alive = segmentor("several"), []
-    host = type(network).test_step
+    model, alive = network("several"), []
+    step = type(model).test_step
 
     def watched(self, data):
-        samples = host(self, data)
+        samples = step(self, data)
         alive.extend(samples)
         return samples
 
-    monkeypatch.setattr(type(network), "test_step", watched)
-    merged(network, *[view()] * 4)
+    monkeypatch.setattr(type(model), "test_step", watched)
+    merged(model, *[view()] * 4)
     assert len(alive) == 4 * IMAGES and not any("seg_logits" in sample for sample in alive)
 
 
 @pytest.mark.parametrize("named", ["SegTTAModel", "mmseg.SegTTAModel", SegTTAModel])
-def test_ours_takes_the_place_of_the_hosts(named):
-    network = segmentor("single")
-    assert type(MODELS.build(with_tta(dict(type=named), network))) is FCNTTAModel
+def test_ours_replaces_mmsegs(named):
+    model = network("single")
+    assert type(MODELS.build(with_tta(dict(type=named), model))) is FCNTTAModel
 
 
 def test_a_users_own_is_kept():

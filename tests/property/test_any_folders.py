@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from PIL import Image
 from property.amounts import share
 
@@ -58,53 +57,11 @@ def test_names_are_paired_or_refused(tmp_path, truths, predictions, odd, listed,
 # --- what the files hold -------------------------------------------------------------------------
 
 VOC = PROTOCOLS["voc"]
-shape = npst.array_shapes(min_dims=2, max_dims=2, max_side=6)
 
 
 def save(path: Path, labels: np.ndarray) -> None:
     path.unlink(missing_ok=True)
     Image.fromarray(labels).save(path)
-
-
-@st.composite
-def label_pairs(draw) -> tuple[np.ndarray, np.ndarray]:
-    """Mostly as they must be; now and then of a wrong value, or of two sizes."""
-    size = draw(shape)
-    right = st.integers(0, 20)
-    truth = draw(npst.arrays(np.uint8, size, elements=right | st.just(255)))
-    said = draw(npst.arrays(np.uint8, size, elements=right))
-    wrong = draw(st.sampled_from([None, None, None, "truth", "prediction", "size"]))
-    if wrong == "truth":
-        truth[0, 0] = draw(st.integers(21, 254))
-    elif wrong == "prediction":
-        said[0, 0] = draw(st.integers(21, 255))
-    elif wrong == "size":
-        said = np.pad(said, (0, 1))
-    return truth, said
-
-
-@given(st.lists(label_pairs(), min_size=1, max_size=4))
-def test_pairs_are_counted_or_refused(tmp_path, images):
-    pairs, expected = [], np.zeros((256, 256), np.int64)
-    sound = True
-    for number, (truth, said) in enumerate(images):
-        pair = Pair(tmp_path / f"t{number}.png", tmp_path / f"p{number}.png")
-        save(pair.truth, truth)
-        save(pair.prediction, said)
-        pairs.append(pair)
-        legal = (truth <= 20) | (truth == 255)
-        if truth.shape == said.shape and legal.all() and said.max() <= 20:
-            np.add.at(expected, (truth, said), 1)
-        else:
-            sound = False
-    if sound:
-        found = sum(tally.counts for tally in counted(pairs, VOC, 1))
-        np.testing.assert_array_equal(found, expected)
-    else:
-        with pytest.raises(UserError) as error:
-            list(counted(pairs, VOC, 1))
-        text = str(error.value)
-        assert text.startswith(str(tmp_path)) and len(text.splitlines()) == 1
 
 
 ODD = {
@@ -126,10 +83,3 @@ def test_what_is_no_file_of_labels_is_named(tmp_path, kind, role):
     with pytest.raises(UserError) as error:
         list(counted([pair], VOC, 1))
     assert str(error.value).startswith(f"{odd}: ") and len(str(error.value).splitlines()) == 1
-
-
-def test_a_link_to_a_file_is_the_file(tmp_path):
-    save(tmp_path / "real.png", np.ones((2, 2), np.uint8))
-    (tmp_path / "link.png").symlink_to("real.png")
-    (tally,) = counted([Pair(tmp_path / "link.png", tmp_path / "real.png")], VOC, 1)
-    assert tally.counts[1, 1] == 4 and tally.counts.sum() == 4

@@ -16,11 +16,11 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from property.amounts import share
-from property.pyramids import pyramids
+from property.pyramids import crop_offset, pyramids, stack_size
 from torch import Tensor
 from torch.nn import functional
 
-from fcn_plugin.geometry import AxisMap, Layer, compose, crop_offset, stack_size, upsampling
+from fcn_plugin.geometry import AxisMap, Layer, compose, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.features import Features
 
@@ -73,7 +73,7 @@ def random_case(sizes, strides, size, draw, stacks=None) -> Case:
 
 @st.composite
 def plain(draw) -> Case:
-    """A backbone of the host: any strides, each a multiple of the one before, equal ones too."""
+    """A backbone of mmseg: any strides, each a multiple of the one before, equal ones too."""
     factors = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5), label="factors")
     strides = [factors[0]]
     for factor in factors[1:]:
@@ -89,7 +89,7 @@ def known(draw, padded: bool) -> Case:
     stacks = draw(pyramids(padded))
     size = draw(sides, label="height"), draw(sides, label="width")
     sizes = [[stack_size(stack, side) for side in size] for stack in stacks]
-    strides = [2 << level for level in range(len(stacks))]
+    strides = [int(compose(stack).scale) for stack in stacks]
     case = random_case(sizes, strides, size, draw, stacks)
     maps = [compose(stack) for stack in stacks]
     return case._replace(levels=Features(case.levels, maps, size, zero_border=padded))
@@ -153,7 +153,7 @@ def canvases(case: Case) -> Tensor:
     scores, maps = case.scores, [compose(stack) for stack in case.stacks]
     x, grid = scores[-1], maps[-1]
     for skip, finer in zip([*scores[-2::-1], None], [*maps[-2::-1], AxisMap()], strict=True):
-        window = upsampling(grid.within(finer))
+        window = transposed_convolution(grid.within(finer))
         grid = grid.then(window.map)
         x = reference.upscore(x, window.kernel, window.stride)
         first = crop_offset(grid, finer)

@@ -13,7 +13,6 @@ from mmengine import dist
 from property.amounts import share
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.folders import pair_counts
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
 
@@ -52,12 +51,6 @@ def test_counts_are_those_by_hand(given_labels):
     found = confusion_matrix(torch.tensor(truth), torch.tensor(prediction), classes, ignored)
     assert found.dtype == torch.int64
     assert found.tolist() == counted_by_hand(truth, prediction, classes, ignored)
-
-
-@given(shapes.flatmap(lambda shape: st.tuples(*[npst.arrays(np.uint8, shape)] * 2)))
-def test_counts_of_files_are_those_by_hand(pair):
-    expected = counted_by_hand(*pair, 256, -1)
-    assert pair_counts(*pair).tolist() == [row[:256] for row in expected[:256]]
 
 
 # --- scores --------------------------------------------------------------------------------------

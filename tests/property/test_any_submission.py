@@ -4,11 +4,11 @@ import gzip
 import io
 import tarfile
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation.archives import FOLDER, MIT, VOC, packed, path_of, png, unpacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -16,26 +16,12 @@ from PIL import Image
 from property.amounts import share
 from property.damage import damaged
 
-from fcn_plugin.evaluation.leaderboards import LEADERBOARDS
 from fcn_plugin.evaluation.submission_archive import archive_faults
 
-VOC, MIT = LEADERBOARDS
 SLOW = 5.0  # seconds
-FOLDER = "results/VOC2012/Segmentation/comp6_test_cls/"
 WANTED = dict(a=(4, 3), b=(1, 1), c=(7, 2))  # width and height of each image
+boards = pytest.mark.parametrize("board", (VOC, MIT), ids=lambda board: board.name)
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name", "ignore::UserWarning:PIL")
-
-
-def path_of(board, name: str) -> str:
-    return f"{FOLDER if board is VOC else ''}{name}.png"
-
-
-def png(board, labels: np.ndarray) -> bytes:
-    image, stream = Image.fromarray(labels), io.BytesIO()
-    if board.palette:
-        image.putpalette([level for colour in board.palette for level in colour])
-    image.save(stream, "PNG")
-    return stream.getvalue()
 
 
 @st.composite
@@ -49,22 +35,6 @@ def sound_members(draw, board) -> list[tuple[str, bytes]]:
     return made
 
 
-def packed(board, members: list[tuple[str, bytes]]) -> bytes:
-    """By other code than the package's."""
-    stream = io.BytesIO()
-    if board is VOC:
-        with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-            for name, content in members:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    else:
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members:
-                archive.writestr(name, content)
-    return stream.getvalue()
-
-
 def faults(folder: Path, board, content: bytes) -> list[str]:
     """Of these bytes as an archive; each in one line, found at once."""
     path = folder / "made"
@@ -75,9 +45,6 @@ def faults(folder: Path, board, content: bytes) -> list[str]:
     assert time.perf_counter() - begun < SLOW
     assert all(len(fault.splitlines()) == 1 and "object at" not in fault for fault in found), found
     return found
-
-
-boards = pytest.mark.parametrize("board", LEADERBOARDS, ids=lambda board: board.name)
 
 
 @boards
@@ -113,14 +80,6 @@ def renamed(draw, board, members):
     return [(other_name(draw, members), members[0][1]), *members[1:]]
 
 
-def lacking(draw, board, members):
-    return members[: draw(st.integers(0, len(members) - 1))]
-
-
-def doubled(draw, board, members):
-    return [*members, draw(st.sampled_from(members))]
-
-
 def of_another_value(draw, board, members):
     width, height = WANTED["a"]
     labels = np.full((height, width), board.numbers[0], np.uint8)
@@ -128,13 +87,6 @@ def of_another_value(draw, board, members):
     place = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
     labels[place] = draw(st.sampled_from(wrong))
     return with_a(board, members, png(board, labels))
-
-
-def of_another_size(draw, board, members):
-    width, height = WANTED["a"]
-    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    shape = (height + 1, width) if shape == (height, width) else shape
-    return with_a(board, members, png(board, np.full(shape, board.numbers[0], np.uint8)))
 
 
 OTHER_KINDS = [
@@ -159,14 +111,10 @@ def swollen(draw, board, members):
     return with_a(board, members, bytes(draw(st.integers(1, 4)) << 20))
 
 
-WRONGS = [
-    *(extra, renamed, lacking, doubled),
-    *(of_another_value, of_another_size, of_another_kind, swollen),
-]
-
-
 @boards
-@pytest.mark.parametrize("wrong", WRONGS, ids=lambda wrong: wrong.__name__)
+@pytest.mark.parametrize(
+    "wrong", [extra, renamed, of_another_value, of_another_kind, swollen], ids=lambda f: f.__name__
+)
 @share(0.25)
 @given(data=st.data())
 def test_an_archive_with_one_thing_wrong_is_not(tmp_path, board, wrong, data):
@@ -198,21 +146,6 @@ def test_a_link_or_a_device_in_the_place_of_a_file_is_not_followed(tmp_path, kin
 # --- accidents -----------------------------------------------------------------------------------
 
 
-def content_of(board, archive: bytes) -> list[tuple[str, bytes]] | None:
-    """The members as Python's own modules see them; None where they refuse."""
-    try:
-        if board is VOC:
-            with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive))) as opened:
-                return [
-                    (info.name, opened.extractfile(info).read() if info.isfile() else b"")
-                    for info in opened
-                ]
-        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            return [(info.filename, opened.read(info)) for info in opened.infolist()]
-    except Exception:
-        return None
-
-
 @boards
 @share(2)
 @given(data=st.data())
@@ -220,8 +153,7 @@ def test_a_damaged_archive_is_accepted_only_if_all_pixels_are_there(tmp_path, bo
     members = data.draw(sound_members(board))
     made = data.draw(damaged(st.just(packed(board, members))))
     if faults(tmp_path, board, made) == []:
-        found = content_of(board, made)
-        assert found is not None and sorted(found) == sorted(members)
+        assert unpacked(made) == dict(members)
 
 
 @boards

@@ -3,7 +3,8 @@
 import pytest
 from mmengine import dist
 
-from fcn_plugin.system.ranks import once_per_machine
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.ranks import on_first_process, once_per_machine
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,22 @@ def test_one_process_works_and_the_others_wait(monkeypatch, rank, calls):
         monkeypatch.setenv("LOCAL_RANK", rank)
     once_per_machine(lambda: done.append("work"))
     assert done == calls
+
+
+def test_a_failure_of_the_first_process_is_one_of_all(monkeypatch):
+    sent = []
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda data: sent.append(data[0]))
+    on_first_process(lambda: None)
+    for error in (KeyError("why"), OSError()):
+        with pytest.raises(type(error)):
+            on_first_process(lambda error=error: (_ for _ in ()).throw(error))
+    assert sent == [None, "'why'", "OSError"]
+
+    def receive(data: list) -> None:
+        data[0] = "what went wrong there"
+
+    monkeypatch.setattr(dist, "is_main_process", lambda: False)
+    monkeypatch.setattr(dist, "broadcast_object_list", receive)
+    with pytest.raises(UserError, match="what went wrong there"):
+        on_first_process(lambda: sent.append("done here too"))
+    assert len(sent) == 3

@@ -13,7 +13,7 @@ from PIL import Image
 from tools.running import as_module, config, ran
 
 from fcn_plugin.export import Resizing
-from fcn_plugin.export.pictures import pictures
+from fcn_plugin.export.graph import clouds
 from fcn_plugin.prediction import Predictor
 
 POOL3 = """
@@ -49,7 +49,7 @@ def run(tmp_path_factory):
 
 def test_exports_a_work_dir(run):
     picture = run / "street.png"
-    Image.fromarray(pictures(1, (70, 90))[0].numpy()).save(picture)
+    Image.fromarray(clouds(1, (70, 90))[0].numpy()).save(picture)
     done = ran("export_onnx.py", "tiny.py", "work", "out/fcn.onnx", "--images", picture, folder=run)
     *checked, last = done.stdout.splitlines()
     assert [line[:16].strip() for line in checked] == [

@@ -163,7 +163,7 @@ def _tiny(path: Path) -> str:
     return str(path.parent / "tiny.py")
 
 
-READERS = ("read_content", "loader")  # which take any data
+READERS = ("read_content", "mapped", "loader")  # which take any data
 DOORS: dict[str, Callable[[Path], Any]] = {
     "read_content": read_content,
     "mapped": partial(read_content, mmap=True),

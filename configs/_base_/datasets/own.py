@@ -23,20 +23,8 @@ val = dict(train, ann_file="ImageSets/Segmentation/val.txt")
 # What tools/test.py --split puts in place of val's settings.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-    dataset=train,
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=val,
-)
+train_dataloader = dict(_base_.train_loader, batch_size=8, num_workers=2, dataset=train)
+val_dataloader = dict(_base_.score_loader, num_workers=2, dataset=val)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="ConfusionMatrixMetric")
 test_evaluator = val_evaluator

@@ -9,10 +9,9 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from report_samples import NAMES, Images, keep, samples
 
-from fcn_plugin.data.display import GREY, shown
-from fcn_plugin.data.originals import Originals
+from fcn_plugin.data.display import GREY, Viewer, shown
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.pictures import PicturesHook, overlay
+from fcn_plugin.evaluation.pictures import PicturesHook
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
 
@@ -20,44 +19,30 @@ RAMP = np.arange(6).reshape(2, 3)
 BYTES = np.stack([RAMP, RAMP + 10, RAMP + 20, RAMP + 30, RAMP + 40], -1).astype(np.uint8)
 SCALED = np.array([[0, 51, 102], [153, 204, 255]])
 HOLES = np.where(RAMP == 5, np.nan, RAMP * 0.1)
+FOUR = np.stack([RAMP * 2.5, RAMP * 1e6, RAMP, RAMP], -1)
+# name: image, picture (its one band, if it is grey), note
+SHOWN = {
+    "bgr": (BYTES[..., :3], BYTES[..., 2::-1], ""),
+    "five": (BYTES, BYTES[..., :3], "bands 1-3 of 5"),
+    "grey": (BYTES[..., :1], BYTES[..., 0], ""),
+    "flat": (BYTES[..., 0], BYTES[..., 0], ""),
+    "two": (BYTES[..., :2], BYTES[..., 0], "band 1 of 2"),
+    "levels": (BYTES[..., :3].astype(np.float32), BYTES[..., 2::-1], ""),
+    "16-bit": (RAMP.astype(np.uint16) * 9000, SCALED, "scaled"),
+    "huge": (RAMP * -1e300, SCALED[::-1, ::-1], "scaled"),
+    "holes": (HOLES, np.array([[0, 64, 128], [191, 255, 0]]), "scaled"),
+    "equal": (np.full((2, 3), 7, np.int32), RAMP * 0, "scaled"),
+    "each band": (FOUR, SCALED, "bands 1-3 of 4, scaled"),
+}
 
 
-@pytest.mark.parametrize(
-    ("image", "expected", "note"),
-    [
-        (BYTES[..., :3], BYTES[..., 2::-1], ""),
-        (BYTES, BYTES[..., :3], "bands 1-3 of 5"),
-        (BYTES[..., :1], BYTES[..., [0, 0, 0]], ""),
-        (BYTES[..., 0], BYTES[..., [0, 0, 0]], ""),
-        (BYTES[..., :2], BYTES[..., [0, 0, 0]], "band 1 of 2"),
-        (BYTES[..., :3].astype(np.float32), BYTES[..., 2::-1], ""),
-        (RAMP.astype(np.uint16) * 9000, SCALED[..., None].repeat(3, -1), "scaled"),
-        (RAMP * -1e300, SCALED[::-1, ::-1, None].repeat(3, -1), "scaled"),
-        (HOLES, [[0, 64, 128], [191, 255, 0]], "scaled"),
-        (np.full((2, 3), 7, np.int32), np.zeros((2, 3, 3)), "scaled"),
-        (np.stack([RAMP * 2.5, RAMP * 1e6, RAMP, RAMP], -1), SCALED, "bands 1-3 of 4, scaled"),
-    ],
-    ids=[
-        "bgr",
-        "five",
-        "grey",
-        "flat",
-        "two",
-        "levels",
-        "16-bit",
-        "huge",
-        "holes",
-        "equal",
-        "each",
-    ],
-)
-def test_shown(image, expected, note):
+@pytest.mark.parametrize("name", SHOWN)
+def test_shown(name):
+    image, expected, note = SHOWN[name]
     found = shown(image)
-    assert (found.pixels.dtype, found.pixels.shape) == (np.uint8, (2, 3, 3))
-    expected = np.asarray(expected)
+    assert (found.pixels.dtype, found.pixels.shape, found.note) == (np.uint8, (2, 3, 3), note)
     expected = expected[..., None].repeat(3, -1) if expected.ndim == 2 else expected
     assert np.array_equal(found.pixels, expected)
-    assert found.note == note
 
 
 @pytest.mark.parametrize("image", [RAMP[0], RAMP * 1j, RAMP[:0], np.array([["a"]])])
@@ -83,7 +68,8 @@ class Numbers(BaseDataset):
 
 def test_the_loader_of_the_data_set_within_wrappers():
     parts = [dict(type="Numbers", factor=f, path=path) for f, path in ((1, "a"), (10, "b"))]
-    load = Originals(ConcatDataset([dict(type="RepeatDataset", times=2, dataset=p) for p in parts]))
+    twice = [dict(type="RepeatDataset", times=2, dataset=part) for part in parts]
+    load = Viewer(ConcatDataset(twice)).load
     assert load("a").max() == 3 and load("b").max() == 30
     with pytest.raises(UserError, match="c: "):
         load("c")
@@ -92,9 +78,9 @@ def test_the_loader_of_the_data_set_within_wrappers():
 @pytest.fixture
 def warnings(monkeypatch) -> list[str]:
     """What is logged of pictures."""
-    said: list[str] = []
-    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: said.append(text))
-    return said
+    texts: list[str] = []
+    monkeypatch.setattr("fcn_plugin.data.display.print_log", lambda text, *_: texts.append(text))
+    return texts
 
 
 def test_a_picture_that_cannot_be_shown_loses_no_score(tmp_path, warnings):
@@ -113,26 +99,19 @@ def test_a_picture_that_cannot_be_shown_loses_no_score(tmp_path, warnings):
 
 
 def test_the_hook_goes_on_and_counts_what_it_wrote(tmp_path, warnings):
-    items = samples(tmp_path / "data", 3, len(NAMES))
+    items = samples(tmp_path / "data", 5, len(NAMES))
     (tmp_path / "data/0.png").write_bytes(b"")
-    items[1].pred_sem_seg.data[:] = 300  # no colour for it
+    items[2].pred_sem_seg.data[:] = 300  # no colour for it
     told = []
     runner = SimpleNamespace(
         test_dataloader=SimpleNamespace(dataset=Images(items, NAMES)),
         logger=SimpleNamespace(info=lambda *said: told.append(int(said[1]))),
     )
-    hook = PicturesHook(str(tmp_path / "pictures"))
+    hook = PicturesHook(str(tmp_path / "pictures"), interval=2)
     hook.before_test(runner)
-    hook.after_test_iter(runner, 0, None, items)
+    for some in (items[:3], items[3:], None):
+        hook.after_test_iter(runner, 0, None, some)
     hook.after_test(runner)
     assert told == [2] and len(warnings) == 1
-    assert {file.name for file in hook.out_dir.iterdir()} == {"0.png", "2.png"}
+    assert {file.name for file in hook.out_dir.iterdir()} == {"0.png", "4.png"}
     assert GREY in np.asarray(Image.open(hook.out_dir / "0.png"))
-
-
-def test_overlays_say_what_is_shown():
-    label, palette = np.zeros((40, 300), np.uint8), [[200, 0, 0]]
-    image = np.zeros((40, 300, 3), np.uint8)
-    plain = np.asarray(overlay(image, label, "a", palette))
-    noted = np.asarray(overlay(image, label, "a", palette, "bands 1-3 of 5"))
-    assert len(noted) > len(plain) and (noted[len(plain) :] < 128).any()

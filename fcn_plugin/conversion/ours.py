@@ -1,0 +1,95 @@
+"""Which of our networks a file's is: its factors, the backbone's settings, the shipped config."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.weights.networks import BACKBONES, NETS, Backbone
+from fcn_plugin.weights.recognise import Weights
+
+FC_CHANNELS = 4096  # of the published networks
+
+# The shipped config of (net, classifier, classes, whether the input is Caffe's).
+CONFIGS = {
+    **{
+        (net, "vgg16", classes, caffe): f"configs/{net}_vgg16_{recipe}.py"
+        for classes, caffe, recipe in (
+            (21, True, "voc2011-heavy"),
+            (60, True, "pascal-context-heavy"),
+            (21, False, "voc"),
+        )
+        for net in ("fcn32s", "fcn16s", "fcn8s")
+    },
+    ("fcn8s", "vgg16", 60, False): "configs/fcn8s_vgg16_pascal-context.py",
+    ("fcn8s-atonce", "vgg16", 21, True): "configs/fcn8s-atonce_vgg16_voc2011-heavy.py",
+    ("fcn32s", "caffenet", 21, True): "configs/fcn32s_alexnet_voc2011.py",
+    ("fcn32s", "googlenet", 21, True): "configs/fcn32s_googlenet_voc2011.py",
+}
+
+
+def from_caffe(weights: Weights) -> bool:
+    """Whether they were trained on Caffe's input."""
+    return weights.input is not None and weights.input.order == "BGR"
+
+
+def variant(weights: Weights) -> str:
+    """The key in BACKBONES; of our own AlexNets the second convolution tells which."""
+    name = weights.layout.classifier
+    if name == "caffenet":
+        first, second = (weights.tensors.get(f"conv{i}.weight") for i in (1, 2))
+        if first is not None and second is not None and first.shape[:1] == second.shape[1:2]:
+            return "alexnet"
+    return name
+
+
+def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[str, Any]:
+    """Of a registered backbone as wide as the file's, with the levels of ``net``."""
+    kernel = weights.tensors.get(f"{backbone.first}.weight")
+    if kernel is None or kernel.dim() != 4:
+        found = "missing" if kernel is None else tuple(kernel.shape)
+        raise UserError(
+            f"{weights.path}: {backbone.first}.weight is {found}, expected 4 dimensions; the file "
+            "is damaged, truncated or of another network; download it again"
+        )
+    settings = backbone.settings | dict(
+        base_channels=max(kernel.shape[0] // backbone.width, 1),
+        in_channels=kernel.shape[1],
+        out_indices=backbone.levels[net],
+    )
+    if (bias := weights.tensors.get("fc6.bias")) is not None:
+        settings["fc_channels"] = bias.numel()
+    return settings
+
+
+def shipped_config(
+    weights: Weights, net: str, num_classes: int, settings: dict[str, Any]
+) -> str | None:
+    """The config of a network, its classes being the usual ones; None if none is shipped."""
+    caffe = from_caffe(weights)
+    fits = (
+        settings["base_channels"] == BACKBONES[variant(weights)].base_channels
+        and settings["in_channels"] == 3
+        and settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
+        and weights.padding in (None, "reference" if caffe else "same")
+    )
+    return CONFIGS.get((net, weights.layout.classifier, num_classes, caffe)) if fits else None
+
+
+def scale_of(weights: Weights, net: str) -> tuple[float, ...] | None:
+    """The factors of ``net``, which have to be those of the file's score layers."""
+    wanted, stored = NETS[net].scale, weights.scale
+    has_skips = any(name.startswith("score_pool") for name in weights.tensors)
+    if not has_skips or (stored is None and weights.scale_untold):
+        return wanted
+    if (stored is None) != (wanted is None):
+        trained = f"with scales {numbers(stored)}" if stored else "without scales"
+        raise UserError(
+            f"{weights.path}: its skip layers were trained {trained}, and {net} has "
+            f"{numbers(wanted) if wanted else 'none'}; leave --net out"
+        )
+    return stored
+
+
+def numbers(values: Sequence[float]) -> str:
+    """For messages: "0.0001/0.01/1"."""
+    return "/".join(f"{value:.6g}" for value in values)

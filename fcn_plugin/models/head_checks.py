@@ -1,0 +1,129 @@
+"""What does not fit a ``SkipFusionHead``: its settings, the backbone's levels, a checkpoint.
+
+All raise ``UserError`` in one line that names the setting and its remedy.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from math import isclose, log2
+from operator import lt, mul
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.geometry import AxisMap
+from fcn_plugin.models.upsample import Deconv, new_upsampling
+
+
+def check_settings(
+    in_channels: Sequence[int], in_index: Sequence[int], **settings: Sequence | None
+) -> None:
+    """Each setting, ``strides`` among them, is one value for each level."""
+    if len(in_channels) != len(in_index) or not in_index:
+        raise UserError(
+            f"SkipFusionHead: in_channels {in_channels} and in_index {in_index} must name the "
+            "same levels, at least one"
+        )
+    for name, values in settings.items():
+        if values is not None and len(values) != len(in_channels):
+            raise UserError(
+                f"SkipFusionHead: {name} {tuple(values)} must have one for each of "
+                f"{len(in_channels)} levels"
+            )
+    strides = settings["strides"] or ()
+    pairs = zip(strides, [1, *strides[:-1]], strict=False)
+    if any(stride < 1 or stride % finer for stride, finer in pairs):
+        raise UserError(
+            f"SkipFusionHead: strides {tuple(strides)} must each be a multiple of the one before, "
+            "finest first"
+        )
+
+
+def check_levels(head: Any, inputs: Sequence[Tensor], in_index: Sequence[int]) -> None:
+    """The backbone returns the levels that ``in_channels`` names."""
+    if max(in_index) >= len(inputs):
+        raise UserError(
+            f"SkipFusionHead: in_index {head.in_index}, but the backbone returns only "
+            f"{len(inputs)} levels; see its out_indices"
+        )
+    channels = tuple(inputs[i].shape[1] for i in in_index)
+    if channels != head.in_channels:
+        raise UserError(
+            f"SkipFusionHead: in_channels is {head.in_channels}, but levels {head.in_index} "
+            f"of the backbone have {channels} channels; set in_channels={channels}"
+        )
+
+
+def check_order(head: Any, sizes: Sequence[Sequence[int]], maps: Sequence[AxisMap] | None) -> None:
+    """The levels come finest first. ``maps`` are those of the image and the levels, if known."""
+    for i, (fine, coarse) in enumerate(pairwise(sizes), start=1):
+        # With maps no sizes are compared: in a graph they may be symbols.
+        if maps[i + 1].scale < maps[i].scale if maps else any(map(lt, fine, coarse)):
+            raise UserError(
+                f"SkipFusionHead: in_index {head.in_index} puts a level of {tuple(coarse)} pixels "
+                f"behind one of {tuple(fine)}; give in_index and in_channels finest first"
+            )
+
+
+def check_strides(head: Any, levels: Sequence[Tensor], size: tuple[int, int]) -> None:
+    """Learned kernels were built for the strides that levels of an image of ``size`` show."""
+    sizes = [size, *(tuple(level.shape[-2:]) for level in levels)]
+    fits = [
+        upscore.scale(coarse, fine) == upscore.factor
+        for upscore, finer, coarser in zip(head.upscore, sizes, sizes[1:], strict=False)
+        if isinstance(upscore, Deconv)
+        for fine, coarse in zip(finer, coarser, strict=True)
+    ]
+    # Sizes are rounded, strides are powers of two.
+    shown = tuple(2 ** round(log2(max(size) / max(level))) for level in sizes[1:])
+    if all(fits) or shown != tuple(sorted(shown)):  # ``check_order`` reports the wrong order
+        return
+    strides = tuple(accumulate(head.factors, mul))
+    remedy = f"strides={shown}" if shown != strides else "upsample='bilinear'"
+    raise UserError(
+        f"SkipFusionHead: learned upsampling for strides {strides}, but levels {head.in_index} "
+        f"of an image of {size} have {sizes[1:]} pixels; set {remedy}"
+    )
+
+
+def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> None:
+    """A pre-hook of ``load_state_dict``, where mmengine's loader would only warn.
+
+    Learned kernels are used, but not trained, although the head was built with fixed ones.
+
+    Raises:
+        UserError: the checkpoint has other factors before the score layers than the head.
+    """
+    if not any(name.startswith(f"{prefix}score.") for name in state_dict):
+        return
+    stored = state_dict.get(f"{prefix}level_scale")
+    scale = None if stored is None else tuple(stored.tolist())
+    if not _same_scale(scale, head.scale):
+        raise UserError(
+            f"SkipFusionHead: the checkpoint was trained with scale={scale}, the config has "
+            f"{head.scale}; set model.decode_head.scale={scale}"
+        )
+    for i, (upscore, factor) in enumerate(zip(head.upscore, head.factors, strict=True)):
+        kernel = state_dict.get(f"{prefix}upscore.{i}.deconv.weight")
+        if kernel is None:
+            if isinstance(upscore, Deconv) and head.upsample != "deconv":
+                # From a checkpoint that was loaded before.
+                head.upscore[i] = new_upsampling(head.upsample, head.out_channels, factor)
+        elif kernel.shape[0] == head.out_channels and not isinstance(upscore, Deconv):
+            like = head.score[i].weight
+            learned = Deconv(head.out_channels, factor, kernel.shape[-1])
+            head.upscore[i] = learned.to(like).requires_grad_(False)
+            print_log(
+                f"SkipFusionHead: upscore.{i} uses the learned kernel of the checkpoint, fixed; "
+                "upsample='deconv' trains it",
+                "current",
+            )
+
+
+def _same_scale(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+    """Whether the factors agree, to the three digits of bfloat16."""
+    if a is None or b is None or len(a) != len(b):
+        return a is b
+    return all(isclose(x, y, rel_tol=1e-2) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,111 @@
+"""Archives with one fault each, cut anywhere, or with a flipped bit.
+
+Any archive is in property/test_any_submission.py.
+"""
+
+import gzip
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation.archives import MIT, VOC, Members, packed, path_of, png
+from PIL import Image
+
+from fcn_plugin.evaluation.leaderboards import LEADERBOARDS
+from fcn_plugin.evaluation.submission_archive import archive_faults, png_fault
+
+boards = pytest.mark.parametrize("board", LEADERBOARDS, ids=lambda board: board.name)
+VALUES = dict(a=1, b=7, c=20)  # of the PNGs in a sound archive
+SIZE = (12, 10)
+
+
+def plain(board, value: int = 7, size=SIZE, mode: str = "", palette=None) -> bytes:
+    return png(board, np.full(size[::-1], value, np.uint8), mode, palette)
+
+
+def replaced(content: Callable) -> Callable:
+    """The second of the PNGs is another."""
+    return lambda board, good: [good[0], (good[1][0], content(board)), good[2]]
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def wide(board) -> bytes:
+    stream = io.BytesIO()
+    Image.new("I;16", SIZE, 7).save(stream, "PNG")
+    return stream.getvalue()
+
+
+GREY = [[level] * 3 for level in range(256)]
+BOTH = LEADERBOARDS
+# what is wrong: (with which archives, the members of the forged one, what the fault says)
+FORGERIES: dict[str, tuple[tuple, Callable, str]] = {
+    "missing": (BOTH, lambda b, good: good[:2], "c.png: missing"),
+    "empty archive": (BOTH, lambda b, good: [], "a.png: missing"),
+    "twice": (BOTH, lambda b, good: [*good, good[1]], "b.png: there 2 times"),
+    "extra": (BOTH, lambda b, good: [*good, (path_of(b, "d"), b"")], "d.png: not the pred"),
+    "elsewhere": (BOTH, lambda b, good: [*good[:2], ("x/c.png", b"")], "x/c.png: not the predict"),
+    "size": (BOTH, replaced(lambda b: plain(b, size=SIZE[::-1])), "it is 10x12 for an image"),
+    "RGB": (BOTH, replaced(lambda b: plain(b, mode="RGB")), "its mode is RGB, not"),
+    "16 bits": (BOTH, replaced(wide), "its mode is I;16B, not"),
+    "4 bits": ((VOC,), replaced(lambda b: plain(b, palette=GREY[:16])), "its mode is P;4, not"),
+    "grey": ((VOC,), replaced(lambda b: plain(b, mode="L")), "its mode is L, not indexed"),
+    "indexed": ((MIT,), replaced(lambda b: plain(VOC)), "its mode is P, not grey"),
+    "value 0": ((MIT,), replaced(lambda b: plain(b, 0)), "has the value 0, not only 1-150"),
+    "value 21": ((VOC,), replaced(lambda b: plain(b, 21)), "has the value 21, not only 0-20"),
+    "value 151": (BOTH, replaced(lambda b: plain(b, 151)), "has the value 151, not only"),
+    "value 255": (BOTH, replaced(lambda b: plain(b, 255)), "has the value 255, not only"),
+    "palette": ((VOC,), replaced(lambda b: plain(b, palette=GREY)), "its palette is not VOC's"),
+    "cut PNG": (BOTH, replaced(lambda b: plain(b)[:-30]), "a damaged PNG"),
+    "flipped bit": (BOTH, replaced(lambda b: flipped(plain(b), -20)), "a damaged PNG"),
+    "empty PNG": (BOTH, replaced(lambda b: b""), "a damaged PNG"),
+    "GIF": (BOTH, replaced(lambda b: b"GIF89a" * 9), "a damaged PNG"),
+}
+
+
+def good_members(board) -> Members:
+    return [(path_of(board, name), plain(board, value)) for name, value in VALUES.items()]
+
+
+def faults_of(folder: Path, board, content: bytes) -> list[str]:
+    file = folder / "archive"
+    file.write_bytes(content)
+    return archive_faults(file, board, {path_of(board, name): SIZE for name in VALUES})
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_forgeries(tmp_path, name):
+    of, forge, fault = FORGERIES[name]
+    for board in of:
+        assert faults_of(tmp_path, board, packed(board, good_members(board)[::-1])) == []
+        found = faults_of(tmp_path, board, packed(board, forge(board, good_members(board))))
+        assert any(fault in each for each in found), found
+
+
+def test_a_value_beside_those_of_a_board():
+    mine = replace(MIT, numbers=(1, 2, 7))
+    assert png_fault(plain(MIT, 7), mine, SIZE) is None
+    assert png_fault(plain(MIT, 3), mine, SIZE) == "has the value 3, not only 1-2, 7"
+
+
+@boards
+def test_an_archive_cut_anywhere(tmp_path, board):
+    content = packed(board, good_members(board))
+    for length in range(0, len(content), 3):
+        assert faults_of(tmp_path, board, content[:length]), length
+
+
+def test_a_flipped_bit_in_an_archive(tmp_path):
+    """All but gzip's head, and a bit that its decoder does not look at, is under a checksum."""
+    content = packed(VOC, good_members(VOC))
+    places = range(20, len(content), 3)
+    passed = [at for at in places if not faults_of(tmp_path, VOC, flipped(content, at))]
+    for at in passed:
+        assert gzip.decompress(flipped(content, at)) == gzip.decompress(content)
+    assert len(passed) < 5

@@ -1,0 +1,95 @@
+"""Narrow segmentors to export: of the package's parts and of mmseg's."""
+
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+SIZES = ((97, 161), (256, 320), (50, 41))
+BGR = dict(mean=[104.0, 117.0, 123.0], std=[50.0, 55.0, 60.0], bgr_to_rgb=False)
+RGB = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.5], bgr_to_rgb=True)
+CLASSES = ("void", "sky", "road", "tree", "bicyclist")
+
+
+def segmentor(padding="same", upsample="bilinear", backbone=None, head=None, **preprocessor):
+    """Pool3 and fc7 of a narrow VGG-11, or others."""
+    init_default_scope("mmseg")
+    vgg = dict(
+        type="ConvolutionalizedVGG",
+        depth=11,
+        padding=padding,
+        out_indices=(2, 5),
+        base_channels=4,
+        fc_channels=8,
+    )
+    skips = dict(
+        type="SkipFusionHead",
+        in_channels=(16, 8),
+        in_index=(0, 1),
+        strides=(8, 32),
+        num_classes=5,
+        upsample=upsample,
+        init_cfg=dict(type="Normal", layer="Conv2d", std=0.1),
+    )
+    model = MODELS.build(
+        ConfigDict(
+            type="FCNSegmentor",
+            data_preprocessor=dict(type="SegDataPreProcessor", **(RGB | preprocessor)),
+            backbone=backbone or vgg,
+            decode_head=head if head and "type" in head else skips | (head or {}),
+            test_cfg=dict(mode="whole"),
+        )
+    )
+    model.init_weights()
+    model.dataset_meta = dict(classes=CLASSES, palette=[[i, 2 * i, 3 * i] for i in range(5)])
+    return model.eval()
+
+
+def of_mmseg(kind: str, **settings) -> dict:
+    """A head of mmseg on fc7."""
+    common = dict(in_channels=8, in_index=1, channels=8, num_classes=5, norm_cfg=dict(type="BN"))
+    return dict(head=dict(type=kind, **common, **settings))
+
+
+FOUR = dict(in_channels=(4, 8, 16, 32), in_index=(0, 1, 2, 3), strides=(4, 8, 16, 32))
+HRNET_STAGES = {
+    f"stage{number}": dict(
+        num_modules=1,
+        num_branches=number,
+        block="BASIC",
+        num_blocks=[1] * number,
+        num_channels=[4, 8, 16, 32][:number],
+    )
+    for number in (1, 2, 3, 4)
+}
+# Fewer layers, on which it takes torch less time to reason about sizes.
+POOLS = dict(
+    backbone=dict(type="ConvolutionalizedVGG", depth=11, out_indices=(1, 2), base_channels=4),
+    head=dict(in_channels=(8, 16), strides=(4, 8)),
+)
+NETWORKS = {
+    "bilinear-reference": dict(padding="reference", **BGR),
+    "bilinear-same": dict(),
+    "deconv-same": dict(upsample="deconv"),
+    "deconv-reference": dict(upsample="deconv", padding="reference"),
+    "nearest-same": dict(upsample="nearest", test_cfg=dict(size_divisor=32)),
+    "nearest-reference": dict(upsample="nearest", padding="reference"),
+    "at-once": dict(head=dict(scale=(0.01, 1.0))),
+    "alexnet": dict(
+        backbone=dict(type="ConvolutionalizedAlexNet", base_channels=4, fc_channels=8),
+        head=dict(
+            in_channels=(12, 32, 8), in_index=(0, 1, 2), strides=(8, 16, 32), kernels=(15, 3, 3)
+        ),
+        upsample="deconv",
+    ),
+    "googlenet-reference": dict(
+        backbone=dict(type="ConvolutionalizedGoogLeNet", base_channels=8, padding="reference"),
+        head=dict(in_channels=(128,), in_index=(2,), strides=(32,)),
+    ),
+    "resnet": dict(backbone=dict(type="ResNet", depth=18, base_channels=4), head=FOUR),
+    "hrnet": dict(
+        backbone=dict(type="HRNet", norm_cfg=dict(type="BN"), extra=HRNET_STAGES), head=FOUR
+    ),
+    "psp": of_mmseg("PSPHead", pool_scales=(1, 2, 3, 6)),
+    # Its resizing torch can follow only by reading mmseg's code.
+    "aligned": of_mmseg("FCNHead", align_corners=True),
+}
