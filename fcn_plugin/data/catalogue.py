@@ -27,6 +27,11 @@ class Split:
     md5: str | None = None  # of the list, one name a line
     optional: bool = False  # not everybody has it
 
+    @property
+    def names_in(self) -> str:
+        """What tells the images' names: the list, or the folder of images."""
+        return self.ids or self.images
+
 
 @dataclass(frozen=True)
 class Part:

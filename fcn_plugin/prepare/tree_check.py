@@ -22,8 +22,6 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
 IMAGE_SUFFIXES = (".jpg", ".png")
-
-
 Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or, in VOC, two
 
 
@@ -42,7 +40,7 @@ def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
         folder: The data set's.
         subset: Do not ask for the published number of images.
     """
-    where = folder / (split.ids or split.images)
+    where = folder / split.names_in
     if not where.exists():
         return Survey([], [], [f"{where}: no such {'list' if split.ids else 'folder'}"])
     ids = names(folder, split)
@@ -89,14 +87,14 @@ def names(folder: Path, split: Split) -> list[str]:
 
 def is_there(folder: Path, split: Split) -> bool:
     """Whether anything of the split is there, its list or its folder of images."""
-    return (folder / (split.ids or split.images)).exists()
+    return (folder / split.names_in).exists()
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     """The paths in a folder by their names without suffix."""
-    # As plain strings: a Path for each of 17,000 files takes seconds.
     if not folder.is_dir():
         return {}
+    # As plain strings: a Path for each of 17,000 files takes seconds.
     split = (os.path.splitext(file) for file in os.listdir(folder))
     return {stem: f"{folder}/{stem}{suffix}" for stem, suffix in split if suffix in suffixes}
 
@@ -110,9 +108,9 @@ def _wrong_list(where: Path, split: Split, ids: list[str], subset: bool) -> Iter
     elif not subset and len(ids) != split.count:
         yield f"{where}: {len(ids):,} images, published are {split.count:,}"
     elif not subset and split.md5:
-        found = hashlib.md5(list_text(ids).encode(), usedforsecurity=False).hexdigest()
-        if found != split.md5:
-            yield f"{where}: md5 of the names is {found}, published is {split.md5}"
+        digest = hashlib.md5(list_text(ids).encode(), usedforsecurity=False).hexdigest()
+        if digest != split.md5:
+            yield f"{where}: md5 of the names is {digest}, published is {split.md5}"
 
 
 def leaks(root: Path, name: str) -> list[str]:
@@ -135,7 +133,7 @@ def _named(root: Path, place: str) -> tuple[Path, list[str]]:
     name, split_name = place.split("/")
     split = DATA_SETS[name].split(split_name)
     folder = root / DATA_SETS[name].folder
-    return folder / (split.ids or split.images), names(folder, split)
+    return folder / split.names_in, names(folder, split)
 
 
 def check(

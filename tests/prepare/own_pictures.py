@@ -1,6 +1,7 @@
 """Labelled pictures in the formats that are read, and the data set that is made of them."""
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,9 +93,7 @@ def prepare(folder: Path, root: str = "out", **options) -> Made:
 
 
 def refusal(folder: Path, match: str, **options) -> None:
-    """Refused in one line that matches, or is noted where several files have faults; nothing is
-    made.
-    """
+    """Refused in one line that matches, or a note if several files have faults; nothing is made."""
     notes: list[str] = []
     target = folder.parent / "refused"
     with pytest.raises(UserError) as error:
@@ -103,6 +102,5 @@ def refusal(folder: Path, match: str, **options) -> None:
     assert "\n" not in said
     if "files have faults" in said:
         said = next(note for note in notes if "not read" not in note)
-    with pytest.raises(UserError, match=match):
-        raise UserError(said)
+    assert re.search(match, said), said
     assert not target.exists() and not list(folder.parent.glob(".*.partial"))

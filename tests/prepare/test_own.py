@@ -1,5 +1,6 @@
 """The data set of a user's own pictures: drawn splits, formats, configs; whole or not at all."""
 
+import errno
 import shlex
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from prepare.own_pictures import EYE, SIZE, Made, image, masks, prepare, refusal
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import receptive_field
 from fcn_plugin.prediction.reading import Reader
+from fcn_plugin.prepare import staging
 from fcn_plugin.prepare.own.configs import FIELD, LARGE, shipped_configs
 
 BIG = (1300, 1200)
@@ -65,6 +67,25 @@ def test_a_finished_tree_is_left_and_another_is_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="is no data set made by this command"):
         prepare(tmp_path / "in", "in")
     assert made.content() == before
+
+
+def test_a_second_run_is_kept_out_and_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    masks(tmp_path / "in")
+    monkeypatch.setattr(staging, "LOCK_PATIENCE", 0)
+    outcomes: list[str] = []
+
+    def meanwhile(step: str, done: int, total: int) -> None:
+        with pytest.raises(UserError, match="another run is still at work there"):
+            prepare(tmp_path / "in")
+        outcomes.append(step)
+
+    prepare(tmp_path / "in", progress=meanwhile)
+    assert outcomes == ["Writing images and labels"] * 2
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    refusal(tmp_path / "in", "refused: the disk is full; make room", progress=full)
 
 
 def test_options_and_folders_that_will_not_do(tmp_path):

@@ -66,13 +66,12 @@ def prepare_own(job: Job) -> list[str]:
         raise UserError(f"--scale {job.scale}: give a factor up to {LARGEST_SCALE}, such as 0.5")
     source, splits = with_splits(read_source(job), job)
     state = {"state": _state(source, splits, job.scale)}
-    return list(
-        made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))["lines"]
-    )
+    made = made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))
+    return list(made["lines"])
 
 
 def _state(source: Source, splits: Splits, scale: float) -> str:
-    """A hash of all that decides how the data set comes out, by the files' times and sizes."""
+    """A hash of all that decides how the data set comes out; of files, their times and sizes."""
     digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, scale]).encode())
     files = {path for item in source.items for path in (item.image, item.annotation) if path}
     for path in sorted(files | set(source.settings)):
@@ -83,8 +82,8 @@ def _state(source: Source, splits: Splits, scale: float) -> str:
 
 def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, Any]:
     """Write all but the marker; the lines to print."""
-    owners = {name: split for split, names in splits.items() for name in names}
-    items = [item for item in source.items if item.name in owners]
+    used = {name for names in splits.values() for name in names}
+    items = [item for item in source.items if item.name in used]
     for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
         (stage / folder).mkdir(parents=True)
     palette = in_full(source.palette)  # a pixel that is left out is 255
@@ -95,22 +94,8 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
     for split, names in splits.items():
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
-    counts = {
-        split: np.array([item.counts for item in written if owners[item.name] == split])
-        for split in splits
-    }
-    labelled = [image.any() for image in counts.get("test", ())]
-    if not all(labelled):
-        del counts["test"]
-        if any(labelled):
-            some = f"{sum(labelled):,} of {len(labelled):,} test images"
-            job.note(f"{job.root}: {some} have a label; without the others' none is scored")
-    pixels = counts["train"].sum(axis=0)
-    # Such as those of masks whose white, 255, was to be a class.
-    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
-    for value, name in enumerate(map(printable, source.classes)):
-        if not pixels[value]:
-            job.note(f"{job.root}: no training image has {name} (value {value}){left_out}")
+    counts = _counts(written, splits, job)
+    _note_missing(counts["train"].sum(axis=0), source.classes, job)
     facts = Facts(
         root=job.root,
         classes=source.classes,
@@ -138,6 +123,27 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
         ]
     }
+
+
+def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, np.ndarray]:
+    """Of each split that is scored, the pixels [images, 256] of each value in each label."""
+    by_name = {item.name: item.counts for item in written}
+    counts = {split: np.array([by_name[name] for name in names]) for split, names in splits.items()}
+    labelled = [image.any() for image in counts.get("test", ())]
+    if not all(labelled):
+        del counts["test"]
+        if any(labelled):
+            images = f"{sum(labelled):,} of {len(labelled):,} test images"
+            job.note(f"{job.root}: {images} have a label; without the others' none is scored")
+    return counts
+
+
+def _note_missing(pixels: np.ndarray, classes: Sequence[str], job: Job) -> None:
+    """Classes that cannot be learned; such as those of masks whose white, 255, was to be one."""
+    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
+    for value, name in enumerate(map(printable, classes)):
+        if not pixels[value]:
+            job.note(f"{job.root}: no training image has {name} (value {value}){left_out}")
 
 
 def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
