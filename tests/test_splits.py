@@ -29,9 +29,9 @@ ADE = "data/ade/ADEChallengeData2016"
 
 
 class Split(NamedTuple):
-    """Where images, labels and their list are, relative to the data set's folder."""
+    """Where images, one letter each, labels and their list are, in the data set's folder."""
 
-    names: str  # one letter each
+    names: str
     images: str
     labels: str | None
     ids: str | None = None  # all images in the folder
@@ -166,15 +166,13 @@ def build_split(cfg: Config, split: str, **changed):
     return build({**cfg.test_dataloader.dataset, **cfg.splits[split]}, **changed)
 
 
-def signature(name: str, split: str) -> str:
-    """All that decides what a split's samples are."""
-    cfg = _config(name)
-    settings = {**cfg.test_dataloader.dataset.to_dict(), **cfg.splits[split].to_dict()}
-    return str((settings, cfg.to_dict()["tta_pipeline"]))
-
-
 # Of configs with the same data one is enough.
-SPLITS = {signature(name, split): (name, split) for name in NAMES for split in _config(name).splits}
+SPLITS = {
+    str((cfg["test_dataloader"]["dataset"], cfg["tta_pipeline"], split, entry)): (name, split)
+    for name in NAMES
+    for cfg in [_config(name).to_dict()]
+    for split, entry in cfg["splits"].items()
+}
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS.values())
@@ -218,9 +216,6 @@ TRAINED_ON = {
     "fcn8s_vgg16_voc": [(VOC2012, "train"), (VOC2012, "aug")],
     "fcn8s_vgg16_voc-train": [(VOC2012, "train")],
     "fcn8s_vgg16_voc2011": [("data/sbd", "train")],
-    "fcn8s_vgg16_voc2011-heavy": [("data/sbd", "train")],
-    "fcn8s_vgg16_pascal-context-heavy": [(VOC2010, "train")],
-    "fcn8s_vgg16_pascal-context": [(VOC2010, "train")],
     "fcn8s_vgg16_pascal-context59": [(VOC2010, "train")],
     "fcn8s_vgg16_ade20k": [(ADE, "train")],
     "fcn8s_vgg16_camvid": [(CAMVID, "train")],
@@ -246,24 +241,15 @@ def test_trains_on(name, tmp_path):
 
 
 def test_the_59_classes_are_the_published_ones_without_background():
-    whole, checked = (
-        build_split(config(f"fcn8s_vgg16_pascal-context{n}"), "val") for n in ("", "59")
-    )
+    whole, some = (build_split(config(f"fcn8s_vgg16_pascal-context{n}"), "val") for n in ("", "59"))
     assert whole.metainfo["classes"] == PUBLISHED_CLASSES
-    assert checked.metainfo["classes"] == PUBLISHED_CLASSES[1:]
-    assert checked.metainfo["palette"] == whole.metainfo["palette"][1:]
+    assert some.metainfo["classes"] == PUBLISHED_CLASSES[1:]
+    assert some.metainfo["palette"] == whole.metainfo["palette"][1:]
     assert PascalContextDataset59.METAINFO["classes"] == CONTEXT[1:]
-    # mmseg's loader agrees.
-    pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
-    theirs = build_split(config("fcn8s_vgg16_pascal-context59"), "val", pipeline=pipeline)
-    label = checked[0]["data_samples"].gt_sem_seg.data[0].numpy()
-    assert np.array_equal(label, theirs[0]["gt_seg_map"])
-    assert np.array_equal(label == VOID, stored_label(VOC2010) == 0)
 
 
 def test_the_mirror_image_is_labelled_in_mirror_image(tmp_path):
     """So every view is turned back, and to its own place, before the views are averaged."""
-    torch.manual_seed(0)
     cfg = config("fcn8s_vgg16_voc")
     cfg.model.backbone.update(base_channels=2, fc_channels=8, init_cfg=None)
     cfg.model.decode_head.in_channels = (8, 16, 8)
@@ -271,19 +257,17 @@ def test_the_mirror_image_is_labelled_in_mirror_image(tmp_path):
     for name, parameter in model.named_parameters():  # a class for every place
         if name.endswith("weight"):
             torch.nn.init.kaiming_normal_(parameter)
-    random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     # Smooth, so that its values are much the same however it is rounded when it is resized.
-    picture = np.asarray(coarse.resize((128, 96), Image.Resampling.BICUBIC))
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    Image.fromarray(picture[:, ::-1]).save(tmp_path / "mirrored.png")
+    picture = Image.fromarray(coarse).resize((128, 96), Image.Resampling.BICUBIC)
+    picture.save(tmp_path / "a.png")
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
 
     def labels(model: torch.nn.Module, pipeline: list, name: str) -> torch.Tensor:
-        path = str(tmp_path / f"{name}.png")
-        data = Compose(deepcopy(pipeline))(dict(img_path=path, seg_fields=[]))
+        sample = dict(img_path=str(tmp_path / f"{name}.png"), seg_fields=[])
         with torch.no_grad():
-            (sample,) = model.test_step(pseudo_collate([data]))
-        return sample.pred_sem_seg.data.squeeze(0)
+            (found,) = model.test_step(pseudo_collate([Compose(deepcopy(pipeline))(sample)]))
+        return found.pred_sem_seg.data.squeeze(0)
 
     def agreement(model: torch.nn.Module, pipeline: list) -> float:
         found, mirrored = (labels(model, pipeline, name) for name in ("a", "mirrored"))
