@@ -185,7 +185,7 @@ ILLEGAL = [
     (VOC, [0, 99], [0, 0], "truth/a.png: .* 99 .* only 0-20, 255 can be true; .* 100 if they are"),
     (MIT, [1, 1], [1, 151], r"pred/a.png: .* 151 \(1 px\), .* only 0-150 can be predicted"),
     (MIT, [1, 255], [1, 1], "truth/a.png: .* 255 .* only 0-150 can be true; .*--ignore INDEX"),
-    (TEN, [0, 11], [11, 0], r"pred/a.png: .* 11 \(1 px\), .* only 0-10 can be predicted; give a cl"),
+    (TEN, [0, 11], [11, 0], r"pred/a.png: .* 11 \(1 px\), .* only 0-10 can be predicted; give a"),
     (protocol("voc", 11), [0, 11], [0, 0], "truth/a.png: .* 11 .* only 0-10, 255 can be true"),
     (VOC, [0, 0], [0], "pred/a.png: prediction of 1x1 for a truth of 2x1; predict every"),
     (VOC, [300, 0], [0, 0], "truth/a.png: label of more than 8 bits; save the class indices"),

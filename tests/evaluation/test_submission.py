@@ -5,7 +5,6 @@ Any archive is in property/test_any_submission.py.
 
 import io
 import multiprocessing
-import os
 import random
 import shutil
 import time
@@ -25,7 +24,6 @@ from mmseg.registry import METRICS
 from PIL import Image
 
 from fcn_plugin.data.camvid import CamVidDataset
-from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.leaderboards import leaderboard_of
 from fcn_plugin.evaluation.submission_archive import image_size
