@@ -11,9 +11,9 @@ import pytest
 import torch
 from data.pictures import CLASSES, HIGH, LABEL, RAMP, WIDE, exif, saved, written
 from mmcv.transforms import Compose
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-from mmseg.registry import MODELS
+from models.small import segmentor
 
 from fcn_plugin.errors import UserError
 
@@ -34,35 +34,19 @@ def piped(config: str, key: str, folder: Path, image: bytes, label: bytes) -> di
     return Compose(steps)(sample)
 
 
-def segmentor(**head) -> torch.nn.Module:
-    """FCN-8s as the configs have it, a few channels wide."""
-    torch.manual_seed(0)
-    settings = dict(in_channels=(16, 32, 8), in_index=(0, 1, 2), num_classes=CLASSES) | head
-    model = MODELS.build(
-        ConfigDict(
-            type="FCNSegmentor",
-            data_preprocessor=dict(
-                type="SegDataPreProcessor",
-                mean=[123.675, 116.28, 103.53],
-                std=[58.395, 57.12, 57.375],
-                bgr_to_rgb=True,
-                size=(64, 64),
-                seg_pad_val=255,
-            ),
-            backbone=dict(type="ConvolutionalizedVGG", depth=11, base_channels=4, fc_channels=8),
-            decode_head=dict(type="SkipFusionHead", **settings),
-            test_cfg=dict(mode="whole"),
-        )
-    )
-    model.init_weights()
-    for score in model.decode_head.score:
-        torch.nn.init.normal_(score.weight, std=0.1)
-    return model
+PREPROCESSOR = dict(
+    type="SegDataPreProcessor",
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    size=(64, 64),
+    seg_pad_val=255,
+)
 
 
 @pytest.fixture(scope="module")
 def tiny() -> torch.nn.Module:
-    return segmentor()
+    return segmentor(data_preprocessor=PREPROCESSOR)
 
 
 def batch_of(packed: list[dict]) -> dict:
@@ -126,7 +110,8 @@ CASES = [
 def test_nothing_but_void_teaches_nothing(tmp_path, blockwise, loss, sampler):
     """Loss and gradients are exactly 0, the accuracy is mmseg's 100, a step moves no weight."""
     loss = dict(type="CrossEntropyLoss", **loss)
-    model = segmentor(blockwise=blockwise, sampler=sampler, loss_decode=loss).train()
+    head = dict(blockwise=blockwise, sampler=sampler, loss_decode=loss)
+    model = segmentor(head=head, data_preprocessor=PREPROCESSOR).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9))
     files = saved(RAMP), saved(np.full_like(LABEL, 255))

@@ -90,12 +90,6 @@ pictures = npst.arrays(np.uint8, shapes.map(lambda shape: (*shape, 3)))
 LOSSLESS = {"PNG": {}, "TIFF": {}, "BMP": {}, "WEBP": dict(lossless=True, exact=True), "PPM": {}}
 
 
-@given(pictures, st.sampled_from(sorted(LOSSLESS)))
-def test_an_image_comes_back_as_blue_green_red(tmp_path, stored, kind):
-    path = written(tmp_path / "a", saved(stored, kind, **LOSSLESS[kind]))
-    np.testing.assert_array_equal(load_image(path), stored[..., ::-1])
-
-
 # What is done to the image as it is stored to see it upright, by number (EXIF 2.3, 4.6.4).
 UPRIGHT = {
     1: lambda x: x,
@@ -109,10 +103,11 @@ UPRIGHT = {
 }
 
 
-@given(pictures, st.sampled_from(sorted(UPRIGHT)), st.sampled_from(["PNG", "WEBP", "TIFF"]))
-def test_an_image_is_turned_upright(tmp_path, stored, orientation, kind):
+@given(pictures, st.sampled_from(sorted(UPRIGHT)), st.sampled_from(sorted(LOSSLESS)))
+def test_an_image_comes_back_upright_as_blue_green_red(tmp_path, stored, orientation, kind):
     content = saved(stored, kind, exif=exif(orientation), **LOSSLESS[kind])
     found = load_image(written(tmp_path / "a", content))
+    orientation = 1 if kind in ("BMP", "PPM") else orientation  # they have no room for it
     np.testing.assert_array_equal(found, UPRIGHT[orientation](stored)[..., ::-1])
 
 

@@ -17,20 +17,22 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
 
-DTYPES = st.sampled_from([np.uint8, np.int8, np.int16, np.int32, np.int64])
+DTYPES = st.sampled_from([np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64])
 shapes = npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6)
 
 
 @st.composite
 def labellings(draw) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Truth and prediction of one shape, of any integers, mostly classes; classes and ignored."""
-    classes, shape = draw(st.integers(1, 20), label="classes"), draw(shapes)
+    classes = draw(st.integers(1, 20) | st.sampled_from([255, 300]), label="classes")
+    shape = draw(shapes)
     ignored = draw(st.sampled_from([255, 0, 1, -1, 19, -128, 2**40]), label="ignored")
     pair = []
     for dtype in (draw(DTYPES), draw(DTYPES)):
         info = np.iinfo(dtype)
         some = st.integers(0, min(classes, info.max))
-        special = [x for x in (255, ignored, info.min, info.max) if info.min <= x <= info.max]
+        special = [255, 256, classes, ignored, info.min, info.max]
+        special = [value for value in special if info.min <= value <= info.max]
         elements = some | st.sampled_from(special) | npst.from_dtype(np.dtype(dtype))
         pair.append(draw(npst.arrays(dtype, shape, elements=elements)))
     return *pair, classes, ignored
@@ -49,9 +51,12 @@ def counted_by_hand(truth, prediction, classes: int, ignored: int) -> list[list[
 @given(labellings())
 def test_counts_are_those_by_hand(given_labels):
     truth, prediction, classes, ignored = given_labels
-    found = confusion_matrix(torch.tensor(truth), torch.tensor(prediction), classes, ignored)
+    tensors = torch.tensor(truth), torch.tensor(prediction)
+    found = confusion_matrix(*tensors, classes, ignored)
     assert found.dtype == torch.int64
     assert found.tolist() == counted_by_hand(truth, prediction, classes, ignored)
+    for tensor, labels in zip(tensors, (truth, prediction), strict=True):
+        assert np.array_equal(tensor.numpy(), labels)  # they are left as they were
 
 
 # --- scores --------------------------------------------------------------------------------------
