@@ -59,7 +59,7 @@ FORGERIES: list[tuple[tuple, Callable, str]] = [
     ((VOC,), second(lambda b: plain(b, palette=GREY)), "its palette is not VOC's"),
     ((VOC,), second(lambda b: plain(b, palette=LAST)), "its palette is not VOC's"),
     (BOTH, second(lambda b: plain(b)[:-30]), "a damaged PNG"),
-    (BOTH, second(lambda b: flipped(plain(b), -20)), "a damaged PNG"),
+    (BOTH, second(lambda b: flipped(plain(b), -14)), "a damaged PNG"),
     (BOTH, second(lambda b: b"GIF89a" * 9), "a damaged PNG (it does not begin as one)"),
 ]
 
