@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
-from PIL import Image, ImageFile
+from PIL import Image
 
 from fcn_plugin.data.numbering import IGNORED, VALUES, numbering_of
 from fcn_plugin.data.picture_files import (
@@ -63,7 +63,12 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     elif image.mode not in INDEX_MODES:
         fault = f"label in colour (mode {image.mode})"
         remedy = "save the class indices as one channel (grey or palette)"
-    elif not _keeps_indices(image, raw_mode):
+    # Grey TIFFs may have 0 for white ("L;I").
+    elif (
+        image.format not in LABEL_FORMATS
+        or image.info.get("compression") in LOSSY_TIFFS
+        or (raw_mode.startswith(("1;", "L;")) and raw_mode not in STRETCHED)
+    ):
         fault = f"label in {image.format} (raw mode {raw_mode}), which may change class indices"
     if fault:
         raise UserError(f"{path}: {fault}; {remedy}")
@@ -71,13 +76,6 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     if stored.dtype == bool:
         return stored.astype(np.uint8)
     return stored // STRETCHED[raw_mode] if raw_mode in STRETCHED else stored
-
-
-def _keeps_indices(image: ImageFile.ImageFile, raw_mode: str) -> bool:
-    """Whether the pixels are those that were saved; grey TIFFs may have 0 for white ("L;I")."""
-    if image.format not in LABEL_FORMATS or image.info.get("compression") in LOSSY_TIFFS:
-        return False
-    return raw_mode in STRETCHED or not raw_mode.startswith(("1;", "L;"))
 
 
 @TRANSFORMS.register_module()

@@ -34,16 +34,8 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 GREY = (127, 128)
 FILLING = bytes(range(1, 65))  # no code of a JPEG's end, and not the same for long
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the header's colour type
-# First columns, first rows, steps across and steps down of the passes of an interlaced PNG.
-ADAM7 = list(
-    zip(
-        (0, 4, 0, 2, 0, 1, 0),
-        (0, 0, 4, 0, 2, 0, 1),
-        (8, 8, 4, 4, 2, 2, 1),
-        (8, 8, 8, 4, 4, 2, 2),
-        strict=True,
-    )
-)
+# First column and row, steps across and down, of each pass of an interlaced PNG.
+ADAM7 = [tuple(map(int, each)) for each in ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]]
 BLOCK = 1 << 16  # bytes that are unpacked at a time
 
 # Held while Pillow's guard against large pictures, which is one for all threads, is lifted.
@@ -183,7 +175,8 @@ def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> No
     missing = False
     if image.format == "PNG":
         last_row = np.asarray(image.crop((0, bottom, right + 1, bottom + 1)))
-        missing = (_is_interlaced(content) or not last_row.any()) and _png_lacks_rows(content)
+        is_interlaced = content[28] != 0
+        missing = (is_interlaced or not last_row.any()) and _png_lacks_rows(content, is_interlaced)
     elif image.format in ("JPEG", "MPO"):
         if bgr is None:
             corners = [np.asarray(image.crop((right, bottom, right + 1, bottom + 1)))]
@@ -195,16 +188,12 @@ def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> No
         raise OSError("its data end before its last row")
 
 
-def _is_interlaced(content: bytes) -> bool:
-    return bool(content[28])
-
-
-def _png_lacks_rows(content: bytes) -> bool:
+def _png_lacks_rows(content: bytes, is_interlaced: bool) -> bool:
     """Whether the data unpack to less than the header promises; all checksums have been checked."""
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     bits = content[24] * PNG_CHANNELS[content[25]]
     promised = 0
-    for left, top, across, down in ADAM7 if _is_interlaced(content) else [(0, 0, 1, 1)]:
+    for left, top, across, down in ADAM7 if is_interlaced else [(0, 0, 1, 1)]:
         columns, rows = len(range(left, width, across)), len(range(top, height, down))
         if columns:
             promised += rows * (1 + (columns * bits + 7) // 8)  # each with the number of its filter

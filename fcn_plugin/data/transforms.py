@@ -110,17 +110,14 @@ class FastRandomFlip(RandomFlip):
         """Mirror, and add ``flip`` and ``flip_direction``."""
         results = super().transform(results)
         if results["flip"]:
+            direction = results["flip_direction"]
             for key in ("img", "gt_seg_map"):
                 view = results.get(key)
                 if view is not None and view.dtype == np.uint8 and view[0, 0].size <= MAX_CHANNELS:
-                    results[key] = _mirrored(view, results["flip_direction"])
+                    # Mirrored again it is contiguous, as OpenCV wants it.
+                    mirrored = cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction])
+                    results[key] = mirrored.reshape(view.shape)  # OpenCV drops a channel of one
         return results
-
-
-def _mirrored(view: np.ndarray, direction: str) -> np.ndarray:
-    """A contiguous copy of what NumPy mirrored."""
-    # Mirrored again it is contiguous, as OpenCV wants it, which drops a third dimension of 1.
-    return cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction]).reshape(view.shape)
 
 
 @TRANSFORMS.register_module()

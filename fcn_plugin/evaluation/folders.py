@@ -1,7 +1,7 @@
 """Confusion counts of two folders of label PNGs, predicted and true."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,27 +42,24 @@ def matched(truth: Path, prediction: Path, ids: Path | None = None) -> list[Pair
     """
     labels, predictions = _pngs(truth, "--truth"), _pngs(prediction, "--pred")
     if ids:
-        names = _listed(ids)
+        names = others = _listed(ids)
         role = other_role = f"ids of {ids}"
         remedy = "add the files, or take them off the list"
     else:
-        names = sorted(labels)
+        names, others = sorted(labels), sorted(predictions)
         role, other_role = "labels", "predictions"
         remedy = (
             "name the files alike, or give --list with the ids to score, such as "
             "ImageSets/Segmentation/val.txt"
         )
-    _refuse_missing(names, predictions, f"{role} have no prediction in {prediction}", remedy)
-    others = names if ids else sorted(predictions)
-    _refuse_missing(others, labels, f"{other_role} have no label in {truth}", remedy)
+    for wanted, files, lack in (
+        (names, predictions, f"{role} have no prediction in {prediction}"),
+        (others, labels, f"{other_role} have no label in {truth}"),
+    ):
+        if missing := [name for name in wanted if name not in files]:
+            number = f"{len(missing):,} of {len(wanted):,}"
+            raise UserError(f"{number} {lack} ({some(missing, MAX_NAMED)}): {remedy}")
     return [Pair(labels[name], predictions[name]) for name in names]
-
-
-def _refuse_missing(names: list[str], files: Collection[str], lack: str, remedy: str) -> None:
-    missing = [name for name in names if name not in files]
-    if missing:
-        number = f"{len(missing):,} of {len(names):,}"
-        raise UserError(f"{number} {lack} ({some(missing, MAX_NAMED)}): {remedy}")
 
 
 def _pngs(folder: Path, option: str) -> dict[str, Path]:
@@ -119,13 +116,7 @@ def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return counts.reshape(VALUES, VALUES)
 
 
-def file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
-    """``pair_counts`` of two files.
-
-    Raises:
-        UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
-            truth, or holds a label that is illegal by ``protocol``.
-    """
+def _file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
     truth, prediction = (_read(file) for file in pair)
     if prediction.shape != truth.shape:
         sizes = f"{width_by_height(prediction.shape)} for a truth of {width_by_height(truth.shape)}"
@@ -148,7 +139,8 @@ def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Ta
     """Tallies of a few of the pairs each; their sum is the same for any number of processes.
 
     Raises:
-        UserError: as for ``file_counts``.
+        UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
+            truth, or holds a label that is illegal by ``protocol``.
     """
     size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
     chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
@@ -158,7 +150,7 @@ def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Ta
 def _tally(pairs: Sequence[Pair], protocol: Protocol) -> Tally:
     tally = Tally()
     for pair in pairs:
-        counts = file_counts(pair, protocol)
-        unclassed = counts[np.ix_(protocol.labels, protocol.unclassed)].any()
-        tally += Tally(counts, 1, int(unclassed))
+        counts = _file_counts(pair, protocol)
+        unclassed = int(counts[np.ix_(protocol.labels, protocol.unclassed)].any())
+        tally += Tally(counts, 1, unclassed)
     return tally

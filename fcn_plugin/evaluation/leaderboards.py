@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
 from fcn_plugin.data.catalogue import DATA_SETS
@@ -116,8 +115,3 @@ def choose_comp(board: Leaderboard, file: Path, comp: int | None) -> int | None:
         remedy = f"give {possible}" if possible else "it has none; leave --comp out"
         raise UserError(f"submission: {board.name} has no competition {comp}; {remedy}")
     return comp
-
-
-def class_numbers(board: Leaderboard, classes: Sequence[str]) -> np.ndarray:
-    """The leaderboard's number, uint8, of each of a data set's classes."""
-    return np.array([board.numbers[board.classes.index(name)] for name in classes], np.uint8)

@@ -13,10 +13,9 @@ from fcn_plugin.data.numbering import IGNORED, VALUES, metainfo_of, numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import one_or_many, type_name
 
-CLASSES_ALONE = "class indices instead of colours"
 REMEDIES = {
-    "true": f"--ignore INDEX if they are not to be scored, or {CLASSES_ALONE}",
-    "predicted": f"a class for every pixel, as {CLASSES_ALONE}",
+    "true": "--ignore INDEX if they are not to be scored, or class indices instead of colours",
+    "predicted": "a class for every pixel, as class indices instead of colours",
 }
 
 
@@ -83,7 +82,7 @@ class Protocol:
     def _remedy(self, wrong: list[int], role: str) -> str:
         """More classes, as far as ``wrong`` can be classes, or what mends the files."""
         if self.name not in PROTOCOLS:
-            return f"the config of the data set that they are of, or {CLASSES_ALONE}"
+            return "the config of their data set, or class indices instead of colours"
         (ignored,), first = self.ignored, self.labels[0]
         possible = [label for label in wrong if label >= first and not first <= ignored <= label]
         number = max(possible, default=0) - first + 1
@@ -164,9 +163,8 @@ def protocol_of(cfg: Config) -> Protocol:
     metrics = {type_name(each): each for each in reversed(evaluators)}
     metric = metrics.get("ConfusionMatrixMetric") or metrics.get("IoUMetric") or {}
     void = {IGNORED, metric.get("ignore_index", IGNORED)}
-    numbering = numbering_of(meta)
-    labels = numbering.numbers
-    values = list(enumerate(numbering.meaning.tolist()))
+    labels = numbering_of(meta).numbers
+    values = [*enumerate(numbering_of(meta).meaning.tolist())]
     return replace(
         PROTOCOLS["mit" if metric.get("absent") == "zero" else "voc"],
         name=name,

@@ -88,15 +88,10 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
         iu = hit / (row + col - hit)
         pixel_accuracy = float(hit.sum() / total)
         frequency_weighted = float(math.fsum(np.nan_to_num(row * iu)) / total)
-    mean = _mean_of_present if absent == "skip" else _mean_of_all
+
+    def mean(values: np.ndarray) -> float:
+        judged = values[~np.isnan(values)] if absent == "skip" else np.nan_to_num(values)
+        # fsum adds exactly and rounds once: the order of the classes changes no digit.
+        return math.fsum(judged) / len(judged) if len(judged) else math.nan
+
     return Scores(pixel_accuracy, mean(accuracy), mean(iu), frequency_weighted, accuracy, iu)
-
-
-# fsum adds exactly and rounds once: the order of the classes changes no digit.
-def _mean_of_present(values: np.ndarray) -> float:
-    present = values[~np.isnan(values)]
-    return math.fsum(present) / len(present) if len(present) else float("nan")
-
-
-def _mean_of_all(values: np.ndarray) -> float:
-    return math.fsum(np.nan_to_num(values)) / len(values)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
@@ -13,7 +14,7 @@ from mmseg.registry import METRICS
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.leaderboards import choose_comp, class_numbers, leaderboard_of
+from fcn_plugin.evaluation.leaderboards import choose_comp, leaderboard_of
 from fcn_plugin.evaluation.submission_archive import write_submission
 from fcn_plugin.system.ranks import on_first_process
 
@@ -60,7 +61,8 @@ class SubmissionMetric(BaseMetric):
         own = meta.get("label_map", {}) is None
         self.board = leaderboard_of(classes, meta.get("palette"), own, numbering_of(meta))
         self.comp = choose_comp(self.board, self.file, self.comp)
-        self.numbers = class_numbers(self.board, classes)
+        number_of = dict(zip(self.board.classes, self.board.numbers, strict=True))
+        self.numbers = np.array([number_of[name] for name in classes], np.uint8)
         self.spool = spool_of(self.file)
         on_first_process(self._make_spool)
 

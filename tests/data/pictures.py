@@ -1,4 +1,4 @@
-"""Picture files as bytes, for the tests of this folder."""
+"""Picture files as bytes, for the tests of this folder and of any file in property/."""
 
 import io
 from pathlib import Path
@@ -40,6 +40,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def written(path: Path, content: bytes) -> Path:
+    path.unlink(missing_ok=True)  # some file systems wait for the disk to write over a file
     path.write_bytes(content)
     return path
 
@@ -48,9 +49,9 @@ def load_image(path: Path, **settings) -> np.ndarray:
     return LoadCheckedImage(**settings).transform(dict(img_path=str(path)))["img"]
 
 
-def load_label(path: Path, num_classes: int = 21, **sample) -> np.ndarray:
+def load_label(path: Path, num_classes: int = 21, ignore_index: int = 255, **sample) -> np.ndarray:
     sample = dict(seg_map_path=str(path), seg_fields=[], reduce_zero_label=False) | sample
-    return LoadCheckedLabel(num_classes).transform(sample)["gt_seg_map"]
+    return LoadCheckedLabel(num_classes, ignore_index=ignore_index).transform(sample)["gt_seg_map"]
 
 
 READERS = dict(image=load_image, label=read_label)

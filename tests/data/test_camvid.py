@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
@@ -11,13 +10,6 @@ from fcn_plugin.errors import UserError
 ALL_VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4)  # eleven classes and void
 MMSEGS = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
 OURS = [dict(type="LoadCheckedImage"), dict(type="LoadCheckedLabel", num_classes=11)]
-
-
-@pytest.fixture(autouse=True)
-def default_scope():
-    """Pipelines are built from names in the default scope, which a runner would set."""
-    with DefaultScope.overwrite_default_scope("mmseg"):
-        yield
 
 
 @pytest.fixture
@@ -48,6 +40,8 @@ def test_frames_of_both_suffixes_are_found_and_sorted(root):
     assert dataset.get_data_info(0)["seg_map_path"] == f"{root}/trainannot/a.png"
     assert dataset.metainfo["classes"][:2] == ("sky", "building")
     assert len(dataset.metainfo["classes"]) == len(dataset.metainfo["palette"]) == 11
+    (root / "some.txt").write_text("c\na\n\n")
+    assert names(build(root, ann_file="some.txt")) == ["a.jpg", "c.png"]
 
 
 @pytest.mark.parametrize("pipeline", [OURS, MMSEGS], ids=["ours", "mmseg's"])
@@ -59,11 +53,6 @@ def test_labels_become_classes_and_void(root, pipeline):
     expected[ALL_VALUES == 8], expected[ALL_VALUES == 0] = 0, 1
     np.testing.assert_array_equal(some[0]["gt_seg_map"], expected)
     assert some.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
-
-
-def test_a_list_of_names(root):
-    (root / "some.txt").write_text("c\na\n\n")
-    assert names(build(root, ann_file="some.txt")) == ["a.jpg", "c.png"]
 
 
 @pytest.mark.parametrize("prefix", [{}, {"seg_map_path": None}])
@@ -103,10 +92,3 @@ def test_mistakes(root, monkeypatch, change, settings, message):
         change(root)
     with pytest.raises(UserError, match=message):
         build(root, **settings)
-
-
-def test_a_lazy_data_set_reads_nothing_before_it_must(tmp_path):
-    dataset = build(tmp_path / "absent", lazy_init=True)
-    assert len(dataset.metainfo["classes"]) == 11
-    with pytest.raises(UserError, match="absent/train: no such folder"):
-        dataset.full_init()

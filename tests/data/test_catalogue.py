@@ -10,20 +10,15 @@ from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
 
 
-def test_lists_that_are_made_of_others():
+def test_lists(tmp_path):
     assert seg11valid(["c", "a", "b"], {"a"}) == ["c", "b"]  # in val's order
     # Of VOC's train all, of SBD what is not in VOC's val, whichever of SBD's splits has it.
     assert trainaug(["t", "u"], ["v", "w"], ["s", "t", "v"]) == (["s"], ["s", "t", "u"])
-
-
-def test_lists_are_read_as_they_are_written(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(list_text(["a", "b"]))
     assert path.read_bytes() == b"a\nb\n"
-    path.write_bytes(b"\xef\xbb\xbfa \r\n\nb")
-    assert read_ids(path) == ["a", "b"]
-    path.write_bytes(b"a\n\xff\xfe")
-    assert read_ids(path)[0] == "a" and len(read_ids(path)) == 2
+    path.write_bytes(b"\xef\xbb\xbfa \r\n\nb\n\xff\xfe")
+    assert read_ids(path)[:2] == ["a", "b"] and len(read_ids(path)) == 3
     with pytest.raises(UserError, match=r"other.txt: no such list"):
         read_ids(tmp_path / "other.txt")
 

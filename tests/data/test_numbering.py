@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
-from mmseg.datasets import ADE20KDataset, BaseSegDataset, PascalVOCDataset
+from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.registry import DATASETS
 
 from fcn_plugin.data.camvid import CLASSES as CAMVID
@@ -35,33 +35,25 @@ class ReducedByItsParent(ADE20KDataset):
         super().__init__(**kwargs)
 
 
-@pytest.mark.parametrize(
-    ("numbering", "numbers"),
-    [
-        (Numbering(3), (0, 1, 2)),
-        (Numbering(3, True), (1, 2, 3)),
-        (Numbering(3, False, ((0, 2), (1, 255), (2, 0), (3, 1))), (2, 3, 0)),
-        (Numbering(3, True, ((0, 2), (1, 255), (2, 0), (3, 1))), (3, 4, 1)),
-        # Several values for a class: what the map names goes first, then the smallest.
-        (Numbering(2, False, ((3, 1), (2, 1))), (0, 2)),
-        (Numbering(2, False, ((255, 1),)), (0, 255)),
-        (Numbering(300), tuple(range(300))),
-        (Numbering(300, True), tuple(range(1, 301))),
-    ],
-)
+SHUFFLED = ((0, 2), (1, 255), (2, 0), (3, 1))
+NUMBERS = [
+    (Numbering(3, True), (1, 2, 3)),
+    (Numbering(3, False, SHUFFLED), (2, 3, 0)),
+    (Numbering(3, True, SHUFFLED), (3, 4, 1)),
+    # Several values for a class: what the map names goes first, then the smallest.
+    (Numbering(2, False, ((3, 1), (2, 1))), (0, 2)),
+    (Numbering(2, False, ((255, 1),)), (0, 255)),
+    (Numbering(300), tuple(range(300))),
+    (Numbering(300, True), tuple(range(1, 301))),
+]
+
+
+@pytest.mark.parametrize(("numbering", "numbers"), NUMBERS)
 def test_numbers_of_the_classes(numbering, numbers):
     assert numbering.numbers == numbers
     indices = np.arange(len(numbers), dtype=np.uint16).reshape(1, -1)
     assert numbering.labels(indices).tolist() == [list(numbers)]
     assert numbering.labels(indices).dtype == (np.uint16 if max(numbers) > 255 else np.uint8)
-
-
-@pytest.mark.parametrize(
-    "numbering", [Numbering(2, label_map=((0, 1),)), Numbering(255, reduce_zero_label=True)]
-)
-def test_a_class_without_a_value_in_the_files(numbering):
-    with pytest.raises(UserError, match=r"means class (0|254); correct its reduce_zero_label"):
-        numbering.numbers  # noqa: B018
 
 
 @pytest.mark.parametrize("label_map", ["a", ["a"], {"a": 1}, {1: None}])
@@ -88,44 +80,32 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: f"{cfg['type']}")
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_config_tells_what_the_data_set_will(cfg, wrapped):
+def test_a_config_tells_what_the_data_set_will(cfg):
     built = DATASETS.build(dict(cfg, lazy_init=True)).metainfo
     both = dict(type="ConcatDataset", datasets=[dict(type="RepeatDataset", dataset=cfg, times=2)])
-    found = metainfo_of(ConfigDict(both if wrapped else cfg))
+    found = metainfo_of(ConfigDict(cfg))
+    assert metainfo_of(ConfigDict(both)) == found
     assert tuple(found["classes"]) == tuple(built["classes"])
     for key in ("label_map", "reduce_zero_label"):
         assert found[key] == built[key], key
-    colours = dict(zip(found["classes"], found["palette"], strict=True))
-    kind = cfg["type"] if isinstance(cfg["type"], type) else DATASETS.get(cfg["type"])
-    shipped = dict(zip(kind.METAINFO.get("classes", ()), kind.METAINFO.get("palette", ())))  # noqa: B905
-    for name, colour in colours.items():
-        own = cfg.get("metainfo", {}).get("palette")
-        assert own or list(colour) == list(shipped[name])
+    if "palette" not in cfg.get("metainfo", {}):
+        kind = DATASETS.get(cfg["type"]).METAINFO
+        colours = dict(zip(kind["classes"], kind["palette"], strict=True))
+        assert [[*each] for each in found["palette"]] == [[*colours[n]] for n in found["classes"]]
 
 
 def test_colours_are_in_the_order_of_the_classes_for_mmseg_too():
-    cfg = ConfigDict(
-        dataset=dict(type="ConcatDataset", datasets=[dict(c, lazy_init=True) for c in CONFIGS[:4]])
-    )
+    parts = [dict(each, lazy_init=True) for each in CONFIGS[:4]]
+    cfg = ConfigDict(dataset=dict(type="ConcatDataset", datasets=parts))
     set_colours(cfg)
     built = [DATASETS.build(part).metainfo["palette"] for part in cfg.dataset.datasets]
     a, b, c, d = COLOURS
     assert built == [COLOURS, [d, a, b, c], [d, b], [[8, 8, 8], [9, 9, 9]]]
 
 
-def test_a_file_of_classes(tmp_path):
-    (tmp_path / "names.txt").write_text("d\nb\n")
-    cfg = dict(type="FourClasses", metainfo=dict(classes=str(tmp_path / "names.txt")))
-    assert metainfo_of(cfg)["classes"] == ["d", "b"]
-    assert numbering_of(metainfo_of(cfg)).numbers == (3, 1)
-
-
 def test_data_sets_that_number_in_several_ways_are_refused_together():
     with pytest.raises(UserError, match="ConcatDataset number their classes in several ways"):
         metainfo_of(dict(type="ConcatDataset", datasets=CONFIGS[:2]))
-    same = [dict(each, lazy_init=True) for each in CONFIGS[1:2] * 2]
-    assert metainfo_of(dict(type="ConcatDataset", datasets=same))["label_map"][3] == 0
 
 
 def test_mistakes_in_a_config():
@@ -137,15 +117,15 @@ def test_mistakes_in_a_config():
     with pytest.raises(UserError, match="means class 254"):
         check_numbers(dict(lacking, metainfo=dict(classes=[str(i) for i in range(255)])))
     check_numbers(lacking)  # nothing names its classes yet
-    with pytest.raises(UserError, match="CamVid has no class 'Car'"):
-        metainfo_of(dict(type="CamVidDataset", metainfo=dict(classes=["Car"])))
 
 
-def test_what_is_shipped():
+def test_what_is_shipped(tmp_path):
     """By hand."""
     voc = metainfo_of(dict(type="PascalVOCDataset", ann_file=""))
     assert numbering_of(voc) == Numbering(21)
-    assert voc["palette"] == PascalVOCDataset.METAINFO["palette"]
     assert numbering_of(metainfo_of(dict(type="ADE20KDataset"))).numbers == tuple(range(1, 151))
     camvid = numbering_of(metainfo_of(dict(type="CamVidDataset")))
     assert camvid.numbers == tuple(range(len(CAMVID))) and camvid.meaning[11] == 255
+    (tmp_path / "names.txt").write_text("d\nb\n")  # a file of classes
+    own = metainfo_of(dict(type="FourClasses", metainfo=dict(classes=f"{tmp_path}/names.txt")))
+    assert own["classes"] == ["d", "b"] and numbering_of(own).numbers == (3, 1)

@@ -19,39 +19,36 @@ def path_of(board: Leaderboard, name: str) -> str:
 
 
 def png(board: Leaderboard, labels: np.ndarray, mode: str = "", palette=None) -> bytes:
-    image = Image.fromarray(labels)
+    image, stream = Image.fromarray(labels), io.BytesIO()
     image = image.convert(mode) if mode else image
-    if (board.palette and not mode) or mode == "P":
-        palette = palette or board.palette or VOC.palette
-        image.putpalette([level for colour in palette for level in colour])
-    stream = io.BytesIO()
+    if board.palette and not mode:
+        image.putpalette([level for colour in palette or board.palette for level in colour])
     image.save(stream, "PNG")
     return stream.getvalue()
 
 
 def packed(board: Leaderboard, members: Members) -> bytes:
     stream = io.BytesIO()
-    if board is VOC:
-        with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-            for name, content in members:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    else:
+    if board is MIT:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members:
                 archive.writestr(name, content)
+        return stream.getvalue()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return stream.getvalue()
 
 
-def unpacked(archive: bytes) -> dict[str, bytes]:
+def unpacked(content: bytes) -> dict[str, bytes]:
     """The members as Python's own modules see them."""
-    stream = io.BytesIO(archive)
+    stream = io.BytesIO(content)
     if zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as opened:
-            assert opened.testzip() is None
-            return {name: opened.read(name) for name in opened.namelist()}
+        with zipfile.ZipFile(stream) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
     stream.seek(0)
-    with tarfile.open(fileobj=stream) as opened:
-        assert all(info.isfile() for info in opened)
-        return {info.name: opened.extractfile(info).read() for info in opened}
+    with tarfile.open(fileobj=stream) as archive:
+        assert all(info.isfile() for info in archive)
+        return {info.name: archive.extractfile(info).read() for info in archive}

@@ -41,13 +41,14 @@ def test_panels_stand_side_by_side_enlarged_with_a_legend():
 
 
 def test_one_pixel_and_a_long_legend():
-    classes = [f"a rather long name {i}" for i in range(50)]
-    palette = [[i, i, i] for i in range(50)]
-    label = np.arange(50).reshape(1, 50)
-    made = side_by_side(np.zeros((1, 50, 3), np.uint8), dict(p=label), classes, palette)
-    assert made.height > 10 * 18  # rows of the legend
-    dot = side_by_side(np.zeros((1, 1, 3), np.uint8), dict(p=label[:, :1]), classes, palette)
-    assert dot.width > 2 * PANEL
+    classes, palette = (
+        [f"a rather long name {i}" for i in range(50)],
+        [[i, i, i] for i in range(50)],
+    )
+    for label in (np.arange(50).reshape(1, 50), np.zeros((1, 1), int)):
+        image = np.zeros((*label.shape, 3), np.uint8)
+        made = side_by_side(image, dict(p=label), classes, palette)
+        assert made.height > 10 * 18 and made.width > 2 * PANEL  # rows of the legend; two panels
 
 
 def test_an_overlay_is_half_image_half_colour_and_says_what_it_shows():

@@ -27,17 +27,11 @@ def png(rows: bytes, bits: int, colour_type: int, interlaced: bool, size: tuple[
     colours = chunk(b"PLTE", bytes(3 << min(bits, 8))) if colour_type == PALETTE else b""
     data = zlib.compress(rows)
     parts = [chunk(b"IDAT", data[at : at + 40]) for at in range(0, len(data), 40)]
-    return b"".join(
-        [SIGNATURE, chunk(b"IHDR", header), colours, *parts, chunk(b"IEND", b"")],
-    )
+    return b"".join([SIGNATURE, chunk(b"IHDR", header), colours, *parts, chunk(b"IEND", b"")])
 
 
 def filled_rows(
-    colour_type: int,
-    bits: int,
-    interlaced: bool,
-    size: tuple[int, int],
-    fill: Callable[[int], bytes],
+    colour_type: int, bits: int, interlaced: bool, size: tuple[int, int], fill: Callable
 ) -> list[bytes]:
     """Rows of ``fill(length)``, each after the number of its filter, 0."""
     rows = []
@@ -50,12 +44,11 @@ def filled_rows(
 
 def packed(pixels: np.ndarray, bits: int) -> bytes:
     """Rows of samples, the first in the highest bits, each after the number of its filter, 0."""
-    rows = b""
-    for row in pixels.tolist() if pixels.size else []:
-        text = "".join(format(value, f"0{bits}b") for value in row)
-        text += "0" * (-len(text) % 8)
-        rows += b"\0" + int(text, 2).to_bytes(len(text) // 8, "big")
-    return rows
+    if not pixels.size:
+        return b""
+    shifts = np.arange(bits)[::-1]
+    samples = (pixels[..., None].astype(np.int64) >> shifts & 1).reshape(len(pixels), -1)
+    return b"".join(b"\0" + row.tobytes() for row in np.packbits(samples.astype(bool), axis=1))
 
 
 def label_png(pixels: np.ndarray, bits: int, colour_type: int, interlaced: bool) -> bytes:

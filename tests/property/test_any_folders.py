@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from property.amounts import share
+from property.damage import one_line_naming
 
+from fcn_plugin.data.labels import save_labels
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.folders import Pair, counted, matched
 from fcn_plugin.evaluation.protocols import PROTOCOLS
@@ -31,10 +32,8 @@ def folder(path: Path, names: set[str], odd: set[str]) -> Path:
 @share(2)
 @given(st.sets(stems), st.sets(stems), st.sets(odd_files), st.none() | st.lists(stems), st.data())
 def test_names_are_paired_or_refused(tmp_path, truths, predictions, odd, listed, data):
-    truth, prediction = (
-        folder(tmp_path / "t", truths, odd),
-        folder(tmp_path / "p", predictions, odd),
-    )
+    truth = folder(tmp_path / "t", truths, odd)
+    prediction = folder(tmp_path / "p", predictions, odd)
     ids = None
     if listed is not None:
         ids = tmp_path / "list.txt"
@@ -54,21 +53,10 @@ def test_names_are_paired_or_refused(tmp_path, truths, predictions, odd, listed,
         assert len(str(error.value).splitlines()) == 1
 
 
-# --- what the files hold -------------------------------------------------------------------------
-
-VOC = PROTOCOLS["voc"]
-
-
-def save(path: Path, labels: np.ndarray) -> None:
-    path.unlink(missing_ok=True)
-    Image.fromarray(labels).save(path)
-
-
 ODD = {
     "a folder": lambda path: path.mkdir(),
     "a link to nothing": lambda path: path.symlink_to("nowhere"),
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "empty": lambda path: path.touch(),
     "text": lambda path: path.write_text("a label"),
 }
 
@@ -77,9 +65,9 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_of_labels_is_named(tmp_path, kind, role):
     pair = Pair(tmp_path / "t.png", tmp_path / "p.png")
-    save(getattr(pair, "prediction" if role == "truth" else "truth"), np.zeros((2, 2), np.uint8))
-    odd = getattr(pair, role)
+    odd, other = pair if role == "truth" else pair[::-1]
+    save_labels(np.zeros((2, 2), np.uint8), other)
     ODD[kind](odd)
     with pytest.raises(UserError) as error:
-        list(counted([pair], VOC, 1))
-    assert str(error.value).startswith(f"{odd}: ") and len(str(error.value).splitlines()) == 1
+        list(counted([pair], PROTOCOLS["voc"], 1))
+    assert one_line_naming(error.value, odd)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmseg.datasets import BaseSegDataset
 
-from fcn_plugin.data.numbering import IGNORED, Numbering, numbering_of
+from fcn_plugin.data.numbering import IGNORED, Numbering
 from fcn_plugin.errors import UserError
 
 VALUES = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -25,10 +25,8 @@ def test_some_classes_of_a_data_set_in_any_order(count, reduced, data):
     names = [f"class {i}" for i in range(count)]
     kind = type("Own", (BaseSegDataset,), dict(METAINFO=dict(classes=tuple(names))))
     chosen = data.draw(st.lists(st.sampled_from(names), unique=True, min_size=1))
-    meta = dict(
-        classes=chosen, reduce_zero_label=reduced, label_map=kind.get_label_map(tuple(chosen))
-    )
-    numbering = numbering_of(meta)
+    label_map = kind.get_label_map(tuple(chosen))
+    numbering = Numbering(len(chosen), reduced, tuple((label_map or {}).items()))
     classes_as_labels_mean_themselves(numbering)
     assert [names[number - reduced] for number in numbering.numbers] == chosen
 

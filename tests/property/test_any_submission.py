@@ -28,9 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name", "ignore::UserWa
 def sound_members(draw, board) -> list[tuple[str, bytes]]:
     made = []
     for name in draw(st.permutations(sorted(WANTED))):
-        width, height = WANTED[name]
         values = st.sampled_from(board.numbers)
-        labels = draw(npst.arrays(np.uint8, (height, width), elements=values))
+        labels = draw(npst.arrays(np.uint8, WANTED[name][::-1], elements=values))
         made.append((path_of(board, name), png(board, labels)))
     return made
 
@@ -47,16 +46,6 @@ def faults(folder: Path, board, content: bytes) -> list[str]:
     return found
 
 
-@boards
-@share(0.5)
-@given(data=st.data())
-def test_a_sound_archive_is_accepted(tmp_path, board, data):
-    members = data.draw(sound_members(board))
-    assert faults(tmp_path, board, packed(board, members)) == []
-
-
-# --- one thing wrong -----------------------------------------------------------------------------
-
 hostile_names = st.sampled_from(
     [
         *("/etc/passwd", "../a.png", "..", ".", "results/../../a.png", "a.png/", "C:\\a.png"),
@@ -66,59 +55,30 @@ hostile_names = st.sampled_from(
 ) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-def other_name(draw, members) -> str:
-    """What no member is called; archives end a name at its first NUL."""
-    taken = {"", *(name for name, _ in members)}
-    return draw(hostile_names.filter(lambda name: name.split("\0")[0] not in taken))
-
-
-def extra(draw, board, members):
-    return [*members, (other_name(draw, members), draw(st.sampled_from(members))[1])]
-
-
-def renamed(draw, board, members):
-    return [(other_name(draw, members), members[0][1]), *members[1:]]
-
-
-def of_another_value(draw, board, members):
-    width, height = WANTED["a"]
-    labels = np.full((height, width), board.numbers[0], np.uint8)
-    wrong = sorted({0, board.numbers[-1] + 1, 255} - {*board.numbers})
-    place = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-    labels[place] = draw(st.sampled_from(wrong))
-    return with_a(board, members, png(board, labels))
-
-
-OTHER_KINDS = [
-    *(("RGB", "PNG"), ("RGBA", "PNG"), ("1", "PNG"), ("LA", "PNG"), ("I;16", "PNG")),
-    *(("L", "JPEG"), ("L", "BMP"), ("P", "GIF"), ("L", "TIFF"), ("RGB", "WEBP")),
-]
-
-
-def of_another_kind(draw, board, members):
-    mode, kind = draw(st.sampled_from(OTHER_KINDS))
-    stream = io.BytesIO()
-    Image.new(mode, WANTED["a"], 1).save(stream, kind)
-    return with_a(board, members, stream.getvalue())
-
-
 def with_a(board, members, content: bytes):
     return [(n, content if n == path_of(board, "a") else c) for n, c in members]
 
 
-def swollen(draw, board, members):
-    """Some megabytes that pack to some kilobytes."""
-    return with_a(board, members, bytes(draw(st.integers(1, 4)) << 20))
-
-
 @boards
-@pytest.mark.parametrize(
-    "wrong", [extra, renamed, of_another_value, of_another_kind, swollen], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("wrong", ["extra", "renamed", "value", "swollen"])
 @share(0.25)
 @given(data=st.data())
-def test_an_archive_with_one_thing_wrong_is_not(tmp_path, board, wrong, data):
-    members = wrong(data.draw, board, data.draw(sound_members(board)))
+def test_an_archive_with_one_thing_wrong_is_refused(tmp_path, board, wrong, data):
+    members = data.draw(sound_members(board))
+    assert faults(tmp_path, board, packed(board, members)) == []
+    taken = {"", *dict(members)}  # archives end a name at its first NUL
+    name = data.draw(hostile_names.filter(lambda name: name.split("\0")[0] not in taken))
+    if wrong == "extra":
+        members = [*members, (name, members[0][1])]
+    elif wrong == "renamed":
+        members = [(name, members[0][1]), *members[1:]]
+    elif wrong == "value":  # of one pixel
+        labels = np.full(WANTED["a"][::-1], board.numbers[0], np.uint8)
+        illegal = sorted({0, board.numbers[-1] + 1, 255} - {*board.numbers})
+        labels.flat[data.draw(st.integers(0, 11))] = data.draw(st.sampled_from(illegal))
+        members = with_a(board, members, png(board, labels))
+    else:  # megabytes that pack to kilobytes
+        members = with_a(board, members, bytes(data.draw(st.integers(1, 4)) << 20))
     assert faults(tmp_path, board, packed(board, members)) != []
 
 
@@ -130,30 +90,30 @@ LINKS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, ta
 def test_a_link_or_a_device_in_the_place_of_a_file_is_not_followed(tmp_path, kind, target):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, (width, height) in WANTED.items():
-            info = tarfile.TarInfo(path_of(VOC, name))
-            content = png(VOC, np.zeros((height, width), np.uint8))
+        for name, size in WANTED.items():
+            info, content = tarfile.TarInfo(path_of(VOC, name)), png(VOC, np.zeros(size, np.uint8))
             if name == "a":
                 info.type, info.linkname, content = kind, target, b""
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    assert any(
-        "a.png: a damaged PNG" in fault for fault in faults(tmp_path, VOC, stream.getvalue())
-    )
+    found = faults(tmp_path, VOC, stream.getvalue())
+    assert any("a.png: a damaged PNG" in fault for fault in found)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["made"]  # nothing is unpacked
-
-
-# --- accidents -----------------------------------------------------------------------------------
 
 
 @boards
 @share(2)
 @given(data=st.data())
 def test_a_damaged_archive_is_accepted_only_if_all_pixels_are_there(tmp_path, board, data):
-    members = data.draw(sound_members(board))
-    made = data.draw(damaged(st.just(packed(board, members))))
+    members = dict(data.draw(sound_members(board)))
+    made = data.draw(damaged(st.just(packed(board, [*members.items()]))))
     if faults(tmp_path, board, made) == []:
-        assert unpacked(made) == dict(members)
+        assert unpacked(made) == members
+    a = path_of(board, "a")
+    png_of_a = data.draw(damaged(st.just(members[a])))
+    if faults(tmp_path, board, packed(board, [*(members | {a: png_of_a}).items()])) == []:
+        pixels = [np.asarray(Image.open(io.BytesIO(each))) for each in (members[a], png_of_a)]
+        np.testing.assert_array_equal(*pixels)
 
 
 @boards
@@ -161,17 +121,3 @@ def test_a_damaged_archive_is_accepted_only_if_all_pixels_are_there(tmp_path, bo
 @given(content=st.binary(max_size=300) | st.binary(max_size=300).map(gzip.compress))
 def test_any_bytes_are_no_archive(tmp_path, board, content):
     assert faults(tmp_path, board, content) != []
-
-
-@boards
-@share(2)
-@given(data=st.data())
-def test_a_damaged_png_in_a_sound_archive(tmp_path, board, data):
-    """Its checksums tell: accepted only with the pixels that it had."""
-    members = dict(data.draw(sound_members(board)))
-    name = path_of(board, "a")
-    before = members[name]
-    members[name] = data.draw(damaged(st.just(before)))
-    if faults(tmp_path, board, packed(board, list(members.items()))) == []:
-        pixels = [np.asarray(Image.open(io.BytesIO(c))) for c in (before, members[name])]
-        np.testing.assert_array_equal(*pixels)
