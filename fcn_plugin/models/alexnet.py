@@ -63,11 +63,8 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         base_channels: the unit of all widths; an even number.
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7, element-wise.
-        frozen_stages: so many stages are not trained, from the image on; 4 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'caffe://caffenet', 'torchvision://alexnet' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 4 stages are all.
+        init_cfg: likewise; checkpoints are 'caffe://caffenet', 'torchvision://alexnet' or a file.
     """
 
     def __init__(

@@ -108,11 +108,9 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
             for ``SkipFusionHead``, which knows the crops.
         base_channels: width of the first convolution; a multiple of 8.
         dropout_ratio: of the last level, element-wise.
-        frozen_stages: so many stages are not trained, from the image on; 5 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'caffe://googlenet', 'torchvision://googlenet' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 5 stages are all.
+        init_cfg: likewise; checkpoints are 'caffe://googlenet', 'torchvision://googlenet' or a
+            file.
     """
 
     def __init__(

@@ -44,11 +44,8 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7.
         norm_cfg: normalisation after every convolution, None for the network of the paper.
-        frozen_stages: so many stages are not trained, from the image on; 6 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'torchvision://vgg16', 'caffe://vgg16' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 6 stages are all.
+        init_cfg: likewise; checkpoints are 'torchvision://vgg16', 'caffe://vgg16' or a file.
     """
 
     def __init__(
