@@ -7,7 +7,6 @@ from networks import pictures, relative_error
 from torch import nn
 from torch.nn import functional
 
-from fcn_plugin.geometry import Layer
 from fcn_plugin.models.border import Border, EqualRows, thinnable
 from fcn_plugin.models.layers import CaffeLRN
 
@@ -181,10 +180,3 @@ def test_a_graph_holds_for_other_sizes(way):
         graph = torch.compile(made, backend="eager", fullgraph=True)
         graph(example)
     assert max(map(relative_error, graph(other), plainly(made, other))) < 1e-10
-
-
-def test_no_border_nothing_to_do():
-    made = backbone(padding="same").double()
-    border = Border.around(torch.empty(1, 3, 40, 43), made.border)
-    assert border.thinned([Layer(3, padding=1)]).whole() == border
-    assert inputs(made, (40, 43))[0] == (40, 43)

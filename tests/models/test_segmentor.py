@@ -161,9 +161,10 @@ def test_dumped_results_hold_the_scores(tmp_path):
         dict(head=dict(upsample="nearest")),
         dict(head=dict(blockwise=False)),
         dict(head=dict(out_channels=1, num_classes=2, threshold=0.3)),
+        dict(head=dict(type="FCNHead", in_index=2, in_channels=8, channels=8, num_classes=5)),
         dict(test_cfg=dict(mode="slide", crop_size=(32, 32), stride=(20, 20))),
     ],
-    ids=["deconv", "nearest", "plain", "one channel", "sliding"],
+    ids=["deconv", "nearest", "plain", "one channel", "another head", "sliding"],
 )
 def test_what_it_cannot_do_takes_mmsegs_path(settings):
     for found, expected in both(LARGER, **settings):
@@ -172,12 +173,14 @@ def test_what_it_cannot_do_takes_mmsegs_path(settings):
         assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
-def test_other_heads_and_images_without_samples_take_mmsegs_path():
-    fcn = dict(type="FCNHead", in_index=2, in_channels=8, channels=8, num_convs=1, num_classes=5)
-    assert type(predicted(network(head=fcn), AS_IT_IS)[0].seg_logits) is PixelData
+def test_gradients_reach_the_image_with_and_without_a_sample():
+    for given in (samples(LARGER, 1), None):
+        image = colourful(1).requires_grad_()
+        (found,) = network().predict(image, given)
+        found.seg_logits.data.sum().backward()
+        assert image.grad.abs().max() > 0
     with torch.no_grad():
-        found, _ = network().predict(colourful())
-    assert found.seg_logits.data.shape == (CLASSES, *SIZE)
+        assert network().predict(image)[0].seg_logits.shape == SIZE
 
 
 class Own(FCNSegmentor):
@@ -190,10 +193,3 @@ def test_what_a_subclass_changes_is_not_skipped():
     model.__class__ = Own
     (changed, _), (plain, _) = (predicted(m, AS_IT_IS) for m in (model, network()))
     torch.testing.assert_close(changed.seg_logits.data, -plain.seg_logits.data)
-
-
-def test_gradients_reach_the_image():
-    image = colourful(1).requires_grad_()
-    (found,) = network().predict(image, samples(LARGER, 1))
-    found.seg_logits.data.sum().backward()
-    assert image.grad.abs().max() > 0
