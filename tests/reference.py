@@ -87,15 +87,14 @@ def upscore(x: Tensor, kernel: int, stride: int) -> Tensor:
     return functional.conv_transpose2d(x, full, stride=stride)
 
 
-def vgg16(net: Layers, pad: int = 100) -> str:
-    """``pad`` 100 is published; 1, with fc6 padded by 3, is not."""
+def vgg16(net: Layers) -> str:
     x = "data"
     for stage, convs in enumerate((2, 2, 3, 3, 3), start=1):
         for conv in range(1, convs + 1):
             name = f"conv{stage}_{conv}"
-            x = net.conv(x, name, padding=pad if name == "conv1_1" else 1)
+            x = net.conv(x, name, padding=100 if name == "conv1_1" else 1)
         x = net.pool(x, f"pool{stage}", 2)
-    x = net.conv(x, "fc6", padding=0 if pad == 100 else 3)
+    x = net.conv(x, "fc6")
     return net.conv(x, "fc7")
 
 

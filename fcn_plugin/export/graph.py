@@ -46,10 +46,17 @@ def export_graph(
     Raises:
         UserError: the network cannot be exported so.
     """
+    return graph_of(Deployed(model, argmax, preprocessing, resizing), size, dtype)
+
+
+def graph_of(
+    deployed: Deployed, size: tuple[int, int] | None, dtype: torch.dtype
+) -> ExportedProgram:
+    """``export_graph`` of a ``Deployed``; puts it into eval mode."""
     if RUN_TIME_CHECKS not in inspect.signature(torch.export.export).parameters:
         raise UserError(f"torch {torch.__version__} is too old to export; pip install -U torch")
-    deployed = Deployed(model, argmax, preprocessing, resizing).eval()
-    network = f"{type(model.backbone).__name__} + {type(deployed.head).__name__}"
+    deployed.eval()
+    network = f"{type(deployed.model.backbone).__name__} + {type(deployed.head).__name__}"
     faults: list[Exception] = []
     for strict in (False, True):
         try:
@@ -90,14 +97,9 @@ def _traced(
     if size is None:
         axes = (1, 2) if deployed.preprocessing else (2, 3)
         dynamic |= dict.fromkeys(axes, Dim.DYNAMIC(min=1))
-    options: dict[str, Any] = {RUN_TIME_CHECKS: True}
-    graph = torch.export.export(
-        deployed,
-        (_images(deployed, BATCH, size or SIZE, dtype),),
-        dynamic_shapes=(dynamic,),
-        strict=strict,
-        **options,
-    )
+    options: dict[str, Any] = {RUN_TIME_CHECKS: True, "strict": strict}
+    example = _images(deployed, BATCH, size or SIZE, dtype)
+    graph = torch.export.export(deployed, (example,), dynamic_shapes=(dynamic,), **options)
     if not _alike(graph.module(), deployed, images):
         raise RuntimeError(f"what depends on the size is fixed in the graph of {size or SIZE}")
     return graph

@@ -11,7 +11,7 @@ from torch import nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
-from fcn_plugin.export.graph import export_graph, shortened
+from fcn_plugin.export.graph import graph_of, shortened
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.system.files import replacing
 from fcn_plugin.version import __version__
@@ -59,14 +59,7 @@ def export_onnx(
             "use fcn_plugin.export.export_graph and torch.export.save"
         )
     deployed = Deployed(model, argmax, preprocessing, resizing)
-    graph = export_graph(
-        model,
-        argmax=argmax,
-        preprocessing=preprocessing,
-        size=size,
-        resizing=deployed.resizing,
-        dtype=dtype,
-    )
+    graph = graph_of(deployed, size, dtype)
     try:
         program = torch.onnx.export(
             graph,
@@ -103,12 +96,12 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
     normal = deployed.normal or (torch.zeros(1), torch.ones(1))
     mean, std = (value.flatten().tolist() for value in normal)
     inside, bands, kind = deployed.preprocessing, deployed.channels, str(dtype)[len("torch.") :]
-    in_bytes = dtype == torch.uint8
+    in_bytes, order = dtype == torch.uint8, "RGB" if inside else deployed.order
+    order = f"{order}, " if bands == 3 else ""
     if inside:
         values = "0-255" if in_bytes else "as the config's loader gives them"
-        image = f"N x H x W x {bands}, {kind}, {'RGB, ' if bands == 3 else ''}{values}"
+        image = f"N x H x W x {bands}, {kind}, {order}{values}"
     else:
-        order = f"{deployed.order}, " if bands == 3 else ""
         values = "0-255" if in_bytes else "values"
         image = f"N x {bands} x H x W, float32, {order}({values} - mean) / std"
     labels = "N x H x W, numbers of the data set, see label_names"

@@ -37,12 +37,9 @@ VARIANTS = {
 KERNELS = (11, 5, 3, 3, 3)
 # Which convolutions make a stage; each ends in a pooling named after the last.
 STAGES = ((1,), (2,), (3, 4, 5))
-# padding: (around the image, of conv1, of fc6). 'same' keeps each level at ceil(size / stride);
-# torch then pads fc6's even window by 2 and 3.
-PADDINGS: dict[str, tuple[int, int, int | str]] = {
-    "reference": (100, 0, 0),
-    "same": (0, 5, "same"),
-}
+# padding: (of conv1, of fc6). 'same' keeps each level at ceil(size / stride); torch then pads fc6's
+# even window by 2 and 3.
+PADDINGS: dict[str, tuple[int, int | str]] = {"reference": (0, 0), "same": (5, "same")}
 
 
 @MODELS.register_module()
@@ -63,11 +60,8 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         base_channels: the unit of all widths; an even number.
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7, element-wise.
-        frozen_stages: so many stages are not trained, from the image on; 4 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'caffe://caffenet', 'torchvision://alexnet' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 4 stages are all.
+        init_cfg: likewise; checkpoints are 'caffe://caffenet', 'torchvision://alexnet' or a file.
     """
 
     def __init__(
@@ -86,7 +80,7 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         check_choice(self, "variant", variant, list(VARIANTS))
         check_choice(self, "padding", padding, list(PADDINGS))
         widths, groups, lrn = VARIANTS[variant]
-        border, pad_first, pad_fc6 = PADDINGS[padding]
+        pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
         for number, convs in enumerate(STAGES):
@@ -110,6 +104,4 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
             stage.add_module(f"pool{convs[-1]}", pool(3, padding))
             stages.append(stage)
         fc = FullyConnected(channels, fc_channels, 6, pad_fc6, dropout_ratio)
-        super().__init__(
-            [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
-        )
+        super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

@@ -22,6 +22,9 @@ from fcn_plugin.models.recompute import checkpointed
 from fcn_plugin.system.configs import type_name
 from fcn_plugin.weights.pretrained import load_classifier
 
+# Zeros around the image before the first stage, in pixels on each side: as the released networks
+# pad it, every level has an output at any size. Equal rows of it are computed once (``border``).
+BORDERS = {"reference": 100, "same": 0}
 # fan_in: VGG's fc6 sees 25,088 inputs, and fan_out would all but silence it.
 FROM_SCRATCH = [
     dict(type="Kaiming", layer="Conv2d", mode="fan_in", distribution="normal"),
@@ -35,9 +38,7 @@ class ConvolutionalizedClassifier(BaseModule):
     Args:
         stages: the whole classifier. Stages after the last of ``out_indices`` are not built.
         out_indices: the stages whose outputs are returned.
-        padding: 'reference' if levels end outside the image, on the padding.
-        border: zeros around the image before the first stage, in pixels on each side; equal rows
-            of it are computed once (``models.border``).
+        padding: one of ``BORDERS``; with 'reference' levels end outside the image, on the padding.
         frozen_stages: number of stages that are not trained, from the image on.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
         init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` loads
@@ -49,7 +50,6 @@ class ConvolutionalizedClassifier(BaseModule):
         stages: Sequence[nn.Module],
         out_indices: Sequence[int],
         padding: str,
-        border: int,
         frozen_stages: int,
         with_cp: bool,
         init_cfg: dict | list | None,
@@ -69,14 +69,13 @@ class ConvolutionalizedClassifier(BaseModule):
             for name in stage.state_dict()
         }
         self.layers = [list(windows(stage)) for stage in self.stages]
-        padded_image = Layer(kernel=1, padding=border)
+        self.padding, self.border = padding, BORDERS[padding]
+        padded_image = Layer(kernel=1, padding=self.border)
         self.out_indices = tuple(out_indices)
         self.maps = tuple(
             compose([padded_image, *chain(*self.layers[: index + 1])]) for index in out_indices
         )
         self._maps_in_floats = tuple(level.in_floats() for level in self.maps)
-        self.padding = padding
-        self.border = border
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self._set_memory_format()

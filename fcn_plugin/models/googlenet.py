@@ -51,9 +51,8 @@ VARIANTS = {
     # torchvision's, which differs in these three.
     "torchvision": Variant(dict(type="BN", eps=1e-3), wide=3, pool4=2),
 }
-# padding: (around the image, of the first convolution). FCN-GoogLeNet was never released; 100 is
-# what the released networks pad, and it leaves every level an output at any size.
-PADDINGS = {"reference": (100, 0), "same": (0, 3)}
+# padding: of the first convolution. FCN-GoogLeNet was never released; its border is the others'.
+PADDINGS = {"reference": 0, "same": 3}
 
 
 class Inception(nn.Module):
@@ -108,11 +107,9 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
             for ``SkipFusionHead``, which knows the crops.
         base_channels: width of the first convolution; a multiple of 8.
         dropout_ratio: of the last level, element-wise.
-        frozen_stages: so many stages are not trained, from the image on; 5 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'caffe://googlenet', 'torchvision://googlenet' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 5 stages are all.
+        init_cfg: likewise; checkpoints are 'caffe://googlenet', 'torchvision://googlenet' or a
+            file.
     """
 
     def __init__(
@@ -136,7 +133,7 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
             )
         kind = VARIANTS[variant]
         norm = kind.norm_cfg
-        border, pad_first = PADDINGS[padding]
+        pad_first = PADDINGS[padding]
         wide = base_channels
 
         conv1 = nn.Sequential()
@@ -164,4 +161,4 @@ class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
         stages[2].add_module("pool3", pool(3, padding))
         stages[3].add_module("pool4", pool(kind.pool4, padding))
         stages[4].add_module("drop_5b", nn.Dropout(dropout_ratio))
-        super().__init__(stages, out_indices, padding, border, frozen_stages, with_cp, init_cfg)
+        super().__init__(stages, out_indices, padding, frozen_stages, with_cp, init_cfg)

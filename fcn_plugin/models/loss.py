@@ -84,7 +84,9 @@ def blockwise_losses(
             table = torch.cat([class_weight, class_weight.new_zeros(1)])
             of_pixels = table[labels.clamp(max=len(class_weight))]
             weights = (of_pixels * valid if loss.avg_non_ignore else of_pixels).sum()
-        processes = _processes() if together and with_gradient else 1
+        processes = 1
+        if together and with_gradient and distributed.is_available():
+            processes = distributed.get_world_size() if distributed.is_initialized() else 1
         if processes > 1:
             weights = torch.ops.fcn_plugin.sum_over_processes(weights)
         total = total * processes / (weights + EPS)
@@ -92,11 +94,6 @@ def blockwise_losses(
         loss.loss_name: loss.loss_weight * total,
         "acc_seg": 100 * (correct.detach() + EPS) / (counted + EPS),
     }
-
-
-def _processes() -> int:
-    started = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if started else 1
 
 
 def hard_pixels(

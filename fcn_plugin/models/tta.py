@@ -45,14 +45,11 @@ class FCNTTAModel(BaseTTAModel):
             return samples
         totals = [_take_probabilities(sample) for sample in samples]
         for view in views[1:]:
-            self._add(view, totals)
+            for sample, total in zip(self.module.test_step(view), totals, strict=True):
+                total += _take_probabilities(sample)
         for sample, total in zip(samples, totals, strict=True):
             self._decide(sample, total / len(views))
         return samples
-
-    def _add(self, view: dict, totals: list[Tensor]) -> None:
-        for sample, total in zip(self.module.test_step(view), totals, strict=True):
-            total += _take_probabilities(sample)
 
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]

@@ -11,7 +11,7 @@ Shapes: coarse scores N x C x h x w, fine scores N x C x rows.length x cols.leng
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,8 +98,7 @@ class Bilinear(Upsampling):
             fine = []
             for piece, part in placement.parts(x, dim):
                 matrix = interpolation_matrix(piece, part.shape[dim], x, zero_border)
-                down = dim == -2
-                fine.append(torch.matmul(*((matrix, part) if down else (part, matrix.t()))))
+                fine.append(matrix @ part if dim == -2 else part @ matrix.t())
             x = torch.cat(fine, dim) if len(fine) > 1 else fine[0]
         return x
 
@@ -175,12 +174,11 @@ class Deconv(Upsampling):
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         # Repeating the border once lets the first and last fine pixels see a neighbour on
         # either side; with zeros beyond it they would fade.
+        if not zero_border:
+            x = functional.pad(x, (1, 1, 1, 1), mode="replicate")
         border = 0 if zero_border else 1
-        if border:
-            x = functional.pad(x, (border,) * 4, mode="replicate")
-        canvas = self.deconv(x)
         down, across = (self._window(placement, border) for placement in (rows, cols))
-        return canvas[..., down, across]
+        return self.deconv(x)[..., down, across]
 
     def _window(self, placement: Placement, border: int) -> slice:
         """The placement's pixels in the transposed convolution's output."""
@@ -209,7 +207,7 @@ def new_upsampling(kind: str, channels: int, factor: int, kernel: int | None = N
 def placements(
     sizes: Sequence[Sequence[int]],
     maps: Sequence[AxisMap] | None,
-    upsamplings: Iterable[nn.Module],
+    upsamplings: Iterable[Any],
     canvas: bool,
 ) -> list[tuple[Placement, Placement]]:
     """Rows and columns of each grid on the next finer one, from the deepest grid on.
@@ -221,8 +219,8 @@ def placements(
         canvas: cut the grids between the first and the last to what a transposed convolution of
             the coarser one yields, as the published networks do; else they are covered whole.
     """
-    kinds = [cast(Upsampling, upsampling) for upsampling in upsamplings]
-    rows, cols = (_along_axis(axis, maps, kinds, canvas) for axis in zip(*sizes, strict=True))
+    ways = list(upsamplings)
+    rows, cols = (_along_axis(axis, maps, ways, canvas) for axis in zip(*sizes, strict=True))
     return list(zip(rows, cols, strict=True))
 
 

@@ -21,9 +21,8 @@ from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
-# padding: (around the image, of conv1_1, of fc6). The reference pads conv1_1 by 100, so that fc6
-# has an output at any size; 'same' keeps each level at ceil(size / stride).
-PADDINGS = {"reference": (100, 0, 0), "same": (0, 1, 3)}
+# padding: (of conv1_1, of fc6). 'same' keeps each level at ceil(size / stride).
+PADDINGS = {"reference": (0, 0), "same": (1, 3)}
 
 
 @MODELS.register_module()
@@ -44,11 +43,8 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         fc_channels: width of fc6 and fc7.
         dropout_ratio: of the outputs of fc6 and fc7.
         norm_cfg: normalisation after every convolution, None for the network of the paper.
-        frozen_stages: so many stages are not trained, from the image on; 6 is all.
-        with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` with
-            'torchvision://vgg16', 'caffe://vgg16' or a file loads strictly
-            (``weights.pretrained``).
+        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 6 stages are all.
+        init_cfg: likewise; checkpoints are 'torchvision://vgg16', 'caffe://vgg16' or a file.
     """
 
     def __init__(
@@ -67,7 +63,7 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
     ) -> None:
         check_choice(self, "depth", depth, list(VGG_CONVS))
         check_choice(self, "padding", padding, list(PADDINGS))
-        border, pad_first, pad_fc6 = PADDINGS[padding]
+        pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
         for number, (convs, width) in enumerate(
@@ -83,6 +79,4 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
             stage.add_module(f"pool{number}", pool(2, padding))
             stages.append(stage)
         fc = FullyConnected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
-        super().__init__(
-            [*stages, fc], out_indices, padding, border, frozen_stages, with_cp, init_cfg
-        )
+        super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

@@ -1,8 +1,6 @@
 """Narrow segmentors to export: of the package's parts and of mmseg's."""
 
-from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from models.small import built
 
 SIZES = ((97, 161), (256, 320), (50, 41))
 BGR = dict(mean=[104.0, 117.0, 123.0], std=[50.0, 55.0, 60.0], bgr_to_rgb=False)
@@ -12,32 +10,13 @@ CLASSES = ("void", "sky", "road", "tree", "bicyclist")
 
 def segmentor(padding="same", upsample="bilinear", backbone=None, head=None, **preprocessor):
     """Pool3 and fc7 of a narrow VGG-11, or others."""
-    init_default_scope("mmseg")
-    vgg = dict(
-        type="ConvolutionalizedVGG",
-        depth=11,
-        padding=padding,
-        out_indices=(2, 5),
-        base_channels=4,
-        fc_channels=8,
-    )
-    skips = dict(
-        type="SkipFusionHead",
-        in_channels=(16, 8),
-        in_index=(0, 1),
-        strides=(8, 32),
-        num_classes=5,
-        upsample=upsample,
-        init_cfg=dict(type="Normal", layer="Conv2d", std=0.1),
-    )
-    model = MODELS.build(
-        ConfigDict(
-            type="FCNSegmentor",
-            data_preprocessor=dict(type="SegDataPreProcessor", **(RGB | preprocessor)),
-            backbone=backbone or vgg,
-            decode_head=head if head and "type" in head else skips | (head or {}),
-            test_cfg=dict(mode="whole"),
-        )
+    skips = dict(in_channels=(16, 8), in_index=(0, 1), strides=(8, 32), upsample=upsample)
+    start = dict(init_cfg=dict(type="Normal", layer="Conv2d", std=0.1))
+    model = built(
+        padding,
+        backbone or dict(out_indices=(2, 5)),
+        head if "type" in (head or ()) else skips | start | (head or {}),
+        data_preprocessor=dict(type="SegDataPreProcessor", **(RGB | preprocessor)),
     )
     model.init_weights()
     model.dataset_meta = dict(classes=CLASSES, palette=[[i, 2 * i, 3 * i] for i in range(5)])
@@ -52,13 +31,8 @@ def of_mmseg(kind: str, **settings) -> dict:
 
 FOUR = dict(in_channels=(4, 8, 16, 32), in_index=(0, 1, 2, 3), strides=(4, 8, 16, 32))
 HRNET_STAGES = {
-    f"stage{number}": dict(
-        num_modules=1,
-        num_branches=number,
-        block="BASIC",
-        num_blocks=[1] * number,
-        num_channels=[4, 8, 16, 32][:number],
-    )
+    f"stage{number}": dict(num_modules=1, num_branches=number, block="BASIC")
+    | dict(num_blocks=[1] * number, num_channels=[4, 8, 16, 32][:number])
     for number in (1, 2, 3, 4)
 }
 # Fewer layers, on which it takes torch less time to reason about sizes.
@@ -68,9 +42,7 @@ POOLS = dict(
 )
 NETWORKS = {
     "bilinear-reference": dict(padding="reference", **BGR),
-    "bilinear-same": dict(),
     "deconv-same": dict(upsample="deconv"),
-    "deconv-reference": dict(upsample="deconv", padding="reference"),
     "nearest-same": dict(upsample="nearest", test_cfg=dict(size_divisor=32)),
     "nearest-reference": dict(upsample="nearest", padding="reference"),
     "at-once": dict(head=dict(scale=(0.01, 1.0))),

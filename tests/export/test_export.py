@@ -49,39 +49,34 @@ def test_labels_and_what_the_file_tells(tmp_path):
     assert (labels.name, labels.type) == ("labels", "tensor(uint8)")
     assert labels.shape[:1] == ["batch"]
     texts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(texts["classes"]) == list(CLASSES)
-    assert json.loads(texts["label_names"])["4"] == "bicyclist"
-    assert json.loads(texts["palette"])[4] == [4, 8, 12]
-    assert (json.loads(texts["mean"]), json.loads(texts["std"])) == (BGR["mean"], BGR["std"])
-    assert json.loads(texts["test_resize"]) == dict(scale=[240, 180])
+    for key, value in {
+        "classes": list(CLASSES),
+        "label_names": dict(zip("01234", CLASSES, strict=True)),
+        "palette": [[i, 2 * i, 3 * i] for i in range(5)],
+        "mean": BGR["mean"],
+        "std": BGR["std"],
+        "test_resize": dict(scale=[240, 180]),
+    }.items():
+        assert json.loads(texts[key]) == value
     assert texts["image"] == "N x H x W x 3, uint8, RGB, 0-255"
     assert (texts["network_order"], texts["preprocessing"]) == ("BGR", "inside")
     assert texts["made_by"] == f"fcn_plugin {fcn_plugin.__version__}"
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_labels_are_the_data_sets_own_numbers(channels):
-    model = segmentor(
-        **POOLS | dict(head=dict(POOLS["head"], num_classes=2, out_channels=channels))
-    )
+@pytest.mark.parametrize("settings", [dict(out_channels=2), dict(out_channels=1, threshold=0.45)])
+def test_labels_are_the_data_sets_own_numbers(settings):
+    """Of two classes, with a score for each or one for both."""
+    model = segmentor(**POOLS | dict(head=POOLS["head"] | dict(num_classes=2) | settings))
     images = clouds(1, (50, 41))
-    plain = Deployed(model)(images)
+    with torch.no_grad():
+        plain, scores = Deployed(model)(images), Deployed(model, argmax=False)(images)
+    if settings["out_channels"] == 1:
+        assert torch.equal(plain.bool(), scores.sigmoid()[:, 0] > 0.45)
     model.dataset_meta = dict(classes=("b", "a"), palette=[[9] * 3] * 2, label_map={0: 1, 7: 0})
     labels = Deployed(model)(images)
     assert labels.dtype == torch.uint8 and len(labels.unique()) == 2
     assert torch.equal(labels, torch.where(plain == 0, 7, 0).to(torch.uint8))
     assert torch.equal(export_graph(model).module()(images), labels)
-
-
-def test_a_binary_network_gives_zeros_and_ones():
-    model = segmentor(head=dict(num_classes=2, out_channels=1, threshold=0.3))
-    images = clouds(2, (40, 56))
-    with torch.no_grad():
-        labels = Deployed(model)(images)
-        probabilities = Deployed(model, argmax=False)(images).sigmoid()[:, 0]
-    assert labels.dtype == torch.uint8
-    assert torch.equal(labels.bool(), probabilities > 0.3)
-    assert 0 < labels.double().mean() < 1
 
 
 @pytest.mark.parametrize("settings", [BGR, RGB], ids=["bgr", "rgb"])
@@ -99,19 +94,20 @@ def test_preprocessing_is_mmsegs(settings):
 @pytest.mark.parametrize("padding", ["same", pytest.param("reference", marks=slow)])
 def test_graph_is_exact_and_compiles(padding):
     model = segmentor(padding, **(POOLS if padding == "same" else {})).double()
-    graph = export_graph(model, argmax=False).module()
     whole = Deployed(model, argmax=False)
-    compiled = torch.compile(whole, backend="eager", fullgraph=True, dynamic=True)
+    ways = [
+        export_graph(model, argmax=False).module(),
+        torch.compile(whole, backend="eager", fullgraph=True, dynamic=True),
+    ]
     with torch.no_grad():
         for number, size in enumerate(SIZES):
             images = clouds(1 + number % 2, size)
-            expected = whole(images)
-            for found in (graph(images), compiled(images)):
-                torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+            for run in ways:
+                torch.testing.assert_close(run(images), whole(images), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [(7, 11), (6, 6), (2, 5)], ids=str)
-@pytest.mark.parametrize("pooled", [1, 2, 3, 6])
+@pytest.mark.parametrize("size", [(7, 11), (2, 5)], ids=str)
+@pytest.mark.parametrize("pooled", [1, 3, 6])
 def test_average_pooling_as_matrices(size, pooled):
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     expected = functional.adaptive_avg_pool2d(x, pooled)

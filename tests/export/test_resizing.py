@@ -19,12 +19,12 @@ def noise(*size):
     return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def resized(step, image):
-    return TRANSFORMS.build(dict(type="Resize") | step)(dict(img=image))["img"]
-
-
 def planes(image):
     return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def resized(step, image):
+    return TRANSFORMS.build(dict(type="Resize") | step)(dict(img=image))["img"]
 
 
 @pytest.mark.parametrize("keep_ratio", [True, False])
@@ -46,9 +46,7 @@ def test_levels_of_other_arithmetic_are_not():
     image = noise(97, 161)
     expected = resized(dict(scale=SCALE, keep_ratio=True), image)
     plain = functional.interpolate(planes(image).float(), expected.shape[:2], mode="bilinear")
-    levels = plain.round()[0].permute(1, 2, 0).numpy()
-    assert 0.05 < (levels != expected).mean() < 0.3
-    assert np.abs(levels - expected).max() == 1
+    assert 0.05 < (plain.round()[0].permute(1, 2, 0).numpy() != expected).mean() < 0.3
 
 
 @pytest.mark.parametrize(
@@ -65,14 +63,9 @@ def test_levels_of_other_arithmetic_are_not():
 def test_settings_are_mmcvs(step, expected):
     assert Resizing.of(dict(type="Resize") | step) == expected
     assert expected is None or Resizing(**expected.settings()) == expected
-
-
-@pytest.mark.parametrize(
-    "step", [dict(scale_factor=0.5, backend="pillow"), dict(scale=(4, 3), interpolation="nearest")]
-)
-def test_settings_that_graphs_lack(step):
-    with pytest.raises(UserError, match=r"another Resize .*: --no-resize$"):
-        Resizing.of(dict(type="Resize", **step))
+    for other in (dict(backend="pillow"), dict(interpolation="nearest")):
+        with pytest.raises(UserError, match=r"another Resize .*: --no-resize$"):
+            Resizing.of(dict(type="Resize") | step | other)
 
 
 def by_mmseg(model, image, step):
@@ -80,14 +73,13 @@ def by_mmseg(model, image, step):
     small = resized(step, image[..., ::-1])
     meta = dict(ori_shape=image.shape[:2], img_shape=small.shape[:2], pad_shape=small.shape[:2])
     samples = [SegDataSample(metainfo=meta)]
-    return model.test_step(dict(inputs=[planes(small.copy())[0]], data_samples=samples))[
-        0
-    ].pred_sem_seg.data[0]
+    batch = dict(inputs=[planes(small.copy())[0]], data_samples=samples)
+    return model.test_step(batch)[0].pred_sem_seg.data[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "step", [dict(scale=SCALE, keep_ratio=True), dict(scale_factor=0.6)], ids=["scale", "factor"]
+    "step", [dict(scale=SCALE, keep_ratio=True), dict(scale_factor=0.6)], ids=str
 )
 def test_a_file_that_resizes(tmp_path, step):
     """onnxruntime's labels of any size are those of mmseg's segmentor after its own Resize."""
@@ -102,8 +94,6 @@ def test_a_file_that_resizes(tmp_path, step):
         labels = torch.from_numpy(session.run(None, {"image": image})[0])[0]
         assert labels.shape == size and len(labels.unique()) > 1
         assert (labels == by_mmseg(model, image[0], step)).double().mean() >= 0.9999
-        as_it_is = Deployed(model)(torch.from_numpy(image))[0]
-        assert (labels == as_it_is).double().mean() < 0.99
 
 
 def test_a_graph_of_one_size_resizes_to_one():

@@ -1,4 +1,4 @@
-"""Small segmentors, features of other backbones, and labelled samples."""
+"""Narrow backbones and segmentors, features of other backbones, and labelled samples."""
 
 import torch
 from mmengine.config import ConfigDict
@@ -8,36 +8,55 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fcn_plugin.models import (
+    ConvolutionalizedAlexNet,
+    ConvolutionalizedGoogLeNet,
+    ConvolutionalizedVGG,
+)
+
 CLASSES = 5
+BACKBONES = {
+    "vgg16": (ConvolutionalizedVGG, dict(depth=16)),
+    "caffenet": (ConvolutionalizedAlexNet, dict(variant="caffenet")),
+    "alexnet": (ConvolutionalizedAlexNet, dict(variant="torchvision")),
+    "googlenet": (ConvolutionalizedGoogLeNet, dict(variant="paper")),
+    "googlenet, batch norm": (ConvolutionalizedGoogLeNet, dict(variant="torchvision")),
+}
+NARROW = {
+    ConvolutionalizedVGG: dict(base_channels=2, fc_channels=4),
+    ConvolutionalizedAlexNet: dict(base_channels=4, fc_channels=4),
+    ConvolutionalizedGoogLeNet: dict(base_channels=8),
+}
 VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=4, fc_channels=8)
 
 
-def segmentor(
-    kind: str = "FCNSegmentor",
-    padding: str = "same",
-    backbone: dict | None = None,
-    head: dict | None = None,
-    **settings,
-) -> nn.Module:
-    """A narrow FCN-8s on VGG-11 with random weights that keep activations in size."""
+def backbone(net: str = "vgg16", **settings) -> nn.Module:
+    """One of ``BACKBONES`` with initial weights."""
+    kind, variant = BACKBONES[net]
+    made = kind(**NARROW[kind] | variant | settings)
+    made.init_weights()
+    return made
+
+
+def built(padding="same", backbone=None, head=None, **settings) -> nn.Module:
+    """A narrow FCN-8s on VGG-11; a backbone or a head with a type takes the place of its own."""
+    vgg = VGG | dict(padding=padding)
     skips = dict(
-        type="SkipFusionHead",
-        in_channels=(16, 32, 8),
-        in_index=(0, 1, 2),
-        num_classes=CLASSES,
+        type="SkipFusionHead", in_channels=(16, 32, 8), in_index=(0, 1, 2), num_classes=CLASSES
     )
-    model = MODELS.build(
-        ConfigDict(
-            dict(
-                type=kind,
-                data_preprocessor=dict(type="SegDataPreProcessor"),
-                backbone=VGG | dict(padding=padding) | (backbone or {}),
-                decode_head=skips | (head or {}),
-                test_cfg=dict(mode="whole"),
-            )
-            | settings
-        )
+    parts = dict(
+        type="FCNSegmentor",
+        data_preprocessor=dict(type="SegDataPreProcessor"),
+        backbone=backbone if "type" in (backbone or ()) else vgg | (backbone or {}),
+        decode_head=head if "type" in (head or ()) else skips | (head or {}),
+        test_cfg=dict(mode="whole"),
     )
+    return MODELS.build(ConfigDict(parts | settings))
+
+
+def segmentor(**settings) -> nn.Module:
+    """``built`` with random weights that keep activations in size."""
+    model = built(**settings)
     generator = torch.Generator().manual_seed(3)
     for parameter in model.parameters():
         gain = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.1

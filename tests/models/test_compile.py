@@ -46,33 +46,16 @@ def test_other_images_of_the_size_take_the_same_graph():
     torch._dynamo.reset()  # of what other tests compiled
     with torch._dynamo.config.patch(error_on_recompile=True):
         for name in "abc":
-            images, samples = batch()
-            for sample in samples:
-                sample.set_metainfo(dict(img_path=f"{name}.jpg", flip=name == "b"))
+            meta = dict(img_path=f"{name}.jpg", flip=name == "b")
+            images, samples = torch.randn(2, 3, *SIZE), labelled(SIZE, **meta)
             losses.append(float(model(images, samples, mode="loss")["decode.loss_ce"]))
             expected = float(plain(images, samples, mode="loss")["decode.loss_ce"])
             assert losses[-1] == pytest.approx(expected, rel=1e-5)
     assert len(set(losses)) == 3
-    assert model.eval()(*batch(), mode="predict")[0].pred_sem_seg.shape == SIZE
-
-
-def test_predictions_are_the_same():
-    model, (images, samples) = narrow("same").eval(), batch()
-    forward = torch.compile(model.forward, backend="aot_eager")
+    images, samples = batch()
     with torch.no_grad():
-        plain, compiled = (
-            [sample.pred_sem_seg.data for sample in run(images, given, mode="predict")]
-            for run, given in ((model, copy.deepcopy(samples)), (forward, samples))
+        (found, _), (expected, _) = (
+            run(images, copy.deepcopy(samples), mode="predict") for run in (model.eval(), plain)
         )
-    assert (torch.stack(plain) == torch.stack(compiled)).double().mean() > 0.999
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("padding", ["same", "reference"])
-def test_scores_at_two_sizes(padding):
-    model = segmentor("EncoderDecoder", padding).eval()
-    compiled = torch.compile(model, backend="aot_eager")
-    for size in ((64, 96), (70, 50)):
-        image = torch.randn(1, 3, *size)
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(image), model(image))
+    same = found.pred_sem_seg.data == expected.pred_sem_seg.data
+    assert same.shape == (1, *SIZE) and same.double().mean() > 0.999

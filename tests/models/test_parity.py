@@ -7,6 +7,7 @@ of AlexNet and GoogLeNet has something to do.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import reference
@@ -26,7 +27,6 @@ RENAMED = {
     "pool3": "pool3/3x3_s2",
     "pool4": "pool4/3x3_s2",
 }
-SIZES = [(1, 1), (33, 200), (97, 131), (375, 500)]
 
 
 def observed(net, backbone, head) -> Iterator[tuple[nn.Module, str, bool]]:
@@ -53,26 +53,18 @@ def observed(net, backbone, head) -> Iterator[tuple[nn.Module, str, bool]]:
 def layers(net, backbone, head, image) -> dict[str, Tensor]:
     """The outputs of our layers by the names of the Caffe files."""
     found: dict[str, Tensor] = {}
-    hooks = []
-    for module, name, given in observed(net, backbone, head):
-        hook = module.register_forward_pre_hook if given else module.register_forward_hook
-        hooks.append(hook(_keep(found, name)))
-    with torch.no_grad():
-        head(backbone(image))
-    for hook in hooks:
-        hook.remove()
-    return found
 
-
-def _keep(found, name):
-    """A hook that keeps a module's input or, after it, its output."""
-
-    def hook(module, inputs, output=None):
+    def keep(name, module, inputs, output=None):
         assert name not in found, name
         # Copied, as the next layer may work in place.
         found[name] = (inputs[0] if output is None else output).clone()
 
-    return hook
+    for module, name, given in observed(net, backbone, head):
+        hook = module.register_forward_pre_hook if given else module.register_forward_hook
+        hook(partial(keep, name))
+    with torch.no_grad():
+        head(backbone(image))
+    return found
 
 
 def compare(net, size, batch=2, dtype=torch.float64, mistake="", **settings) -> dict[str, float]:
@@ -94,72 +86,51 @@ def assert_agree(errors, tolerance):
     assert not wrong, f"from layer {next(iter(wrong))} on: {wrong}"
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (33, 200), (97, 131), (375, 500)], ids=str)
 @pytest.mark.parametrize("net", NETS)
 def test_every_layer_in_float64(net, size):
     assert_agree(compare(net, size, batch=3 if size == (33, 200) else 2), 1e-10)
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_every_layer_in_float32(net):
+def test_every_layer_in_float32_and_with_learned_upsampling(net):
     assert_agree(compare(net, (97, 131), dtype=torch.float32), 1e-5)
-
-
-@pytest.mark.parametrize("net", ["fcn32s", "fcn16s", "fcn8s"])
-def test_the_60_classes_of_pascal_context(net):
-    assert_agree(compare(net, (33, 200), classes=60), 1e-10)
-
-
-@pytest.mark.parametrize("net", NETS)
-def test_learned_upsampling_starts_as_the_published_one(net):
     assert_agree(compare(net, (97, 131), upsample="deconv"), 1e-10)
 
 
-# The mistakes, and the first layer that each must show in.
-ANY_VGG = [
-    ("swapped channels", "conv1_1"),
-    ("floor pooling", "pool1"),
-    *[(f"floor pooling: pool{number}", f"pool{number}") for number in range(1, 6)],
-    ("transposed fc6", "fc6"),
-]
+# The mistakes, and the first layer that each must show in. Of a mistake that is made in several
+# layers, also in each alone.
+POOL3, POOL4 = "crop moved by one: score_pool3c", "crop moved by one: score_pool4c"
 MISTAKES = {
-    "fcn32s": [*ANY_VGG, ("crop moved by one", "score")],
-    "fcn16s": [
-        *ANY_VGG,
-        ("crop moved by one: score_pool4c", "fuse_pool4"),
-        ("crop moved by one: score", "score"),
-    ],
-    "fcn8s": [
-        *ANY_VGG,
-        ("crop moved by one: score_pool4c", "fuse_pool4"),
-        ("crop moved by one: score_pool3c", "fuse_pool3"),
-        ("crop moved by one: score", "score"),
-    ],
-    "fcn8s-atonce": [
-        ("crop moved by one", "fuse_pool4"),
-        ("missing scale", "scale_pool4"),
-        ("missing scale: scale_pool4", "scale_pool4"),
-        ("missing scale: scale_pool3", "scale_pool3"),
-    ],
-    "fcn-alexnet": [
-        ("swapped channels", "conv1"),
-        ("floor pooling", "pool1"),
-        *[(f"floor pooling: pool{number}", f"pool{number}") for number in (1, 2, 5)],
-        *[(f"norm before pool: pool{number}", f"pool{number}") for number in (1, 2)],
-        ("transposed fc6", "fc6"),
-        ("kernel 64", "score"),
-        ("crop moved by one", "score"),
-    ],
-    "fcn-googlenet": [
-        ("swapped channels", "conv1/7x7_s2"),
-        ("floor pooling", "pool1/3x3_s2"),
-        *[
-            (f"floor pooling: pool{number}/3x3_s2", f"pool{number}/3x3_s2")
-            for number in range(1, 5)
-        ],
-        ("kernel 64", "score"),
-        ("crop moved by one", "score"),
-    ],
+    "fcn32s": {"crop moved by one": "score"},
+    "fcn16s": {POOL4: "fuse_pool4", "crop moved by one: score": "score"},
+    "fcn8s": {
+        **{f"floor pooling: pool{number}": f"pool{number}" for number in range(1, 6)},
+        "swapped channels": "conv1_1",
+        "floor pooling": "pool1",
+        "transposed fc6": "fc6",
+        POOL4: "fuse_pool4",
+        POOL3: "fuse_pool3",
+        "crop moved by one: score": "score",
+    },
+    "fcn8s-atonce": {
+        "missing scale": "scale_pool4",
+        "missing scale: scale_pool4": "scale_pool4",
+        "missing scale: scale_pool3": "scale_pool3",
+    },
+    "fcn-alexnet": {
+        **{f"floor pooling: pool{number}": f"pool{number}" for number in (1, 2, 5)},
+        **{f"norm before pool: pool{number}": f"pool{number}" for number in (1, 2)},
+        "transposed fc6": "fc6",
+        "kernel 64": "score",
+        "crop moved by one": "score",
+    },
+    "fcn-googlenet": {
+        **{f"floor pooling: pool{n}/3x3_s2": f"pool{n}/3x3_s2" for n in range(1, 5)},
+        "swapped channels": "conv1/7x7_s2",
+        "kernel 64": "score",
+        "crop moved by one": "score",
+    },
 }
 # Sizes at which every pooling of a network has one row and one column left over, so that rounding
 # down in any of them loses a row and a column of the last; 59 x 91 for VGG16.
@@ -167,37 +138,11 @@ ODD = {"fcn-alexnet": (63, 95), "fcn-googlenet": (61, 93)}
 
 
 @pytest.mark.parametrize(
-    "net, mistake, where", [(net, *mistake) for net in MISTAKES for mistake in MISTAKES[net]]
+    "net, mistake, where",
+    [(net, *mistake) for net in MISTAKES for mistake in MISTAKES[net].items()],
 )
 def test_a_mistake_shows_where_it_is_made_and_in_the_scores(net, mistake, where):
     errors = compare(net, ODD.get(net, (59, 91)), mistake=mistake)
-    names = list(errors)
-    before = names[: names.index(where)]
-    assert_agree({name: errors[name] for name in before}, 1e-10)
-    assert errors[where] > 1e-3
-    assert errors["score"] > 1e-3
+    assert min(errors[where], errors["score"]) > 1e-3
     with pytest.raises(AssertionError, match=f"from layer {where} on"):
         assert_agree(errors, 1e-10)
-
-
-@pytest.mark.parametrize("upsample", ["bilinear", "deconv"])
-@pytest.mark.parametrize("size", [(1, 1), (64, 64), (97, 131)])
-def test_same_padding_is_interpolation_by_the_stride(size, upsample):
-    """Without the wide padding: upsampled by the exact factor, border continued, cut to size."""
-    backbone, head = build("fcn8s", padding="same", upsample=upsample)
-    image = pictures(2, size)
-
-    def up(x, factor, size):
-        x = torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
-        return x[..., : size[0], : size[1]]
-
-    with torch.no_grad():
-        features = backbone(image)
-        levels = reference.Layers(image, parameters("fcn8s", backbone, head))
-        reference.vgg16(levels, pad=1)
-        names = ("pool3", "pool4", "fc7")
-        score = [score(levels[name]) for score, name in zip(head.score, names, strict=True)]
-        fused = up(score[2], 2, score[1].shape[2:]) + score[1]
-        fused = up(fused, 2, score[0].shape[2:]) + score[0]
-        assert relative_error(features[2], levels["fc7"]) < 1e-10
-        assert relative_error(head(features), up(fused, 8, size)) < 1e-10

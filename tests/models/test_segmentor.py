@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from models.small import CLASSES, Largest, segmentor
 
-from fcn_plugin.models import FCNSegmentor, SkipFusionHead
+from fcn_plugin.models import FCNSegmentor
 from fcn_plugin.models.coarse import axis, fine_scores, labels
 from fcn_plugin.models.upsample import Placement
 
@@ -18,24 +18,20 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 SIZE = (45, 70)
 AS_IT_IS = dict(ori_shape=SIZE)
 LARGER = dict(ori_shape=(101, 155))
-MIRRORED = dict(ori_shape=SIZE, flip=True, flip_direction="horizontal")
 METAS = {
     "as it is": AS_IT_IS,
     "smaller before": dict(ori_shape=(31, 48)),
     "larger before": LARGER,
-    "padded": dict(ori_shape=(60, 90), img_padding_size=(0, 6, 3, 0)),
     "padded, other name": dict(ori_shape=(45, 60), padding_size=[4, 6, 0, 0]),
-    "mirrored": MIRRORED,
     "upside down": dict(ori_shape=(60, 50), flip=True, flip_direction="vertical"),
     "not mirrored": dict(ori_shape=SIZE, flip=False, flip_direction="horizontal"),
-    "all at once": dict(
-        ori_shape=(99, 51), flip=True, flip_direction="horizontal", img_padding_size=(0, 5, 0, 7)
-    ),
+    "all at once": dict(ori_shape=(99, 51), flip=True, flip_direction="horizontal")
+    | dict(img_padding_size=(0, 5, 3, 7)),
 }
 
 
-def network(kind="FCNSegmentor", padding="same", head=None, **settings):
-    return segmentor(kind, padding, head=head, **settings).double().eval()
+def network(**settings):
+    return segmentor(**settings).double().eval()
 
 
 def colourful(number: int = 2) -> torch.Tensor:
@@ -53,21 +49,22 @@ def samples(meta: dict, number: int = 2) -> list[SegDataSample]:
 
 
 @torch.no_grad()
-def predicted(model, meta: dict, images=None) -> list[SegDataSample]:
-    images = colourful() if images is None else images
-    return model.predict(images, samples(meta, len(images)))
+def predicted(model, meta: dict) -> list[SegDataSample]:
+    return model.predict(colourful(), samples(meta))
 
 
 def both(meta: dict, **settings) -> list[tuple[SegDataSample, SegDataSample]]:
     """Each image's prediction and mmseg's."""
-    kinds = ("FCNSegmentor", "EncoderDecoder")
-    return list(zip(*(predicted(network(kind, **settings), meta) for kind in kinds), strict=True))
+    models = (network(type=kind, **settings) for kind in ("FCNSegmentor", "EncoderDecoder"))
+    return list(zip(*(predicted(model, meta) for model in models), strict=True))
 
 
-@pytest.mark.parametrize("padding", ["same", "reference"])
-@pytest.mark.parametrize("meta", METAS.values(), ids=METAS)
+@pytest.mark.parametrize(
+    ("meta", "padding"),
+    [*((meta, "same") for meta in METAS), ("as it is", "reference"), ("all at once", "reference")],
+)
 def test_labels_and_scores_are_mmsegs(meta, padding):
-    for found, expected in both(meta, padding=padding):
+    for found, expected in both(METAS[meta], padding=padding):
         exact = expected.seg_logits.data
         assert len(expected.pred_sem_seg.data.unique()) > 1
         torch.testing.assert_close(found.seg_logits.data, exact, rtol=0, atol=1e-10)
@@ -80,21 +77,16 @@ def test_labels_and_scores_are_mmsegs(meta, padding):
         assert torch.equal(found.pred_sem_seg.data[clear], expected.pred_sem_seg.data[clear])
 
 
-def test_a_missing_mirroring_is_noticed():
-    """The comparison above can fail."""
-    mirrored, plain = (predicted(network(), meta)[0] for meta in (MIRRORED, AS_IT_IS))
-    assert (mirrored.pred_sem_seg.data == plain.pred_sem_seg.data).double().mean() < 0.99
-
-
 def test_mirrored_both_ways():
-    """Which mmseg cannot undo."""
+    """Which mmseg cannot undo; and without, the comparison above would fail."""
     diagonal = AS_IT_IS | dict(flip=True, flip_direction="diagonal")
-    turned, plain = (predicted(network(), meta)[0] for meta in (diagonal, AS_IT_IS))
+    (turned, _), (plain, _) = (predicted(network(), meta) for meta in (diagonal, AS_IT_IS))
     torch.testing.assert_close(turned.seg_logits.data, plain.seg_logits.data.flip(-1, -2))
     assert torch.equal(turned.pred_sem_seg.data, plain.pred_sem_seg.data.flip(-1, -2))
+    assert (turned.pred_sem_seg.data == plain.pred_sem_seg.data).double().mean() < 0.99
 
 
-@pytest.mark.parametrize("channels", [2, 3, 300])
+@pytest.mark.parametrize("channels", [2, 300])
 def test_labels_are_the_arg_max(channels):
     scores = torch.randn(3, channels, 7, 9, dtype=torch.float64)
     placement = Placement(6.5, 2.7, 1, 43)
@@ -102,17 +94,12 @@ def test_labels_are_the_arg_max(channels):
     assert torch.equal(labels(scores, rows, cols), fine_scores(scores, rows, cols).argmax(1))
 
 
-def test_equal_scores_give_the_first_class():
-    scores = torch.zeros(1, CLASSES, 5, 5)
-    scores[:, 0] = -1
-    side = axis(Placement(8, 3.5, 0, 40), 5, False, scores.dtype, scores.device)
-    assert torch.equal(labels(scores, side, side), torch.ones(1, 40, 40, dtype=torch.long))
-
-
-def test_mixed_precision_ranks_in_single():
-    """bfloat16 has no class numbers above 256."""
+def test_equal_scores_and_mixed_precision():
+    """The first class counts; ranked in single precision, as bfloat16 has no number above 256."""
     scores = torch.randn(1, 300, 5, 5)
     side = axis(Placement(8, 3.5, 0, 40), 5, False, scores.dtype, scores.device)
+    equal = torch.zeros(1, CLASSES, 5, 5).index_fill_(1, torch.tensor(0), -1)
+    assert torch.equal(labels(equal, side, side), torch.ones(1, 40, 40, dtype=torch.long))
     exact = fine_scores(scores, side, side)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert fine_scores(scores, side, side).dtype == torch.float32
@@ -123,7 +110,7 @@ def test_mixed_precision_ranks_in_single():
 @pytest.mark.parametrize("kind", ["FCNSegmentor", "EncoderDecoder"])
 def test_no_scores_of_the_images_size(kind):
     """Not even where a metric gets everything; reading them computes them."""
-    model = network(kind)
+    model = network(type=kind)
     model.backbone.forward = lambda images: [
         torch.randn(len(images), c, 6, 9, dtype=torch.float64) for c in (16, 32, 8)
     ]
@@ -139,17 +126,9 @@ def test_scores_on_demand_are_pixel_data():
     ((found, expected), _) = both(LARGER)
     exact, lazy = expected.seg_logits.data, found.seg_logits
     assert isinstance(lazy, PixelData) and "data" in lazy and lazy.keys() == ["data"]
-    for copied in (
-        pickle.loads(pickle.dumps(lazy)),
-        lazy.cpu(),
-        lazy.detach(),
-        lazy.to("cpu"),
-        lazy.clone(),
-        found.cpu().seg_logits,
-    ):
+    for copied in (pickle.loads(pickle.dumps(lazy)), lazy.clone(), found.cpu().seg_logits):
         torch.testing.assert_close(copied.data, exact, rtol=0, atol=1e-10)
         assert copied.shape == (101, 155)
-    assert lazy.numpy().data.shape == (CLASSES, 101, 155)
     torch.testing.assert_close(lazy[3:5, 7:9].data, exact[:, 3:5, 7:9], rtol=0, atol=1e-10)
     with pytest.raises(AttributeError, match="date"):
         _ = lazy.date
@@ -160,11 +139,9 @@ def test_scores_on_demand_are_pixel_data():
 
 def test_metrics_get_a_dictionary():
     fields = predicted(network(), LARGER)[0].to_dict()["seg_logits"]
-    assert isinstance(fields, dict) and "data" in fields and len(fields) == 1
-    assert list(fields) == list(fields.keys()) == list(dict(fields)) == list({**fields}) == ["data"]
+    assert isinstance(fields, dict) and "data" in fields and list(fields) == ["data"]
     for scores in (fields.get("data"), *fields.values(), fields.copy()["data"], {**fields}["data"]):
         assert scores.shape == (CLASSES, 101, 155)
-    assert fields.get("date") is None
     with pytest.raises(KeyError):
         fields["date"]
 
@@ -184,9 +161,10 @@ def test_dumped_results_hold_the_scores(tmp_path):
         dict(head=dict(upsample="nearest")),
         dict(head=dict(blockwise=False)),
         dict(head=dict(out_channels=1, num_classes=2, threshold=0.3)),
+        dict(head=dict(type="FCNHead", in_index=2, in_channels=8, channels=8, num_classes=5)),
         dict(test_cfg=dict(mode="slide", crop_size=(32, 32), stride=(20, 20))),
     ],
-    ids=["deconv", "nearest", "plain", "one channel", "sliding"],
+    ids=["deconv", "nearest", "plain", "one channel", "another head", "sliding"],
 )
 def test_what_it_cannot_do_takes_mmsegs_path(settings):
     for found, expected in both(LARGER, **settings):
@@ -195,16 +173,14 @@ def test_what_it_cannot_do_takes_mmsegs_path(settings):
         assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
 
 
-def test_other_heads_and_images_without_samples_take_mmsegs_path():
-    other = network()
-    other.decode_head = segmentor(
-        head=dict(type="FCNHead", in_index=2, in_channels=8, channels=8, num_convs=1)
-        | dict(input_transform=None, norm_cfg=None),
-    ).decode_head.double()
-    assert type(predicted(other.eval(), AS_IT_IS)[0].seg_logits) is PixelData
+def test_gradients_reach_the_image_with_and_without_a_sample():
+    for given in (samples(LARGER, 1), None):
+        image = colourful(1).requires_grad_()
+        (found,) = network().predict(image, given)
+        found.seg_logits.data.sum().backward()
+        assert image.grad.abs().max() > 0
     with torch.no_grad():
-        found, _ = network().predict(colourful())
-    assert found.seg_logits.data.shape == (CLASSES, *SIZE)
+        assert network().predict(image)[0].seg_logits.shape == SIZE
 
 
 class Own(FCNSegmentor):
@@ -212,21 +188,8 @@ class Own(FCNSegmentor):
         return super().postprocess_result(-scores, samples)
 
 
-class OwnHead(SkipFusionHead):
-    def predict(self, *inputs):
-        return -super().predict(*inputs)
-
-
-@pytest.mark.parametrize("part, kind", [("segmentor", Own), ("head", OwnHead)])
-def test_what_a_subclass_changes_is_not_skipped(part, kind):
+def test_what_a_subclass_changes_is_not_skipped():
     model = network()
-    (model if part == "segmentor" else model.decode_head).__class__ = kind
+    model.__class__ = Own
     (changed, _), (plain, _) = (predicted(m, AS_IT_IS) for m in (model, network()))
     torch.testing.assert_close(changed.seg_logits.data, -plain.seg_logits.data)
-
-
-def test_gradients_reach_the_image():
-    image = colourful(1).requires_grad_()
-    (found,) = network().predict(image, samples(LARGER, 1))
-    found.seg_logits.data.sum().backward()
-    assert image.grad.abs().max() > 0

@@ -2,21 +2,17 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
-from models.small import CLASSES, features, labelled, segmentor
+from models.small import CLASSES, backbone, features, labelled
 from torch.nn import functional
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.models import (
-    ConvolutionalizedAlexNet,
-    ConvolutionalizedVGG,
-    SkipFusionHead,
-    upsample,
-)
+from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead, upsample
 from fcn_plugin.models.features import Features
-from fcn_plugin.models.upsample import Bilinear, Placement
+from fcn_plugin.models.upsample import Bilinear, Placement, new_upsampling
 
 SIZE = (64, 64)
 AT_ONCE = (0.0001, 0.01, 1.0)
@@ -32,35 +28,17 @@ def head(channels=(4, 5, 6), **settings) -> SkipFusionHead:
 
 
 def test_levels_are_chosen_by_index_finest_first():
-    """A backbone that returns its coarsest level first; one level as numbers."""
+    """A backbone that returns its coarsest level first; one level as numbers, or in no tuple, as
+    DDRNet predicts with the second of the two that it trains with."""
     fused, same = head(in_index=(2, 1, 0)), head()
     same.load_state_dict(fused.state_dict())
     inputs = features(SIZE)
     assert torch.equal(fused(inputs[::-1], SIZE), same(inputs, SIZE))
-    single = SkipFusionHead(in_channels=6, in_index=2, num_classes=CLASSES)
-    assert single(inputs, SIZE).shape == (2, CLASSES, *SIZE)
-
-
-def test_one_map_that_is_in_no_tuple():
-    """DDRNet trains with two levels and predicts with the second alone."""
-    single, in_training = head((6,), in_index=(1,)), features(SIZE, (8, 8), (4, 6))
-    assert torch.equal(single(in_training[1], SIZE), single(in_training, SIZE))
+    single = head(in_channels=6, in_index=2)
+    scores = single(inputs, SIZE)
+    assert scores.shape == (2, CLASSES, *SIZE) and torch.equal(single(inputs[2], SIZE), scores)
     with pytest.raises(UserError, match="returns only 1 level"):
-        head()(in_training[1], SIZE)
-
-
-def test_bilinear_on_an_unknown_backbone_is_mmsegs_resize():
-    """Equal strides too; without the image's size, scores of the finest level's."""
-    made, size = head().double(), (97, 131)
-    inputs = features(size, (8, 16, 16), dtype=torch.float64)
-    one, two, three = (score(level) for score, level in zip(made.score, inputs, strict=True))
-
-    def resized(x, size):
-        return functional.interpolate(x, size, mode="bilinear", align_corners=False)
-
-    fused = resized(three + two, one.shape[2:]) + one
-    torch.testing.assert_close(made(inputs), fused, rtol=0, atol=1e-10)
-    torch.testing.assert_close(made(inputs, size), resized(fused, size), rtol=0, atol=1e-10)
+        head()(inputs[1], SIZE)
 
 
 @pytest.mark.parametrize("zero_border", [False, True])
@@ -76,17 +54,19 @@ def test_long_axes_are_interpolated_piece_by_piece(monkeypatch, zero_border):
         assert len(sizes) == -(-placement.length // 16) and max(sizes) <= 4
 
 
-def test_nearest_takes_the_nearest():
-    """Worked by hand: one level, 1 x 4, upsampled by 2 and by 3 and to 6 of 4."""
-    single = head((1,), upsample="nearest", num_classes=3)
-    torch.nn.init.ones_(single.score[0].weight)
-    level = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
-    for width, expected in {
-        8: [1, 1, 2, 2, 3, 3, 4, 4],
-        12: [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4],
-        6: [1, 2, 2, 3, 4, 4],  # at -1/6, 1/2, 7/6, 11/6, 5/2, 19/6: halves round up
-    }.items():
-        assert single((level,), (1, width))[0, 0, 0].tolist() == expected
+@pytest.mark.parametrize("kind", ["bilinear", "nearest"])
+def test_fusing_without_the_images_size(kind):
+    """Scores of the finest level's size; halves, at 1/2 and 5/2 from 6 to 4 pixels, round up."""
+    made, inputs = head(upsample=kind), features((4, 48), (1, 8, 12))
+    one, two, three = (score(level) for score, level in zip(made.score, inputs, strict=True))
+    if kind == "nearest":
+        fused = three[..., [0, 1, 1, 2, 3, 3]] + two
+        fused = fused.repeat_interleave(8, -1).expand(*one.shape) + one
+    else:
+        options = dict(mode="bilinear", align_corners=False)
+        fused = functional.interpolate(three, two.shape[2:], **options) + two
+        fused = functional.interpolate(fused, one.shape[2:], **options) + one
+    torch.testing.assert_close(made(inputs), fused)
 
 
 def test_dropout_of_the_head():
@@ -98,11 +78,12 @@ def test_dropout_of_the_head():
 def test_predict_goes_by_the_window_or_the_padded_size():
     """On a plain tuple the size comes from the sample's metainfo, as in mmseg's heads."""
     fused, inputs = head(), features(SIZE)
-    padded = dict(img_shape=(50, 60), pad_shape=SIZE, ori_shape=(50, 60))
-    assert fused.predict(inputs, [padded], {}).shape[2:] == SIZE
-    window = dict(padded, img_shape=torch.Size((48, 32)))
-    assert fused.predict(inputs, [window], {}).shape[2:] == (48, 32)
-    assert fused.predict(inputs, [dict(img_shape=(50, 60))], {}).shape[2:] == (50, 60)
+    for meta, size in (
+        (dict(img_shape=(50, 60), pad_shape=SIZE), SIZE),
+        (dict(img_shape=torch.Size((48, 32)), pad_shape=SIZE), (48, 32)),
+        (dict(img_shape=(50, 60)), (50, 60)),
+    ):
+        assert fused.predict(inputs, [meta], {}).shape[2:] == size
 
 
 @pytest.mark.parametrize(
@@ -111,9 +92,10 @@ def test_predict_goes_by_the_window_or_the_padded_size():
         (dict(in_index=(0, 1)), "must name the same levels"),
         (dict(in_channels=(), in_index=()), "at least one"),
         (dict(upsample="cubic"), "upsample 'cubic', must be one of"),
-        (dict(scale=(8, 16)), r"scale \(8, 16\) must have one for each of 3 levels"),
-        (dict(strides=(8, 16)), r"strides \(8, 16\) must have one for each of 3 levels"),
-        (dict(kernels=(8, 16)), r"kernels \(8, 16\) must have one for each of 3 levels"),
+        *(
+            ({name: (8, 16)}, rf"{name} \(8, 16\) must have one for each of 3 levels")
+            for name in ("scale", "strides", "kernels")
+        ),
         (dict(strides=(8, 12, 32)), "must each be a multiple"),
         (dict(strides=(0, 8, 16)), "must each be a multiple"),
     ],
@@ -128,6 +110,10 @@ def test_features_other_than_promised():
         head()(features(SIZE, channels=(4, 9, 6)))
     with pytest.raises(UserError, match="returns only 2 levels"):
         head()(features(SIZE)[:2])
+    maps = ConvolutionalizedVGG(base_channels=1, fc_channels=1).maps
+    known = Features(features(SIZE), maps, SIZE, zero_border=False)
+    with pytest.raises(UserError, match="labels must be transformed with their images"):
+        head().loss(known, labelled((32, 32)), {})
 
 
 @pytest.mark.parametrize("kind", ["bilinear", "nearest", "deconv"])
@@ -138,130 +124,61 @@ def test_coarsest_first_is_refused(kind):
     wider = tuple(torch.randn(2, c, *size) for c, size in ((4, (8, 8)), (5, (4, 9)), (6, (2, 4))))
     with pytest.raises(UserError, match="finest first"):
         head(upsample=kind)(wider)
-    for padding in ("same", "reference"):  # known by their maps, not by their sizes
-        backbone = ConvolutionalizedVGG(11, padding=padding, base_channels=1, fc_channels=4)
-        backwards = head((4, 8, 4), in_index=(2, 1, 0), upsample=kind)
-        with pytest.raises(UserError, match="finest first"):
-            backwards(backbone(torch.randn(1, 3, 64, 96)))
-
-
-def test_label_of_another_size_than_the_image():
-    maps = ConvolutionalizedVGG(base_channels=1, fc_channels=1).maps
-    known = Features(features(SIZE), maps, SIZE, zero_border=False)
-    with pytest.raises(UserError, match="labels must be transformed with their images"):
-        head().loss(known, labelled((32, 32)), {})
+    levels = backbone(depth=11, padding="reference")(torch.randn(1, 3, 64, 96))
+    with pytest.raises(UserError, match="finest first"):  # known by their maps
+        head((4, 16, 8), in_index=(2, 1, 0), upsample=kind)(levels)
 
 
 @pytest.mark.parametrize("size", [(97, 97), (64, 96)])
 @pytest.mark.parametrize("strides", [(8, 8, 8), (4, 8, 16), (2, 4, 32)], ids=str)
 def test_deconv_of_other_strides_names_them(strides, size):
     inputs = features(size, strides)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=re.escape(f"set strides={strides}")):
         head(upsample="deconv")(inputs, size)
-    assert f"set strides={strides}" in str(error.value)
     learned = head(upsample="deconv", strides=strides)
     assert learned(inputs, size).shape == (2, CLASSES, *size)
 
 
 def test_deconv_of_no_whole_factor_names_another_upsampling():
-    """ICNet's 9 x 9 of 128 x 128 pixels."""
+    """ICNet's 9 x 9 of 128 x 128 pixels; and half the factor, at a whole pixel."""
     inputs = tuple(torch.randn(2, c, side, side) for c, side in ((4, 16), (5, 9), (6, 4)))
     with pytest.raises(UserError, match="set upsample='bilinear'"):
         head(upsample="deconv")(inputs, (128, 128))
     assert head()(inputs, (128, 128)).shape == (2, CLASSES, 128, 128)
+    half = Placement(2, 0.5, 0, 8)
+    with pytest.raises(UserError, match=r"built for a factor of 4 .* upsample='bilinear'"):
+        new_upsampling("deconv", 1, 4)(torch.ones(1, 1, 4, 4), half, half, False)
 
 
 @pytest.mark.parametrize("padding", ["same", "reference"])
 def test_odd_kernels_where_levels_lie_on_pixels(padding):
     """AlexNet at strides 8, 16, 32: learned kernels start as what the fixed ones do."""
-    torch.manual_seed(0)
-    backbone = ConvolutionalizedAlexNet(base_channels=4, fc_channels=8, padding=padding)
-    backbone.init_weights()
-    backbone.double().eval()
-    fixed = head((12, 32, 8)).double()
-    learned = head((12, 32, 8), upsample="deconv", kernels=(15, 3, 3)).double()
+    fixed = head((12, 32, 4)).double()
+    learned = head((12, 32, 4), upsample="deconv", kernels=(15, 3, 3)).double()
     learned.load_state_dict(fixed.state_dict(), strict=False)
-    image = torch.randn(1, 3, 97, 131, dtype=torch.float64)
+    alexnet = backbone("caffenet", padding=padding).double().eval()
     with torch.no_grad():
-        levels = backbone(image)
+        levels = alexnet(torch.randn(1, 3, 97, 131, dtype=torch.float64))
         torch.testing.assert_close(learned(levels), fixed(levels), rtol=0, atol=1e-10)
     with pytest.raises(UserError, match=r"kernels=\(...\) of an odd or even size"):
-        head((12, 32, 8), upsample="deconv").double()(levels)
+        head((12, 32, 4), upsample="deconv").double()(levels)
 
 
-# --- training ------------------------------------------------------------------------------------
-
-
-def test_score_layers_start_at_zero_and_learn():
-    made = SkipFusionHead((4, 5, 6), (0, 1, 2), CLASSES, upsample="deconv")
-    made.init_weights()
-    assert made(features(SIZE), SIZE).abs().max() == 0
+def test_learned_kernels_learn():
     learned = head(upsample="deconv")
     learned.loss(features(SIZE), labelled(SIZE), {})["loss_ce"].backward()
     assert all(up.deconv.weight.grad.abs().sum() > 0 for up in learned.upscore)
 
 
 def test_loss_is_averaged_over_valid_pixels():
-    fused, inputs = head(), features(SIZE)
+    fused, inputs = head(blockwise=False), features(SIZE)
     label = torch.full((1, *SIZE), 255)
-    void = fused.loss(inputs, labelled(SIZE, label), {})["loss_ce"]
-    void.backward()
-    assert void == 0 and all(torch.isfinite(p.grad).all() for p in fused.parameters())
+    assert fused.loss(inputs, labelled(SIZE, label), {})["loss_ce"] == 0
     label[:, 10:20, 10:20] = 1
     loss = fused.loss(inputs, labelled(SIZE, label), {})["loss_ce"]
-    expected = functional.cross_entropy(
-        fused(inputs, SIZE), label.expand(2, *SIZE), ignore_index=255
-    )
+    labels = label.expand(2, *SIZE)
+    expected = functional.cross_entropy(fused(inputs, SIZE), labels, ignore_index=255)
     torch.testing.assert_close(loss, expected)
-
-
-def test_several_losses():
-    cross_entropy = dict(type="CrossEntropyLoss", loss_name="loss_ce", avg_non_ignore=True)
-    several = head(loss_decode=[cross_entropy, dict(type="DiceLoss", loss_name="loss_dice")])
-    losses = several.loss(features(SIZE), labelled(SIZE), {})
-    assert {"loss_ce", "loss_dice", "acc_seg"} <= set(losses)
-
-
-def test_one_output_channel_for_two_classes():
-    model = segmentor(head=dict(num_classes=2, out_channels=1, threshold=0.5))
-    images, samples = torch.randn(2, 3, *SIZE), labelled(SIZE, torch.randint(0, 2, (1, *SIZE)))
-    assert torch.isfinite(model.loss(images, samples)["decode.loss_ce"])
-    predictions = model.eval().predict(images, samples)
-    assert set(predictions[0].pred_sem_seg.data.unique().tolist()) <= {0, 1}
-
-
-@pytest.mark.parametrize("padding", ["same", "reference"])
-@pytest.mark.parametrize("mode", ["whole", "slide"])
-def test_the_whole_segmentor(padding, mode):
-    """With an auxiliary head of ours and one of mmseg's."""
-    common = dict(in_channels=32, in_index=1, num_classes=CLASSES)
-    model = segmentor(
-        "EncoderDecoder",
-        padding,
-        auxiliary_head=[
-            dict(type="SkipFusionHead", **common),
-            dict(type="FCNHead", channels=8, num_convs=1, **common),
-        ],
-        test_cfg=dict(mode=mode, crop_size=(48, 48), stride=(32, 32)),
-    )
-    size = (75, 101)
-    losses = model.loss(torch.randn(2, 3, *size), labelled(size))
-    assert {"decode.loss_ce", "aux_0.loss_ce", "aux_1.loss_ce", "decode.acc_seg"} <= set(losses)
-    predictions = model.eval().predict(torch.randn(2, 3, *size), labelled(size))
-    assert predictions[0].pred_sem_seg.data.shape == (1, *size)
-    assert model(torch.randn(2, 3, *size), mode="tensor").shape == (2, CLASSES, *size)
-
-
-# --- scales and checkpoints ----------------------------------------------------------------------
-
-
-def test_scale_is_applied_before_the_score_layers():
-    inputs, scale = features(SIZE), (0.5, 0.25, 1.0)
-    scaled, plain = head(scale=scale), head()
-    plain.load_state_dict({k: v for k, v in scaled.state_dict().items() if k != "level_scale"})
-    by_hand = [level * factor for level, factor in zip(inputs, scale, strict=True)]
-    torch.testing.assert_close(scaled(inputs, SIZE), plain(by_hand, SIZE))
-    assert not torch.allclose(scaled(inputs, SIZE), plain(inputs, SIZE))
 
 
 def test_scale_is_neither_trained_nor_forgotten():

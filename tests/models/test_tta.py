@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.model import BaseTTAModel
 from mmseg.models import SegTTAModel
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -14,6 +15,10 @@ from fcn_plugin.models.tta import with_tta
 
 SIZE, IMAGES = (45, 70), 2
 KINDS = {"several": {}, "single": dict(num_classes=2, out_channels=1, threshold=0.3)}
+
+
+class MergedAtOnce(FCNTTAModel):
+    test_step = BaseTTAModel.test_step
 
 
 class InDouble(torch.nn.Module):
@@ -41,11 +46,6 @@ def view(mirrored: bool = False, scale: float = 1.0) -> tuple[list, list]:
     return list(images), [SegDataSample(metainfo=meta) for _ in images]
 
 
-def batch(*views: tuple[list, list]) -> dict:
-    inputs, samples = zip(*views, strict=True)
-    return dict(inputs=list(inputs), data_samples=list(samples))
-
-
 @torch.no_grad()
 def plain(model, one: tuple[list, list]) -> list[SegDataSample]:
     return model.test_step(dict(inputs=one[0], data_samples=copy.deepcopy(one[1])))
@@ -53,19 +53,21 @@ def plain(model, one: tuple[list, list]) -> list[SegDataSample]:
 
 @torch.no_grad()
 def merged(model, *views: tuple[list, list], kind=FCNTTAModel) -> torch.Tensor:
-    found = kind(model).test_step(batch(*copy.deepcopy(views)))
-    return torch.stack([sample.pred_sem_seg.data.reshape(SIZE) for sample in found]).long()
+    inputs, samples = zip(*copy.deepcopy(views), strict=True)
+    found = kind(model).test_step(dict(inputs=list(inputs), data_samples=list(samples)))
+    assert all(sample.img_path == "a.jpg" for sample in found)
+    return torch.cat([sample.pred_sem_seg.data.reshape(1, *SIZE) for sample in found])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("number", [1, 2])
-def test_views_that_agree_give_the_networks_own_labels(kind, number):
+def test_views_that_agree_give_the_networks_own_labels(kind):
     model = network(kind)
-    own = torch.stack([s.pred_sem_seg.data[0].long() for s in plain(model, view())])
+    own = torch.cat([sample.pred_sem_seg.data for sample in plain(model, view())]).long()
     assert len(own.unique()) > 1
-    assert torch.equal(merged(model, *[view()] * number), own)
+    for number in (1, 2):
+        assert torch.equal(merged(model, *[view()] * number).long(), own)
     # mmseg's own takes the sigmoid of a probability.
-    agrees = torch.equal(merged(model, *[view()] * number, kind=SegTTAModel), own)
+    agrees = torch.equal(merged(model, view(), view(), kind=SegTTAModel).long(), own)
     assert agrees == (kind == "several")
 
 
@@ -82,21 +84,11 @@ def test_labels_are_those_of_the_mean_probability(kind):
     else:
         expected = (scores.mean(0) > 0.3)[:, 0].long()
     found = merged(model, *views)
-    assert torch.equal(found, expected) and len(found.unique()) > 1
+    torch.testing.assert_close(found, expected)  # of the same type
+    assert len(found.unique()) > 1
     assert not torch.equal(found, merged(model, views[0]))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_returned_and_mmsegs_way_to_merge(kind):
-    model, views = network(kind), [view(), view(mirrored=True)]
-    with torch.no_grad():
-        found = FCNTTAModel(model).test_step(batch(*copy.deepcopy(views)))
-        by_mmseg = super(FCNTTAModel, FCNTTAModel(model)).test_step(batch(*views))
-    for sample, other in zip(found, by_mmseg, strict=True):
-        assert sample.img_path == "a.jpg" and "seg_logits" not in sample
-        assert sample.pred_sem_seg.data.dtype == torch.int64
-        assert sample.pred_sem_seg.data.shape == (1, *SIZE)
-        assert torch.equal(sample.pred_sem_seg.data, other.pred_sem_seg.data)
+    # The same in mmseg's way, with the scores of all views at once.
+    assert torch.equal(found, merged(model, *views, kind=MergedAtOnce))
 
 
 def test_one_views_scores_at_a_time(monkeypatch):
@@ -114,14 +106,7 @@ def test_one_views_scores_at_a_time(monkeypatch):
     assert len(alive) == 4 * IMAGES and not any("seg_logits" in sample for sample in alive)
 
 
-@pytest.mark.parametrize("named", ["SegTTAModel", "mmseg.SegTTAModel", SegTTAModel])
-def test_ours_replaces_mmsegs(named):
-    model = network("single")
-    assert type(MODELS.build(with_tta(dict(type=named), model))) is FCNTTAModel
-
-
-def test_a_users_own_is_kept():
-    class Own(SegTTAModel):
-        pass
-
-    assert with_tta(dict(type=Own), {}) == dict(type=Own, module={})
+@pytest.mark.parametrize("named", ["SegTTAModel", "mmseg.SegTTAModel", SegTTAModel, MergedAtOnce])
+def test_ours_replaces_mmsegs_but_no_other(named):
+    made = MODELS.build(with_tta(dict(type=named), network("single")))
+    assert type(made) is (MergedAtOnce if named is MergedAtOnce else FCNTTAModel)
