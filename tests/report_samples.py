@@ -50,19 +50,11 @@ class Images(list):
 
 
 def keep(hook: EvaluationHook, images: Images, dealt: list, absent: str = "skip") -> dict:
-    """Let the hook see a test of ``images``, of which this process is ``dealt`` some.
-
-    Returns:
-        The scores of the metric.
-    """
+    """Scores of a test of ``images`` that the hook sees; this process is ``dealt`` some."""
     metric = ConfusionMatrixMetric(absent=absent)
     metric.dataset_meta = images.metainfo
-    cfg = Config(
-        dict(
-            load_from="none.pth",
-            test_dataloader=dict(dataset=dict(type="ShapesDataset", ann_file="val.txt")),
-        )
-    )
+    dataset = dict(type="ShapesDataset", ann_file="val.txt")
+    cfg = Config(dict(load_from="none.pth", test_dataloader=dict(dataset=dataset)))
     runner = SimpleNamespace(
         test_dataloader=SimpleNamespace(dataset=images),
         test_evaluator=SimpleNamespace(metrics=[metric]),
@@ -94,8 +86,8 @@ class Page(HTMLParser):
     """A page taken apart.
 
     Attributes:
-        faults: what is wrong with it: tags not closed, ids twice, links to elsewhere, images
-            without a text, headers without a scope.
+        faults: tags not closed, ids twice, links to elsewhere, images without a text, headers
+            without a scope.
         numbers: the values of its <data> elements.
         text: all text that is shown.
         sources, charts: the pictures, and those of them that are curves.

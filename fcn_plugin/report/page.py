@@ -112,12 +112,12 @@ def _change(numbers: Sequence[Number]) -> Number:
 
 def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Each score's title, its numbers of the runs, and their change."""
-    rows = []
-    for title in SCORES:
-        numbers = [_score(run, title) for run in runs]
-        if any(number.value is not None for number in numbers):
-            rows.append(dict(title=title, numbers=numbers, change=_change(numbers)))
-    return rows
+    rows = {title: [_score(run, title) for run in runs] for title in SCORES}
+    return [
+        dict(title=title, numbers=numbers, change=_change(numbers))
+        for title, numbers in rows.items()
+        if any(number.value is not None for number in numbers)
+    ]
 
 
 def _score(run: Run, title: str) -> Number:
@@ -205,16 +205,11 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     titles = [f"{number} {name}" for number, name in zip(evaluation.numbers, classes, strict=True)]
-    pairs = [
-        dict(
-            truth=titles[i],
-            prediction=titles[j],
-            share=percent(shares[i, j]),
-            pixels=f"{wrong[i, j]:,}",
-        )
-        for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)
-        if wrong[i, j]
-    ]
+    pairs = []
+    for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True):
+        if wrong[i, j]:
+            shown = dict(share=percent(shares[i, j]), pixels=f"{wrong[i, j]:,}")
+            pairs.append(dict(truth=titles[i], prediction=titles[j], **shown))
     whole = len(classes) <= WHOLE_MATRIX
     rows = [[None if math.isnan(share) else share for share in row] for row in shares.tolist()]
     return dict(
@@ -257,9 +252,5 @@ def _origin(run: Run) -> dict[str, Any]:
         trained["took (h:mm:ss)"] = training.duration
         trained["last iteration logged"] = f"{training.last_step:,}"
         trained |= training.environment
-    return dict(
-        name=run.name,
-        config=run.cfg.pretty_text,
-        trained=trained,
-        scored=run.evaluation.facts if run.evaluation else {},
-    )
+    scored = run.evaluation.facts if run.evaluation else {}
+    return dict(config=run.cfg.pretty_text, trained=trained, scored=scored)

@@ -70,8 +70,7 @@ def test_every_page_is_followed():
 
 def braces(name: str) -> list[str]:
     """What a shell makes of {a,b}."""
-    parts = [part.split(",") for part in re.split(r"[{}]", name)]
-    return ["".join(choice) for choice in product(*parts)]
+    return ["".join(choice) for choice in product(*(p.split(",") for p in re.split("[{}]", name)))]
 
 
 def is_counted(block: Block) -> bool:
@@ -105,8 +104,3 @@ def test_every_config_that_is_named_is_there():
     there = {path.name for path in (REPOSITORY / "configs").glob("*.py")}
     assert len(named & there) > 20
     assert {name for name in named - there - written if "_mine" not in name} == set()
-
-
-def test_braces():
-    assert braces("f{16s,8s}_{a,b}.py") == ["f16s_a.py", "f16s_b.py", "f8s_a.py", "f8s_b.py"]
-    assert braces("plain.py") == ["plain.py"]
