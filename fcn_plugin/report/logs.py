@@ -78,7 +78,6 @@ def session_folders(work_dir: Path) -> list[Path]:
 
 
 def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
-    """What was logged in training and in validation, by iteration."""
     train: dict[int, dict] = {}
     val: dict[int, dict] = {}
     last_of_epoch: dict[int, int] = {}

@@ -63,10 +63,10 @@ def page(runs: Sequence[Run]) -> str:
         undefined=StrictUndefined,
     )
     last = max(run.training.last_step for run in runs)
-    charts = []
-    for title, log in CURVES.items():
-        curves = [(name, run.training.curve(log)) for name, run in zip(names, runs, strict=True)]
-        charts.append(chart(title, curves, last))
+    charts = (
+        chart(title, [(n, r.training.curve(log)) for n, r in zip(names, runs, strict=True)], last)
+        for title, log in CURVES.items()
+    )
     return environment.get_template("page.html").render(
         names=names,
         scored=scored,
@@ -105,13 +105,11 @@ def _number(fraction: float) -> Number:
 
 
 def _change(numbers: Sequence[Number]) -> Number:
-    """The second minus the first, in points."""
     values = [number.value for number in numbers if number.value is not None]
     return Number(values[1] - values[0] if len(values) > 1 else None, signed=True)
 
 
 def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each score's title, its numbers of the runs, and their change."""
     rows = {title: [_score(run, title) for run in runs] for title in SCORES}
     return [
         dict(title=title, numbers=numbers, change=_change(numbers))
@@ -163,7 +161,6 @@ def _comparison_notes(scored: Sequence[Evaluation]) -> list[str]:
 
 
 def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """One row for each class, in the order of the data set."""
     if not scored:
         return []
     scores, first = [evaluation.scores for evaluation in scored], scored[0]
@@ -236,7 +233,6 @@ def _numbers(training: Training) -> list[dict[str, str]]:
 
 
 def _differences(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Settings of the runner that differ, by dotted names."""
     first, second = (settings(run.cfg) for run in runs)
     return [
         dict(name=name, first=first.get(name, NONE), second=second.get(name, NONE))

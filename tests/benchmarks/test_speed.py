@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import sys
 import time
 from contextlib import nullcontext
@@ -17,19 +16,8 @@ import torch
 from tools.running import tool
 
 from fcn_plugin.errors import UserError
-from figures import machine, tools
-from figures.framework import (
-    MIB,
-    Figure,
-    Result,
-    Row,
-    Setting,
-    Sides,
-    Skipped,
-    measure,
-    peak_memory,
-    quartiles,
-)
+from figures import framework, machine, steps, tools
+from figures.framework import MIB, Figure, Result, Row, Setting, Sides, measure
 from figures.kinds import time_by_kind
 from figures.table import number
 
@@ -65,22 +53,18 @@ def test_sides_alternate_and_the_medians_are_without_the_first_calls(timed):
     row = result.rows[0]
     assert (row.quantity, row.ours, row.theirs, row.ratio) == ("time", 2, 8, 0.25)
     assert row.quartiles == ([2, 3], [4, 8])
-    assert quartiles([3.0]) == [3, 3]
 
 
-def test_time_in_its_unit_per_item(timed):
+def test_time_in_its_unit_per_item_and_repeats(timed):
+    for asked, setting, expected in ((None, SETTING, 4), (None, QUICK, 1), (3, QUICK, 3)):
+        calls, _ = timed([1], [1], asked, setting, repeats=4)
+        assert calls.count("ours") == 1 + expected + 1
     for unit, expected in (("s", 0.5), ("ms", 500), ("us", 5e5)):
         _, result = timed([2], [4], unit=unit, per=4)
         row = result.rows[0]
         assert (row.ours, row.theirs) == (expected, 2 * expected)
         assert row.quartiles == ([expected] * 2, [2 * expected] * 2)
         assert result.details["items_per_second"] == [2, 1]
-
-
-def test_repeats(timed):
-    for asked, setting, expected in ((None, SETTING, 4), (None, QUICK, 1), (3, QUICK, 3)):
-        calls, _ = timed([1], [1], asked, setting, repeats=4)
-        assert calls.count("ours") == 1 + expected + 1
 
 
 def test_bars_of_ratios_and_of_numbers_alone(timed):
@@ -119,21 +103,11 @@ def differ(ours: int, theirs: int) -> str:
     return "equal"
 
 
-def skip(_):
-    raise Skipped("give --peer DIR")
-
-
-def test_agreement_gets_both_results_and_without_it_there_is_no_figure():
+def test_agreement_gets_both_results_and_without_a_clone_there_is_no_figure():
     result = measure(of(lambda: 1, lambda: 2, lambda a, b: f"{a} and {b}"), SETTING)
     assert result.word == "1 and 2" and result.rows
-    result = measure(of(lambda: 1, lambda: 2, differ), SETTING)
-    assert result.disagreement == "1 is not 2" and result.rows == ()
-    result = measure(Figure("f", "loss", "", skip), SETTING)
-    assert result.skipped == "give --peer DIR" and result.rows == ()
-
-
-def two(mib: int) -> list[np.ndarray]:
-    return [np.ones(mib * MIB, np.uint8), np.ones(mib * MIB, np.uint8)]
+    result = measure(Figure("f", "loss", "", lambda setting: steps.peer(setting, 2)), SETTING)
+    assert result.skipped.startswith("give --peer DIR") and result.rows == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
@@ -143,18 +117,17 @@ def two(mib: int) -> list[np.ndarray]:
         (lambda: torch.ones(31 * MIB, dtype=torch.uint8), 31),
         (lambda: [np.ones(31 * MIB, np.uint8).max() for _ in range(2)], 31),
         (lambda: [np.ones(MIB // 8, np.uint8) for _ in range(256)], 32),
-        pytest.param(lambda: two(100), 200, marks=pytest.mark.slow),
     ],
-    ids=["tensor", "two in turn", "many small ones", "large"],
+    ids=["tensor", "two in turn", "many small ones"],
 )
 def test_memory_of_blocks_that_malloc_keeps_or_gives_back(call, expected):
     there = np.ones(64 * MIB, np.uint8)  # counts no more than an earlier peak does
-    two(128)
+    [np.ones(128 * MIB, np.uint8) for _ in range(2)]
     call()  # what it leaves free must not hide what the next takes
     # On a machine busy with other work one in some hundreds is off.
-    peak = median(peak_memory(call, CPU) for _ in range(3))
+    peak = median(framework.peak_memory(call, CPU) for _ in range(3))
     assert peak == pytest.approx(expected * MIB, rel=0.05, abs=3 * MIB)
-    assert peak_memory(there.max, CPU) < MIB
+    assert framework.peak_memory(there.max, CPU) < MIB
 
 
 def test_from_the_shell(tmp_path):
@@ -203,52 +176,34 @@ def test_list_and_numbers_of_three_digits(main, capsys):
     assert number(1234.6, "MiB") == "1,235 MiB"
 
 
-@pytest.mark.parametrize(
-    ("bar", "agree", "last", "always", "checked"),
-    [
-        (1e9, None, "1 of 1 bars met", 0, 0),
-        (0, None, "0 of 1 bars met", 0, 1),
-        (0, differ, "1 with sides that disagree", 1, 1),
-    ],
-    ids=["met", "missed", "different"],
-)
-def test_check(bar, agree, last, always, checked, main, capsys, monkeypatch):
-    figure = of(lambda: 1, lambda: 2, agree, bars=dict(time=bar))
-    monkeypatch.setattr(tools, "FIGURES", [figure])
-    for options, status in (((), always), (("--check",), checked)):
-        with pytest.raises(SystemExit, match="1") if status else nullcontext():
-            main("wrong", "--device", "cpu", *options)
-        shown = capsys.readouterr().out
-        assert shown.splitlines()[-1].endswith(last)
-        assert ("the two sides disagree: 1 is not 2" in shown) == (agree is differ)
-
-
-# options -> what is said of them
-MISTAKES = {
-    "netwrk": "did you mean 'network'?",
-    "quux": "--list shows all",
-    "tools --device abacus": "--device abacus: not on this machine",
-    "tools --json no/such/x.json": "no such folder; make it first",
-    "tools --peer .": "no torchfcn/models in it",
-}
+def test_check(main, capsys, monkeypatch):
+    met, missed, other = "1 of 1 bars met", "0 of 1 bars met", "1 with sides that disagree"
+    for bar, agree, last, fails in (
+        (1e9, None, met, ()),
+        (0, None, missed, ["--check"]),
+        (0, differ, other, ["", "--check"]),
+    ):
+        figure = of(lambda: 1, lambda: 2, agree, bars=dict(time=bar))
+        monkeypatch.setattr(tools, "FIGURES", [figure])
+        for options in ("", "--check"):
+            with pytest.raises(SystemExit, match="1") if options in fails else nullcontext():
+                main("wrong", "--device", "cpu", *options.split())
+            shown = capsys.readouterr().out
+            assert shown.splitlines()[-1].endswith(last)
+            assert ("the two sides disagree: 1 is not 2" in shown) == (agree is differ)
 
 
 def test_mistakes(main, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for options, said in MISTAKES.items():
-        with pytest.raises(UserError, match=re.escape(said)):
+    for options, said in {
+        "netwrk": r"did you mean 'network'\?",
+        "quux": "--list shows all",
+        "tools --device abacus": "--device abacus: not on this machine",
+        "tools --json no/such/x.json": "no such folder; make it first",
+        "tools --peer .": "no torchfcn/models in it",
+    }.items():
+        with pytest.raises(UserError, match=said):
             main(*options.split())
-
-
-def test_rate_of_matrix_products_is_that_of_its_size(monkeypatch):
-    monkeypatch.setitem(machine.SIDES, "cpu", 64)
-    rates, a = machine.matrix_rates(CPU), torch.randn(64, 64)
-    begin = time.perf_counter()
-    for _ in range(100):
-        a @ a
-    plain = 2 * 64**3 * 100 / (time.perf_counter() - begin)
-    assert set(rates) == {"float32", "bfloat16"}
-    assert plain / 20 < rates["float32"] < plain * 20
 
 
 def test_time_by_kind_tells_convolution_from_the_rest():

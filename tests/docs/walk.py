@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,14 +71,13 @@ class Walk:
     def __init__(self, page: Path, folder: Path, less: bool = True) -> None:
         self.page, self.folder, self.less = page, folder, less
         self.names: dict[str, object] = dict(__name__="__main__")
-        self.counts: Counter[str] = Counter()
         self.output = ""  # of the block before
         self.exact = True  # whether its numbers are those of the page
         self.in_small = False  # anything so far
         self.code = ""  # all Python so far
 
-    def follow(self) -> Counter[str]:
-        """How many commands and blocks were run, run in small, left out, written, compared."""
+    def follow(self) -> None:
+        """Run, write or compare all its blocks."""
         kinds = dict(shell=self._shell, python=self._python, text=self._text)
         before = Path.cwd()
         os.chdir(self.folder)
@@ -91,16 +89,13 @@ class Walk:
                 kinds[block.language](block)
         finally:
             os.chdir(before)
-        return self.counts
 
     def _shell(self, block: Block) -> None:
         self.output = ""
         for command in commands(block.text):
             if first(LEFT_OUT, command):
-                self.counts["left out"] += 1
                 continue
             smaller = in_small(command) if self.less else command
-            self.counts["run" if smaller == command else "in small"] += 1
             self.in_small |= smaller != command
             done = run(smaller, self.folder)
             told = (done.stdout + done.stderr)[-3000:]
@@ -113,7 +108,6 @@ class Walk:
         if name := FILE.match(text):
             (self.folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name[1]).write_text(text)
-            self.counts["written"] += 1
             return
         self.code += text
         _check_imports(block, self.code)
@@ -122,13 +116,11 @@ class Walk:
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(code, self.names)
         self.output, self.exact = output.getvalue(), True
-        self.counts["run"] += 1
 
     def _text(self, block: Block) -> None:
         assert shows(block.text, self.output, self.exact), (
             f"{block}: expected\n{block.text}\nfound\n{self.output[-3000:]}"
         )
-        self.counts["compared"] += 1
 
 
 def in_small(command: str) -> str:

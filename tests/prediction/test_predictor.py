@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
@@ -17,9 +16,9 @@ from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.display import Shown
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
-from fcn_plugin.prediction import Prediction, Predictor, memory
+from fcn_plugin.prediction import Prediction, Predictor
 from fcn_plugin.prediction.network import Classes
-from fcn_plugin.prediction.reading import Picture, Reader
+from fcn_plugin.prediction.reading import Reader
 
 SIZES = [(40, 56), (33, 71), (40, 56), (1, 9)]
 
@@ -180,14 +179,6 @@ def test_a_refusal_names_the_memory_that_would_do(folder, predictor, monkeypatch
         assert predictor(given).labels.shape == (2100, 2100)
 
 
-def test_what_kernels_cannot_count_goes_in_windows(folder, predictor, monkeypatch):
-    """Of the network's own widest tensor, whatever memory there is."""
-    monkeypatch.setattr(memory, "COUNTABLE", 5 * 600 * 600)
-    monkeypatch.setattr(predictor.budget, "_costs", {})
-    assert predictor(image(folder / "a.png", 300, 300)).windows == 1
-    assert predictor(image(folder / "b.png", 900, 900)).windows > 1
-
-
 def test_test_time_augmentation(folder):
     tta = Predictor(folder / "tiny.py", folder / "weights.pth", "cpu", tta=True)
     result = tta(folder / "0.png")
@@ -199,14 +190,13 @@ def test_test_time_augmentation(folder):
 
 
 ADE = """
-test_pipeline = [
+pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(64, 48), keep_ratio=True),
     dict(type="LoadAnnotations", reduce_zero_label=True),
     dict(type="PackSegInputs"),
 ]
-dataset = dict(_delete_=True, type="ADE20KDataset", pipeline=test_pipeline)
-test_dataloader = dict(dataset=dataset)
+test_dataloader["dataset"] = dict(_delete_=True, type="ADE20KDataset", pipeline=pipeline)
 model["decode_head"].update(num_classes=150)
 """
 
@@ -232,21 +222,20 @@ RED, GREEN = (200, 0, 0), (0, 200, 0)
 
 
 @pytest.mark.parametrize(
-    ("numbering", "numbers"),
+    ("numbers", "numbering"),
     [
-        (dict(reduce_zero_label=True), (1, 2)),
-        (dict(label_map=((0, 1), (1, 255), (2, 0))), (2, 0)),
-        (dict(label_map=((9, 1), (300, 0))), (0, 9)),
+        ((1, 2), dict(reduce_zero_label=True)),
+        ((2, 0), dict(label_map=((0, 1), (1, 255), (2, 0)))),
+        ((0, 9), dict(label_map=((9, 1), (300, 0)))),
     ],
     ids=["from 1 on", "a gap", "beyond 8 bits"],
 )
-def test_names_colours_and_counts_belong_to_the_classes(tmp_path, numbering, numbers):
+def test_names_colours_and_counts_belong_to_the_classes(tmp_path, numbers, numbering):
     """Whatever their numbers are, an overlay is the same."""
     indices = [[0] * 4, [1] * 4, [1] * 4]
     result = labelled(indices, Classes(("car", "sky"), (RED, GREEN), **numbering))
-    assert result.classes.numbers == numbers
     assert result.labels.tolist() == [[numbers[i] for i in row] for row in indices]
-    assert result.counts().tolist() == [4, 8]
+    assert result.classes.numbers == numbers and result.counts().tolist() == [4, 8]
     result.save_labels(tmp_path / "a.png")
     written = Image.open(tmp_path / "a.png")
     assert np.array_equal(np.asarray(written), result.labels)
@@ -263,13 +252,6 @@ def test_more_classes_than_a_palette_has(tmp_path):
     result.save_labels(tmp_path / "a.png")
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 299]]
     assert result.counts()[[0, 299]].tolist() == [1, 1] and result.overlay().width >= 2
-
-
-def test_factors_by_which_a_picture_was_resized():
-    four = np.array([0.5, 2.0, 0.5, 2.0], np.float32)
-    for meta, factors in ({}, (1.0, 1.0)), (dict(scale_factor=four), (0.5, 2.0)):
-        sample = SegDataSample(metainfo=meta)
-        assert Picture(np.zeros((2, 2, 3), np.uint8), (), (sample,)).factors == factors
 
 
 def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):
@@ -295,38 +277,32 @@ def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):
     assert [list(colour) for colour in found.palette] == [*CAMVID.values()][::-1]
 
 
-NAMELESS = (
-    "test_dataloader['dataset'] = dict(_delete_=True, type='BaseSegDataset',"
-    " pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')])"
-)
+NAMELESS = """test_dataloader['dataset'] = dict(_delete_=True, type='BaseSegDataset',
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')])"""
 
 
-@pytest.mark.parametrize(
-    ("extra", "meta", "message"),
-    [
-        ("", dict(padding="reference"), r"weights\.pth: .*padding is reference, the config's"),
-        ("", dict(dataset_meta=dict(classes=("a", "b"))), "has 2 class names, the network 5"),
-        (NAMELESS, {}, "names the classes; set metainfo"),
-    ],
-    ids=["padding", "number of classes", "no classes"],
-)
-def test_a_config_that_contradicts_the_checkpoint_is_refused(tmp_path, extra, meta, message):
-    config, weights = trained(tmp_path, extra, **meta)
-    with pytest.raises(UserError, match=message):
-        Predictor(config, weights, "cpu")
-
-
-def test_weights_and_devices_that_do_not_fit_are_refused(tmp_path, folder):
-    config, _ = trained(
-        tmp_path,
-        "model['backbone']['fc_channels'] = 9; model['decode_head']['in_channels'] = (8, 16, 9)",
-    )
-    with pytest.raises(UserError, match="the checkpoint does not fit the config"):
-        Predictor(config, folder / "weights.pth", "cpu")
-    with pytest.raises(UserError, match=r"--device nonsense: .*; give cpu, cuda or cuda:1"):
-        Predictor(config, folder / "weights.pth", "nonsense")
-    with pytest.raises(UserError, match=r"weights\.pth: the network needs .* give --max-memory"):
-        Predictor(folder / "tiny.py", folder / "weights.pth", "cpu", max_memory=10**7)
+def test_a_config_that_contradicts_the_checkpoint_is_refused(tmp_path, folder):
+    for number, (extra, meta, message) in enumerate(
+        (
+            ("", dict(padding="reference"), r"weights\.pth: .*padding is reference, the config's"),
+            ("", dict(dataset_meta=dict(classes=("a", "b"))), "2 class names, the network 5"),
+            (NAMELESS, {}, "names the classes; set metainfo"),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        config, weights = trained(tmp_path / str(number), extra, **meta)
+        with pytest.raises(UserError, match=message):
+            Predictor(config, weights, "cpu")
+    config, weights = folder / "tiny.py", folder / "weights.pth"
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.fc_channels, cfg.model.decode_head.in_channels = 9, (8, 16, 9)
+    for given, message in (
+        ((cfg, weights, "cpu"), "the checkpoint does not fit the config"),
+        ((config, weights, "nonsense"), "--device nonsense: .*; give cpu, cuda or cuda:1"),
+        ((config, weights, "cpu", 10**7), r"weights\.pth: the network needs .* give --max-memory"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Predictor(*given)
 
 
 def test_overlays():

@@ -69,7 +69,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def drawn(*curves, last=100):
     """The lines of a chart as (x, y) [n, 2], None of a run without one, and the chart."""
     made = chart("loss", list(zip("ab", curves, strict=False)), last)
-    root = ElementTree.fromstring(b64decode(made.uri.removeprefix("data:image/svg+xml;base64,")))
+    root = ElementTree.fromstring(b64decode(made["uri"].removeprefix("data:image/svg+xml;base64,")))
     lines = []
     for number in range(len(curves)):
         line = root.find(f".//{SVG}g[@id='run-{number}']/{SVG}path")
@@ -84,7 +84,7 @@ def test_curves_are_drawn_to_scale_from_zero_on():
     assert across[1] - across[0] == pytest.approx(across[2] - across[1])
     assert down[0] - down[1] == pytest.approx(2 * (down[0] - down[2]))
     np.testing.assert_allclose(other, [[across[1], (3 * down[0] + down[1]) / 4]])
-    assert made.summary.startswith("a: 0 at iteration 0, 1 at 100, between 0 and 2; b: 0.5 at")
+    assert made["summary"].startswith("a: 0 at iteration 0, 1 at 100, between 0 and 2; b: 0.5 at")
     assert made == drawn([(0, 0.0), (50, 2.0), (100, 1.0)], [(50, 0.5)])[1]  # to the byte
 
 
@@ -99,6 +99,6 @@ def test_long_curves_are_thinned_and_what_is_not_finite_is_left_out():
     long = [(step, float(step * 7919 % 50_021)) for step in range(1, 100_001)]
     (line, other), made = drawn(long, [(1, math.nan), (2, 3.0), (3, math.inf)], last=100_000)
     assert 100 < len(line) <= 200 and len(other) == 1
-    assert "b: 3 at iteration 2, 3 at 2" in made.summary
+    assert "b: 3 at iteration 2, 3 at 2" in made["summary"]
     assert len(drawn(long, [])[0][1]) == 0
     assert chart("loss", [("a", []), ("b", [(1, math.nan)])], 1) is None
