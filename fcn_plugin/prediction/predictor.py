@@ -193,10 +193,8 @@ class Predictor:
 
     def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
         """Refuse a picture that does not fit beside the network, before it is decoded."""
-        if self.device.type == "cuda":
-            check_picture(path, size)
-        else:
-            check_picture(path, size, self.budget.limit, self._least)
+        host = () if self.device.type == "cuda" else (self.budget.limit, self._least)
+        check_picture(path, size, *host)
 
     def _least(self) -> int:
         """Bytes that the smallest windows take."""

@@ -10,18 +10,9 @@ import torch
 from mmseg.models.decode_heads import decode_head
 from mmseg.models.segmentors import base
 
+from pairing import checks
 from pairing.backbones import BACKBONES
-from pairing.checks import (
-    Failed,
-    built,
-    check,
-    installed,
-    learns,
-    outcome,
-    predicts,
-    samples,
-    taken,
-)
+from pairing.checks import Failed, built, check, learns, predicts, samples
 from pairing.heads import BACKBONES as OURS
 from pairing.heads import HEADS
 from pairing.pair import Pair, complete, levels_of
@@ -60,7 +51,7 @@ def no_resizing(monkeypatch):
 
 
 def assert_works(pair: Pair) -> None:
-    if pair.needs and not installed(pair.needs):
+    if pair.needs and not checks.installed(pair.needs):
         assert check(pair, quick=True).skipped
         return
     model = built(complete(pair, small=True))
@@ -129,7 +120,7 @@ def test_levels_are_found():
     assert strides("UNet") == (16, 8, 4, 2, 1)
     assert strides("ICNet")[1] == pytest.approx(128 / 9)
     head = models["UNet"].decode_head
-    assert taken(levels_of(models["UNet"].backbone), head).strides == (1, 2, 4, 8, 16)
+    assert checks.taken(levels_of(models["UNet"].backbone), head).strides == (1, 2, 4, 8, 16)
     assert head.in_channels == [4, 8, 16, 32, 64]
 
 
@@ -139,7 +130,7 @@ def test_a_wrong_pair_is_told_in_one_line():
     head = resnet.model["decode_head"] | dict(in_channels=(16, 32, 65))
     model = built(complete(resnet._replace(model=resnet.model | dict(decode_head=head)), True))
     for test in (learns, predicts):
-        said = outcome(test, model, torch.randn(2, 3, *ODD))
+        said = checks.outcome(test, model, torch.randn(2, 3, *ODD))
         assert said.startswith("no: SkipFusionHead: ") and "set in_channels=(16, 32, 64)" in said
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.memory import Cost, TensorBytes
+from fcn_plugin.prediction import memory as needed
+from fcn_plugin.prediction.memory import Budget, Cost, TensorBytes
 from fcn_plugin.system import memory
 from fcn_plugin.system.memory import Memory, check_picture, free_memory
 
@@ -122,3 +123,12 @@ def test_windows_have_the_area_that_is_allowed_and_a_shape_that_suits(image, win
     found = cost.window(*image, area)
     assert found == pytest.approx(window, abs=2)
     assert cost.area(*found) <= area
+
+
+def test_what_is_needed_is_enough_and_not_much_less(monkeypatch):
+    run = lambda side, scored: torch.zeros(side, side) + 1  # noqa: E731
+    budget = Budget(torch.nn.Linear(3000, 3000), run, torch.device("cpu"), None)
+    least, need = budget.cost(False).area(500, 500), budget.need(500)
+    for free, enough in ((need, True), (0.99 * need, False)):
+        monkeypatch.setattr(needed, "memory_of", lambda device, free=free: Memory(0, free, 0))
+        assert (budget.cost(False).area_within(budget.left()) >= least) == enough

@@ -79,7 +79,8 @@ def in_windows(model, given: Picture, side: int, layout=None, classes=CLASSES) -
     result = Prediction.empty(Shown(given.image), classes, probabilities=True)
     most = int(side / max(1, *(own / seen for own, seen in zip(*given.sizes, strict=True))))
     pair = (layout, layout) if isinstance(layout, Layout) else layout or layouts(model)
-    predict_in_windows(given, result, runner(model), pair, (most, most))
+    threshold = getattr(model.decode_head, "threshold", None) or 0.5
+    predict_in_windows(given, result, runner(model), pair, (most, most), threshold)
     assert result.windows > 1
     return result
 
@@ -133,7 +134,7 @@ def test_resized_back_to_the_image(kind, original, side):
 
 @pytest.mark.parametrize("original", [(64, 800), (100, 1250)], ids=["as it is", "resized"])
 def test_one_score_for_two_classes(original):
-    head = dict(num_classes=2, out_channels=1, threshold=0.5, loss_decode=[])
+    head = dict(num_classes=2, out_channels=1, threshold=0.48, loss_decode=[])
     model = segmentor("EncoderDecoder", decode_head=head)
     model.decode_head.conv_seg.weight.data /= 50  # sure of nothing
     same(model, picture((64, 800), original), 500, Layout(32, 64), TWO)
