@@ -100,7 +100,6 @@ class ReplaceString(Operator):
 
 
 def operators() -> dict[str, Operator]:
-    """All that need no arguments, by name."""
     chosen: dict[str, Operator] = {"String": ReplaceString()}
     for name in (provider := OperatorProvider()):
         change = set(name.split("_")[1:])
@@ -138,7 +137,6 @@ def definitions(body: Iterable[ast.stmt], outer: str = "") -> Iterator[tuple[int
 
 
 def all_mutants(tree: Path, label: str) -> Iterator[Mutant]:
-    """Every change that an operator offers in a module, not yet made."""
     count = Counter[tuple[str, str]]()
     for file in MODULES[label][0].split():
         source = (tree / "fcn_plugin" / f"{file}.py").read_text()
@@ -240,7 +238,6 @@ def judge(tree: Path, scratch: Path, limit: float, mutant: Mutant) -> Mutant:
 
 
 def measure(tree: Path, label: str, sample: int, seed: int, jobs: int) -> list[Mutant]:
-    """The sampled mutants of a module, judged."""
     judged = []
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(jobs, FORK) as pool:
         run = partial(judge, tree, Path(folder))

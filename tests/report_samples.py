@@ -50,19 +50,11 @@ class Images(list):
 
 
 def keep(hook: EvaluationHook, images: Images, dealt: list, absent: str = "skip") -> dict:
-    """Let the hook see a test of ``images``, of which this process is ``dealt`` some.
-
-    Returns:
-        The scores of the metric.
-    """
+    """Scores of a test of ``images`` that the hook sees; this process is ``dealt`` some."""
     metric = ConfusionMatrixMetric(absent=absent)
     metric.dataset_meta = images.metainfo
-    cfg = Config(
-        dict(
-            load_from="none.pth",
-            test_dataloader=dict(dataset=dict(type="ShapesDataset", ann_file="val.txt")),
-        )
-    )
+    dataset = dict(type="ShapesDataset", ann_file="val.txt")
+    cfg = Config(dict(load_from="none.pth", test_dataloader=dict(dataset=dataset)))
     runner = SimpleNamespace(
         test_dataloader=SimpleNamespace(dataset=images),
         test_evaluator=SimpleNamespace(metrics=[metric]),
@@ -94,8 +86,8 @@ class Page(HTMLParser):
     """A page taken apart.
 
     Attributes:
-        faults: what is wrong with it: tags not closed, ids twice, links to elsewhere, images
-            without a text, headers without a scope.
+        faults: tags not closed, ids twice, links to elsewhere, images without a text, headers
+            without a scope.
         numbers: the values of its <data> elements.
         text: all text that is shown.
         sources, charts: the pictures, and those of them that are curves.
@@ -103,20 +95,12 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.faults: list[str] = []
-        self.numbers: list[float] = []
-        self.text = ""
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-        self._open: list[str] = []
-        self._ids: set[str] = set()
+        self.faults, self.tags, self.sources, self._open = [], [], [], []
+        self.numbers, self.text, self._ids = [], "", set()
         self.feed(html)
         self.close()
         self.faults += [f"{tag} is not closed" for tag in self._open]
-
-    @property
-    def charts(self) -> list[str]:
-        return [source for source in self.sources if source.startswith("data:image/svg")]
+        self.charts = [source for source in self.sources if "image/svg" in source]
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
         self._look_at(tag, dict(attrs))
@@ -138,7 +122,7 @@ class Page(HTMLParser):
 
     def _look_at(self, tag: str, attributes: dict[str, str]) -> None:
         self.tags.append(tag)
-        for name in ("src", "href", "action", "data", "xlink:href"):
+        for name in ("src", "href", "action", "data"):
             if not attributes.get(name, "#").startswith(("#", "data:image/")):
                 self.faults.append(f"{tag} reaches out: {attributes[name][:80]}")
         if tag == "img":

@@ -46,7 +46,8 @@ def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[st
             names = _around(event)
             # Another thread does the backward pass on CUDA.
             if taken > 0 and (STEP in names or any("evaluate_function" in n for n in names)):
-                kinds[_kind(names)] += taken / 1e6
+                fits = (kind for name in names for kind, part in PARTS if part in name)
+                kinds[next(fits, "other")] += taken / 1e6
     return Counter(dict(kinds.most_common()))
 
 
@@ -57,8 +58,3 @@ def _around(event: FunctionEvent | None) -> list[str]:
         names.append(event.name)
         event = event.cpu_parent
     return names
-
-
-def _kind(names: list[str]) -> str:
-    fits = (kind for name in names for kind, part in PARTS if part in name)
-    return next(fits, "other")

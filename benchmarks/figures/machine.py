@@ -16,7 +16,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What of the machine decides the figures."""
     machine: dict[str, Any] = {
         "cpu": processor_name(),
         "cores": available_cores(),

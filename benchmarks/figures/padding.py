@@ -88,7 +88,5 @@ PLAIN = "our FCN-8s, the padded image computed plainly, 375 x 500"
 PEER = "pytorch-fcn: FCN8s, 375 x 500"
 FIGURES = [
     Figure(NAME, "network", PLAIN, padding_plain, repeats=3),
-    Figure(
-        f"{NAME}: pytorch-fcn", "network", PEER, padding_peer, bars=dict(operations=0.85), repeats=3
-    ),
+    Figure(f"{NAME}: pytorch-fcn", "network", PEER, padding_peer, None, dict(operations=0.85), 3),
 ]

@@ -72,7 +72,6 @@ def write(folder: Path, index: int, picture: Picture) -> dict[str, str]:
 
 
 def mmseg_step(step: dict[str, Any]) -> dict[str, Any]:
-    """A step of a config by mmseg's class."""
     rest = {key: value for key, value in step.items() if key not in OURS_ALONE}
     return dict(rest, type=MMSEG.get(step["type"], step["type"]))
 
@@ -109,7 +108,6 @@ def pipeline(
 
 
 def agree(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    """Every byte of every image and label is to be the same."""
     for mine, other in zip(ours, theirs, strict=True):
         labels = (sample["data_samples"].gt_sem_seg.data for sample in (mine, other))
         assert torch.equal(mine["inputs"], other["inputs"]), "an image is not mmseg's"

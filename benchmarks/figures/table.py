@@ -40,7 +40,6 @@ class Table:
         self.console.print(grid)
 
     def head(self, machine: dict[str, Any], dtype: str) -> None:
-        """The machine, its matrix products and the titles of the columns."""
         cpu = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"
         products = machine["matrix_products"].items()
         rates = (f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in products)
@@ -55,7 +54,6 @@ class Table:
         self._grid([COLUMNS], style="dim")
 
     def add(self, figure: Figure, result: Result, matrix_rate: float) -> None:
-        """The figure's name, a line for each quantity, and what else there is to say."""
         self.console.print(f"[bold]{figure.name}[/]  {figure.against}")
         self._grid(map(_cells, result.rows))
         self._note(result.word, "dim")
@@ -70,7 +68,6 @@ class Table:
             self._note(f"the two sides disagree: {result.disagreement}", "red")
 
     def foot(self, results: Sequence[Result], quick: bool) -> None:
-        """The last line: how many bars were met."""
         met = judged(results)
         words = [f"{sum(met)} of {len(met)} bars met"]
         if quick:
@@ -110,7 +107,6 @@ def progress(what: str) -> Iterator[None]:
 
 
 def judged(results: Sequence[Result]) -> list[bool]:
-    """Whether each row with a bar is within it."""
     return [row.met for result in results for row in result.rows if row.met is not None]
 
 

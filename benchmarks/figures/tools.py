@@ -31,7 +31,6 @@ SPINNING = {"GOMP_SPINCOUNT": "300000"}
 
 
 def start(setting: Setting, repeats: int) -> Result:
-    """Seconds of ``tools/train.py --help``, from the command to its end."""
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -59,7 +58,6 @@ def shared_cores(setting: Setting, repeats: int) -> Result:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Within it so many processes count without end."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: 0"]) for _ in range(count)]
     try:
         yield

@@ -17,7 +17,6 @@ def _batch(setting: Setting, on_cpu: int) -> int:
 
 
 def training(setting: Setting, repeats: int) -> Result:
-    """How much of a training step's time is not convolution."""
     device, batch = setting.device, _batch(setting, 2)
     step = our_step(setting, batch)
     with FlopCounterMode(display=False) as counter:

@@ -91,7 +91,6 @@ def operations(model: BaseModel, side: int) -> int | None:
 
 
 def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str:
-    """What a row says of a check."""
     try:
         remark = check(model, *inputs)
     except Exception as error:
@@ -100,12 +99,10 @@ def outcome(check: Callable[..., str], model: BaseModel, *inputs: object) -> str
 
 
 def reason(error: Exception) -> str:
-    """The error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def samples(images: Tensor) -> list[SegDataSample]:
-    """Random labels, of the images' size."""
     size = tuple(images.shape[-2:])
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
     labels = (PixelData(data=torch.randint(0, CLASSES, (1, *size))) for _ in images)

@@ -30,7 +30,6 @@ class Head(NamedTuple):
     needs: str = ""
 
     def on(self, backbone: str) -> Pair:
-        """As a pair with one of our backbones."""
         model = dict(backbone=dict(type=backbone, **BACKBONES[backbone]), **self.model)
         small = dict(backbone=SMALL_BACKBONES[backbone], **self.small)
         return Pair(self.name, model, small, needs=self.needs)
@@ -82,11 +81,17 @@ SEGNEXT = "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512"
 NARROW = dict(channels=8)
 SMALL_NECK = dict(neck=dict(out_channels=8))
 TRANSFORMER = dict(embed_dims=16, num_heads=2)
+BOTH = {"0": NARROW, "1": NARROW}
+SMALL_OCR = {"0": NARROW, "1": dict(channels=16, ocr_channels=8)}
 SMALL_KERNELS = dict(
     in_channels=16,
     out_channels=16,
     feedforward_channels=64,
     kernel_updator_cfg=dict(in_channels=8, feat_channels=8, out_channels=8),
+)
+SMALL_KNET = dict(
+    kernel_update_head=dict.fromkeys("012", SMALL_KERNELS),
+    kernel_generate_head=dict(channels=16),
 )
 
 HEADS = [
@@ -117,27 +122,9 @@ HEADS = [
         ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise its answer is another each time
     ),
     Head("FPN, with its neck", parts("fpn_r50"), dict(SMALL_NECK, decode_head=NARROW)),
-    Head(
-        "OCR behind FCN, in a cascade",
-        OCR,
-        dict(decode_head={"0": NARROW, "1": dict(channels=16, ocr_channels=8)}),
-    ),
-    Head(
-        "PointRend behind FPN",
-        parts("pointrend_r50"),
-        dict(SMALL_NECK, decode_head={"0": NARROW, "1": NARROW}),
-    ),
-    Head(
-        "K-Net behind FCN",
-        parts(KNET),
-        dict(
-            decode_head=dict(
-                kernel_update_head=dict.fromkeys("012", SMALL_KERNELS),
-                kernel_generate_head=dict(channels=16),
-            ),
-            auxiliary_head=NARROW,
-        ),
-    ),
+    Head("OCR behind FCN, in a cascade", OCR, dict(decode_head=SMALL_OCR)),
+    Head("PointRend behind FPN", parts("pointrend_r50"), dict(SMALL_NECK, decode_head=BOTH)),
+    Head("K-Net behind FCN", parts(KNET), dict(decode_head=SMALL_KNET, auxiliary_head=NARROW)),
     Head(
         "FCN, with STDC's boundary head",
         dict(FCN, auxiliary_head=STDC | dict(in_index=0, num_classes=2, align_corners=False)),

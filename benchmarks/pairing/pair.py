@@ -66,7 +66,6 @@ class Pair(NamedTuple):
     needs: str = ""  # the package that it is taken from, where that is not mmseg
 
     def row(self, outcome: str) -> Row:
-        """The row where all checks have the same outcome."""
         return Row(self.name, outcome, outcome, outcome)
 
 

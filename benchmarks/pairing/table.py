@@ -69,7 +69,6 @@ def write(file: Path, text: str) -> None:
 
 
 def around_tables(file: Path) -> tuple[str, str]:
-    """The text before the markers and the text after them."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; make it, with the lines {BEGIN} and {END}")
     content = file.read_text(encoding="utf-8")

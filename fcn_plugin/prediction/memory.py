@@ -25,7 +25,6 @@ COUNTABLE = 2**31 - 1  # elements of a tensor that every kernel can count
 
 
 def memory_of(device: torch.device) -> Memory:
-    """Of this process, on ``device``."""
     if device.type != "cuda":
         return Memory.of_process()
     free, used = torch.cuda.mem_get_info(device)[0], torch.cuda.memory_allocated(device)

@@ -129,10 +129,7 @@ class Predictor:
         # One batch; with test-time augmentation one of each view.
         inputs = [list(view) for view in zip(*(p.inputs for p in pictures), strict=True)]
         samples = [list(view) for view in zip(*(p.samples for p in pictures), strict=True)]
-        if self.tta:
-            predicted = self._run(dict(inputs=inputs, data_samples=samples))
-        else:
-            predicted = self._run(dict(inputs=inputs[0], data_samples=samples[0]))
+        predicted = self._run(inputs, samples) if self.tta else self._run(inputs[0], samples[0])
         for sample, result in zip(predicted, results, strict=True):
             result.labels[:] = label_array(sample)
             if result.probabilities is not None:
@@ -162,11 +159,11 @@ class Predictor:
         )
 
     def _one(self, image: Tensor, sample: SegDataSample) -> SegDataSample:
-        return self._run(dict(inputs=[image], data_samples=[sample]))[0]
+        return self._run([image], [sample])[0]
 
     @torch.no_grad()
-    def _run(self, batch: dict) -> list[SegDataSample]:
-        return cast(Any, self.model).test_step(batch)
+    def _run(self, inputs: list, samples: list) -> list[SegDataSample]:
+        return cast(Any, self.model).test_step(dict(inputs=inputs, data_samples=samples))
 
     def _batch_size(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
         """How many pictures of this shape may be predicted at once; 0: not even one."""
@@ -196,10 +193,8 @@ class Predictor:
 
     def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
         """Refuse a picture that does not fit beside the network, before it is decoded."""
-        if self.device.type == "cuda":
-            check_picture(path, size)
-        else:
-            check_picture(path, size, self.budget.limit, self._least)
+        host = () if self.device.type == "cuda" else (self.budget.limit, self._least)
+        check_picture(path, size, *host)
 
     def _least(self) -> int:
         """Bytes that the smallest windows take."""
@@ -208,10 +203,8 @@ class Predictor:
 
 def _unfilled(results: Sequence[Prediction]) -> int:
     """Bytes of arrays that take memory only when they are filled; not of files."""
-    arrays = [array for result in results for array in (result.labels, result.probabilities)]
-    return sum(
-        array.nbytes for array in arrays if array is not None and not isinstance(array, np.memmap)
-    )
+    arrays = (array for result in results for array in (result.labels, result.probabilities))
+    return sum(a.nbytes for a in arrays if a is not None and not isinstance(a, np.memmap))
 
 
 def _device(name: str | None) -> torch.device:

@@ -3,7 +3,6 @@
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,25 +22,18 @@ STYLES: tuple[dict[str, Any], ...] = (
 SETTINGS: Any = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "fcn_plugin"}
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A picture of one curve of each run: as a data URI, and in words."""
+def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> dict[str, str] | None:
+    """Draw (run, curve) pairs up to iteration ``last``, without NaN and inf; None if all are empty.
 
-    title: str
-    uri: str
-    summary: str
-
-
-def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> Chart | None:
-    """Draw (run, curve) pairs up to iteration ``last``; None if all are empty.
-
-    NaN and inf are left out.
+    Returns:
+        ``title``, ``uri`` of the picture with its data in it, and ``summary`` in words.
     """
     finite = [(name, [p for p in curve if math.isfinite(p[1])]) for name, curve in curves]
     if not any(curve for _, curve in finite):
         return None
     summary = "; ".join(_in_words(name, curve) for name, curve in finite if curve)
-    return Chart(title, data_uri(_drawn([c for _, c in finite], last), "svg+xml"), summary)
+    uri = data_uri(_drawn([curve for _, curve in finite], last), "svg+xml")
+    return dict(title=title, uri=uri, summary=summary)
 
 
 def _drawn(curves: Sequence[Curve], last: int) -> bytes:

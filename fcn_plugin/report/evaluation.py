@@ -66,7 +66,6 @@ class Evaluation:
         return self.folder / PANELS
 
     def has_panels(self, index: int) -> bool:
-        """Whether the pictures of an image are still there."""
         return all((self.panels / f"{index}{suffix}").is_file() for suffix in (".png", ".jpg"))
 
 

@@ -59,11 +59,8 @@ def _ranked(evaluation: Evaluation) -> Ranked:
 
 def _ranked_by_change(first: Evaluation, second: Evaluation) -> Ranked:
     after = {key(second.images[index]): (iu, index) for iu, (index,) in _ranked(second)}
-    ranked: Ranked = []
-    for iu, (index,) in _ranked(first):
-        if match := after.get(key(first.images[index])):
-            ranked.append((match[0] - iu, (index, match[1])))
-    return sorted(ranked)
+    pairs = ((iu, i, after.get(key(first.images[i]))) for iu, (i,) in _ranked(first))
+    return sorted((match[0] - iu, (i, match[1])) for iu, i, match in pairs if match)
 
 
 def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
@@ -73,16 +70,12 @@ def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
 
 
 def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dict[str, Any]:
-    """Input and truth, then prediction and errors of each run."""
     first, index = evaluations[0], indices[0]
     name, note = PurePath(key(first.images[index])).name, first.images[index].note
     truth, _ = load_labels(first.panels, index)
+    caption, uri = f"input: {note}" if note else "input", jpeg_uri(first.panels, index)
     panels = [
-        dict(
-            caption=f"input: {note}" if note else "input",
-            alt=f"input {name}",
-            uri=jpeg_uri(first.panels, index),
-        ),
+        dict(caption=caption, alt=f"input {name}", uri=uri),
         _labels_panel("truth", name, truth, first),
     ]
     shown, texts = [truth], []
@@ -93,13 +86,11 @@ def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dic
         accuracy = f"pixel accuracy {_percent(image.pixel_accuracy)}"
         shown.append(prediction)
         texts.append(f"{run} mean IU {_percent(image.mean_iu)}, {accuracy}".strip())
+        alt = f"errors{run} in {name}, black: {accuracy} %"
+        uri = errors_uri(truth, prediction, len(first.classes))
         panels += [
             _labels_panel(f"prediction{run}", name, prediction, first),
-            dict(
-                caption=f"errors{run}",
-                alt=f"errors{run} in {name}, black: {accuracy} %",
-                uri=errors_uri(truth, prediction, len(first.classes)),
-            ),
+            dict(caption=f"errors{run}", alt=alt, uri=uri),
         ]
     return dict(
         name=name,
@@ -114,11 +105,8 @@ def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dic
 
 def _labels_panel(title: str, name: str, labels: np.ndarray, run: Evaluation) -> dict[str, str]:
     present = ", ".join(run.classes[index] for index in _present(labels, run.classes))
-    return dict(
-        caption=title,
-        alt=f"{title} of {name}: {present or 'nothing but void'}",
-        uri=labels_uri(labels, run.palette, run.numbers),
-    )
+    alt = f"{title} of {name}: {present or 'nothing but void'}"
+    return dict(caption=title, alt=alt, uri=labels_uri(labels, run.palette, run.numbers))
 
 
 def _present(labels: np.ndarray, classes: Sequence[str]) -> list[int]:

@@ -12,7 +12,6 @@ from typing import Any
 
 SCALARS = "vis_data/scalars.json"
 STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", re.MULTILINE)
-STAMP_FORMAT = "%Y/%m/%d %H:%M:%S"
 # At the head of mmengine's log.
 ENVIRONMENT = re.compile(r"^ +(Python|PyTorch|MMEngine|GPU [\d,]+|seed): +([^\n(]+)", re.MULTILINE)
 TRAINED = ("lr", "loss")
@@ -66,7 +65,8 @@ def read_training(work_dir: Path) -> Training:
         training.sessions += 1
         for log in folder.glob("*.log"):
             text = log.read_text(errors="replace")
-            training.seconds += _seconds(text)
+            if stamps := [datetime.strptime(s, "%Y/%m/%d %H:%M:%S") for s in STAMP.findall(text)]:
+                training.seconds += (stamps[-1] - stamps[0]).total_seconds()
             training.environment |= {key: value.strip() for key, value in ENVIRONMENT.findall(text)}
     training.val = dict(sorted(training.val.items()))
     return training
@@ -78,7 +78,6 @@ def session_folders(work_dir: Path) -> list[Path]:
 
 
 def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
-    """What was logged in training and in validation, by iteration."""
     train: dict[int, dict] = {}
     val: dict[int, dict] = {}
     last_of_epoch: dict[int, int] = {}
@@ -90,15 +89,8 @@ def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
             continue
         if "loss" in entry:
             train[step] = entry
-            last_of_epoch[entry.get("epoch", 0)] = step
-        # A run that counts epochs gives those as steps of its validations.
-        elif max(last_of_epoch, default=0) > 0:
+            if epoch := entry.get("epoch"):
+                last_of_epoch[epoch] = step
+        else:  # a run that counts epochs gives those as steps of its validations
             val[last_of_epoch.get(step, step)] = entry
-        else:
-            val[step] = entry
     return train, val
-
-
-def _seconds(log: str) -> float:
-    stamps = [datetime.strptime(stamp, STAMP_FORMAT) for stamp in STAMP.findall(log)]
-    return (stamps[-1] - stamps[0]).total_seconds() if stamps else 0.0

@@ -61,7 +61,6 @@ def _commit() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type.upper()}, {processor_name()}"

@@ -63,10 +63,10 @@ def page(runs: Sequence[Run]) -> str:
         undefined=StrictUndefined,
     )
     last = max(run.training.last_step for run in runs)
-    charts = []
-    for title, log in CURVES.items():
-        curves = [(name, run.training.curve(log)) for name, run in zip(names, runs, strict=True)]
-        charts.append(chart(title, curves, last))
+    charts = (
+        chart(title, [(n, r.training.curve(log)) for n, r in zip(names, runs, strict=True)], last)
+        for title, log in CURVES.items()
+    )
     return environment.get_template("page.html").render(
         names=names,
         scored=scored,
@@ -105,19 +105,17 @@ def _number(fraction: float) -> Number:
 
 
 def _change(numbers: Sequence[Number]) -> Number:
-    """The second minus the first, in points."""
     values = [number.value for number in numbers if number.value is not None]
     return Number(values[1] - values[0] if len(values) > 1 else None, signed=True)
 
 
 def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each score's title, its numbers of the runs, and their change."""
-    rows = []
-    for title in SCORES:
-        numbers = [_score(run, title) for run in runs]
-        if any(number.value is not None for number in numbers):
-            rows.append(dict(title=title, numbers=numbers, change=_change(numbers)))
-    return rows
+    rows = {title: [_score(run, title) for run in runs] for title in SCORES}
+    return [
+        dict(title=title, numbers=numbers, change=_change(numbers))
+        for title, numbers in rows.items()
+        if any(number.value is not None for number in numbers)
+    ]
 
 
 def _score(run: Run, title: str) -> Number:
@@ -163,7 +161,6 @@ def _comparison_notes(scored: Sequence[Evaluation]) -> list[str]:
 
 
 def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """One row for each class, in the order of the data set."""
     if not scored:
         return []
     scores, first = [evaluation.scores for evaluation in scored], scored[0]
@@ -205,16 +202,11 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     titles = [f"{number} {name}" for number, name in zip(evaluation.numbers, classes, strict=True)]
-    pairs = [
-        dict(
-            truth=titles[i],
-            prediction=titles[j],
-            share=percent(shares[i, j]),
-            pixels=f"{wrong[i, j]:,}",
-        )
-        for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True)
-        if wrong[i, j]
-    ]
+    pairs = []
+    for i, j in zip(*np.unravel_index(order, matrix.shape), strict=True):
+        if wrong[i, j]:
+            shown = dict(share=percent(shares[i, j]), pixels=f"{wrong[i, j]:,}")
+            pairs.append(dict(truth=titles[i], prediction=titles[j], **shown))
     whole = len(classes) <= WHOLE_MATRIX
     rows = [[None if math.isnan(share) else share for share in row] for row in shares.tolist()]
     return dict(
@@ -241,7 +233,6 @@ def _numbers(training: Training) -> list[dict[str, str]]:
 
 
 def _differences(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Settings of the runner that differ, by dotted names."""
     first, second = (settings(run.cfg) for run in runs)
     return [
         dict(name=name, first=first.get(name, NONE), second=second.get(name, NONE))
@@ -257,9 +248,5 @@ def _origin(run: Run) -> dict[str, Any]:
         trained["took (h:mm:ss)"] = training.duration
         trained["last iteration logged"] = f"{training.last_step:,}"
         trained |= training.environment
-    return dict(
-        name=run.name,
-        config=run.cfg.pretty_text,
-        trained=trained,
-        scored=run.evaluation.facts if run.evaluation else {},
-    )
+    scored = run.evaluation.facts if run.evaluation else {}
+    return dict(config=run.cfg.pretty_text, trained=trained, scored=scored)

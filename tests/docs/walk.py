@@ -15,8 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,41 +66,36 @@ def commands(text: str) -> list[str]:
 
 
 class Walk:
-    """One page in one folder, which has the repository's ``configs`` and ``tools``.
-
-    ``less``: whether what ``small.py`` says is run in small.
-    """
+    """One page in a folder that has ``configs`` and ``tools``; ``less``: what is small is so."""
 
     def __init__(self, page: Path, folder: Path, less: bool = True) -> None:
         self.page, self.folder, self.less = page, folder, less
         self.names: dict[str, object] = dict(__name__="__main__")
-        self.counts: Counter[str] = Counter()
         self.output = ""  # of the block before
         self.exact = True  # whether its numbers are those of the page
         self.in_small = False  # anything so far
         self.code = ""  # all Python so far
 
-    def follow(self) -> Counter[str]:
-        """How many commands and blocks were run, run in small, left out, written, compared."""
+    def follow(self) -> None:
+        """Run, write or compare all its blocks."""
         kinds = dict(shell=self._shell, python=self._python, text=self._text)
-        with _inside(self.folder):
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
             for block in blocks(self.page):
                 if block.language.startswith("{"):  # a directive of Sphinx
                     continue
                 assert block.language in kinds, f"{block}: ```{block.language} is of no known kind"
                 kinds[block.language](block)
-        return self.counts
-
-    # --- the kinds of blocks ----------------------------------------------------------------------
+        finally:
+            os.chdir(before)
 
     def _shell(self, block: Block) -> None:
         self.output = ""
         for command in commands(block.text):
             if first(LEFT_OUT, command):
-                self.counts["left out"] += 1
                 continue
             smaller = in_small(command) if self.less else command
-            self.counts["run" if smaller == command else "in small"] += 1
             self.in_small |= smaller != command
             done = run(smaller, self.folder)
             told = (done.stdout + done.stderr)[-3000:]
@@ -115,7 +108,6 @@ class Walk:
         if name := FILE.match(text):
             (self.folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name[1]).write_text(text)
-            self.counts["written"] += 1
             return
         self.code += text
         _check_imports(block, self.code)
@@ -124,13 +116,11 @@ class Walk:
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(code, self.names)
         self.output, self.exact = output.getvalue(), True
-        self.counts["run"] += 1
 
     def _text(self, block: Block) -> None:
         assert shows(block.text, self.output, self.exact), (
             f"{block}: expected\n{block.text}\nfound\n{self.output[-3000:]}"
         )
-        self.counts["compared"] += 1
 
 
 def in_small(command: str) -> str:
@@ -155,17 +145,10 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def _bash(command: str, folder: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | ENVIRONMENT
-    # In the very environment, python is that of PYTHON, wherever that lies.
+    # python is that of PYTHON, wherever that lies.
     start = f'python() {{ "{ENVIRONMENT["PYTHON"]}" "$@"; }}; set -o pipefail; '
-    return subprocess.run(
-        ["bash", "-c", start + command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    how = dict(cwd=folder, env=os.environ | ENVIRONMENT, timeout=PATIENCE)
+    return subprocess.run(["bash", "-c", start + command], capture_output=True, text=True, **how)
 
 
 def shows(expected: str, found: str, exact: bool = True) -> bool:
@@ -185,7 +168,6 @@ def shows(expected: str, found: str, exact: bool = True) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    """Without empty ones, and with single spaces."""
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
@@ -194,16 +176,6 @@ def _check_imports(block: Block, code: str) -> None:
     imports = re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE)
     first = next((name for name in imports if name in ("fcn_plugin", "mmseg", "mmcv")), None)
     assert first in (None, "fcn_plugin"), f"{block}: imports {first} before fcn_plugin"
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def clone(folder: Path) -> Path:

@@ -7,67 +7,47 @@ import pytest
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.inputs import MARK, check_target, find_images
 
-FILES = (
-    "a.jpg",
-    "b.PNG",
-    "sub/a.jpg",
-    "sub/deep/c.v2.tif",
-    "other/a.jpg",
-    "notes.txt",
-    ".hidden.jpg",
-    ".thumbs/a.jpg",
-    "odd",
-    "out/labels/a.png",
-)
+FILES = "a.jpg b.PNG sub/a.jpg sub/deep/c.v2.tif other/a.jpg notes.txt odd out/labels/a.png"
+HIDDEN = ".hidden.jpg .thumbs/a.jpg"
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    for name in FILES:
+    for name in f"{FILES} {HIDDEN}".split():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (
-            ["."],
-            {
-                "a": "a.jpg",
-                "b": "b.PNG",
-                "other/a": "other/a.jpg",
-                "sub/a": "sub/a.jpg",
-                "sub/deep/c.v2": "sub/deep/c.v2.tif",
-            },
-        ),
-        (["sub", "b.PNG"], {"a": "sub/a.jpg", "deep/c.v2": "sub/deep/c.v2.tif", "b": "b.PNG"}),
-        (["odd"], {"odd": "odd"}),
-        (["*/a.jpg"], {"other/a": "other/a.jpg", "sub/a": "sub/a.jpg"}),
-        (["*"], {"a": "a.jpg", "b": "b.PNG"}),
-        (["*.txt"], {"notes": "notes.txt"}),
-        (["sub/**/*"], {"a": "sub/a.jpg", "deep/c.v2": "sub/deep/c.v2.tif"}),
-        (["*.jpg", "a.jpg", "./a.jpg"], {"a": "a.jpg"}),
-        (["a[1].jpg"], {"a[1]": "a[1].jpg"}),  # a file first, though it could be a glob
-        (["none.jpg"], "none.jpg: no such image or folder"),
-        (["*.bmp"], r"\*\.bmp: no images there; give files, folders or globs of \.bmp"),
-        (["out"], "out: no images there"),
-        (["a.jpg", "sub/a.jpg"], "sub/a.jpg: a.jpg has the same name, .* give the folder above"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_files_folders_and_globs(here, given, expected):
-    if given == ["a[1].jpg"]:
-        Path("a[1].jpg").touch()
-    if isinstance(expected, str):
-        with pytest.raises(UserError, match=expected):
-            find_images(given, Path("out"))
+# what is given -> name=image, in this order, or what is said of it
+GIVEN = {
+    ".": "a=a.jpg b=b.PNG other/a=other/a.jpg sub/a=sub/a.jpg sub/deep/c.v2=sub/deep/c.v2.tif",
+    "sub b.PNG": "a=sub/a.jpg deep/c.v2=sub/deep/c.v2.tif b=b.PNG",
+    "odd": "odd=odd",
+    "*/a.jpg": "other/a=other/a.jpg sub/a=sub/a.jpg",
+    "*": "a=a.jpg b=b.PNG",
+    "*.txt": "notes=notes.txt",
+    "sub/**/*": "a=sub/a.jpg deep/c.v2=sub/deep/c.v2.tif",
+    "*.jpg a.jpg ./a.jpg": "a=a.jpg",
+    "a[1].jpg": "a[1]=a[1].jpg",  # a file first, though it could be a glob
+    "none.jpg": r"none.jpg: no such image or folder",
+    "*.bmp": r"\*\.bmp: no images there; give files, folders or globs of \.bmp",
+    "out": r"out: no images there",
+    "a.jpg sub/a.jpg": r"sub/a.jpg: a.jpg has the same name, .* give the folder above",
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_files_folders_and_globs(here, given):
+    if given == "a[1].jpg":
+        Path(given).touch()
+    if ":" in GIVEN[given]:
+        with pytest.raises(UserError, match=GIVEN[given]):
+            find_images(given.split(), Path("out"))
     else:
-        images = find_images(given, Path("out"))
-        # In this order, too.
-        assert [(str(name), str(file)) for name, file in images.items()] == [*expected.items()]
+        images = find_images(given.split(), Path("out"))
+        assert " ".join(f"{name}={file}" for name, file in images.items()) == GIVEN[given]
 
 
 @pytest.mark.parametrize("out", [".", "sub"])

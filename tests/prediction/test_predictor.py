@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 
@@ -17,9 +16,9 @@ from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.display import Shown
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
-from fcn_plugin.prediction import Prediction, Predictor, memory
+from fcn_plugin.prediction import Prediction, Predictor
 from fcn_plugin.prediction.network import Classes
-from fcn_plugin.prediction.reading import Picture, Reader
+from fcn_plugin.prediction.reading import Reader
 
 SIZES = [(40, 56), (33, 71), (40, 56), (1, 9)]
 
@@ -39,24 +38,17 @@ def predictor(folder):
     return Predictor(folder / "tiny.py", folder / "weights.pth", "cpu")
 
 
-def test_five_lines(folder, predictor):
-    prediction = predictor(folder / "0.png")
-    assert prediction.labels.shape == (40, 56) and prediction.labels.dtype == np.uint8
-    assert len(np.unique(prediction.labels)) > 1
-    assert prediction.classes.names == CLASSES
-    assert prediction.classes.palette[2] == (18, 18, 18)
-    assert np.array_equal(prediction.image, np.asarray(Image.open(folder / "0.png")))
-    prediction.overlay().save(folder / "overlay.png")
-    assert prediction.counts().sum() == 40 * 56
-
-
 def test_files_pillows_pictures_and_bgr_arrays_are_one(folder, predictor):
     picture = Image.open(folder / "1.png")
     array = np.asarray(picture)
-    expected = predictor(folder / "1.png").labels
-    assert np.array_equal(predictor(picture).labels, expected)
-    assert np.array_equal(predictor(array[..., ::-1]).labels, expected)
-    assert not np.array_equal(predictor(array).labels, expected)
+    expected = predictor(folder / "1.png")
+    assert expected.labels.shape == (33, 71) and expected.labels.dtype == np.uint8
+    assert len(np.unique(expected.labels)) > 1 and expected.counts().sum() == 33 * 71
+    assert expected.classes.names == CLASSES and expected.classes.palette[2] == (18, 18, 18)
+    assert np.array_equal(expected.image, array)
+    assert np.array_equal(predictor(picture).labels, expected.labels)
+    assert np.array_equal(predictor(array[..., ::-1]).labels, expected.labels)
+    assert not np.array_equal(predictor(array).labels, expected.labels)
     for wrong in (array[..., 0], array / 255, array[:0]):
         with pytest.raises(UserError, match="give H x W x 3, uint8, in BGR"):
             predictor(wrong)
@@ -66,23 +58,18 @@ def pictures() -> dict[str, tuple[Image.Image, dict]]:
     """Kinds of pictures that a plain conversion to RGB would show otherwise than they are."""
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
     rgb = Image.fromarray(pixels.repeat(8, 0).repeat(8, 1))
-    grey = np.asarray(rgb.convert("L"))
-    exif = Image.Exif()
+    grey, exif = np.asarray(rgb.convert("L")), Image.Exif()
     exif[0x0112] = 6
     return {
-        "rgb.png": (rgb, {}),
         "rgb.jpg": (rgb, dict(quality=90)),
         "turned.jpg": (rgb, dict(exif=exif)),
         "turned.png": (rgb, dict(exif=exif)),
         "16-bit.png": (Image.fromarray(grey.astype(np.uint16) * 257), {}),
-        "palette.png": (rgb.quantize(200), {}),
         "transparent.png": (rgb.quantize(200), dict(transparency=bytes(range(200)))),
         "alpha.png": (Image.fromarray(np.dstack([np.asarray(rgb), grey])), {}),
         "cmyk.jpg": (rgb.convert("CMYK"), {}),
         "cmyk.tif": (rgb.convert("CMYK"), {}),
-        "grey.jpg": (rgb.convert("L"), {}),
         "bits.png": (rgb.convert("1"), {}),
-        "rgb.webp": (rgb, {}),
     }
 
 
@@ -95,12 +82,11 @@ def test_an_opened_picture_is_as_its_file(predictor, tmp_path, name):
         found = predictor(opened)
         assert np.array_equal(found.image, expected.image)
         assert np.array_equal(found.labels, expected.labels)
+        smaller = predictor(opened.resize((20, 30))).image  # and not the file's content
         opened.load()  # then by Pillow, whose JPEGs are a rounding apart
         decoded = predictor(opened).image.astype(int)
     assert np.abs(decoded - expected.image).max() <= (2 if name.endswith("jpg") else 0)
-    with Image.open(tmp_path / name) as opened:
-        smaller = opened.resize((20, 30))
-    assert predictor(smaller).image.shape in ((30, 20, 3), (20, 30, 3))
+    assert sorted(smaller.shape) == [3, 20, 30]
 
 
 def test_the_page_that_was_chosen(predictor, tmp_path):
@@ -112,7 +98,8 @@ def test_the_page_that_was_chosen(predictor, tmp_path):
         assert predictor(opened).image[0, 0].tolist() == [0, 0, 255]
 
 
-def test_a_picture_that_cannot_be_decoded(predictor, tmp_path):
+@pytest.mark.parametrize("load", ["LoadCheckedImage", "LoadImageFromFile"])
+def test_what_is_no_picture_is_refused(predictor, tmp_path, load):
     Image.effect_noise((64, 64), 50).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
@@ -120,24 +107,24 @@ def test_a_picture_that_cannot_be_decoded(predictor, tmp_path):
         predictor(Image.open(tmp_path / "a.png"))
     with pytest.raises(UserError, match="a picture of numbers beyond 16 bits"):
         predictor(Image.new("F", (5, 4)))
+    os.mkfifo(tmp_path / "b.png")  # not waited for
+    with pytest.raises(UserError, match=r"b\.png: a pipe, device or socket; save the image"):
+        Reader([dict(type=load), dict(type="PackSegInputs")])(tmp_path / "b.png")
 
 
-@pytest.mark.parametrize("load", ["LoadCheckedImage", "LoadImageFromFile"])
-def test_a_pipe_is_not_waited_for(predictor, tmp_path, load):
-    os.mkfifo(tmp_path / "a.png")
-    reader = Reader([dict(type=load), dict(type="PackSegInputs")])
-    for read in (reader, predictor):
-        with pytest.raises(UserError, match=r"a\.png: a pipe, device or socket; save the image"):
-            read(tmp_path / "a.png")
-
-
-def test_probabilities_appear_whole_or_not_at_all(folder, predictor, tmp_path, monkeypatch):
-    file = tmp_path / "a.npy"
-    file.write_bytes(b"before")
+def test_probabilities_are_written_whole_or_not_at_all(folder, predictor, tmp_path, monkeypatch):
+    file = tmp_path / "new" / "1.npy"
+    result = predictor(folder / "1.png", probabilities=file)
+    stored = np.load(file, mmap_mode="r")
+    assert stored.shape == (5, 33, 71) and stored.dtype == np.float16
+    np.testing.assert_allclose(stored.astype(float).sum(0), 1, atol=3e-3)
+    picked = np.take_along_axis(stored, result.labels[None].astype(np.int64), 0)[0]
+    assert np.array_equal(picked, stored.max(0))
+    before = file.read_bytes()
     monkeypatch.setattr(predictor, "_run", None)  # the network fails
     with pytest.raises(TypeError):
         predictor(folder / "1.png", probabilities=file)
-    assert file.read_bytes() == b"before" and list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == before and [*file.parent.iterdir()] == [file]
 
 
 def test_a_batch_is_as_one_by_one(folder, predictor):
@@ -150,15 +137,6 @@ def test_a_batch_is_as_one_by_one(folder, predictor):
     np.testing.assert_allclose(together[2].probabilities, alone, atol=1e-3)  # half precision
 
 
-def test_probabilities(folder, predictor, tmp_path):
-    result = predictor(folder / "1.png", probabilities=tmp_path / "new" / "1.npy")
-    stored = np.load(tmp_path / "new" / "1.npy", mmap_mode="r")
-    assert stored.shape == (5, 33, 71) and stored.dtype == np.float16
-    np.testing.assert_allclose(stored.astype(float).sum(0), 1, atol=3e-3)
-    picked = np.take_along_axis(stored, result.labels[None].astype(np.int64), 0)[0]
-    assert np.array_equal(picked, stored.max(0))
-
-
 def test_mmsegs_inferencer_gives_the_same(folder, predictor):
     host = MMSegInferencer(str(folder / "tiny.py"), str(folder / "weights.pth"), device="cpu")
     files = [str(folder / f"{number}.png") for number in range(len(SIZES))]
@@ -167,8 +145,7 @@ def test_mmsegs_inferencer_gives_the_same(folder, predictor):
         expected = predictor(file).labels
         assert np.array_equal(labels, expected)
         written = np.asarray(Image.open(folder / f"host/pred/{number:08}_pred.png"))
-        assert np.array_equal(written, expected)
-        assert (folder / f"host/vis/{number}.png").is_file()
+        assert np.array_equal(written, expected) and (folder / f"host/vis/{number}.png").is_file()
 
 
 def test_windows_by_a_limit(folder, predictor, monkeypatch):
@@ -181,8 +158,7 @@ def test_windows_by_a_limit(folder, predictor, monkeypatch):
     result = predictor(large)
     assert result.windows == 4
     assert (result.labels != expected.labels).sum() < 10  # float32: a rounding decides
-    narrow = predictor(image(folder / "narrow.png", 3, 30000))
-    assert narrow.windows == 1
+    assert predictor(image(folder / "narrow.png", 3, 30000)).windows == 1
 
 
 def test_a_refusal_names_the_memory_that_would_do(folder, predictor, monkeypatch):
@@ -203,14 +179,6 @@ def test_a_refusal_names_the_memory_that_would_do(folder, predictor, monkeypatch
         assert predictor(given).labels.shape == (2100, 2100)
 
 
-def test_what_kernels_cannot_count_goes_in_windows(folder, predictor, monkeypatch):
-    """Of the network's own widest tensor, whatever memory there is."""
-    monkeypatch.setattr(memory, "COUNTABLE", 5 * 600 * 600)
-    monkeypatch.setattr(predictor.budget, "_costs", {})
-    assert predictor(image(folder / "a.png", 300, 300)).windows == 1
-    assert predictor(image(folder / "b.png", 900, 900)).windows > 1
-
-
 def test_test_time_augmentation(folder):
     tta = Predictor(folder / "tiny.py", folder / "weights.pth", "cpu", tta=True)
     result = tta(folder / "0.png")
@@ -221,44 +189,14 @@ def test_test_time_augmentation(folder):
         tta(folder / "0.png", probabilities=True)
 
 
-BINARY = """
-model["decode_head"].update(num_classes=2, out_channels=1, threshold=0.3)
-test_dataloader["dataset"] = dict(
-    _delete_=True,
-    type="BaseSegDataset",
-    metainfo=dict(classes=("ground", "road")),
-    pipeline=[dict(type="LoadCheckedImage"), dict(type="PackSegInputs")],
-)
-tta_pipeline = [
-    dict(type="LoadCheckedImage"),
-    dict(type="TestTimeAug", transforms=[[dict(type="PackSegInputs")] * VIEWS]),
-]
-tta_model = dict(type="NAMED")
-"""
-
-
-@pytest.mark.parametrize(("views", "named"), [("1", "FCNTTAModel"), ("2", "SegTTAModel")])
-def test_views_that_agree_change_nothing_with_a_single_score(tmp_path, views, named):
-    extra = BINARY.replace("VIEWS", views).replace("NAMED", named)
-    config, weights = trained(tmp_path, extra)
-    file = image(tmp_path / "a.png", 40, 56)
-    plain, tta = (Predictor(config, weights, "cpu", tta=tta) for tta in (False, True))
-    middle = float(plain(file, probabilities=True).probabilities[1].max()) / 2
-    plain.model.decode_head.threshold = tta.model.module.decode_head.threshold = middle
-    assert np.array_equal(plain(file).labels, tta(file).labels)
-    assert len(np.unique(plain(file).labels)) == 2
-
-
 ADE = """
-test_pipeline = [
+pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(64, 48), keep_ratio=True),
     dict(type="LoadAnnotations", reduce_zero_label=True),
     dict(type="PackSegInputs"),
 ]
-test_dataloader = dict(
-    dataset=dict(_delete_=True, type="ADE20KDataset", pipeline=test_pipeline)
-)
+test_dataloader["dataset"] = dict(_delete_=True, type="ADE20KDataset", pipeline=pipeline)
 model["decode_head"].update(num_classes=150)
 """
 
@@ -267,13 +205,9 @@ def test_the_data_sets_own_numbers_from_the_config_alone(tmp_path):
     """ADE20K, whose files are not there: the checkpoint has no classes, and 0 is "other"."""
     config, weights = trained(tmp_path, ADE)
     result = Predictor(config, weights, "cpu")(image(tmp_path / "a.png", 100, 90))
-    assert result.labels.shape == (100, 90)
+    assert result.labels.shape == (100, 90) and result.labels.min() >= 1
     assert result.classes.names[:2] == ("wall", "building")
     assert result.classes.numbers == tuple(range(1, 151))
-    result.save_labels(tmp_path / "labels.png")
-    written = Image.open(tmp_path / "labels.png")
-    assert np.array_equal(np.asarray(written), result.labels) and result.labels.min() >= 1
-    assert tuple(written.getpalette()[3:6]) == result.classes.palette[0]
 
 
 def labelled(indices: list[list[int]], classes: Classes) -> Prediction:
@@ -288,22 +222,20 @@ RED, GREEN = (200, 0, 0), (0, 200, 0)
 
 
 @pytest.mark.parametrize(
-    ("numbering", "numbers"),
+    ("numbers", "numbering"),
     [
-        ({}, (0, 1)),
-        (dict(reduce_zero_label=True), (1, 2)),
-        (dict(label_map=((0, 1), (1, 255), (2, 0))), (2, 0)),
-        (dict(label_map=((9, 1), (300, 0))), (0, 9)),
+        ((1, 2), dict(reduce_zero_label=True)),
+        ((2, 0), dict(label_map=((0, 1), (1, 255), (2, 0)))),
+        ((0, 9), dict(label_map=((9, 1), (300, 0)))),
     ],
-    ids=["plain", "from 1 on", "a gap", "beyond 8 bits"],
+    ids=["from 1 on", "a gap", "beyond 8 bits"],
 )
-def test_names_colours_and_counts_belong_to_the_classes(tmp_path, numbering, numbers):
+def test_names_colours_and_counts_belong_to_the_classes(tmp_path, numbers, numbering):
     """Whatever their numbers are, an overlay is the same."""
     indices = [[0] * 4, [1] * 4, [1] * 4]
     result = labelled(indices, Classes(("car", "sky"), (RED, GREEN), **numbering))
-    assert result.classes.numbers == numbers
     assert result.labels.tolist() == [[numbers[i] for i in row] for row in indices]
-    assert result.counts().tolist() == [4, 8]
+    assert result.classes.numbers == numbers and result.counts().tolist() == [4, 8]
     result.save_labels(tmp_path / "a.png")
     written = Image.open(tmp_path / "a.png")
     assert np.array_equal(np.asarray(written), result.labels)
@@ -319,22 +251,7 @@ def test_more_classes_than_a_palette_has(tmp_path):
     result = labelled([[0, 299]], Classes(tuple(map(str, range(300))), ((1, 2, 3),) * 300))
     result.save_labels(tmp_path / "a.png")
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 299]]
-    assert result.counts()[[0, 299]].tolist() == [1, 1]
-    assert result.overlay().width >= 2
-
-
-@pytest.mark.parametrize(
-    ("stored", "factors"),
-    [
-        (None, (1.0, 1.0)),
-        ((0.5, 2.0), (0.5, 2.0)),
-        (np.array([0.5, 2.0, 0.5, 2.0], np.float32), (0.5, 2.0)),
-    ],
-    ids=["none", "two", "an array of four"],
-)
-def test_factors_by_which_a_picture_was_resized(stored, factors):
-    sample = SegDataSample(metainfo={} if stored is None else dict(scale_factor=stored))
-    assert Picture(np.zeros((2, 2, 3), np.uint8), (), (sample,)).factors == factors
+    assert result.counts()[[0, 299]].tolist() == [1, 1] and result.overlay().width >= 2
 
 
 def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):
@@ -349,55 +266,43 @@ def test_the_numbers_are_those_of_the_configs_data_set(tmp_path):
     found = Predictor(cfg, weights, "cpu").classes
     assert found.numbers == (1, 2, 3, 4, 5) and found.palette[4] == (4, 4, 4)
     stale = dict(classes=[*CAMVID][::-1], palette=[*CAMVID.values()], label_map=None)
+    meta = dict(classes=[*CAMVID][::-1])
     cfg.model.decode_head.num_classes = len(CAMVID)
-    cfg.test_dataloader.dataset = dict(
-        type="CamVidDataset",
-        metainfo=dict(classes=[*CAMVID][::-1]),
-        pipeline=cfg.test_dataloader.dataset.pipeline,
-    )
-    torch.save(
-        dict(meta=dict(dataset_meta=stale), state_dict=MODELS.build(cfg.model).state_dict()),
-        weights,
-    )
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset = dict(type="CamVidDataset", metainfo=meta, pipeline=pipeline)
+    state = MODELS.build(cfg.model).state_dict()
+    torch.save(dict(meta=dict(dataset_meta=stale), state_dict=state), weights)
     found = Predictor(cfg, weights, "cpu").classes
     assert found.numbers == tuple(range(11))[::-1]
     assert [list(colour) for colour in found.palette] == [*CAMVID.values()][::-1]
 
 
-NAMELESS = (
-    "test_dataloader['dataset'] = dict(_delete_=True, type='BaseSegDataset',"
-    " pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')])"
-)
+NAMELESS = """test_dataloader['dataset'] = dict(_delete_=True, type='BaseSegDataset',
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')])"""
 
 
-@pytest.mark.parametrize(
-    ("extra", "meta", "message"),
-    [
-        ("", dict(padding="reference"), "padding is reference, the config's is same"),
-        ("", dict(dataset_meta=dict(classes=("a", "b"))), "has 2 class names, the network 5"),
-        ("", dict(dataset_meta=dict(classes=CLASSES[::-1])), "in another order"),
-        (NAMELESS, {}, "names the classes; set metainfo"),
-    ],
-    ids=["padding", "number of classes", "order of classes", "no classes"],
-)
-def test_a_config_that_contradicts_the_checkpoint_is_refused(tmp_path, extra, meta, message):
-    config, weights = trained(tmp_path, extra, **meta)
-    with pytest.raises(UserError, match=message):
-        Predictor(config, weights, "cpu")
-
-
-def test_weights_and_devices_that_do_not_fit_are_refused(tmp_path, folder):
-    wider = (
-        'model["backbone"].update(fc_channels=9)\n'
-        'model["decode_head"].update(in_channels=(8, 16, 9))'
-    )
-    config, _ = trained(tmp_path, wider)
-    with pytest.raises(UserError, match="the checkpoint does not fit the config"):
-        Predictor(config, folder / "weights.pth", "cpu")
-    with pytest.raises(UserError, match=r"--device nonsense: .*; give cpu, cuda or cuda:1"):
-        Predictor(config, folder / "weights.pth", "nonsense")
-    with pytest.raises(UserError, match=r"weights\.pth: the network needs .* give --max-memory"):
-        Predictor(folder / "tiny.py", folder / "weights.pth", "cpu", max_memory=10**7)
+def test_a_config_that_contradicts_the_checkpoint_is_refused(tmp_path, folder):
+    for number, (extra, meta, message) in enumerate(
+        (
+            ("", dict(padding="reference"), r"weights\.pth: .*padding is reference, the config's"),
+            ("", dict(dataset_meta=dict(classes=("a", "b"))), "2 class names, the network 5"),
+            (NAMELESS, {}, "names the classes; set metainfo"),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        config, weights = trained(tmp_path / str(number), extra, **meta)
+        with pytest.raises(UserError, match=message):
+            Predictor(config, weights, "cpu")
+    config, weights = folder / "tiny.py", folder / "weights.pth"
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.fc_channels, cfg.model.decode_head.in_channels = 9, (8, 16, 9)
+    for given, message in (
+        ((cfg, weights, "cpu"), "the checkpoint does not fit the config"),
+        ((config, weights, "nonsense"), "--device nonsense: .*; give cpu, cuda or cuda:1"),
+        ((config, weights, "cpu", 10**7), r"weights\.pth: the network needs .* give --max-memory"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Predictor(*given)
 
 
 def test_overlays():
@@ -409,18 +314,8 @@ def test_overlays():
     made = overlay(grey, label, ("background", "circle"), palette)
     assert made.width == 240 and made.height > 160
     pixels = np.asarray(made)
-    assert pixels[80, 10].tolist() == [50, 50, 50] and pixels[80, 230].tolist() == [150, 50, 50]
-    assert pixels[80, 119].tolist() == [0, 0, 0] and pixels[80, 120].tolist() == [200, 0, 0]
+    colours = [[50, 50, 50], [0, 0, 0], [200, 0, 0], [150, 50, 50]]
+    assert pixels[80, [10, 119, 120, 230]].tolist() == colours
     large = overlay(np.zeros((30, 4000, 3), np.uint8), np.zeros((30, 4000), np.uint8), "b", palette)
     assert large.width == LARGEST
     assert overlay(grey[:1, :1], label[:1, :1], "b", palette).width == 240
-
-
-def test_a_broken_network_is_not_hidden(folder, predictor):
-    """NaN comes from the network, and labels still are classes."""
-    with torch.no_grad():
-        kept = predictor.model.decode_head.score[0].bias.clone()
-        predictor.model.decode_head.score[0].bias.fill_(float("nan"))
-        labels = predictor(folder / "0.png").labels
-        predictor.model.decode_head.score[0].bias.copy_(kept)
-    assert labels.max() < len(CLASSES)

@@ -1,6 +1,5 @@
-"""What is kept while the host tests, by one process and by several."""
+"""What is kept while mmengine tests, by one process and by several."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,20 +16,15 @@ from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.panels import load_labels
 
 
-def content(folder: Path) -> dict[str, object]:
-    """All that is kept but for the date."""
-    found: dict[str, object] = {
-        str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("images/*")
-    }
-    found["json"] = json.loads((folder / evaluation.FILE).read_text())
-    del found["json"]["facts"]  # type: ignore[index]
-    return found
+def kept(folder: Path, images: int = COUNT) -> tuple[list, evaluation.Evaluation]:
+    """Samples in FOLDER/data, and what is kept of them in FOLDER/kept."""
+    items = samples(folder / "data", images, len(NAMES))
+    keep(EvaluationHook(folder / "kept"), Images(items, NAMES), items)
+    return items, evaluation.load(folder / "kept")
 
 
 def test_one_matrix_and_a_score_of_each_image(tmp_path):
-    items = samples(tmp_path / "data", COUNT, len(NAMES))
-    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
-    found = evaluation.load(tmp_path / "kept")
+    items, found = kept(tmp_path)
     matrices = [
         confusion_matrix(item.gt_sem_seg.data, item.pred_sem_seg.data, 3, 255)[:3, :3].numpy()
         for item in items
@@ -49,27 +43,22 @@ def test_one_matrix_and_a_score_of_each_image(tmp_path):
 
 
 def test_two_processes_keep_the_same(tmp_path):
-    items = samples(tmp_path / "data", COUNT, len(NAMES))
-    keep(EvaluationHook(tmp_path / "one"), Images(items, NAMES), items)
+    _, one = kept(tmp_path)
     work = (2, str(tmp_path / "two"), str(tmp_path / "data"))
     processes.results(2, tmp_path / "results", kept_by, *work)
-    assert content(tmp_path / "two") == content(tmp_path / "one")
-    assert len(content(tmp_path / "one")) == 2 * COUNT + 1
+    two = evaluation.load(tmp_path / "two")
+    assert (one.images, one.matrix.tolist()) == (two.images, two.matrix.tolist())
+    here, there = ({f.name: f.read_bytes() for f in run.panels.iterdir()} for run in (one, two))
+    assert here == there and len(here) == 2 * COUNT
 
 
-def test_a_second_test_leaves_nothing_of_the_first(tmp_path):
-    items = samples(tmp_path / "data", COUNT, len(NAMES))
-    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
-    keep(EvaluationHook(tmp_path / "kept"), Images(items[:2], NAMES), items[:2])
-    assert len(list((tmp_path / "kept/images").iterdir())) == 4
-    assert len(evaluation.load(tmp_path / "kept").images) == 2
-
-
-def test_what_is_kept_may_be_moved(tmp_path):
-    items = samples(tmp_path / "data", 2, len(NAMES))
-    keep(EvaluationHook(tmp_path / "kept"), Images(items, NAMES), items)
+def test_a_second_test_leaves_nothing_of_the_first_and_may_be_moved(tmp_path):
+    kept(tmp_path)
+    kept(tmp_path, 2)
     shutil.move(tmp_path / "kept", tmp_path / "moved")
-    assert evaluation.load(tmp_path / "moved").has_panels(0)
+    found = evaluation.load(tmp_path / "moved")
+    assert len(found.images) == 2 and len(list(found.panels.iterdir())) == 4
+    assert found.has_panels(0)
 
 
 @pytest.mark.parametrize(
