@@ -17,7 +17,6 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.structures import PixelData
-from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from tools.running import config, tool
@@ -131,14 +130,12 @@ def test_training_with_a_learning_rate_far_too_high(tmp_path):
     path = config(tmp_path, "optim_wrapper = dict(optimizer=dict(lr=1e30))")
     run = tool("train.py", path, "--work-dir", "high", folder=tmp_path)
     assert run.returncode == 1, run.stderr[-2000:]
-    (file,) = (tmp_path / "high").glob("bad_numbers_*")
-    said = (
+    assert re.match(
         r"error: iteration [23]: the gradient is not finite \(decode.loss_ce n.*; first layer: "
-        r"backbone.stages.*; images data/shapes/JPEGImages/train_0.* are in "
-        rf"{re.escape(str(file))}; lower optim_wrapper.optimizer.lr or"
+        r"backbone.stages.*; images data/shapes/JPEGImages/train_0.* are in .*/bad_numbers_iter_"
+        r"[23].pth; lower optim_wrapper.optimizer.lr or",
+        run.stderr.splitlines()[-1],
     )
-    assert re.match(said, run.stderr.splitlines()[-1])
-    assert init_model(str(path), str(file), device="cpu").dataset_meta["classes"][1] == "circle"
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -240,10 +237,12 @@ def test_of_an_infinite_loss_with_finite_gradient_the_step_is_made(tmp_path):
     run.iterate(FINE)
     assert not same(state(run)["model"], before["model"])
     assert run.saved == [("bad_numbers_iter_1.pth", 1)]
-    (said,) = run.said
-    assert "the loss is not finite (loss inf); the outputs of all layers are finite; image" in said
-    assert "the weights after iteration 1 are in" in said
-    assert said.endswith("step made, its gradient is finite (1 of at most 1)")
+    assert re.match(
+        r"iteration 1: the loss is not finite \(loss inf\); the outputs of all layers are finite; "
+        r"image 1.jpg; the weights after iteration 1 are in .*; "
+        r"step made, its gradient is finite \(1 of at most 1\)$",
+        *run.said,
+    )
 
 
 def test_gradients_accumulate_until_the_step(tmp_path):
@@ -264,37 +263,31 @@ def test_gradients_accumulate_until_the_step(tmp_path):
     assert f"not found again in a second pass {gradient_of}" in said
 
 
-@pytest.mark.parametrize(
-    "error",
-    [OSError(28, "No space left on device"), RuntimeError("no\nway")],
-    ids=["disk", "other"],
-)
-def test_a_checkpoint_that_cannot_be_written(tmp_path, error):
-    def fail(*args, **kwargs):
-        (tmp_path / args[1]).write_text("half")
-        raise error
-
-    run = Run(tmp_path)
-    run.save_checkpoint = fail
-    said = f"of it could be written ({str(error).splitlines()[0]}); look at"
-    assert said in run.stop(BAD)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_search_that_fails_is_said(tmp_path):
+def test_what_fails_on_the_way_is_said(tmp_path):
+    """The message is worth more than the checkpoint and the layer."""
     run = Run(tmp_path, passes=1)
     run.spoil("a.weight")
     assert "could not be found (CUDA out of memory); image 1.jpg" in run.stop(FINE)
+    for error in (OSError(28, "No space left on device"), RuntimeError("no\nway")):
+
+        def fail(*args, error=error, **kwargs):
+            (tmp_path / args[1]).write_text("half")
+            raise error
+
+        run = Run(tmp_path)
+        run.save_checkpoint = fail
+        said = f"of it could be written ({str(error).splitlines()[0]}); look at"
+        assert said in run.stop(BAD)
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("action", ["stop", "skip"])
 def test_the_optimizer_is_left_as_it_was(tmp_path, action):
     """After a run, and after one that was stopped."""
     run = Run(tmp_path, action=action)
-    if action == "stop":
-        run.stop(BAD)
-    else:
+    with pytest.raises(UserError) if action == "stop" else nullcontext():
         run.iterate(BAD)
+    if action == "skip":
         run.hook.after_train(run)
     for parameter in run.model.parameters():
         parameter.grad = torch.full_like(parameter, NAN)
@@ -450,22 +443,15 @@ def test_the_layer_is_found_in(name):
     assert origin_of(model, batch, precision()) == Origin("weight", title, "inf")
 
 
-def spoil_scores(head):
-    """So far apart that the loss is inf and its gradient is not."""
-    bias = head.score[-1].bias.data
+def test_a_loss_is_named():
+    """Of scores so far apart that the loss is inf and its gradient is not, or with a NaN weight."""
+    apart, weighted = network(), network()
+    bias = apart.decode_head.score[-1].bias.data
     bias[::2], bias[1::2] = 1.5e38, -1.5e38
-
-
-def spoil_loss(head):
-    head.loss_decode.loss_weight = NAN
-
-
-@pytest.mark.parametrize(("fault", "kind"), [(spoil_scores, "inf"), (spoil_loss, "nan")])
-def test_a_loss_is_named(fault, kind):
-    model = network()
-    fault(model.decode_head)
+    weighted.decode_head.loss_decode.loss_weight = NAN
     title = "decode_head.loss_decode (CrossEntropyLoss)"
-    assert origin_of(model, batch_of(2)) == Origin("output", title, kind)
+    for model, kind in ((apart, "inf"), (weighted, "nan")):
+        assert origin_of(model, batch_of(2)) == Origin("output", title, kind)
 
 
 def test_a_layer_that_is_not_trained_is_named_by_its_statistics():
@@ -533,13 +519,11 @@ def test_finite_gradients_whose_norm_overflows_are_no_fault():
     assert without_finite_gradient([unused]) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_flaws(dtype):
     tensor = torch.zeros(3, 2, dtype=dtype)
-    assert flaw(tensor) == flaw(tensor[:0]) == ""
-    if dtype.is_floating_point:
-        tensor[1, 0] = -INF
-        assert flaw(tensor) == "inf"
-        tensor[2, 1] = NAN
-        assert flaw(tensor) == "nan"
-        assert flaw(tensor[0]) == ""
+    assert flaw(tensor) == flaw(tensor[:0]) == flaw(tensor.long()) == ""
+    tensor[1, 0] = -INF
+    assert flaw(tensor) == "inf"
+    tensor[2, 1] = NAN
+    assert (flaw(tensor), flaw(tensor[0])) == ("nan", "")
