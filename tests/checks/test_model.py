@@ -21,6 +21,8 @@ LOVASZ = dict(type="LovaszLoss", reduction="none")
 
 
 class Headed(EncoderDecoder):
+    """Without a backbone."""
+
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
@@ -30,14 +32,16 @@ class OfDepths(Headed, DepthEstimator):
 
 
 def segmentor(*decode: dict, auxiliary: dict | list | None = None, **settings) -> nn.Module:
-    """A model without a backbone; more decode heads than one are a cascade."""
+    """More decode heads than one are a cascade."""
+
+    def built(heads: dict | list) -> nn.Module:
+        one = isinstance(heads, dict)
+        return MODELS.build(heads) if one else nn.ModuleList(map(MODELS.build, heads))
+
     model = Headed()
-    built = [MODELS.build(head) for head in decode]
-    model.decode_head = built[0] if len(built) == 1 else nn.ModuleList(built)
-    if isinstance(auxiliary, list):
-        model.auxiliary_head = nn.ModuleList(map(MODELS.build, auxiliary))
-    elif auxiliary:
-        model.auxiliary_head = MODELS.build(auxiliary)
+    model.decode_head = built(decode[0] if len(decode) == 1 else list(decode))
+    if auxiliary:
+        model.auxiliary_head = built(auxiliary)
     model.test_cfg = settings
     return model
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine.runs import runner
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.evaluator import BaseMetric
@@ -174,21 +173,11 @@ def test_of_several_optimizers_each_has_its_own(caplog):
         assert found.endswith(f"{place}.end=8")
 
 
-def test_in_runs(tmp_path, caplog):
-    """``runner``'s schedule ends with iteration 8, and is the checkpoint's when resumed."""
-    told = []
-    for iterations, resume in ((8, False), (4, False), (10, True)):
-        folder = tmp_path / ("short" if iterations != 8 else "whole")
-        hooks = [dict(type="ScheduleCheckHook")]
-        run = runner(folder, iterations, resume, custom_hooks=hooks)
-        run.logger.handlers[0].setLevel(logging.WARNING)
-        run.logger.addHandler(caplog.handler)
-        caplog.clear()
-        run.train()
-        told.append([r.getMessage() for r in caplog.records if "the schedule of" in r.getMessage()])
-    whole, (short,), (resumed,) = told
-    assert whole == [] and short.startswith("training ends with iteration 4, the schedule of")
-    assert resumed.endswith("checkpoint's; for the config's begin a new run, with load_from")
+def test_a_resumed_schedule_is_the_checkpoints(caplog):
+    run = begun([COSINE | dict(end=6)])
+    run.param_schedulers[0].last_step = 3
+    (found,) = warnings(run, caplog)
+    assert found.endswith("checkpoint's; for the config's begin a new run, with load_from")
 
 
 def test_no_shipped_config_is_changed_or_warned_of(caplog):

@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,15 @@ DISK = ("replace", "remove", "unlink", "fsync")
 
 @contextmanager
 def counted(moment: Moments) -> Iterator[None]:
-    def wrapped(function: Callable) -> Callable:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            moment()
-            done = function(*args, **kwargs)
-            moment()
-            return done
-
-        return call
+    def call(function: Callable, *args: Any, **kwargs: Any) -> Any:
+        moment()
+        done = function(*args, **kwargs)
+        moment()
+        return done
 
     with pytest.MonkeyPatch.context() as patch:
         for name in DISK:
-            patch.setattr(os, name, wrapped(getattr(os, name)))
+            patch.setattr(os, name, partial(call, getattr(os, name)))
         yield
 
 

@@ -58,10 +58,8 @@ def undisturbed(tmp_path_factory) -> dict:
     return result(ran(tmp_path_factory.mktemp("undisturbed")))
 
 
-def test_a_seed_gives_the_same_run_again(undisturbed, tmp_path):
-    assert same(result(ran(tmp_path)), undisturbed)
-    other = result(ran(tmp_path / "other", randomness=dict(seed=2)))
-    assert not same(other["model"], undisturbed["model"])
+def test_another_seed_gives_another_run(undisturbed, tmp_path):
+    assert not same(result(ran(tmp_path, randomness=dict(seed=2)))["model"], undisturbed["model"])
 
 
 @pytest.mark.parametrize("at", range(2, 8))
