@@ -39,7 +39,8 @@ HARD = dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)
 CASES: dict[str, tuple[dict, dict]] = {
     "mean over valid": (VALID, {}),
     "mean over all": ({}, {}),
-    "mean by class": (dict(VALID, class_weight=WEIGHTS, loss_weight=1 / 3), {}),
+    "mean by class": (dict(VALID, class_weight=WEIGHTS), {}),
+    "a third": (dict(VALID, loss_weight=1 / 3), {}),
     "improbable pixels": (VALID, dict(sampler=HARD)),
     "sum": (dict(reduction="sum"), {}),
     "of the host": (VALID, dict(blockwise=False)),

@@ -24,7 +24,7 @@ from mmengine.config import Config
 from tools.running import tool
 
 from fcn_plugin.engine import processes
-from fcn_plugin.engine.processes import prepare_cpu
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
 from fcn_plugin.errors import UserError
 
 HOST, SUM, VALID = "of the host", "sum", "mean over valid"
@@ -90,6 +90,17 @@ def test_a_timeout_that_is_no_time(seconds):
 def test_slurm_without_gpus():
     with pytest.raises(UserError, match="torchrun"):
         prepare_cpu(settings("slurm"))
+
+
+def test_bfloat16_is_used_within_the_context_and_updates_the_weights():
+    model = torch.nn.Linear(4, 4)
+    before = model.weight.detach().clone()
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    with wrapper.optim_context(model):
+        out = model(torch.randn(2, 4))
+    assert out.dtype == torch.bfloat16
+    wrapper.update_params(out.float().pow(2).sum())
+    assert model.weight.dtype == torch.float32 and not torch.equal(model.weight, before)
 
 
 # --- the same gradients -------------------------------------------------------------------------
