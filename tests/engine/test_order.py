@@ -80,7 +80,7 @@ def test_every_image_is_as_likely_as_any_other():
 
 
 def test_the_draws_of_a_seed_stay(monkeypatch):
-    """A run that is resumed by later code sees the same images; 1024 are drawn at a time."""
+    """A run that is resumed by later code sees the same images, behind a block of draws too."""
     monkeypatch.setattr(order, "sync_random_seed", lambda: 3)
     for seed in (3, None):
         draws = drawn(1030, seed)
