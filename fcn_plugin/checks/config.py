@@ -1,7 +1,6 @@
 """Refuse a config that cannot be run, before anything is built: parts, data sets, loaders."""
 
 import os
-from collections.abc import Iterator
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -16,7 +15,7 @@ from fcn_plugin.checks.ignored import unify_ignored
 from fcn_plugin.data.catalogue import command_for
 from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.errors import UserError, did_you_mean
-from fcn_plugin.system.configs import class_of, type_name
+from fcn_plugin.system.configs import class_of, dicts_in, type_name
 
 # What belongs together in a config: the runner wants all of a row or none.
 TOGETHER = (
@@ -140,21 +139,13 @@ def _raise_limit(wanted: int) -> float:
 def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Refuse data sets whose folders or lists are missing or whose classes are misspelt."""
     for loader in loaders:
-        for dataset in _dataset_configs(cfg.get(loader, {})):
+        for _, dataset in dicts_in(cfg.get(loader)):
+            if "data_root" not in dataset and "ann_file" not in dataset:
+                continue
             _refuse_wrapped(dataset, loader)
             _check_classes(dataset)
             if not dataset.get("backend_args"):  # else it is not on this machine's disk
                 _check_paths(dataset, loader)
-
-
-def _dataset_configs(node: object) -> Iterator[dict]:
-    """The configs of data sets within ``node``, those inside wrappers included."""
-    if isinstance(node, dict):
-        if "data_root" in node or "ann_file" in node:
-            yield node
-        node = list(node.values())
-    for child in node if isinstance(node, list | tuple) else ():
-        yield from _dataset_configs(child)
 
 
 def _refuse_wrapped(dataset: dict, loader: str) -> None:

@@ -131,7 +131,13 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
         UserError: no label has any class but the first, beside ignored pixels: masks of 0 and 255.
     """
     names = datasets[0].metainfo.get("classes") if datasets else None
-    labels = [(part, step, i) for part, step in _loaded(datasets) for i in range(len(part))]
+    labels = [
+        (part, loaders[0], index)
+        for part in datasets
+        if not getattr(part, "backend_args", None)
+        and (loaders := [step for step in steps_of(part) if isinstance(step, LoadCheckedLabel)])
+        for index in range(len(part))
+    ]
     if not names or not labels:
         return
     pixels, checked, end = np.zeros(IGNORED + 1, np.int64), 0, time.monotonic() + PATIENCE
@@ -161,32 +167,19 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
         )
         return
     if pixels[loader.ignore_index] and pixels[0] and len(missing) == len(names) - 1:
-        raise UserError(_nothing_to_learn(folder, checked, names, bool(info["reduce_zero_label"])))
+        if info["reduce_zero_label"]:
+            raise UserError(
+                f"{folder}: with reduce_zero_label=True, which ignores 0, its {checked} labels "
+                f"have no class but {names[0]!r}; set reduce_zero_label=False, or number the "
+                "classes from 1"
+            )
+        raise UserError(
+            f"{folder}: its {checked} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is "
+            f"ignored and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it "
+            f"done: tools/prepare_data.py own, with {names[0]}:0,0,0:: and "
+            f"{names[1]}:255,255,255:: as the lines of labelmap.txt"
+        )
     logger.warning(
         f"No pixel of the {checked} training labels in {folder} is of {some(missing)}: it cannot "
         "be learned, and scores 0 or nothing"
-    )
-
-
-def _loaded(datasets: Sequence[BaseDataset]) -> list[tuple[BaseDataset, LoadCheckedLabel]]:
-    """The local data sets whose labels are checked as they are loaded, and what loads them."""
-    steps = {
-        dataset: [step for step in steps_of(dataset) if isinstance(step, LoadCheckedLabel)]
-        for dataset in datasets
-        if not getattr(dataset, "backend_args", None)
-    }
-    return [(dataset, loaders[0]) for dataset, loaders in steps.items() if loaders]
-
-
-def _nothing_to_learn(folder: Path, number: int, names: Sequence[str], reduced: bool) -> str:
-    if reduced:
-        return (
-            f"{folder}: with reduce_zero_label=True, which ignores 0, its {number} labels have no "
-            f"class but {names[0]!r}; set reduce_zero_label=False, or number the classes from 1"
-        )
-    return (
-        f"{folder}: its {number} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is ignored "
-        f"and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it done: "
-        f"tools/prepare_data.py own, with {names[0]}:0,0,0:: and {names[1]}:255,255,255:: as the "
-        "lines of labelmap.txt"
     )

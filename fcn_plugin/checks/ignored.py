@@ -16,7 +16,7 @@ from mmseg.registry import METRICS, MODELS, TRANSFORMS
 
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.configs import class_of, constructors, type_name
+from fcn_plugin.system.configs import class_of, constructors, dicts_in, type_name
 
 PARTS = {
     "model": MODELS,
@@ -103,7 +103,7 @@ def _number(settings: list[Setting]) -> int:
 
 def _settings(cfg: Config) -> Iterator[Setting]:
     for part, registry in PARTS.items():
-        for path, node in _typed(cfg.get(part), part):
+        for path, node in dicts_in(cfg.get(part), part):
             kind = class_of(node, registry)
             for name in NAMES if kind else ():
                 value = node.get(name, _default(kind, name))
@@ -118,16 +118,6 @@ def _settings(cfg: Config) -> Iterator[Setting]:
                     yield Setting(values, "seg", f"{path}.pad_val.seg", value)
                 else:
                     yield Setting(node, "pad_val", f"{path}.pad_val.seg", IGNORED, image=values)
-
-
-def _typed(node: object, path: str) -> Iterator[tuple[str, dict]]:
-    """All configs with a type in ``node``, and where they stand."""
-    if isinstance(node, dict) and isinstance(node.get("type"), str | type):
-        yield path, node
-    if isinstance(node, list | tuple):
-        node = dict(enumerate(node))
-    for key, child in list(node.items()) if isinstance(node, dict) else ():
-        yield from _typed(child, f"{path}.{key}")
 
 
 def _default(kind: Any, name: str) -> Any:

@@ -35,13 +35,11 @@ def check_order(name: str, loader: Any, loop: object) -> None:
     if training and not isinstance(loop, EpochBasedTrainLoop):
         return
     if isinstance(loader.sampler, InfiniteSampler | ReplacementSampler):
-        by_iterations = "train_cfg.type='IterBasedTrainLoop' with max_iters"
+        instead = ", or train by iterations (train_cfg.type='IterBasedTrainLoop' with max_iters)"
         raise UserError(
             f"{name}.sampler: {type(loader.sampler).__name__} never ends, and "
             f"{type(loop).__name__} would never come to the end of the data; set "
-            f"{name}.sampler.type=DefaultSampler"
-            + f", or train by iterations ({by_iterations})"
-            * training
+            f"{name}.sampler.type=DefaultSampler{instead if training else ''}"
         )
 
 

@@ -65,14 +65,13 @@ class BadNumbersHook(Hook):
         self.handles: list[Any] = []
 
     def _begin_step(self) -> None:
-        """Forget the last step and the batches that went into it."""
         self.batch: Batch | None = None
         self.images: list[str] = []
         self.faulty: list[Tensor] = []  # parameters
         self.stepped = False
 
     def before_train(self, runner: Runner) -> None:
-        self._release()  # what an earlier run left when it failed
+        self.after_train(runner)  # what an earlier run left when it failed
         self._begin_step()
         self.skipped = 0
         self.overflows = 0  # in a row
@@ -85,9 +84,6 @@ class BadNumbersHook(Hook):
         ]
 
     def after_train(self, runner: Runner) -> None:
-        self._release()
-
-    def _release(self) -> None:
         while self.handles:
             self.handles.pop().remove()
 
@@ -161,9 +157,13 @@ class BadNumbersHook(Hook):
             return
         if self.action == "skip":
             words.append(f"more than max_skipped={self.max_skipped} steps")
-        self._release()
+        self.after_train(runner)
         dist.barrier()  # a process that ends has the others ended, and one of them may be writing
-        raise UserError("; ".join([*words, _remedy(runner, origin)]))
+        remedy = REMEDIES.get(origin.part, OTHERWISE)
+        mixed = isinstance(optim_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
+        if mixed and origin.part != "image":
+            remedy += ", or train without --amp"
+        raise UserError("; ".join([*words, remedy]))
 
     def _what(self, losses: dict[str, float]) -> str:
         parts = {name: v for name, v in losses.items() if name != "loss" and not isfinite(v)}
@@ -258,9 +258,3 @@ def _images(data_batch: Any) -> list[str]:
     samples = data_batch.get("data_samples") if isinstance(data_batch, dict) else None
     metas = [getattr(sample, "metainfo", {}) for sample in samples or ()]
     return [str(meta["img_path"]) for meta in metas if "img_path" in meta]
-
-
-def _remedy(runner: Runner, origin: Origin) -> str:
-    remedy = REMEDIES.get(origin.part, OTHERWISE)
-    mixed = isinstance(optim_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
-    return f"{remedy}, or train without --amp" if mixed and origin.part != "image" else remedy

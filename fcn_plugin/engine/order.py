@@ -22,7 +22,7 @@ from fcn_plugin.errors import DamagedFile, UserError
 
 IMAGES, STEPS = 1, 2  # what random numbers are for, so that none are used twice
 SKIPPED = "skipped"  # key of a sample: a line for each damaged image that it replaces
-BLOCK = 1024  # indices drawn at a time; another number draws others
+BLOCK = 1024  # indices drawn at a time
 
 
 @DATA_SAMPLERS.register_module()

@@ -20,7 +20,7 @@ from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 from torch import distributed
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.configs import type_name
+from fcn_plugin.system.configs import dicts_in, type_name
 
 
 def prepare_cpu(cfg: Config) -> None:
@@ -58,7 +58,10 @@ def prepare_cpu(cfg: Config) -> None:
             find_unused_parameters=cfg.get("find_unused_parameters", False),
         ),
     )
-    _unsync_batch_norm(cfg.model)
+    # torch has no SyncBatchNorm for CPUs: each process normalises its own part of the batch.
+    for _, node in dicts_in(cfg.model):
+        if type_name(node) in ("SyncBN", "SyncBatchNorm"):
+            node["type"] = "BN"
 
 
 def _timeout(cfg: Config) -> timedelta | None:
@@ -72,16 +75,6 @@ def _timeout(cfg: Config) -> timedelta | None:
             "another, e.g. 600"
         )
     return timedelta(seconds=seconds)
-
-
-def _unsync_batch_norm(node: object) -> None:
-    """torch has no SyncBatchNorm for CPUs: each process normalises its own part of the batch."""
-    if isinstance(node, dict):
-        if type_name(node) in ("SyncBN", "SyncBatchNorm"):
-            node["type"] = "BN"
-        node = list(node.values())
-    for child in node if isinstance(node, list | tuple) else ():
-        _unsync_batch_norm(child)
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -71,16 +71,12 @@ class BriefRunner(Runner):
         except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # what mmengine and PyTorch raise is not documented
-            raise _not_of_this_run(filename, quoted(error)) from error
+            fault = quoted(error)
         if fault:
-            raise _not_of_this_run(filename, fault)
-
-
-def _not_of_this_run(file: str, fault: str) -> UserError:
-    return UserError(
-        f"{file}: a run of this config cannot go on from it ({fault}); give the config that it was "
-        "trained with, or start from its weights: --cfg-options load_from=FILE"
-    )
+            raise UserError(
+                f"{filename}: a run of this config cannot go on from it ({fault}); give the config "
+                "that it was trained with, or start from its weights: --cfg-options load_from=FILE"
+            )
 
 
 def _make_printable(record: logging.LogRecord) -> bool:

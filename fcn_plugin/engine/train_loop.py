@@ -99,15 +99,12 @@ class ExactTrainLoop(IterBasedTrainLoop):
                 begin_random_numbers(STEPS, self._seed, self._iter, self.runner.rank)
                 self.run_iter(batch)
                 self._decide_current_val_interval()
-                if self._is_to_validate():
+                due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+                if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
                     self.runner.val_loop.run()
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
-
-    def _is_to_validate(self) -> bool:
-        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        return self.runner.val_loop is not None and self._iter >= self.val_begin and due
 
     def _batches(self) -> Generator[Any]:
         """The batches that are left; checkpoints get the position after each."""

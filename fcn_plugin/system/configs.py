@@ -39,6 +39,16 @@ def one_or_many(node: Any) -> list[Any]:
     return list(node) if isinstance(node, list | tuple) else [node] if node else []
 
 
+def dicts_in(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
+    """All dictionaries in a config, outer ones first, and where they stand."""
+    if isinstance(node, dict):
+        yield path, node
+    if isinstance(node, list | tuple):
+        node = dict(enumerate(node))
+    for key, child in list(node.items()) if isinstance(node, dict) else ():
+        yield from dicts_in(child, f"{path}.{key}")
+
+
 def wrapped(dataset: dict) -> list[dict]:
     """The data sets within a wrapper such as ``ConcatDataset``; of a plain one none."""
     inner = one_or_many(dataset.get("datasets") or dataset.get("dataset"))

@@ -9,18 +9,20 @@ from fcn_plugin.checks.model import (
     check_classes,
     check_losses,
     check_windows,
-    heads,
     losses_failing_on_void,
     pooled_batch_norm,
 )
 from fcn_plugin.errors import UserError
 
 FCN = dict(type="FCNHead", in_channels=8, channels=4, num_convs=1, num_classes=5)
+TWO = FCN | dict(num_classes=2)
 CROSS_ENTROPY = dict(type="CrossEntropyLoss")
 LOVASZ = dict(type="LovaszLoss", reduction="none")
 
 
 class Headed(EncoderDecoder):
+    """Without a backbone."""
+
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
@@ -30,40 +32,30 @@ class OfDepths(Headed, DepthEstimator):
 
 
 def segmentor(*decode: dict, auxiliary: dict | list | None = None, **settings) -> nn.Module:
-    """A model without a backbone; more decode heads than one are a cascade."""
+    """More decode heads than one are a cascade."""
+
+    def built(heads: dict | list) -> nn.Module:
+        one = isinstance(heads, dict)
+        return MODELS.build(heads) if one else nn.ModuleList(map(MODELS.build, heads))
+
     model = Headed()
-    built = [MODELS.build(head) for head in decode]
-    model.decode_head = built[0] if len(built) == 1 else nn.ModuleList(built)
-    if isinstance(auxiliary, list):
-        model.auxiliary_head = nn.ModuleList(map(MODELS.build, auxiliary))
-    elif auxiliary:
-        model.auxiliary_head = MODELS.build(auxiliary)
+    model.decode_head = built(decode[0] if len(decode) == 1 else list(decode))
+    if auxiliary:
+        model.auxiliary_head = built(auxiliary)
     model.test_cfg = settings
     return model
 
 
-def test_all_heads_are_named():
-    model = segmentor(FCN, FCN, auxiliary=[FCN])
-    assert [place for place, _ in heads(model)] == [
-        "model.decode_head.0",
-        "model.decode_head.1",
-        "model.auxiliary_head.0",
-    ]
-
-
 def test_heads_of_edges_have_other_classes():
-    edges = dict(
-        type="STDCHead",
-        in_channels=8,
-        channels=4,
-        num_convs=1,
-        num_classes=2,
-        boundary_threshold=0.1,
-        in_index=0,
-    )
+    edges = FCN | dict(type="STDCHead", num_classes=2, boundary_threshold=0.1, in_index=0)
     check_classes(segmentor(FCN, auxiliary=edges), "Set", 5)
-    with pytest.raises(UserError, match=r"model\.auxiliary_head\.num_classes=5"):
-        check_classes(segmentor(FCN, auxiliary=FCN | dict(num_classes=2)), "Set", 5)
+    for place, model in {
+        "decode_head.1": segmentor(FCN, TWO, auxiliary=[FCN]),
+        "auxiliary_head": segmentor(FCN, auxiliary=TWO),
+        "auxiliary_head.1": segmentor(FCN, auxiliary=[FCN, TWO]),
+    }.items():
+        with pytest.raises(UserError, match=rf"model\.{place}\.num_classes=5"):
+            check_classes(model, "Set", 5)
 
 
 @pytest.mark.parametrize(
@@ -84,30 +76,22 @@ def test_losses_that_cannot_work(changes, said):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_losses_that_work():
+    for changes in (
         dict(num_classes=2),
         dict(num_classes=2, out_channels=1, loss_decode=CROSS_ENTROPY | dict(use_sigmoid=True)),
         dict(num_classes=2, out_channels=1, loss_decode=dict(type="DiceLoss")),
         dict(loss_decode=[CROSS_ENTROPY | dict(class_weight=[1.0] * 5), LOVASZ]),
-    ],
-)
-def test_losses_that_work(changes):
-    check_losses(segmentor(FCN | changes), "cpu")
+    ):
+        check_losses(segmentor(FCN | changes), "cpu")
 
 
 def test_weights_that_mmseg_looks_up_for_void():
     """Not in our head, which leaves ignored pixels out, nor in a sum."""
     weighted = CROSS_ENTROPY | dict(class_weight=[1.0] * 5)
     fusion = dict(type="SkipFusionHead", in_channels=8, in_index=0, num_classes=5)
-    model = segmentor(
-        fusion | dict(loss_decode=weighted),
-        auxiliary=[
-            FCN | dict(loss_decode=weighted),
-            FCN | dict(loss_decode=weighted | dict(reduction="sum")),
-        ],
-    )
+    others = [FCN | dict(loss_decode=loss) for loss in (weighted, weighted | dict(reduction="sum"))]
+    model = segmentor(fusion | dict(loss_decode=weighted), auxiliary=others)
     assert losses_failing_on_void(model) == ["model.auxiliary_head.0.loss_decode"]
 
 
@@ -125,11 +109,10 @@ def test_windows(settings, said):
     check_windows(segmentor(FCN, mode="slide", crop_size=(64, 64), stride=(64, 32)))
 
 
-@pytest.mark.parametrize("kind", [nn.Module, OfDepths])
-def test_modes_of_other_models_are_their_own(kind):
-    model = kind()
-    model.test_cfg = dict(mode="slide_flip")
-    check_windows(model)
+def test_modes_of_other_models_are_their_own():
+    for model in (nn.Module(), OfDepths()):
+        model.test_cfg = dict(mode="slide_flip")
+        check_windows(model)
 
 
 def test_batch_norm_of_one_pixel():

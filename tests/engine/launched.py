@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -83,13 +83,12 @@ class Run:
 
     def processes(self) -> list[int]:
         """All that the run has started, whoever their parents are by now; zombies are none."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is(pid)]
-
-    def _is(self, pid: int) -> bool:
-        try:  # those of other users cannot be read, and some end meanwhile
-            return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # those of other users cannot be read, and some end meanwhile
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+        return found
 
     def wait(self) -> int:
         return self.launcher.wait(LIMIT)
@@ -112,10 +111,8 @@ class Run:
         """All of its processes at once, as far as that can be."""
         while found := self.processes():
             for pid in found:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             self.launcher.wait(LIMIT)
 
 

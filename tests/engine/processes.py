@@ -26,20 +26,22 @@ from fcn_plugin.engine.processes import SameBuffersHook
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 CLASSES, STEPS, LIMIT = 5, 3, 120  # LIMIT in seconds
+VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8)
+FUSION = dict(
+    type="SkipFusionHead", in_channels=(8, 16, 8), in_index=(0, 1, 2), num_classes=CLASSES
+)
 # Height and width of each image, and how many of its pixels are void.
 IMAGES = (((40, 52), 0.1), ((48, 64), 0.95), ((33, 41), 0.0), ((48, 50), 1.0))
 VALID = dict(avg_non_ignore=True)
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
+HARD = dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)
 # Settings of the loss, then of the head.
 CASES: dict[str, tuple[dict, dict]] = {
     "mean over valid": (VALID, {}),
     "mean over all": ({}, {}),
     "mean by class": (dict(VALID, class_weight=WEIGHTS), {}),
     "a third": (dict(VALID, loss_weight=1 / 3), {}),
-    "improbable pixels": (
-        VALID,
-        dict(sampler=dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)),
-    ),
+    "improbable pixels": (VALID, dict(sampler=HARD)),
     "sum": (dict(reduction="sum"), {}),
     "of the host": (VALID, dict(blockwise=False)),
 }
@@ -82,22 +84,8 @@ def segmentor(loss: dict, head: dict) -> nn.Module:
             data_preprocessor=dict(
                 type="SegDataPreProcessor", mean=[120.0] * 3, std=[60.0] * 3, size=(48, 64)
             ),
-            backbone=dict(
-                type="ConvolutionalizedVGG",
-                depth=11,
-                padding="same",
-                base_channels=2,
-                fc_channels=8,
-                dropout_ratio=0.0,
-            ),
-            decode_head=dict(
-                type="SkipFusionHead",
-                in_channels=(8, 16, 8),
-                in_index=(0, 1, 2),
-                num_classes=CLASSES,
-                loss_decode=dict(type="CrossEntropyLoss", **loss),
-                **head,
-            ),
+            backbone=dict(VGG, padding="same", dropout_ratio=0.0),
+            decode_head=dict(FUSION, loss_decode=dict(type="CrossEntropyLoss", **loss), **head),
         )
     )
     for parameter in model.parameters():
@@ -144,36 +132,23 @@ def trained(name: str, dtype: torch.dtype, compiled: bool = False) -> dict:
 
 def all_trained() -> dict:
     """By case and precision."""
-    return {
-        (name, dtype): trained(name, dtype)
-        for name in CASES
-        for dtype in (torch.float64, torch.float32)
-    }
+    precisions = torch.float64, torch.float32
+    return {(name, dtype): trained(name, dtype) for name in CASES for dtype in precisions}
 
 
-class Noted(ConfusionMatrixMetric):
-    """Keeps the matrix of which all scores are made, those of each class too."""
-
-    def compute_metrics(self, results: list) -> dict:
-        self.matrix = results[0]
-        return super().compute_metrics(results)
-
-
-def all_scored() -> list[tuple]:
-    """Scores and matrix of as many samples as ``SAMPLES`` says, dealt out as the host does."""
+def all_scored() -> list[dict]:
+    """Scores of so many samples as ``SAMPLES`` says, dealt out as mmengine does."""
     found = []
     for count in SAMPLES:
-        metric = Noted()
+        metric = ConfusionMatrixMetric()
         metric.dataset_meta = dict(classes=tuple("abcde"))
         generator = torch.Generator().manual_seed(7)
-        pairs = [
-            torch.randint(0, CLASSES, (2, 1, 9, 11), generator=generator) for _ in range(count)
-        ]
+        pairs = torch.randint(0, CLASSES, (count, 2, 1, 9, 11), generator=generator)
         for i in DefaultSampler(range(count), shuffle=False):
             truth, prediction = pairs[i]
             sample = dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=prediction))
             metric.process({}, [sample])
-        found.append((metric.evaluate(count), metric.matrix.tolist()))
+        found.append(metric.evaluate(count))
     return found
 
 
@@ -189,14 +164,9 @@ def same_buffers() -> tuple[dict, dict]:
 
 def judged_by_the_first() -> list[float]:
     """Losses that one process computes alone: without gradient, not in training, or told so."""
+    alone = [(False, True, True), (True, False, True), (True, True, False)]
     losses: list[float] = []
-    if distributed.get_rank() > 0:
-        return losses
-    for gradient, training, together in (
-        (False, True, True),
-        (True, False, True),
-        (True, True, False),
-    ):
+    for gradient, training, together in alone if distributed.get_rank() == 0 else ():
         model = segmentor(*CASES["mean over valid"]).train(training)
         model.decode_head.together = together
         data = model.data_preprocessor(batch(), True)

@@ -124,6 +124,10 @@ def result(run: Runner) -> dict[str, Any]:
     )
 
 
+def log_of(run: Runner) -> str:
+    return next(Path(run.work_dir).rglob(f"{run.timestamp}.log")).read_text()
+
+
 def same(one: Any, other: Any) -> bool:
     """Bit for bit."""
     if isinstance(one, torch.Tensor):

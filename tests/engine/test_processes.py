@@ -1,16 +1,16 @@
-"""Several processes do what one does; a fault in one ends them all, soon."""
+"""On a CPU, several processes do what one does; a fault in one ends them all, soon."""
 
 import random
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from engine.launched import finished, project, result, started
+from engine.launched import LIMIT, finished, project, result, started
 from engine.processes import (
     CASES,
-    SAMPLES,
     STEPS,
     all_scored,
     all_trained,
@@ -20,18 +20,87 @@ from engine.processes import (
     trained,
 )
 from engine.runs import same
+from mmengine.config import Config
 from tools.running import tool
 
-HOST = "of the host"
-MEANS = [name for name in CASES if name not in ("sum", HOST)]
+from fcn_plugin.engine import processes
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
+from fcn_plugin.errors import UserError
+
+HOST, SUM, VALID = "of the host", "sum", "mean over valid"
 PRECISIONS = {torch.float64: 1e-12, torch.float32: 1e-6}
-BY_DTYPE = pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
 
 
 def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
     """The length of the difference, relative to that of what is expected."""
     one, other = (torch.cat([t.flatten() for t in tensors]) for tensors in (found, expected))
     return float((one - other).norm() / other.norm())
+
+
+# --- what a config becomes without a GPU ---------------------------------------------------------
+
+
+def settings(launcher: str = "pytorch", timeout: object = None, **others) -> Config:
+    norm = dict(type="SyncBN", requires_grad=True)
+    return Config(
+        dict(
+            model=dict(backbone=dict(norm_cfg=norm), auxiliary_head=[dict(norm_cfg=norm)]),
+            optim_wrapper=dict(type="AmpOptimWrapper", loss_scale="dynamic", dtype="bfloat16"),
+            env_cfg=dict(dist_cfg=dict(backend="nccl", timeout=timeout)),
+            launcher=launcher,
+            **others,
+        )
+    )
+
+
+def test_one_process(monkeypatch):
+    cfg, plain = settings("none"), Config(dict(optim_wrapper=dict(type="OptimWrapper")))
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "get_device", lambda: "cuda")
+        prepare_cpu(cfg)
+        assert cfg.to_dict() == settings("none").to_dict()
+    for each, kind in ((cfg, "BFloat16OptimWrapper"), (plain, "OptimWrapper")):
+        prepare_cpu(each)
+        assert each.optim_wrapper == dict(type=kind)
+        assert "model_wrapper_cfg" not in each
+
+
+@pytest.mark.parametrize("seconds", [None, 600, 0.5])
+def test_several_processes(monkeypatch, seconds):
+    joined: list[tuple] = []
+    monkeypatch.setattr(
+        processes.distributed,
+        "init_process_group",
+        lambda backend, timeout: joined.append((backend, timeout)),
+    )
+    cfg = settings(timeout=seconds, find_unused_parameters=True)
+    prepare_cpu(cfg)
+    assert joined == [("gloo", seconds and timedelta(seconds=seconds))]
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert cfg.model.backbone.norm_cfg.type == cfg.model.auxiliary_head[0].norm_cfg.type == "BN"
+
+
+@pytest.mark.parametrize("seconds", ["10 min", 0, -1, float("nan"), float("inf"), True], ids=str)
+def test_a_timeout_that_is_no_time(seconds):
+    with pytest.raises(UserError, match=r"env_cfg\.dist_cfg\.timeout=.*; give the seconds"):
+        prepare_cpu(settings(timeout=seconds))
+
+
+def test_slurm_without_gpus():
+    with pytest.raises(UserError, match="torchrun"):
+        prepare_cpu(settings("slurm"))
+
+
+def test_bfloat16_is_used_within_the_context_and_updates_the_weights():
+    model = torch.nn.Linear(4, 4)
+    before = model.weight.detach().clone()
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    with wrapper.optim_context(model):
+        out = model(torch.randn(2, 4))
+    assert out.dtype == torch.bfloat16
+    wrapper.update_params(out.float().pow(2).sum())
+    assert model.weight.dtype == torch.float32 and not torch.equal(model.weight, before)
 
 
 # --- the same gradients -------------------------------------------------------------------------
@@ -44,44 +113,37 @@ def runs(tmp_path_factory) -> dict[int, list[dict]]:
     return {n: results(n, folder / str(n), all_trained) for n in (1, 2, 4)}
 
 
-@BY_DTYPE
-@pytest.mark.parametrize("name", MEANS)
-@pytest.mark.parametrize("processes", [2, 4])
-def test_gradients_and_weights_are_those_of_one_process(runs, processes, name, dtype):
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in (SUM, HOST)])
+def test_gradients_and_weights_are_those_of_one_process(runs, name, dtype):
     """Of images of other sizes, the pixels of one all void, of another nearly all."""
-    one, key = runs[1][0][name, dtype], (name, dtype)
+    one, limit = runs[1][0][name, dtype], PRECISIONS[dtype]
     assert len(one["gradients"]) == STEPS
-    for rank in runs[processes]:
-        for step, expected in enumerate(one["gradients"]):
-            # In single precision the steps before add their rounding.
-            limit = PRECISIONS[dtype] if step == 0 else 10 * PRECISIONS[dtype]
-            assert relative(rank[key]["gradients"][step], expected) < limit
-        assert relative(rank[key]["weights"], one["weights"]) < PRECISIONS[dtype]
-    for step, loss in enumerate(one["losses"]):
-        shares = [rank[key]["losses"][step] for rank in runs[processes]]
-        assert sum(shares) / processes == pytest.approx(loss, rel=PRECISIONS[dtype])
+    for several in (2, 4):
+        ranks = [rank[name, dtype] for rank in runs[several]]
+        for rank in ranks:
+            for step, expected in enumerate(one["gradients"]):
+                # In single precision the steps before add their rounding.
+                assert relative(rank["gradients"][step], expected) < (10 if step else 1) * limit
+            assert relative(rank["weights"], one["weights"]) < limit
+        for step, loss in enumerate(one["losses"]):
+            mean = sum(rank["losses"][step] for rank in ranks) / several
+            assert mean == pytest.approx(loss, rel=limit)
 
 
-@BY_DTYPE
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_mean_in_each_process_would_be_another(runs, processes, dtype):
-    """The host's, which makes the comparison above one that can fail."""
-    ours, hosts = (runs[1][0][name, dtype]["gradients"][0] for name in ("mean over valid", HOST))
-    assert relative(hosts, ours) < PRECISIONS[dtype]
-    assert relative(runs[processes][0][HOST, dtype]["gradients"][0], ours) > 0.1
+def test_other_means_would_be_others(runs):
+    """The host's in each process, which makes the test above one that can fail; a sum is averaged.
 
-
-@BY_DTYPE
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_sum_is_averaged_over_the_processes(runs, processes, dtype):
-    """As the wrapper does with whatever it is given."""
-    (found, *_), (expected, *_) = (runs[n][0]["sum", dtype]["gradients"] for n in (processes, 1))
-    assert relative([processes * g for g in found], expected) < PRECISIONS[dtype]
-
-
-def test_a_process_without_valid_pixels_adds_nothing(runs):
-    assert runs[4][3]["mean over valid", torch.float64]["losses"] == [0] * STEPS
-    assert min(runs[4][0]["mean over valid", torch.float64]["losses"]) > 0
+    A process without valid pixels adds nothing.
+    """
+    first = {n: {name: runs[n][0][name, torch.float64] for name in CASES} for n in (1, 2, 4)}
+    gradients = {n: {name: r["gradients"][0] for name, r in first[n].items()} for n in first}
+    assert relative(gradients[1][HOST], gradients[1][VALID]) < 1e-12
+    for n in (2, 4):
+        assert relative(gradients[n][HOST], gradients[1][VALID]) > 0.1
+        assert relative([n * g for g in gradients[n][SUM]], gradients[1][SUM]) < 1e-12
+    assert runs[4][3][VALID, torch.float64]["losses"] == [0] * STEPS
+    assert min(first[4][VALID]["losses"]) > 0
 
 
 def test_what_one_process_computes_alone_waits_for_no_other(tmp_path):
@@ -92,35 +154,24 @@ def test_what_one_process_computes_alone_waits_for_no_other(tmp_path):
 
 @pytest.mark.slow
 def test_compiled_in_two_processes(runs, tmp_path):
-    arguments = "mean over valid", torch.float64, True
-    for rank in results(2, tmp_path / "two", trained, *arguments):
-        one = runs[1][0][arguments[:2]]
+    one = runs[1][0][VALID, torch.float64]
+    for rank in results(2, tmp_path / "two", trained, VALID, torch.float64, True):
         assert relative(rank["weights"], one["weights"]) < 1e-12
 
 
-# --- the same scores ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def scored_by_one(tmp_path_factory) -> list[tuple]:
-    return results(1, tmp_path_factory.mktemp("scored") / "one", all_scored)[0]
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_scores_are_those_of_one_process_to_the_last_digit(scored_by_one, processes, tmp_path):
-    """Of each class too, with more images than processes or fewer."""
-    assert [sum(map(sum, matrix)) for _, matrix in scored_by_one] == [99 * n for n in SAMPLES]
-    for rank in results(processes, tmp_path / "several", all_scored):
-        assert rank == scored_by_one
+def test_scores_are_those_of_one_process_to_the_last_digit(tmp_path):
+    """With more images than processes or fewer."""
+    (one,) = results(1, tmp_path / "one", all_scored)
+    assert len({str(scores) for scores in one}) == len(one)
+    for several in (2, 4):
+        assert results(several, tmp_path / str(several), all_scored) == [one] * several
 
 
 def test_validation_is_of_the_first_processs_network(tmp_path):
     """Of the one that is saved, whose BatchNorm has seen other images than the others'."""
-    ranks = results(2, tmp_path / "two", same_buffers)
-    (before, _), (other, _) = ranks
+    (before, after), (other, others) = results(2, tmp_path / "two", same_buffers)
     assert not torch.equal(before["1.running_mean"], other["1.running_mean"])
-    for _, after in ranks:
-        assert same(after, before)
+    assert same(after, before) and same(others, before)
 
 
 # --- real runs, and faults ----------------------------------------------------------------------
@@ -132,14 +183,13 @@ NOTICED, ORPHANED = 20, 10
 
 def options(iterations: int = 10, **others: object) -> list[str]:
     """Of a run with a checkpoint every second iteration and workers that read."""
-    settings = {
+    given = {
         "train_cfg.max_iters": iterations,
         "train_cfg.val_interval": 4,
         "train_dataloader.num_workers": 1,
         "randomness.seed": 3,
-    }
-    given = {key.replace("__", "."): value for key, value in others.items()}
-    return ["--cfg-options", *(f"{key}={value}" for key, value in (settings | given).items())]
+    } | {key.replace("__", "."): value for key, value in others.items()}
+    return ["--cfg-options", *(f"{key}={value}" for key, value in given.items())]
 
 
 @pytest.fixture(scope="module")
@@ -153,62 +203,58 @@ def undisturbed(folder) -> dict:
     return result(folder / "whole", 10)
 
 
-def test_an_error_in_one_process_ends_all_and_is_told(folder):
-    at_work = ["--work-dir", "error", *options(1000)]
-    with started(folder, 2, *at_work, log="error.log", FAULT="1 2 0") as run:
+def failed(
+    folder: Path, fault: str, begin: str = "", least: float = 0, most: float = LIMIT, **others
+) -> str:
+    """The log of two processes, one with the ``fault``; both end.
+
+    They do so within ``least`` and ``most`` seconds of iteration ``begin``.
+    """
+    name = fault.replace(" ", "_")
+    given = ["--work-dir", name, *options(10**6, **others)]
+    with started(folder, 2, *given, log=f"{name}.log", FAULT=fault) as run:
+        run.wait_for(rf"Iter\(train\) \[ *{begin}/" if begin else "")
+        before = time.monotonic()
         assert run.wait() == 1
+        assert least < time.monotonic() - before < most
         assert run.left_after(ORPHANED) == []
-    lines = run.log.read_text().splitlines()
-    assert "error: cat.jpg: is damaged; copy it again" in lines
+        return run.log.read_text()
+
+
+def test_an_error_in_one_process_ends_all_and_is_told(folder):
+    log = failed(folder, "1 2 0")
+    assert "error: cat.jpg: is damaged; copy it again" in log.splitlines()
 
 
 @pytest.mark.slow
 def test_processes_stop_together_at_a_loss_that_is_not_finite(folder):
     """The one whose image is bad names it, the other says that it was not its own."""
-    at_work = ["--work-dir", "nan", *options()]
-    with started(folder, 2, *at_work, log="nan.log", FAULT="1 2 -1") as run:
-        assert run.wait() == 1
-        assert run.left_after(ORPHANED) == []
-    lines = run.log.read_text().splitlines()
+    lines = failed(folder, "1 2 -1").splitlines()
     first, second = sorted(line for line in lines if line.startswith("error: process"))
     assert "this process's batch is not the cause, another's is; the weights before it" in first
     assert "process 1, iteration 3: " in second and "the image itself has nan" in second
-    assert (folder / "nan/bad_numbers_iter_3.pth").exists()
+    assert (folder / "1_2_-1/bad_numbers_iter_3.pth").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_all(folder, rank):
-    at_work, name = ["--work-dir", f"killed{rank}", *options(10**6)], f"killed{rank}.log"
-    with started(folder, 2, *at_work, log=name, FAULT=f"{rank} 5 {signal.SIGKILL:d}") as run:
-        run.wait_for(r"Iter\(train\) \[ *5/" if rank else r"Iter\(train\) \[ *4/")
-        before = time.monotonic()
-        assert run.wait() == 1
-        assert time.monotonic() - before < NOTICED
-        assert run.left_after(ORPHANED) == []
-    assert "Signal 9 (SIGKILL) received" in run.log.read_text()
+    log = failed(folder, f"{rank} 5 {signal.SIGKILL:d}", str(4 + rank), most=NOTICED)
+    assert "Signal 9 (SIGKILL) received" in log
 
 
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_all_after_the_timeout(folder):
-    patience = 10
-    at_work = ["--work-dir", "hung", *options(10**6, env_cfg__dist_cfg__timeout=patience)]
-    with started(folder, 2, *at_work, log="hung.log", FAULT=f"1 5 {signal.SIGSTOP:d}") as run:
-        run.wait_for(r"Iter\(train\) \[ *5/")
-        before = time.monotonic()
-        assert run.wait() == 1
-        took = time.monotonic() - before
-        assert patience - 1 < took < patience + FORGIVING + NOTICED
-        assert run.left_after(ORPHANED) == []
-    assert "error: another process did not answer for env_cfg.dist_cfg" in run.log.read_text()
+    limits = dict(least=9, most=10 + FORGIVING + NOTICED)
+    log = failed(folder, f"1 5 {signal.SIGSTOP:d}", "5", **limits, env_cfg__dist_cfg__timeout=10)
+    assert "error: another process did not answer for env_cfg.dist_cfg" in log
 
 
 @pytest.mark.slow
 def test_a_lost_process_is_started_again_and_changes_nothing(folder, undisturbed):
     """All processes are, and go on from the last checkpoint, without --resume."""
-    at_work = ["--work-dir", "elastic", *options()]
     fault = dict(FAULT=f"1 7 {signal.SIGKILL:d}", MAX_RESTARTS="2")
-    log = finished(folder, 2, *at_work, log="elastic.log", **fault)
+    log = finished(folder, 2, "--work-dir", "elastic", *options(), log="elastic.log", **fault)
     assert "resumed epoch: 0, iter: 6" in log
     assert same(result(folder / "elastic", 10), undisturbed)
 
@@ -238,24 +284,20 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
         optim_wrapper__optimizer__lr=0.1,
     )
 
-    def train(processes: int, work: str, iterations: int, *more: str) -> str:
+    def train(processes: int, work: str, iterations: int, *more: str) -> tuple[str, list]:
         shared = dict(train_dataloader__batch_size=4 // processes, **plain)
         given = ["--work-dir", work, *more, *options(iterations, **shared)]
-        return finished(folder, processes, *given, log=f"{work}-{iterations}.log")
-
-    def weights(work: str, iterations: int) -> list[torch.Tensor]:
-        return list(result(folder / work, iterations)["model"].values())
+        log = finished(folder, processes, *given, log=f"{work}-{iterations}.log")
+        return log, list(result(folder / work, iterations)["model"].values())
 
     name = f"from{before}"
-    train(before, name, 4)
-    start = weights(name, 4)
-    log = train(after, name, 10, "--resume")
+    _, start = train(before, name, 4)
+    log, found = train(after, name, 10, "--resume")
     was, now = (f"{n} x {4 // n}" for n in (before, after))
     assert f"Resumed with {now} images in a step (processes x batch_size) instead of {was}" in log
     assert "the same images in each step" in log
     assert " and 16 images, none of which are read again" in log
-    train(before, f"all{before}", 10)
-    found, expected = (weights(work, 10) for work in (name, f"all{before}"))
+    _, expected = train(before, f"all{before}", 10)
     assert relative(found, expected) < 1e-5 < relative(start, expected) / 100
 
 

@@ -1,6 +1,5 @@
 """A run goes on only from a checkpoint whose optimizer and schedules are of its own kinds."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,87 +11,79 @@ from fcn_plugin.engine.resuming import check_resumable
 from fcn_plugin.errors import UserError
 
 
-def run(folder: Path, iterations: int, **settings) -> BriefRunner:
+def run(folder: Path, iterations: int, start: Path | None = None) -> BriefRunner:
+    """A run after its end, on from ``start``."""
     scheduler = [
         dict(type="LinearLR", start_factor=0.5, end=2, by_epoch=False),
         dict(type="MultiStepLR", milestones=[3], end=9, by_epoch=False),
     ]
-    settings = dict(kind=BriefRunner, param_scheduler=scheduler, **NO_SCORES) | settings
-    return runner(folder, iterations, checkpoint=dict(save_best=None), **settings)
+    settings = dict(kind=BriefRunner, param_scheduler=scheduler, **NO_SCORES)
+    if start:
+        settings |= dict(load_from=str(start), resume=True)
+    run = runner(folder, iterations, checkpoint=dict(save_best=None), **settings)
+    run.train()
+    return run
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resumed")
-    run(folder, 2).train()
+    run(folder, 2)
     return folder / "iter_2.pth"
 
 
-def group(**settings) -> Callable[[dict], None]:
-    return lambda content: content["optimizer"]["param_groups"][0].update(settings)
+GROUP, STATE, SCHEDULE = "optimizer.param_groups.0", "optimizer.state.0", "param_schedulers.0"
+GONE = object()
+# Where in a checkpoint which key is of another kind, and what of it is said.
+FAULTS = [
+    (GROUP, "lr", "fast", "lr is str"),
+    (GROUP, "lr", None, "lr is NoneType"),
+    (GROUP, "lr", GONE, ""),
+    (GROUP, "momentum", [1], "momentum is list"),
+    (GROUP, "params", "0", ""),
+    ("optimizer", "param_groups", [], "parameter groups"),
+    (STATE, "momentum_buffer", torch.zeros(9), "another shape"),
+    (STATE, "momentum_buffer", "much", "momentum_buffer that is str"),
+    (SCHEDULE, "last_step", "2", "last_step is str"),
+    (SCHEDULE, "step", 5, "step would hide"),
+    (SCHEDULE, "_get_value", "x", "_get_value would hide"),
+    (SCHEDULE, "optimizer", 1, "optimizer is int"),
+    (SCHEDULE, "base_values", "1", "base_values is str"),
+    (SCHEDULE, "base_values", ["1"], "base_values is list"),
+]
 
 
-def schedule(**settings) -> Callable[[dict], None]:
-    return lambda content: content["param_schedulers"][0].update(settings)
-
-
-def state(**settings) -> Callable[[dict], None]:
-    return lambda content: content["optimizer"]["state"][0].update(settings)
-
-
-# What is changed in a checkpoint, and what of it is said.
-FAULTS: dict[str, tuple[Callable[[dict], object], str]] = {
-    "rate a text": (group(lr="fast"), "lr is str"),
-    "rate none": (group(lr=None), "lr is NoneType"),
-    "momentum a list": (group(momentum=[1]), "momentum is list"),
-    "parameters a text": (group(params="0"), ""),
-    "no rate": (lambda content: content["optimizer"]["param_groups"][0].pop("lr"), ""),
-    "no groups": (lambda content: content["optimizer"]["param_groups"].clear(), "parameter groups"),
-    "momentum of another shape": (state(momentum_buffer=torch.zeros(9)), "another shape"),
-    "momentum a text": (state(momentum_buffer="much"), "momentum_buffer that is str"),
-    "step a text": (schedule(last_step="2"), "last_step is str"),
-    "a method hidden": (schedule(step=5), "step would hide"),
-    "another hidden": (schedule(_get_value="x"), "_get_value would hide"),
-    "the optimizer": (schedule(optimizer=1), "optimizer is int"),
-    "values a text": (schedule(base_values="1"), "base_values is str"),
-    "values of texts": (schedule(base_values=["1"]), "base_values is list"),
-}
-
-
-def changed(checkpoint: Path, folder: Path, change: Callable[[dict], object]) -> Path:
-    content = torch.load(checkpoint, weights_only=True)
-    change(content)
+def changed(checkpoint: Path, folder: Path, place: str, key: object, value: object) -> Path:
+    content = node = torch.load(checkpoint, weights_only=True)
+    for part in place.split("."):
+        node = node[int(part) if part.isdigit() else part]
+    node[key] = value
+    if value is GONE:
+        del node[key]
     torch.save(content, folder / "iter_2.pth")
     return folder / "iter_2.pth"
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, name):
-    change, words = FAULTS[name]
-    path = changed(checkpoint, tmp_path, change)
+@pytest.mark.parametrize(("place", "key", "value", "words"), FAULTS)
+def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, place, key, value, words):
+    path = changed(checkpoint, tmp_path, place, key, value)
     check_resumable(path)  # nobody can tell without the run
     with pytest.raises(UserError) as error:
-        run(tmp_path, 4, load_from=str(path), resume=True).train()
+        run(tmp_path, 4, path)
     message = str(error.value)
     assert message.startswith(f"{path}: ") and message.isprintable() and words in message
 
 
 def test_a_parameter_without_a_table_is_refused(checkpoint, tmp_path):
-    def put_nothing(content: dict) -> None:
-        content["optimizer"]["state"][0] = None
-
+    path = changed(checkpoint, tmp_path, "optimizer.state", 0, None)
     with pytest.raises(UserError, match=r"optimizer\.state is .* expected a table of tables"):
-        check_resumable(changed(checkpoint, tmp_path, put_nothing))
+        check_resumable(path)
 
 
 def test_a_sound_one_goes_on_as_it_was(checkpoint, tmp_path):
     """The negative control, by way of plain ``torch.load`` too."""
-    path = changed(checkpoint, tmp_path, lambda content: None)
-    resumed, whole = (
-        run(tmp_path / "resumed", 4, load_from=str(path), resume=True),
-        run(tmp_path / "whole", 4),
-    )
-    resumed.train(), whole.train()
+    path = changed(checkpoint, tmp_path, "meta", "note", "")
+    resumed, whole = run(tmp_path / "resumed", 4, path), run(tmp_path / "whole", 4)
     assert same(result(resumed), result(whole))
     ours, theirs = (r.message_hub.get_scalar("train/loss") for r in (resumed, whole))
     assert len(ours.data[0]) == 4 and ours.data[0].tolist() == theirs.data[0].tolist()
