@@ -1,5 +1,6 @@
 """Any Caffe model comes back to the bit; any other bytes are refused, in little time and memory."""
 
+import math
 import time
 import tracemalloc
 from itertools import zip_longest
@@ -14,14 +15,17 @@ from hypothesis.extra import numpy as npst
 from property.amounts import share
 from property.damage import damaged, one_line_naming
 from weights.caffe_files import CLASSES, write_caffemodel
+from weights.published import fcn_layers
 
+from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 
 SLOW = 2.0  # seconds for a file of some kilobytes
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 KINDS = ("weight", "bias")
-versions = st.sampled_from(["V1", "V2"])
+VERSIONS = ("V1", "V2")
+versions = st.sampled_from(VERSIONS)
 blobs = npst.array_shapes(min_dims=0, max_dims=4, max_side=4).flatmap(
     lambda shape: npst.arrays(np.float32, shape, elements=st.floats(width=32))
 )
@@ -52,8 +56,6 @@ def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, d
         # Not by bytes: a NaN that was a double on the way may have lost its lowest bits.
         np.testing.assert_array_equal(tensor.numpy().reshape(blob.shape), blob)
 
-
-# --- messages of any fields ----------------------------------------------------------------------
 
 dims = st.integers(-1, 5) | st.sampled_from([2**31 - 1, 2**40, 2**63 - 1])
 numbers = st.lists(st.floats(width=32), max_size=40)
@@ -90,8 +92,8 @@ def net_messages(draw) -> tuple[bytes, list[tuple[str, list]]]:
     return net.SerializeToString(), [(layer.name, list(layer.blobs)) for layer in layers]
 
 
-def stated(blob) -> list[int] | None:
-    """The shape that a blob states, by the rules of Caffe; None where it is none."""
+def sound(blob) -> list[float] | None:
+    """Its numbers if the shape that it states, by the rules of Caffe, has as many; else None."""
     legacy = ["num", "channels", "height", "width"]
     if any(blob.HasField(name) for name in legacy):
         shape = [getattr(blob, name) for name in legacy]
@@ -99,15 +101,9 @@ def stated(blob) -> list[int] | None:
         shape = list(blob.shape.dim)
     else:
         return None
-    return shape if len(shape) <= 8 and all(side > 0 for side in shape) else None
-
-
-def sound(blob) -> list[float] | None:
-    """Its numbers if shape and numbers agree, else None."""
-    shape, values = stated(blob), list(blob.double_data) or list(blob.data)
-    if shape is None or int(np.prod(np.array(shape, object), initial=1)) != len(values):
-        return None
-    return values
+    values = list(blob.double_data) or list(blob.data)
+    fits = len(shape) <= 8 and all(side > 0 for side in shape) and math.prod(shape) == len(values)
+    return values if fits else None
 
 
 @share(3)
@@ -137,9 +133,6 @@ def test_any_message_is_read_as_its_writer_has_it_or_refused(tmp_path, made):
     for tensor, (_, values) in zip(found.values(), expected, strict=True):
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(tensor.flatten(), np.float32(values))
-
-
-# --- bytes of any kind ---------------------------------------------------------------------------
 
 
 def check(path: Path, content: bytes) -> None:
@@ -178,3 +171,33 @@ wire = st.lists(
 @given(wire)
 def test_any_bytes(tmp_path, content):
     check(tmp_path / "a.caffemodel", content)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> list[bytes]:
+    """FCN-8s at once as small as it gets, of both versions."""
+    path = tmp_path_factory.mktemp("networks") / "a.caffemodel"
+    found = []
+    for version in VERSIONS:
+        layers = fcn_layers("fcn8s-atonce", classes=2, base=1, fc=4)
+        write_caffemodel(path, layers, version, legacy_shape=version == "V1")
+        found.append(path.read_bytes())
+    return found
+
+
+@given(st.data())
+def test_a_damaged_network_is_converted_whole_or_not_at_all(tmp_path, networks, data):
+    content = data.draw(damaged(st.sampled_from(networks)))
+    source, target = put(tmp_path / "a.caffemodel", content), tmp_path / "out.pth"
+    target.write_text("precious")
+    try:
+        convert(source, target)
+    except UserError as error:
+        assert one_line_naming(error, source)
+        assert target.read_text() == "precious"
+    else:
+        state = torch.load(target, weights_only=True)["state_dict"]
+        # Backbone, scores, scale; a kernel whose numbers changed counts as a learned one.
+        assert 2 * 18 + 1 <= len(state) <= 2 * 18 + 4
+        assert all(tensor.isfinite().all() for tensor in state.values())
+    assert not list(tmp_path.glob("*.part"))
