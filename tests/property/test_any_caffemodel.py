@@ -41,7 +41,7 @@ def put(path: Path, content: bytes) -> Path:
 @given(nets, versions, st.booleans(), st.booleans(), st.booleans())
 def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, double):
     path = put(tmp_path / "a.caffemodel", b"")
-    write_caffemodel(path, net, version, packed, legacy, ["relu"], double)
+    write_caffemodel(path, net, version, packed, legacy, double)
     assert looks_like_caffemodel(path)
     found = read_caffemodel(path)
     stored = [

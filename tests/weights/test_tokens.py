@@ -138,6 +138,7 @@ DAMAGED: dict[str, Callable[[], Any]] = {
     "log's length zero": lambda: log(max_length=0),
     "log's class": lambda: StoredLog,
     "array's class called": lambda: StoredArrayType((1,), "O", bytes(8)),
+    "array's class, new": lambda: StoredArrayType.__new__(StoredArrayType, (1,), "O", bytes(8)),
     "cycle's class": lambda: StoredCycle,
     "cycle's class called": StoredCycle,
 }
