@@ -83,16 +83,16 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     tensors, meta = read(path, progress)
     weights = _by_names(path, tensors)
     if identify:
-        weights.known = _known(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
-    _describe(weights, meta)
-    return weights
+        digests = file_digests(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
+        for source in KNOWN:
+            if digests.get(source.digest.algorithm, "").startswith(source.digest.digits):
+                weights.known = source
+    return _described(weights, meta)
 
 
 def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
     """What ``open_weights`` says of a file with these tensors; ``path`` is for messages."""
-    weights = _by_names(path, tensors)
-    _describe(weights, meta)
-    return weights
+    return _described(_by_names(path, tensors), meta)
 
 
 def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
@@ -115,16 +115,8 @@ def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
     )
 
 
-def _known(path: Path, algorithms: list[str], progress: Progress) -> Source | None:
-    digests = file_digests(path, algorithms, progress)
-    for source in KNOWN:
-        if digests.get(source.digest.algorithm, "").startswith(source.digest.digits):
-            return source
-    return None
-
-
-def _describe(weights: Weights, meta: dict[str, Any] | None) -> None:
-    """Find out the network, its factors, its input and its classes."""
+def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
+    """With its network, its factors, its input and its classes."""
     _drop_invalid_classifier(weights)
     _take_scale(weights, meta)
     meta = meta or {}
@@ -137,10 +129,11 @@ def _describe(weights: Weights, meta: dict[str, Any] | None) -> None:
         weights.input = Input.stored(meta)
     elif weights.known is not None:
         weights.input = weights.known.input
-    elif layout.segmentor:
-        weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
     else:
         weights.input = layout.input
+        if layout.segmentor:
+            weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
+    return weights
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:

@@ -23,13 +23,12 @@ import torch
 from engine import runs
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as host
-from prediction.trained import trained
 from tools.running import REPOSITORY, config
 from weights import constructor_attacks
 from weights.hostile_files import DOORS, FILES, execute, hostile
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights import files, host_loaders
+from fcn_plugin.weights import host_loaders
 from fcn_plugin.weights.files import check_checkpoint, read_content
 
 
@@ -130,34 +129,11 @@ def test_one_line_of_the_package_unpickles_files():
     assert path == "fcn_plugin/weights/files.py" and "weights_only=True" in call
 
 
-def test_mmseg_and_mmengine_load_by_that_line_alone(tmp_path, monkeypatch):
-    """A sound file, so that all of what they do is done."""
-    _, path = trained(tmp_path)
-    callers, load = [], torch.load
-
-    def watched(*arguments, **options):
-        callers.append(sys._getframe(1).f_code.co_filename)
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(torch, "load", watched)
-    doors = ("read_content", "mapped", "check_checkpoint", "loader", "init_model", "inferencer")
-    for door in doors:
-        DOORS[door](path)
-    assert len(callers) == len(doors) and set(callers) == {files.__file__}
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_each_would_run_if_it_were_executed(tmp_path, name):
     """The negative control."""
     (tmp_path / name).write_bytes(hostile(str(tmp_path / "mark"))[name])
     execute(tmp_path / name)
-    assert (tmp_path / "mark").is_dir()
-
-
-def test_mmengines_own_loader_executes_what_comes_from_elsewhere(tmp_path, served, hub, folder):
-    """The negative control of the address."""
-    (folder / "control.pth").write_bytes(hostile(str(tmp_path / "mark"))["eval.pth"])
-    host.load_from_http(f"{served}/control.pth", progress=False)
     assert (tmp_path / "mark").is_dir()
 
 
@@ -244,7 +220,8 @@ def test_constructors_give_nothing_but_data(tmp_path):
 def test_the_config_of_a_checkpoint_is_not_executed(tmp_path, runner, monkeypatch, ours):
     """mmengine's Runner executes ``meta["config"]`` on resuming; its own loader is the control."""
     path, mark = tmp_path / "iter.pth", tmp_path / "mark"
-    runner.save_checkpoint(str(tmp_path), path.name, False, False, by_epoch=False)
+    kept = dict(save_optimizer=False, save_param_scheduler=False, by_epoch=False)
+    runner.save_checkpoint(str(tmp_path), path.name, **kept)
     content = torch.load(path, weights_only=True)
     content["meta"]["config"] = f"__import__('os').mkdir({str(mark)!r})"
     torch.save(content, path)
@@ -255,51 +232,45 @@ def test_the_config_of_a_checkpoint_is_not_executed(tmp_path, runner, monkeypatc
     assert mark.exists() != ours
 
 
-class TestAddresses:
-    """What mmengine calls schemes."""
+@pytest.fixture
+def known(folder, served, hub, monkeypatch):
+    """Every address that mmengine calls a scheme knows the files of ``folder``."""
+    torch.save({"state_dict": {"backbone.w": torch.arange(3.0)}}, folder / "good.pth")
+    known = {path.name: f"{served}/{path.name}" for path in folder.iterdir()}
+    known["at home"] = "good.pth"  # of the user's own list
+    for name in ("external", "mmcls", "torchvision"):
+        monkeypatch.setattr(host_loaders, f"get_{name}_models", lambda: known)
+    monkeypatch.setenv("MMENGINE_HOME", str(folder))
 
-    SCHEMES = ("torchvision", "modelzoo", "open-mmlab", "openmmlab", "mmcls")
 
-    @pytest.fixture(autouse=True)
-    def known(self, folder, served, hub, monkeypatch):
-        """Every scheme knows the files of ``folder``."""
-        torch.save({"state_dict": {"backbone.w": torch.arange(3.0)}}, folder / "good.pth")
-        known = {path.name: f"{served}/{path.name}" for path in folder.iterdir()}
-        known["at home"] = "good.pth"
-        for name in ("external", "mmcls", "torchvision"):
-            monkeypatch.setattr(host_loaders, f"get_{name}_models", lambda: known)
-        monkeypatch.setenv("MMENGINE_HOME", str(folder))
+ADDRESSES = [
+    f"{scheme}://good.pth" for scheme in ("torchvision", "modelzoo", "open-mmlab", "mmcls")
+]
 
-    def test_none_of_mmengines_loaders_is_left(self):
-        for scheme, loader in CheckpointLoader._schemes.items():
-            assert loader.__module__ == host_loaders.__name__, scheme
 
-    @pytest.mark.parametrize("scheme", SCHEMES)
-    def test_bring_tensors_and_no_code(self, folder, scheme):
-        state = CheckpointLoader.load_checkpoint(f"{scheme}://good.pth")["state_dict"]
-        name = "w" if scheme == "mmcls" else "backbone.w"
-        assert list(state) == [name] and state[name].tolist() == [0, 1, 2]
-        with pytest.raises(UserError) as error:
-            CheckpointLoader.load_checkpoint(f"{scheme}://system.pth")
-        assert "\n" not in str(error.value)
-        assert list((folder / "marks").iterdir()) == []
+@pytest.mark.parametrize("address", [*ADDRESSES, "openmmlab://at home"])
+def test_addresses_bring_tensors_and_no_code(folder, known, address):
+    state = CheckpointLoader.load_checkpoint(address)["state_dict"]
+    name = "w" if address.startswith("mmcls") else "backbone.w"
+    assert list(state) == [name] and state[name].tolist() == [0, 1, 2]
+    with pytest.raises(UserError) as error:
+        CheckpointLoader.load_checkpoint(f"{address.partition(':')[0]}://system.pth")
+    assert "\n" not in str(error.value)
+    assert list((folder / "marks").iterdir()) == []
 
-    def test_of_the_users_own_list(self):
-        content = CheckpointLoader.load_checkpoint("openmmlab://at home")
-        assert list(content["state_dict"]) == ["backbone.w"]
 
-    def test_that_nobody_reads_or_knows(self):
-        for scheme in ("pavi", "s3", "petrel", "cluster:s3"):
-            with pytest.raises(UserError, match=rf"^{scheme}://a\.pth: .*; copy it here"):
-                CheckpointLoader.load_checkpoint(f"{scheme}://a.pth")
-        with pytest.raises(UserError, match=r"did you mean 'openmmlab://good\.pth'"):
-            CheckpointLoader.load_checkpoint("openmmlab://god.pth")
-
-    def test_that_only_torchvision_knows(self, monkeypatch):
-        monkeypatch.setattr(host_loaders, "get_torchvision_models", host.get_torchvision_models)
-        monkeypatch.setitem(sys.modules, "torchvision", None)
-        with pytest.raises(UserError, match="only torchvision knows the address"):
-            CheckpointLoader.load_checkpoint("torchvision://resnet18")
+def test_addresses_that_nobody_reads_or_knows(known, monkeypatch):
+    monkeypatch.setattr(host_loaders, "get_torchvision_models", host.get_torchvision_models)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    for address, message in (
+        *((f"{s}://a", rf"^{s}://a: .*; copy it here") for s in ("pavi", "s3", "petrel", "b:s3")),
+        ("openmmlab://god.pth", r"did you mean 'openmmlab://good\.pth'"),
+        ("torchvision://resnet18", "only torchvision knows the address"),
+    ):
+        with pytest.raises(UserError, match=message):
+            CheckpointLoader.load_checkpoint(address)
+    for scheme, loader in CheckpointLoader._schemes.items():
+        assert loader.__module__ == host_loaders.__name__, scheme
 
 
 class TestDamage:

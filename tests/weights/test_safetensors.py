@@ -148,20 +148,13 @@ def file_of(header, data: bytes = bytes(4), length: int | None = None) -> bytes:
 
 FAULTS = {
     "empty": b"",
-    "length only": struct.pack("<Q", 2),
     "nothing after the brace": struct.pack("<Q", 2) + b"{",
     "header longer than the file": file_of({"w": ONE}, length=10_000),
-    "huge header": file_of({"w": ONE}, length=2**31),
     "header beyond memory": file_of({"w": ONE}, length=2**62),
     "no JSON": file_of(b"{w}"),
     "not closed": file_of(b'{"w":' + b"[" * 100_000),
     "data too short": file_of({"w": ONE}, bytes(3)),
-    "data too long": file_of({"w": ONE}, bytes(5)),
-    "no dtype": file_of({"w": dict(ONE, dtype="F31")}),
     "another size": file_of({"w": dict(ONE, shape=[2])}),
-    "a size beyond all": file_of({"w": dict(ONE, shape=[2**62, 8])}),
-    "offsets reversed": file_of({"w": dict(ONE, data_offsets=[4, 0])}),
-    "two in one place": file_of({"v": ONE, "w": ONE}),
     "a hole": file_of({"w": dict(ONE, data_offsets=[4, 8])}, bytes(8)),
     "a name for terminals": file_of({"\x1b[31m" * 50: dict(ONE, data_offsets=[4, 8])}),
     "meta no texts": file_of({"__metadata__": {"fcn_plugin": {}}, "w": ONE}),
@@ -178,13 +171,9 @@ def test_a_damaged_file_is_one_line(tmp_path, fault):
     with pytest.raises(UserError, match=r"x\.safetensors: .*; .*") as error:
         read_content(path)
     assert str(error.value).isprintable() and len(str(error.value)) < 500
-
-
-def test_the_sound_file_is_read(tmp_path):
-    """The negative control of the faults."""
-    (tmp_path / "x").write_bytes(file_of({"__metadata__": {"fcn_plugin": "{}"}, "w": ONE}))
-    assert read_content(tmp_path / "x") == dict(meta={}, state_dict={"w": torch.zeros(1)})
-    verify(tmp_path / "x")
+    path.write_bytes(file_of({"__metadata__": {"fcn_plugin": "{}"}, "w": ONE}))  # a sound one
+    assert read_content(path) == dict(meta={}, state_dict={"w": torch.zeros(1)})
+    verify(path)
 
 
 def test_any_end_too_early_and_any_bit_of_the_header_is_one_line_or_read(tmp_path):

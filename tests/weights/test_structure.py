@@ -222,10 +222,9 @@ def test_other_peoples_meta_data_are_their_own(tmp_path):
     check_checkpoint(tmp_path / "theirs.pth")
 
 
-@pytest.mark.parametrize("meta", ['{"iter": "x"}', '{"dataset_meta": {"classes": [1]}}', "[1]"])
-def test_of_safetensors_too(tmp_path, meta):
+def test_of_safetensors_too(tmp_path):
     path = tmp_path / "x.safetensors"
-    save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": meta})
+    save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": '{"iter": "x"}'})
     with pytest.raises(UserError) as error:
         read_content(path)
     in_one_line(error, path)
