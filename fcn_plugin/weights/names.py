@@ -226,12 +226,7 @@ def _classifier(names: Iterable[str]) -> str | None:
     names = set(names)
     convs_held = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
-        layers = {
-            f"conv{stage}_{conv}"
-            for stage, count in enumerate(convs, start=1)
-            for conv in range(1, count + 1)
-        }
-        if layers == convs_held:
+        if {name.partition(".")[0] for _, name in _vgg_features(convs, norm=False)} == convs_held:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:
         return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"

@@ -166,7 +166,13 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
     elif layers:
         raise UserError(f"{weights.path}: has only one of the two scale layers; download it again")
     elif meta is not None and weights.layout.published and "score_pool3.weight" in weights.tensors:
-        _infer_scale(weights, str(meta.get("arch", "")))
+        # pytorch-fcn's at-once network has no scale layers: they are in its code. Its checkpoints
+        # name the class, its published files are known by their hash; others by their name alone.
+        arch = str(meta.get("arch", ""))
+        told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
+        at_once = weights.known.at_once if weights.known else "atonce" in told
+        weights.scale_untold = not (weights.known or at_once or arch)
+        weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
 
 
 def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:
@@ -177,21 +183,6 @@ def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:
             "only fixed scales can be carried over"
         )
     return float(tensor.flatten()[0])
-
-
-def _infer_scale(weights: Weights, arch: str) -> None:
-    """pytorch-fcn's at-once network has no scale layers: they are in its code.
-
-    Its checkpoints name the class, its published files are known by their hash; for others their
-    name has to do.
-    """
-    if weights.known is not None:
-        at_once = weights.known.at_once
-    else:
-        told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
-        at_once = "atonce" in told
-        weights.scale_untold = not (at_once or arch)
-    weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
 
 
 def _net(weights: Weights, meta: dict[str, Any]) -> str | None:

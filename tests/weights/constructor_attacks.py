@@ -24,7 +24,6 @@ from mmengine.optim import OneCycleParamScheduler
 import fcn_plugin  # noqa: F401  # the tokens
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.files import read_content
-from fcn_plugin.weights.tokens import Token
 
 NOWHERE = (0x4141414141414141).to_bytes(8, "little")  # an address
 STRUCTURE = (3, "|", None, ("x",), {"x": (np.dtype("O"), 0)}, 8, 8, 0)
@@ -131,37 +130,6 @@ def attacks() -> Iterator[tuple[str, Any]]:
     yield from others().items()
 
 
-KINDS = (str, int, float, bool, bytes, complex, type(None), bytearray, torch.Size, torch.dtype)
-
-
-def touched(value: Any, seen: set[int]) -> None:
-    """Use all of a value; raises AssertionError if it may be anything but data."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, dict):
-        touched([*value.keys(), *value.values()], seen)
-    elif isinstance(value, list | tuple | set) and not isinstance(value, torch.Size):
-        for item in value:
-            touched(item, seen)
-    elif isinstance(value, np.ndarray | np.generic | np.dtype):
-        assert np.dtype(getattr(value, "dtype", value)).kind in "biufc"
-        assert isinstance(value, np.dtype) or value.tolist() is not None
-    elif isinstance(value, torch.Tensor):
-        assert value.numel() < 10 and value.tolist() is not None
-    elif isinstance(value, HistoryBuffer):
-        touched(list(value.data), seen)
-    elif isinstance(value, Token):
-        assert repr(value) and not hasattr(value, "__dict__")
-        touched([value.arguments, value.state], seen)
-    elif isinstance(value, type):
-        assert issubclass(value, Token)
-    elif callable(value):
-        assert value.__qualname__ in ("no_bytes", "HistoryBuffer.mean")
-    else:
-        assert type(value) in KINDS, type(value)
-
-
 def outcome(load: Callable[[Path], Any], path: Path) -> str:
     try:
         content = load(path)
@@ -171,8 +139,10 @@ def outcome(load: Callable[[Path], Any], path: Path) -> str:
     except Exception as error:
         return f"raised {type(error).__name__}"
     try:
-        touched(content, set())
-    except AssertionError as error:
+        repr(content)  # uses all of it
+        torch.save(content, path)
+        read_content(path)  # so it is data and nothing else
+    except Exception as error:
         return f"is no data: {error}"
     return "loaded"
 
@@ -189,9 +159,11 @@ def main() -> None:
     doors = {"torch.load": partial(torch.load, weights_only=True), "ours": read_content}
     found: dict[str, dict[str, str]] = {}
     for name, attack in attacks():
-        torch.save(dict(state_dict={}, rest=attack), path)
         print(name, file=sys.stderr, flush=True)  # the last one, should it crash
-        found[name] = {door: outcome(load, path) for door, load in doors.items()}
+        found[name] = {}
+        for door, load in doors.items():
+            torch.save(dict(state_dict={}, rest=attack), path)
+            found[name][door] = outcome(load, path)
     gc.collect()
     print(json.dumps(found))
 

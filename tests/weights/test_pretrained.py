@@ -37,27 +37,22 @@ def load(tmp_path, model, tensors):
     return load_classifier(model, str(tmp_path / "weights.pth"))
 
 
-@pytest.mark.parametrize("depth", [11, 16])
-def test_fc7_is_the_classifiers(tmp_path, depth):
+@pytest.mark.parametrize(("depth", "norm"), [(11, False), (16, False), (16, True)])
+def test_torchvisions_vgg(tmp_path, depth, norm):
     """On a 224-pixel image the middle of fc6's output sees just what the classifier sees."""
-    model, ours = torchvision_vgg(depth).double(), backbone(depth)
+    model, ours = torchvision_vgg(depth, norm).double(), backbone(depth, norm)
     report = load(tmp_path, ours, model.state_dict())
-    assert report.new == []
     assert report.dropped.keys() == {"classifier.6.weight", "classifier.6.bias"}
-    assert len(report.used) == len(ours.state_dict())
+    new = {"norm_fc6", "norm_fc7"} if norm else set()
+    assert {name.split(".")[2] for name in report.new} == new
+    assert len(report.used) + len(report.new) == len(ours.state_dict())
     image = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.no_grad():
-        fc7 = model["classifier"][:5](model["features"](image).flatten(1))
-        close(ours(image)[2][0, :, 3, 3], fc7[0])
-
-
-def test_batch_norm(tmp_path):
-    model, ours = torchvision_vgg(norm=True).double(), backbone(norm=True)
-    report = load(tmp_path, ours, model.state_dict())
-    assert {name.split(".")[2] for name in report.new} == {"norm_fc6", "norm_fc7"}
-    image = torch.randn(1, 3, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        close(ours(image)[0], model["features"][:24](image))
+        features = model["features"](image)
+        if norm:
+            close(nn.Sequential(*ours.stages[:5])(image), features)
+        else:
+            close(ours(image)[2][0, :, 3, 3], model["classifier"][:5](features.flatten(1))[0])
 
 
 def test_features_only_leaves_fc_new(tmp_path):

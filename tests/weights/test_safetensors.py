@@ -128,16 +128,6 @@ def test_a_runs_own_checkpoint_gives_the_same_model(tmp_path):
         assert torch.equal(tensor, expected[f"backbone.{name}"]), name
 
 
-def test_a_backbone_of_mmseg_starts_from_one(tmp_path):
-    settings = dict(type="ResNetV1c", depth=18, base_channels=2, stem_channels=2)
-    state = {k: torch.rand_like(v.float()) for k, v in MODELS.build(settings).state_dict().items()}
-    save_file(state, tmp_path / "x.safetensors")
-    weights = dict(type="Pretrained", checkpoint=str(tmp_path / "x.safetensors"))
-    backbone = MODELS.build(dict(settings, init_cfg=weights))
-    backbone.init_weights()
-    assert torch.equal(backbone.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
-
-
 ONE = dict(dtype="F32", shape=[1], data_offsets=[0, 4])
 
 
