@@ -74,12 +74,11 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
-    with path.open("rb") as file:
-        start = file.read(8)
-    if not start:
-        raise UserError(f"{path}: is empty; download it again")
     if format_of(path) is None:
-        raise UserError(f"{path}: begins with {start!r}; {EXPECTED}")
+        with path.open("rb") as file:
+            start = file.read(8)
+        found = f"begins with {start!r}" if start else "is empty"
+        raise UserError(f"{path}: {found}; {EXPECTED}")
     tensors, meta = read(path, progress)
     weights = _by_names(path, tensors)
     if identify:

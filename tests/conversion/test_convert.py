@@ -94,6 +94,8 @@ def test_a_caffemodel_predicts_as_the_reference(tmp_path, net):
     result = convert(source, tmp_path / "out.pth")
     report = result.report
     assert result.net == (net if net in SCORES else "fcn32s")
+    assert result.weights.input.mean == (104.00699, 116.66877, 122.67892)
+    assert result.weights.padding == "reference"
     assert {*report.used, *report.dropped} == {*named(layers)} and not report.new
     assert report.dropped.keys() == {f"{name}.weight" for name in layers if "upscore" in name}
     shipped = f"{net}_vgg16_voc2011-heavy.py" if net in SCORES else "fcn32s_alexnet_voc2011.py"
@@ -373,6 +375,7 @@ def trained(folder: Path, backbone, head, classes=tuple("abcde")) -> Path:
 
 
 TWO = dict(in_channels=(8 * BASE, FC), in_index=(0, 1))
+ALEXNET = dict(type="ConvolutionalizedAlexNet", variant="torchvision", out_indices=(3,))
 
 
 @pytest.mark.parametrize(
@@ -382,9 +385,10 @@ TWO = dict(in_channels=(8 * BASE, FC), in_index=(0, 1))
         (dict(depth=11), dict(upsample="deconv"), tuple("abcde")),
         (dict(depth=13), dict(scale=AT_ONCE), tuple("abcde")),
         (dict(out_indices=(3, 5)), TWO, tuple("abcde")),
+        (ALEXNET, dict(in_channels=(FC,), in_index=(0,)), tuple("abcde")),
         ({}, dict(out_channels=1, threshold=0.5), ("no", "yes")),
     ],
-    ids=["BatchNorm", "learned kernels", "at once", "16s", "binary"],
+    ids=["BatchNorm", "learned kernels", "at once", "16s", "AlexNet", "binary"],
 )
 def test_our_own_checkpoints_come_through_unchanged(tmp_path, backbone, head, classes):
     source = trained(tmp_path, backbone, head, classes)

@@ -15,10 +15,7 @@ from torch import Tensor
 Version = Literal["V1", "V2"]
 
 # message: "number name type", a trailing * for repeated, + for repeated and packed.
-SCHEMA = {
-    "Convolution": ["1 num_output uint32", "3 pad uint32*", "4 kernel_size uint32*"],
-    "ParamSpec": ["1 name string", "3 lr_mult float", "4 decay_mult float"],
-}
+SCHEMA: dict[str, list[str]] = {}
 for form, many in (("Packed", "+"), ("Unpacked", "*")):
     blob = f"{form}Blob"
     SCHEMA[f"{form}Shape"] = [f"1 dim int64{many}"]
@@ -29,12 +26,11 @@ for form, many in (("Packed", "+"), ("Unpacked", "*")):
     ]
     SCHEMA[f"V1Layer{blob}"] = [
         *("2 bottom string*", "3 top string*", "4 name string", "5 type int32"),
-        *(f"6 blobs {blob}*", "7 blobs_lr float*", "10 convolution_param Convolution"),
+        *(f"6 blobs {blob}*", "7 blobs_lr float*"),
     ]
     SCHEMA[f"V2Layer{blob}"] = [
         *("1 name string", "2 type string", "3 bottom string*", "4 top string*"),
-        *("5 loss_weight float*", "6 param ParamSpec*", f"7 blobs {blob}*", "10 phase int32"),
-        "106 convolution_param Convolution",
+        *("5 loss_weight float*", f"7 blobs {blob}*", "10 phase int32"),
     ]
     SCHEMA[f"Net{blob}"] = [
         *("1 name string", f"2 layers V1Layer{blob}*", "3 input string*", "4 input_dim int32*"),
@@ -77,14 +73,10 @@ def write_caffemodel(
             for array in arrays:
                 _fill(layer.blobs.add(), array, legacy_shape, double)
             del arrays
-            layer.convolution_param.num_output = 8
-            layer.convolution_param.kernel_size.append(3)
             if version == "V1":
                 layer.blobs_lr.extend([1, 2])
             else:
                 layer.phase = 1
-                layer.param.add(name="weight", lr_mult=1, decay_mult=0)
-                layer.param.add(lr_mult=2)
             file.write(net.SerializeToString())
             if index == 0:
                 net = net_class()

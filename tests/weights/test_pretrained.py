@@ -65,6 +65,7 @@ def test_features_only_leaves_fc_new(tmp_path):
     # He's initialisation over 32 x 7 x 7 inputs.
     fresh = state["stages.5.fc6.weight"].std().item()
     assert fresh == pytest.approx((2 / (32 * 49)) ** 0.5, rel=0.1)
+    assert ours.trained_on == SOURCES["torchvision://vgg16_features"].input
 
 
 def test_what_is_beyond_the_backbone_is_dropped(tmp_path):
@@ -97,6 +98,7 @@ REFUSED = [
     (lambda: tensors_of(norm=True), "check depth or variant"),
     (lambda: tensors_of(11), "torchvision's VGG-11 does not hold the whole of this backbone"),
     (lambda: dict(tensors_of(), extra=torch.zeros(1)), "1 tensors that it does"),
+    (lambda: dict(backbone().state_dict(), extra=torch.zeros(1)), "but has 1 tensors that it does"),
     (lambda: own(norm=True), "no place for, e.g. backbone.stages.0.norm_conv1_1"),
     (lambda: own(11), "stages.0.conv1_2.bias is missing.*check depth"),
     (lambda: own(19), "no place for, e.g. backbone.stages.2.conv3_4"),
