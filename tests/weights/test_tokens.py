@@ -125,6 +125,7 @@ DAMAGED: dict[str, Callable[[], Any]] = {
     "array of another type": lambda: given(StoredArray(StoredLog), FLOATS),
     "number without": lambda: StoredNumber(FLOAT, b""),
     "number too short": lambda: StoredNumber(FLOAT, bytes(7)),
+    "number too long": lambda: StoredNumber(FLOAT, bytes(16)),
     "number of one argument": lambda: StoredNumber(FLOAT),
     "log without": StoredLog,
     "log called": lambda: given(StoredLog(1), log().state),
