@@ -1,6 +1,5 @@
 """Published weights as a checkpoint of MMSegmentation, for one of our networks."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from fcn_plugin.conversion.classes import classes_by_number, classes_of, storable
 from fcn_plugin.conversion.ours import (
+    REMEDY,
     backbone_settings,
     from_caffe,
     numbers,
@@ -27,18 +27,10 @@ from fcn_plugin.models.upsample import bilinear_kernel
 from fcn_plugin.system.files import replacing
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.fill import Report, fill
-from fcn_plugin.weights.networks import (
-    BACKBONES,
-    COUNT,
-    HEAD_LAYERS,
-    NETS,
-    caffe_name,
-)
+from fcn_plugin.weights.networks import BACKBONES, COUNT, HEAD_LAYERS, NETS, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.safetensors_files import SUFFIX, write_safetensors
 from fcn_plugin.weights.sources import FEATURES_ONLY
-
-REMEDY = "the file is damaged, truncated or of another network; download it again"
 
 OWN_REMEDY = (
     "of our own checkpoints only FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on AlexNet "
@@ -139,7 +131,9 @@ class Conversion:
                 for kind in ("weight", "bias"):
                     targets[f"{score}.{kind}"] = f"decode_head.score.{i}.{kind}"
                 kernel = weights.tensors.get(f"{upscore}.weight")
-                shape = torch.Size([self.num_classes] * 2 + [_kernel_side(backbone.maps, i)] * 2)
+                finer = backbone.maps[i - 1] if i else AxisMap()
+                side = transposed_convolution(backbone.maps[i].within(finer)).kernel
+                shape = torch.Size([self.num_classes] * 2 + [side] * 2)
                 if kernel is not None and not _is_bilinear(kernel, shape):
                     target = f"decode_head.upscore.{i}.deconv.weight"
                     targets[f"{upscore}.weight"], shapes[target] = target, shape
@@ -212,22 +206,21 @@ class Conversion:
     def checkpoint(self) -> dict[str, Any]:
         """The content of the target: tensors, text and numbers only."""
         weights = self.weights
-        meta: dict[str, Any] = dict(
-            dataset_meta=self.dataset_meta,
-            source=dict(
-                file=self.path.name,
-                layout=weights.layout.title,
-                known_as=weights.known.file_name if weights.known else None,
-            ),
-            net=self.net,
+        source = dict(
+            file=self.path.name,
+            layout=weights.layout.title,
+            known_as=weights.known.file_name if weights.known else None,
         )
-        optional = dict(
+        meta = dict(
+            dataset_meta=self.dataset_meta,
+            source=source,
+            net=self.net,
             input=asdict(weights.input) if weights.input else None,
             padding=weights.padding,
             made_for=self.config,
         )
-        meta |= {key: value for key, value in optional.items() if value is not None}
-        return dict(meta=meta, state_dict=self.state_dict)
+        told = {key: value for key, value in meta.items() if value is not None}
+        return dict(meta=told, state_dict=self.state_dict)
 
     @property
     def config(self) -> str | None:
@@ -266,12 +259,6 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
     expected = torch.zeros(shape)
     expected.diagonal(dim1=0, dim2=1).copy_(bilinear_kernel(shape[-1])[..., None])
     return torch.allclose(kernel, expected, rtol=0, atol=1e-6)
-
-
-def _kernel_side(maps: Sequence[AxisMap], level: int) -> int:
-    """The side of the transposed-convolution kernel from a level onto the next finer one."""
-    finer = maps[level - 1] if level else AxisMap()
-    return transposed_convolution(maps[level].within(finer)).kernel
 
 
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:

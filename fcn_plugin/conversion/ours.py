@@ -7,6 +7,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.weights.networks import BACKBONES, NETS, Backbone
 from fcn_plugin.weights.recognise import Weights
 
+REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
 
 # The shipped config of (net, classifier, classes, whether the input is Caffe's).
@@ -48,8 +49,7 @@ def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[st
     if kernel is None or kernel.dim() != 4:
         found = "missing" if kernel is None else tuple(kernel.shape)
         raise UserError(
-            f"{weights.path}: {backbone.first}.weight is {found}, expected 4 dimensions; the file "
-            "is damaged, truncated or of another network; download it again"
+            f"{weights.path}: {backbone.first}.weight is {found}, expected 4 dimensions; {REMEDY}"
         )
     settings = backbone.settings | dict(
         base_channels=max(kernel.shape[0] // backbone.width, 1),

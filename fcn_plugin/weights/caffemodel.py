@@ -64,7 +64,14 @@ def read_caffemodel(path: Path, progress: Progress = silent) -> dict[str, Tensor
             for field in _fields(file, 0, size):
                 if field.number in LAYERS:
                     name, blobs = _layer(file, field)
-                    tensors |= _named(path, name, blobs, tensors)
+                    if len(blobs) > len(KINDS):
+                        raise UserError(
+                            f"{path}: layer {name} has {len(blobs)} blobs, expected a weight and a "
+                            "bias; only the published FCNs and their classifiers can be read"
+                        )
+                    if blobs and f"{name}.{KINDS[0]}" in tensors:
+                        raise UserError(f"{path}: has two layers {name}; download it again")
+                    tensors |= {f"{name}.{k}": b for k, b in zip(KINDS, blobs, strict=False)}
                 progress("reading", field.end, size)
             if not tensors:
                 raise _Damaged("expected layers with weights, found none")
@@ -84,29 +91,13 @@ def looks_like_caffemodel(path: Path) -> bool:
                 file.seek(field.start)
                 whole = field.wire_type == LENGTH and field.start < field.end
                 return whole and _varint(file) & 7 == LENGTH
-            if field.number not in BEFORE_LAYERS:
-                return False
-            if field.number == 1 and field.wire_type != LENGTH:
+            named = field.number != 1 or field.wire_type == LENGTH
+            if field.number not in BEFORE_LAYERS or not named:
                 return False
     return False
 
 
-def _named(
-    path: Path, layer: str, blobs: list[Tensor], others: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    if len(blobs) > len(KINDS):
-        raise UserError(
-            f"{path}: layer {layer} has {len(blobs)} blobs, expected a weight and a bias; only the "
-            "published FCNs and their classifiers can be read"
-        )
-    tensors = {f"{layer}.{kind}": blob for kind, blob in zip(KINDS, blobs, strict=False)}
-    if tensors.keys() & others.keys():
-        raise UserError(f"{path}: has two layers {layer}; download it again")
-    return tensors
-
-
 def _layer(file: BufferedReader, layer: Field) -> tuple[str, list[Tensor]]:
-    """Its name and its blobs."""
     numbers, name, blobs = LAYERS[layer.number], "", []
     try:
         if layer.wire_type != LENGTH:

@@ -116,15 +116,8 @@ def _own(names: set[str]) -> Layout | None:
             dropped[name] = NO_PLACE
     if (classifier := _classifier(table.values())) is None:
         return None
-    return Layout(
-        "fcn_plugin's checkpoint",
-        table,
-        classifier,
-        None,
-        dropped,
-        segmentor=levels > 0,
-        published=False,
-    )
+    title, segmentor = "fcn_plugin's checkpoint", levels > 0
+    return Layout(title, table, classifier, None, dropped, segmentor, published=False)
 
 
 def _torchvision_vgg(names: set[str]) -> Layout | None:
@@ -139,7 +132,7 @@ def _torchvision_vgg(names: set[str]) -> Layout | None:
             layout = Layout(
                 f"{'justincj' if justincj else 'torchvision'}'s VGG-{depth}"
                 + (" with BatchNorm" if norm else ""),
-                table | _with_kinds(JUSTINCJ_FC if justincj else TORCHVISION_FC),
+                table | _weights_and_biases(JUSTINCJ_FC if justincj else TORCHVISION_FC),
                 f"vgg{depth}{'_bn' if norm else ''}",
                 CAFFE_VGG if justincj else TORCHVISION,
                 LAST_FC,
@@ -182,10 +175,10 @@ def _vgg_features(convs: tuple[int, ...], norm: bool) -> Iterator[tuple[str, str
 
 
 def _torchvision_alexnet(names: set[str]) -> Layout | None:
-    convs = _with_kinds(ALEXNET_CONVS)
+    convs = _weights_and_biases(ALEXNET_CONVS)
     if {name for name in names if name.startswith("features.")} != set(convs):
         return None
-    table = convs | _with_kinds(JUSTINCJ_FC)
+    table = convs | _weights_and_biases(JUSTINCJ_FC)
     return Layout("torchvision's AlexNet", table, "alexnet", TORCHVISION, LAST_FC)
 
 
@@ -233,20 +226,14 @@ def _classifier(names: Iterable[str]) -> str | None:
     names = set(names)
     convs_held = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
-        layers = {
-            f"conv{stage}_{conv}"
-            for stage, count in enumerate(convs, start=1)
-            for conv in range(1, count + 1)
-        }
-        if layers == convs_held:
+        if {name.partition(".")[0] for _, name in _vgg_features(convs, norm=False)} == convs_held:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:
         return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"
     return "caffenet" if {"conv1.weight", "conv5.weight"} <= names else None
 
 
-def _with_kinds(layers: Mapping[str, str]) -> dict[str, str]:
-    """Weight and bias of each layer."""
+def _weights_and_biases(layers: Mapping[str, str]) -> dict[str, str]:
     return {
         f"{source}.{kind}": f"{target}.{kind}" for source, target in layers.items() for kind in CONV
     }

@@ -62,29 +62,25 @@ class Backbone(NamedTuple):
 _VGG_LEVELS = {"fcn32s": (5,), "fcn16s": (3, 5), "fcn8s": (2, 3, 5), "fcn8s-atonce": (2, 3, 5)}
 
 
-def _vgg(depth: int, norm: bool) -> Backbone:
-    norm_cfg = dict(type="BN") if norm else None
-    settings = dict(type="ConvolutionalizedVGG", depth=depth, norm_cfg=norm_cfg)
-    return Backbone(settings, 64, "conv1_1", 1, _VGG_LEVELS)
-
-
-def _alexnet(variant: str, width: int) -> Backbone:
-    settings = dict(type="ConvolutionalizedAlexNet", variant=variant)
-    return Backbone(settings, 32, "conv1", width, {"fcn32s": (3,)})
-
-
-def _googlenet(variant: str) -> Backbone:
-    settings = dict(type="ConvolutionalizedGoogLeNet", variant=variant)
-    return Backbone(settings, 64, "conv1/7x7_s2", 1, {"fcn32s": (4,)})
+def _variant(kind: str, variant: str, *shape: Any) -> Backbone:
+    return Backbone(dict(type=f"Convolutionalized{kind}", variant=variant), *shape)
 
 
 BACKBONES = {
-    **{f"vgg{depth}": _vgg(depth, norm=False) for depth in VGG_CONVS},
-    **{f"vgg{depth}_bn": _vgg(depth, norm=True) for depth in VGG_CONVS},
-    "caffenet": _alexnet("caffenet", 3),
-    "alexnet": _alexnet("torchvision", 2),
-    "googlenet": _googlenet("paper"),
-    "googlenet-torchvision": _googlenet("torchvision"),
+    **{
+        f"vgg{depth}{suffix}": Backbone(
+            dict(type="ConvolutionalizedVGG", depth=depth, norm_cfg=norm_cfg),
+            *(64, "conv1_1", 1, _VGG_LEVELS),
+        )
+        for suffix, norm_cfg in (("", None), ("_bn", dict(type="BN")))
+        for depth in VGG_CONVS
+    },
+    "caffenet": _variant("AlexNet", "caffenet", 32, "conv1", 3, {"fcn32s": (3,)}),
+    "alexnet": _variant("AlexNet", "torchvision", 32, "conv1", 2, {"fcn32s": (3,)}),
+    "googlenet": _variant("GoogLeNet", "paper", 64, "conv1/7x7_s2", 1, {"fcn32s": (4,)}),
+    "googlenet-torchvision": _variant(
+        "GoogLeNet", "torchvision", 64, "conv1/7x7_s2", 1, {"fcn32s": (4,)}
+    ),
 }
 
 

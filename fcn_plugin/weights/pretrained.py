@@ -12,7 +12,7 @@ from fcn_plugin.system.ranks import once_per_machine
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import COUNT, caffe_name
 from fcn_plugin.weights.recognise import open_weights
-from fcn_plugin.weights.sources import SOURCES, Source
+from fcn_plugin.weights.sources import SOURCES
 
 REMEDY = (
     "check depth or variant, norm_cfg, out_indices, in_channels, base_channels and fc_channels "
@@ -20,7 +20,7 @@ REMEDY = (
 )
 OF_HEAD = "of the decode head"
 # What a file may lack: features only, or norms in a network that was trained without.
-OPTIONAL = ("fc6.", "fc7.", "norm_")
+OPTIONAL = ("fc6.", "fc7.")
 
 
 def load_classifier(backbone: Any, checkpoint: str) -> Report:
@@ -44,7 +44,11 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
 
     tensors, report = fill(weights, shapes, targets, reason, REMEDY)
     report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
-    missing = [name for name in report.new if not _is_optional(caffe_name(name))]
+    missing = [
+        name
+        for name in report.new
+        if not (caffe_name(name).startswith(OPTIONAL) or "norm_" in name or name.endswith(COUNT))
+    ]
     if missing:
         raise UserError(
             f"{path}: {weights.layout.title} does not hold the whole of this backbone: "
@@ -54,10 +58,6 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     backbone.trained_on = weights.input
     MMLogger.get_current_instance().info("%s from %s:\n  %s", weights.layout.title, path, report)
     return report
-
-
-def _is_optional(name: str) -> bool:
-    return name.startswith(OPTIONAL) or "/norm_" in name or name.endswith(COUNT)
 
 
 def _locate(checkpoint: str) -> Path:
@@ -73,15 +73,15 @@ def _locate(checkpoint: str) -> Path:
             f"{', '.join(SOURCES)}"
         )
     target = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
-    once_per_machine(lambda: _fetch(source, target))
+
+    def fetch() -> None:
+        try:
+            download(source.url, target, source.digest)
+        except UserError as error:
+            raise UserError(
+                f"{error}, or give it as model.backbone.init_cfg.checkpoint=FILE, or train from "
+                "scratch with model.backbone.init_cfg=None"
+            ) from error
+
+    once_per_machine(fetch)
     return target
-
-
-def _fetch(source: Source, target: Path) -> None:
-    try:
-        download(source.url, target, source.digest)
-    except UserError as error:
-        raise UserError(
-            f"{error}, or give it as model.backbone.init_cfg.checkpoint=FILE, or train from "
-            "scratch with model.backbone.init_cfg=None"
-        ) from error

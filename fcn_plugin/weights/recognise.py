@@ -74,25 +74,24 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
-    with path.open("rb") as file:
-        start = file.read(8)
-    if not start:
-        raise UserError(f"{path}: is empty; download it again")
     if format_of(path) is None:
-        raise UserError(f"{path}: begins with {start!r}; {EXPECTED}")
+        with path.open("rb") as file:
+            start = file.read(8)
+        found = f"begins with {start!r}" if start else "is empty"
+        raise UserError(f"{path}: {found}; {EXPECTED}")
     tensors, meta = read(path, progress)
     weights = _by_names(path, tensors)
     if identify:
-        weights.known = _known(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
-    _describe(weights, meta)
-    return weights
+        digests = file_digests(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
+        for source in KNOWN:
+            if digests.get(source.digest.algorithm, "").startswith(source.digest.digits):
+                weights.known = source
+    return _described(weights, meta)
 
 
 def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
     """What ``open_weights`` says of a file with these tensors; ``path`` is for messages."""
-    weights = _by_names(path, tensors)
-    _describe(weights, meta)
-    return weights
+    return _described(_by_names(path, tensors), meta)
 
 
 def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
@@ -115,16 +114,8 @@ def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
     )
 
 
-def _known(path: Path, algorithms: list[str], progress: Progress) -> Source | None:
-    digests = file_digests(path, algorithms, progress)
-    for source in KNOWN:
-        if digests.get(source.digest.algorithm, "").startswith(source.digest.digits):
-            return source
-    return None
-
-
-def _describe(weights: Weights, meta: dict[str, Any] | None) -> None:
-    """Find out the network, its factors, its input and its classes."""
+def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
+    """With its network, its factors, its input and its classes."""
     _drop_invalid_classifier(weights)
     _take_scale(weights, meta)
     meta = meta or {}
@@ -137,10 +128,11 @@ def _describe(weights: Weights, meta: dict[str, Any] | None) -> None:
         weights.input = Input.stored(meta)
     elif weights.known is not None:
         weights.input = weights.known.input
-    elif layout.segmentor:
-        weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
     else:
         weights.input = layout.input
+        if layout.segmentor:
+            weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
+    return weights
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:
@@ -173,7 +165,13 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
     elif layers:
         raise UserError(f"{weights.path}: has only one of the two scale layers; download it again")
     elif meta is not None and weights.layout.published and "score_pool3.weight" in weights.tensors:
-        _infer_scale(weights, str(meta.get("arch", "")))
+        # pytorch-fcn's at-once network has no scale layers: they are in its code. Its checkpoints
+        # name the class, its published files are known by their hash; others by their name alone.
+        arch = str(meta.get("arch", ""))
+        told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
+        at_once = weights.known.at_once if weights.known else "atonce" in told
+        weights.scale_untold = not (weights.known or at_once or arch)
+        weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
 
 
 def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:
@@ -184,21 +182,6 @@ def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:
             "only fixed scales can be carried over"
         )
     return float(tensor.flatten()[0])
-
-
-def _infer_scale(weights: Weights, arch: str) -> None:
-    """pytorch-fcn's at-once network has no scale layers: they are in its code.
-
-    Its checkpoints name the class, its published files are known by their hash; for others their
-    name has to do.
-    """
-    if weights.known is not None:
-        at_once = weights.known.at_once
-    else:
-        told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
-        at_once = "atonce" in told
-        weights.scale_untold = not (at_once or arch)
-    weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
 
 
 def _net(weights: Weights, meta: dict[str, Any]) -> str | None:

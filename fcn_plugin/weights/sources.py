@@ -57,29 +57,29 @@ class Source:
     file_name: str
     digest: Digest
     input: Input
-    licence: str
     url: str = ""
     at_once: bool = False
 
 
-def _named_by_hash(url: str, input: Input, licence: str) -> Source:
+def _named_by_hash(url: str, input: Input) -> Source:
     """A file whose first digits of sha256 stand at the end of its name."""
     file_name = url.rsplit("/", 1)[-1]
     digits = file_name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
-    return Source(file_name, Digest("sha256", digits), input, licence, url)
+    return Source(file_name, Digest("sha256", digits), input, url)
 
 
 def _torchvision(file_name: str, input: Input = TORCHVISION) -> Source:
-    return _named_by_hash(f"https://download.pytorch.org/models/{file_name}", input, "BSD-3-Clause")
+    return _named_by_hash(f"https://download.pytorch.org/models/{file_name}", input)
 
 
-def _caffe(url: str, sha1: str, input: Input, licence: str) -> Source:
-    return Source(url.rsplit("/", 1)[-1], Digest("sha1", sha1), input, licence, url)
+def _caffe(url: str, sha1: str, input: Input) -> Source:
+    return Source(url.rsplit("/", 1)[-1], Digest("sha1", sha1), input, url)
 
 
 BERKELEY = "http://dl.caffe.berkeleyvision.org"
 
-# ImageNet classifiers, by the names that init_cfg's checkpoint takes.
+# ImageNet classifiers, by the names that init_cfg's checkpoint takes. Licences: torchvision's are
+# BSD-3-Clause, the VGG-16 of Caffe and justincj CC-BY-4.0, Caffe's others unrestricted.
 SOURCES = {
     "torchvision://vgg11": _torchvision("vgg11-8a719046.pth"),
     "torchvision://vgg13": _torchvision("vgg13-19584684.pth"),
@@ -95,51 +95,42 @@ SOURCES = {
     "torchvision://alexnet": _torchvision("alexnet-owt-7be5be79.pth"),
     "torchvision://googlenet": _torchvision("googlenet-1378be20.pth", INCEPTION),
     "justincj://vgg16": _named_by_hash(
-        "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth", CAFFE_VGG, "CC-BY-4.0"
+        "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth", CAFFE_VGG
     ),
     "caffe://vgg16": _caffe(
         "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
         "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
         CAFFE_VGG,
-        "CC-BY-4.0",
     ),
     "caffe://caffenet": _caffe(
         f"{BERKELEY}/bvlc_reference_caffenet.caffemodel",
         "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
         CAFFENET,
-        "unrestricted",
     ),
     "caffe://googlenet": _caffe(
         f"{BERKELEY}/bvlc_googlenet.caffemodel",
         "405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         CAFFE_GOOGLENET,
-        "unrestricted",
     ),
 }
 
 
+def _fcn_caffe(net: str, sha1: str) -> Source:
+    return _caffe(f"{BERKELEY}/{net}-heavy-pascal.caffemodel", sha1, VOC)
+
+
 def _pytorch_fcn(net: str, md5: str) -> Source:
     name = f"{net}_from_caffe.pth"
-    return Source(name, Digest("md5", md5), VOC, "unknown", at_once="atonce" in net)
+    return Source(name, Digest("md5", md5), VOC, at_once="atonce" in net)
 
 
-# Networks that were trained to segment.
-SEGMENTORS = (
-    _caffe(
-        f"{BERKELEY}/fcn8s-heavy-pascal.caffemodel",
-        "c449ea74dd7d83751d1357d6a8c323fcf4038962",
-        VOC,
-        "unknown",
-    ),
-    _caffe(
-        f"{BERKELEY}/fcn32s-heavy-pascal.caffemodel",
-        "05eb922d7829c39448f57e5ab9d8cd75d6c0be6d",
-        VOC,
-        "unknown",
-    ),
+# And networks that were trained to segment, of unknown licences.
+KNOWN = (
+    *SOURCES.values(),
+    _fcn_caffe("fcn8s", "c449ea74dd7d83751d1357d6a8c323fcf4038962"),
+    _fcn_caffe("fcn32s", "05eb922d7829c39448f57e5ab9d8cd75d6c0be6d"),
     _pytorch_fcn("fcn32s", "d3eb467a80e7da0468a20dfcbc13e6c8"),
     _pytorch_fcn("fcn16s", "a2d4035f669f09483b39c9a14a0d6670"),
     _pytorch_fcn("fcn8s", "de93e540ec79512f8770033849c8ae89"),
     _pytorch_fcn("fcn8s-atonce", "bfed4437e941fef58932891217fe6464"),
 )
-KNOWN = (*SOURCES.values(), *SEGMENTORS)

@@ -1,7 +1,9 @@
 """Any Caffe model comes back to the bit; any other bytes are refused, in little time and memory."""
 
+import math
 import time
 import tracemalloc
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from hypothesis.extra import numpy as npst
 from property.amounts import share
 from property.damage import damaged, one_line_naming
 from weights.caffe_files import CLASSES, write_caffemodel
+from weights.published import fcn_layers
 
+from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 
@@ -37,7 +41,7 @@ def put(path: Path, content: bytes) -> Path:
 @given(nets, versions, st.booleans(), st.booleans(), st.booleans())
 def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, double):
     path = put(tmp_path / "a.caffemodel", b"")
-    write_caffemodel(path, net, version, packed, legacy, ["relu"], double)
+    write_caffemodel(path, net, version, packed, legacy, double)
     assert looks_like_caffemodel(path)
     found = read_caffemodel(path)
     stored = [
@@ -52,8 +56,6 @@ def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, d
         # Not by bytes: a NaN that was a double on the way may have lost its lowest bits.
         np.testing.assert_array_equal(tensor.numpy().reshape(blob.shape), blob)
 
-
-# --- messages of any fields ----------------------------------------------------------------------
 
 dims = st.integers(-1, 5) | st.sampled_from([2**31 - 1, 2**40, 2**63 - 1])
 numbers = st.lists(st.floats(width=32), max_size=40)
@@ -90,8 +92,8 @@ def net_messages(draw) -> tuple[bytes, list[tuple[str, list]]]:
     return net.SerializeToString(), [(layer.name, list(layer.blobs)) for layer in layers]
 
 
-def stated(blob) -> list[int] | None:
-    """The shape that a blob states, by the rules of Caffe; None where it is none."""
+def sound(blob) -> list[float] | None:
+    """Its numbers if the shape that it states, by the rules of Caffe, has as many; else None."""
     legacy = ["num", "channels", "height", "width"]
     if any(blob.HasField(name) for name in legacy):
         shape = [getattr(blob, name) for name in legacy]
@@ -99,15 +101,9 @@ def stated(blob) -> list[int] | None:
         shape = list(blob.shape.dim)
     else:
         return None
-    return shape if len(shape) <= 8 and all(side > 0 for side in shape) else None
-
-
-def sound(blob) -> list[float] | None:
-    """Its numbers if shape and numbers agree, else None."""
-    shape, values = stated(blob), list(blob.double_data) or list(blob.data)
-    if shape is None or int(np.prod(np.array(shape, object), initial=1)) != len(values):
-        return None
-    return values
+    values = list(blob.double_data) or list(blob.data)
+    fits = len(shape) <= 8 and all(side > 0 for side in shape) and math.prod(shape) == len(values)
+    return values if fits else None
 
 
 @share(3)
@@ -139,9 +135,6 @@ def test_any_message_is_read_as_its_writer_has_it_or_refused(tmp_path, made):
             np.testing.assert_array_equal(tensor.flatten(), np.float32(values))
 
 
-# --- bytes of any kind ---------------------------------------------------------------------------
-
-
 def check(path: Path, content: bytes) -> None:
     """Read or refused, within a few times the file's size and at once."""
     put(path, content)
@@ -166,15 +159,27 @@ def test_damaged_messages(tmp_path, content):
     check(tmp_path / "a.caffemodel", content)
 
 
-wire = st.lists(
-    st.binary(max_size=12)
-    | st.sampled_from([b"\x12", b"\xa2\x06", b"\x3a", b"\x2a", b"\x32", b"\x0a", b"\x80" * 9])
-    | st.integers(0, 2**64).map(lambda n: n.to_bytes(9, "little")),
-    max_size=30,
-).map(b"".join)
+@cache
+def network(folder: Path, version: str) -> bytes:
+    """FCN-8s at once as small as it gets."""
+    layers = fcn_layers("fcn8s-atonce", classes=2, base=1, fc=4)
+    write_caffemodel(folder / "network", layers, version, legacy_shape=version == "V1")
+    return (folder / "network").read_bytes()
 
 
-@share(3)
-@given(wire)
-def test_any_bytes(tmp_path, content):
-    check(tmp_path / "a.caffemodel", content)
+@given(st.data())
+def test_a_damaged_network_is_converted_whole_or_not_at_all(tmp_path, data):
+    content = data.draw(damaged(versions.map(partial(network, tmp_path))))
+    source, target = put(tmp_path / "a.caffemodel", content), tmp_path / "out.pth"
+    target.write_text("precious")
+    try:
+        convert(source, target)
+    except UserError as error:
+        assert one_line_naming(error, source)
+        assert target.read_text() == "precious"
+    else:
+        state = torch.load(target, weights_only=True)["state_dict"]
+        # Backbone, scores, scale; a kernel whose numbers changed counts as a learned one.
+        assert 2 * 18 + 1 <= len(state) <= 2 * 18 + 4
+        assert all(tensor.isfinite().all() for tensor in state.values())
+    assert not list(tmp_path.glob("*.part"))

@@ -15,29 +15,22 @@ from torch import Tensor
 Version = Literal["V1", "V2"]
 
 # message: "number name type", a trailing * for repeated, + for repeated and packed.
-SCHEMA = {
-    "BlobShape": ["1 dim int64+"],
-    "PackedBlob": [
+SCHEMA: dict[str, list[str]] = {}
+for form, many in (("Packed", "+"), ("Unpacked", "*")):
+    blob = f"{form}Blob"
+    SCHEMA[f"{form}Shape"] = [f"1 dim int64{many}"]
+    SCHEMA[blob] = [
         *("1 num int32", "2 channels int32", "3 height int32", "4 width int32"),
-        *("5 data float+", "6 diff float+", "7 shape BlobShape", "8 double_data double+"),
-    ],
-    "UnpackedBlob": [
-        *("1 num int32", "2 channels int32", "3 height int32", "4 width int32"),
-        *("5 data float*", "6 diff float*", "7 shape UnpackedShape", "8 double_data double*"),
-    ],
-    "UnpackedShape": ["1 dim int64*"],
-    "Convolution": ["1 num_output uint32", "3 pad uint32*", "4 kernel_size uint32*"],
-    "ParamSpec": ["1 name string", "3 lr_mult float", "4 decay_mult float"],
-}
-for blob in ("PackedBlob", "UnpackedBlob"):
+        *(f"5 data float{many}", f"6 diff float{many}", f"7 shape {form}Shape"),
+        f"8 double_data double{many}",
+    ]
     SCHEMA[f"V1Layer{blob}"] = [
         *("2 bottom string*", "3 top string*", "4 name string", "5 type int32"),
-        *(f"6 blobs {blob}*", "7 blobs_lr float*", "10 convolution_param Convolution"),
+        *(f"6 blobs {blob}*", "7 blobs_lr float*"),
     ]
     SCHEMA[f"V2Layer{blob}"] = [
         *("1 name string", "2 type string", "3 bottom string*", "4 top string*"),
-        *("5 loss_weight float*", "6 param ParamSpec*", f"7 blobs {blob}*", "10 phase int32"),
-        "106 convolution_param Convolution",
+        *("5 loss_weight float*", f"7 blobs {blob}*", "10 phase int32"),
     ]
     SCHEMA[f"Net{blob}"] = [
         *("1 name string", f"2 layers V1Layer{blob}*", "3 input string*", "4 input_dim int32*"),
@@ -54,7 +47,6 @@ def write_caffemodel(
     version: Version = "V2",
     packed: bool = True,
     legacy_shape: bool = False,
-    extra_layers_without_blobs: Sequence[str] = ("relu", "pool", "drop"),
     double: bool = False,
 ) -> None:
     """One layer after the other, so that no more than one is held.
@@ -64,7 +56,6 @@ def write_caffemodel(
         packed: numbers as one run of bytes, or each with a tag.
         legacy_shape: num, channels, height and width instead of a shape, filled up with leading
             ones as Caffe did: (n,) is 1, 1, 1, n.
-        extra_layers_without_blobs: names, written behind the first of ``layers``.
         double: write float64, in the field that is for them.
     """
     net_class = CLASSES["NetPackedBlob" if packed else "NetUnpackedBlob"]
@@ -82,21 +73,15 @@ def write_caffemodel(
             for array in arrays:
                 _fill(layer.blobs.add(), array, legacy_shape, double)
             del arrays
-            layer.convolution_param.num_output = 8
-            layer.convolution_param.kernel_size.append(3)
             if version == "V1":
                 layer.blobs_lr.extend([1, 2])
             else:
                 layer.phase = 1
-                layer.param.add(name="weight", lr_mult=1, decay_mult=0)
-                layer.param.add(lr_mult=2)
             file.write(net.SerializeToString())
             if index == 0:
                 net = net_class()
-                for extra, kind in zip(
-                    extra_layers_without_blobs, ["ReLU", "Pooling", "Dropout"] * 100, strict=False
-                ):
-                    _layer(net, version, extra, kind)
+                for kind in ("ReLU", "Pooling", "Dropout"):
+                    _layer(net, version, kind.lower(), kind)
                 file.write(net.SerializeToString())
 
 
@@ -111,9 +96,7 @@ def _layer(net, version: Version, name: str, kind: str):
 
 def _fill(blob, array: np.ndarray, legacy_shape: bool, double: bool) -> None:
     if legacy_shape:
-        assert array.ndim <= 4
-        shape = (1,) * (4 - array.ndim) + array.shape
-        blob.num, blob.channels, blob.height, blob.width = shape
+        blob.num, blob.channels, blob.height, blob.width = (1,) * (4 - array.ndim) + array.shape
     else:
         blob.shape.dim.extend(array.shape)
         blob.shape.SetInParent()  # there even when it has no dimensions
@@ -131,9 +114,8 @@ def _message_classes() -> dict:
         for number, name, type_name in map(str.split, lines):
             bare = type_name.rstrip("*+")
             field = message.field.add(name=name, number=int(number))
-            field.label = (
-                field_type.LABEL_OPTIONAL if bare == type_name else field_type.LABEL_REPEATED
-            )
+            one, many = field_type.LABEL_OPTIONAL, field_type.LABEL_REPEATED
+            field.label = one if bare == type_name else many
             if bare in SCHEMA:
                 field.type, field.type_name = field_type.TYPE_MESSAGE, f".for_tests.{bare}"
             else:

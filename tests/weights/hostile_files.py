@@ -3,15 +3,13 @@
 And ``DOORS``: every way into the package for a file of weights.
 """
 
-import copyreg
 import io
 import os
 import pickle
-import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,70 +20,19 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmseg.apis import MMSegInferencer, init_model
 from mmseg.registry import MODELS
+from weights.constructor_attacks import Call
 
 from fcn_plugin.conversion.convert import convert
 from fcn_plugin.weights.files import check_checkpoint, read, read_content
 
-EXTENSION = 240  # for pickle's opcode EXT1, which names a function by a registered number
 
-
-class Call:
-    """Pickles as a call of any function."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.call = (function, args)
-
-    def __reduce__(self):
-        return self.call
-
-    def __call__(self):
-        """Pickle demands it of a function; the one to be called is only made on reading."""
-
-
-def through_getattr(mark: str) -> Call:
-    """From a class that mmengine's checkpoints hold to the built-in functions."""
-    module = Call(getattr, Call(getattr, HistoryBuffer, "__init__"), "__globals__")
-    builtins = Call(Call(getattr, module, "get"), "__builtins__")
-    return Call(Call(Call(getattr, builtins, "get"), "eval"), f"__import__('os').mkdir({mark!r})")
-
-
-def nested(mark: str) -> Call:
-    """A storage as bytes, which PyTorch reads by a torch.load of its own."""
-    inner = io.BytesIO()
-    torch.save(Call(os.mkdir, mark), inner)
-    return Call(torch.storage._load_from_bytes, inner.getvalue())
-
-
-CALLS: dict[str, Callable[[str], Any]] = {
-    "system": lambda mark: Call(os.system, f"mkdir {mark}"),
-    "eval": lambda mark: Call(eval, f"__import__('os').mkdir({mark!r})"),
-    "exec": lambda mark: Call(exec, f"import os; os.mkdir({mark!r})"),
-    "import": lambda mark: Call(Call(getattr, Call(__import__, "os"), "mkdir"), mark),
-    "getattr": through_getattr,
-    "subprocess": lambda mark: Call(subprocess.check_call, ["mkdir", mark]),
-    "objects": lambda mark: np.array([Call(os.mkdir, mark)], dtype=object),
-    "nested": nested,
-    "key": lambda mark: {Call(os.mkdir, mark): torch.zeros(1)},
-}
-
-# Written by hand; MARK is the folder.
-STREAMS = {
-    "python2": b"c__builtin__\neval\n(V__import__('os').mkdir('MARK')\ntR.",
-    "inst": b"(VMARK\niposix\nmkdir\n.",
-    "obj": b"(cposix\nmkdir\nVMARK\no.",
-    "extension": b"\x80\x02\x82\xf0(VMARK\ntR.",
-    "persistent": b"cposix\nmkdir\n(VMARK\ntR0Pid\n.",
-    "nt": b"cos\nmkdir\n(VMARK\ntR.",
-}
-
-
-def _torch(content: Any, **options: Any) -> bytes:
+def _saved(content: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     torch.save({"meta": {"iter": 1, "epoch": 1}, "state_dict": {"w": content}}, file, **options)
     return file.getvalue()
 
 
-def _in_zip(content: bytes) -> bytes:
+def _zipped(content: bytes) -> bytes:
     """As PyTorch's hub still unpacks it: one file in an archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -104,40 +51,37 @@ def _in_tar(content: bytes) -> bytes:
     return file.getvalue()
 
 
-def mkdir(mark: str) -> Call:
-    return Call(os.mkdir, mark)
+def hostile(mark: str) -> dict[str, bytes]:
+    """The bytes of each file by its name; ``mark`` is the folder to be made."""
+    mkdir, text = Call(os.mkdir, mark), f"__import__('os').mkdir({mark!r})"
+    # From a class that mmengine's checkpoints hold to the built-in functions.
+    module = Call(getattr, Call(getattr, HistoryBuffer, "__init__"), "__globals__")
+    builtins = Call(Call(getattr, module, "get"), "__builtins__")
+    named = f"V{mark}\n".encode()
+    return {
+        "system.pth": _saved(Call(os.system, f"mkdir {mark}")),
+        "eval.pth": _saved(Call(eval, text)),
+        "getattr.pth": _saved(Call(Call(Call(getattr, builtins, "get"), "eval"), text)),
+        "objects.pth": _saved(np.array([mkdir], dtype=object)),
+        # A storage as bytes, which PyTorch reads by a torch.load of its own.
+        "nested.pth": _saved(Call(torch.storage._load_from_bytes, _saved(mkdir))),
+        "key.pth": _saved({mkdir: torch.zeros(1)}),
+        "python2.pkl": f"c__builtin__\neval\n(V{text}\ntR.".encode(),
+        "inst.pkl": b"(" + named + b"iposix\nmkdir\n.",
+        "obj.pkl": b"(cposix\nmkdir\n" + named + b"o.",
+        "persistent.pkl": b"cposix\nmkdir\n(" + named + b"tR0Pid\n.",
+        "protocol0.pkl": pickle.dumps(mkdir, 0),
+        "protocol2.pkl": pickle.dumps(mkdir, 2),
+        "protocol5.pkl": pickle.dumps(mkdir, 5),
+        "legacy.pth": _saved(mkdir, _use_new_zipfile_serialization=False),
+        "zip.pth": _zipped(pickle.dumps(mkdir)),
+        "tar.pth": _in_tar(pickle.dumps(mkdir, 2)),
+        "torch.safetensors": _saved(mkdir),
+        "text.caffemodel": pickle.dumps(mkdir, 0),
+    }
 
 
-# The bytes of each file, for the folder that is to be made.
-FILES: dict[str, Callable[[str], bytes]] = {
-    **{f"{name}.pth": lambda mark, call=call: _torch(call(mark)) for name, call in CALLS.items()},
-    **{
-        f"{name}.pkl": lambda mark, stream=stream: stream.replace(b"MARK", mark.encode())
-        for name, stream in STREAMS.items()
-    },
-    **{
-        f"protocol{number}.pkl": lambda mark, number=number: pickle.dumps(mkdir(mark), number)
-        for number in (0, 1, 2, 4, 5)
-    },
-    "protocol4.pth": lambda mark: _torch(mkdir(mark), pickle_protocol=4),
-    "legacy.pth": lambda mark: _torch(mkdir(mark), _use_new_zipfile_serialization=False),
-    "zip.pth": lambda mark: _in_zip(pickle.dumps(mkdir(mark))),
-    "tar.pth": lambda mark: _in_tar(pickle.dumps(mkdir(mark), 2)),
-    "torch.safetensors": lambda mark: _torch(mkdir(mark)),
-    "pickle.safetensors": lambda mark: pickle.dumps(mkdir(mark)),
-    "torch.caffemodel": lambda mark: _torch(mkdir(mark)),
-    "text.caffemodel": lambda mark: pickle.dumps(mkdir(mark), 0),
-}
-
-
-@contextmanager
-def extension_registered() -> Iterator[None]:
-    """As in a process where some library has given a function a number."""
-    copyreg.add_extension("posix", "mkdir", EXTENSION)
-    try:
-        yield
-    finally:
-        copyreg.remove_extension("posix", "mkdir", EXTENSION)
+FILES = list(hostile("mark"))
 
 
 def execute(path: Path) -> None:
@@ -163,7 +107,6 @@ def _tiny(path: Path) -> str:
     return str(path.parent / "tiny.py")
 
 
-READERS = ("read_content", "mapped", "loader")  # which take any data
 DOORS: dict[str, Callable[[Path], Any]] = {
     "read_content": read_content,
     "mapped": partial(read_content, mmap=True),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 BASE, FC = 4, 24  # channels of the first layer, and of fc6 and fc7
-CONVS = (2, 2, 3, 3, 3)  # of VGG16
+WIDTHS = (1, 2, 4, 8, 8)  # of VGG's stages, in BASE
+CONVS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 SCORES = {
     "fcn32s": ("score_fr",),
     "fcn16s": ("score_fr", "score_pool4"),
@@ -40,10 +42,10 @@ def layer(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]:
     ]
 
 
-def vgg_layers(seed: int = 0, base: int = BASE, fc: int = FC) -> Layers:
-    rng = np.random.default_rng(seed)
+def vgg_layers(base: int = BASE, fc: int = FC) -> Layers:
+    rng = np.random.default_rng(0)
     layers, channels = {}, 3
-    for stage, (convs, wide) in enumerate(zip(CONVS, (1, 2, 4, 8, 8), strict=True), 1):
+    for stage, (convs, wide) in enumerate(zip(CONVS[16], WIDTHS, strict=True), 1):
         for conv in range(1, convs + 1):
             layers[f"conv{stage}_{conv}"] = layer(rng, (wide * base, channels, 3, 3))
             channels = wide * base
@@ -52,11 +54,9 @@ def vgg_layers(seed: int = 0, base: int = BASE, fc: int = FC) -> Layers:
     return layers
 
 
-def fcn_layers(
-    net: str, classes: int = 21, seed: int = 0, base: int = BASE, fc: int = FC
-) -> Layers:
+def fcn_layers(net: str, classes: int = 21, base: int = BASE, fc: int = FC) -> Layers:
     """The layers of the published caffemodel of ``net``, in its order."""
-    layers, rng = vgg_layers(seed, base, fc), np.random.default_rng(seed + 1)
+    layers, rng = vgg_layers(base, fc), np.random.default_rng(1)
     inputs = {"score_fr": fc, "score_pool4": 8 * base, "score_pool3": 4 * base}
     for name in SCORES[net]:
         if net == "fcn8s-atonce" and name in FACTORS:
@@ -94,27 +94,28 @@ def named(layers: Layers) -> dict[str, torch.Tensor]:
     }
 
 
-def torchvision_tensors(norm: bool = False) -> dict[str, torch.Tensor]:
-    """torchvision's VGG16, with or without BatchNorm."""
-    tensors, number = {}, 0
-    for name, tensor in named(vgg_layers()).items():
-        name, kind = name.split(".")
-        if name.startswith("conv"):
-            tensors[f"features.{number}.{kind}"] = tensor
-            if kind == "bias":
-                if norm:
-                    for part in ("weight", "bias", "running_mean", "running_var"):
-                        tensors[f"features.{number + 1}.{part}"] = torch.rand(len(tensor)) + 0.5
-                # One for each layer: the norm, the ReLU, and after a stage's last the pooling.
-                stage, conv = int(name[4]), int(name[6])
-                number += 2 + norm + (conv == CONVS[stage - 1])
-        else:
-            linear = {"fc6": "classifier.0", "fc7": "classifier.3"}[name]
-            tensors[f"{linear}.{kind}"] = tensor.flatten(1) if kind == "weight" else tensor
-    return tensors | {
-        "classifier.6.weight": torch.ones(10, FC),
-        "classifier.6.bias": torch.ones(10),
-    }
+def torchvision_vgg(depth: int = 16, norm: bool = False) -> nn.ModuleDict:
+    """torchvision's names and layers, of random norms."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for wide, convs in zip(WIDTHS, CONVS[depth], strict=True):
+        for _ in range(convs):
+            layers.append(nn.Conv2d(channels, channels := wide * BASE, 3, padding=1))
+            layers += [random_norm(channels)] if norm else []
+            layers.append(nn.ReLU())
+        layers.append(nn.MaxPool2d(2, 2))
+    fc6, fc7, fc8 = nn.Linear(channels * 49, FC), nn.Linear(FC, FC), nn.Linear(FC, 10)
+    relu, drop = nn.ReLU(), nn.Dropout()
+    classifier = nn.Sequential(fc6, relu, drop, fc7, relu, drop, fc8)
+    return nn.ModuleDict(dict(features=nn.Sequential(*layers), classifier=classifier)).eval()
+
+
+def random_norm(channels: int, eps: float = 1e-5) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, eps)
+    nn.init.uniform_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    nn.init.normal_(norm.weight, 1)
+    return norm
 
 
 def as_justincj(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -16,21 +16,15 @@ from weights.caffe_files import CLASSES, write_caffemodel
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 
-FORMS = list(itertools.product(["V1", "V2"], [True, False], [True, False]))
-forms = pytest.mark.parametrize(("version", "packed", "legacy"), FORMS)
-
 
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, np.float32)
 
 
-def tiny_net() -> dict[str, list[np.ndarray]]:
-    return {"a": [normal(2, 1, 1, 2), normal(2)], "b": [normal(2, 3)]}
+TINY = {"a": [normal(2, 1, 1, 2), normal(2)], "b": [normal(2, 3)]}
 
 
 # The wire format by hand, for what no encoder writes.
-
-
 def varint(value: int) -> bytes:
     """As it is written, or longer than allowed if ``value`` is beyond 64 bits."""
     low, rest = value & 0x7F, value >> 7
@@ -63,40 +57,31 @@ def layer(*blobs: bytes, name: bytes = b"fc6", rest: bytes = b"") -> bytes:
     return field(100, content + b"".join(field(7, blob) for blob in blobs))
 
 
-def read_bytes(content: bytes, folder: Path) -> dict[str, torch.Tensor]:
-    """Of a new file: some file systems wait for the disk when an old one is written over."""
+def put(content: bytes, folder: Path) -> Path:
+    """A new file: some file systems wait for the disk when an old one is written over."""
     path = folder / "made.caffemodel"
     path.unlink(missing_ok=True)
     path.write_bytes(content)
-    return read_caffemodel(path)
+    return path
 
 
-@forms
+def read_bytes(content: bytes, folder: Path) -> dict[str, torch.Tensor]:
+    return read_caffemodel(put(content, folder))
+
+
+@pytest.mark.parametrize(
+    ("version", "packed", "legacy"), [("V1", False, True), ("V2", True, False)]
+)
 def test_every_form_comes_back_to_the_bit(tmp_path, version, packed, legacy):
     path = tmp_path / "weights.of.any.name"
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45], np.float32)
-    net = {"conv1_1": [normal(4, 3, 3, 3), special], "fc6": [normal(6, 36)], "one": [normal()]}
-    write_caffemodel(path, net, version, packed, legacy)
-    found = read_caffemodel(path)
-    assert list(found) == ["conv1_1.weight", "conv1_1.bias", "fc6.weight", "one.weight"]
-    written = [array for blobs in net.values() for array in blobs]
-    for tensor, array in zip(found.values(), written, strict=True):
-        padded = (1,) * (4 - array.ndim) if legacy else ()
-        assert tensor.dtype == torch.float32 and tensor.shape == padded + array.shape
-        assert tensor.numpy().tobytes() == array.tobytes()
-        tensor += 1  # one's own memory, which may be written
+    write_caffemodel(path, {"a": [special], "one": [normal()]}, version, packed, legacy)
+    tensor = read_caffemodel(path)["a.weight"]
+    assert tensor.numpy().tobytes() == special.tobytes()
+    tensor += 1  # one's own memory, which may be written
     # And it is known by its beginning.
-    for size in (path.stat().st_size, path.stat().st_size // 2):
-        os.truncate(path, size)
-        assert looks_like_caffemodel(path)
-
-
-@pytest.mark.parametrize("packed", [True, False])
-def test_doubles_become_float32(tmp_path, packed):
-    path = tmp_path / "net.caffemodel"
-    write_caffemodel(path, {"fc": [np.array([[1 / 3, 1e300, -2]])]}, packed=packed, double=True)
-    expected = torch.tensor([[1 / 3, torch.inf, -2]])
-    assert torch.equal(read_caffemodel(path)["fc.weight"], expected)
+    os.truncate(path, path.stat().st_size // 2)
+    assert looks_like_caffemodel(path)
 
 
 def test_fields_that_are_not_ours_are_skipped(tmp_path):
@@ -107,30 +92,23 @@ def test_fields_that_are_not_ours_are_skipped(tmp_path):
         assert read_bytes(content, tmp_path)["fc6.weight"].tolist() == [1, 2]
 
 
-def test_the_library_reads_what_this_file_writes_by_hand(tmp_path):
+def test_the_library_reads_what_this_file_writes_by_hand():
     """So the damaged files below are damaged only where they mean to be."""
     net = CLASSES["NetPackedBlob"].FromString(layer(blob(dims(1, 2))))
     assert list(net.layer[0].blobs[0].shape.dim) == [1, 2]
     assert list(net.layer[0].blobs[0].data) == [1, 2]
-    assert read_bytes(layer(blob(dims(1, 2))), tmp_path)["fc6.weight"].tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        field(5, floats(1)) + field(5, floats(2)),
-        field(5, floats(1)) + field(5, floats(2), 5),
-        field(5, b"") + field(5, floats(1, 2)),
-    ],
-)
-def test_floats_in_several_pieces(tmp_path, data):
+@pytest.mark.parametrize("last", [field(5, floats(2)), field(5, floats(2), 5)])
+def test_floats_in_several_pieces(tmp_path, last):
+    data = field(5, b"") + field(5, floats(1)) + last
     assert read_bytes(layer(blob(data=data)), tmp_path)["fc6.weight"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_progress(tmp_path, version):
     path = tmp_path / "net.caffemodel"
-    write_caffemodel(path, tiny_net(), version)
+    write_caffemodel(path, TINY, version)
     with path.open("ab") as file:
         file.write(field(3, b"an input behind the layers"))
     calls = []
@@ -152,7 +130,6 @@ DAMAGED = {
     "zeros": (bytes(100), "number 0"),
     "a layer of 2^40": (b"\xa2\x06" + varint(2**40) + b"rest", "field 100 .* found 4 before the"),
     "a length beyond 64 bits": (b"\xa2\x06" + varint(2**64), "64 bits"),
-    "a length without end": (b"\xa2\x06" + b"\xff" * 50, "64 bits"),
     "half a length": (b"\xa2\x06\x80", "found the end"),
     "half a fixed number": (layer(blob()) + field(9, b"12", 5), "expected 4 bytes in field 9"),
     "half a fixed double": (layer(blob()) + field(9, b"1234567", 1), "expected 8 bytes in field 9"),
@@ -164,16 +141,14 @@ DAMAGED = {
     "name not text": (layer(blob(), name=b"fc\xff6"), "in UTF-8"),
     "a name of lines": (layer(b"", name=b"a\nb"), "layer 'a.nb'"),
     "an empty blob": (layer(b""), "layer 'fc6' at byte 3: expected a shape, found none"),
-    "no floats": (layer(blob(data=b"")), "expected 2 numbers for .2,., found 0"),
-    "too few floats": (shape_of(3), "expected 3 numbers for .3,., found 8 bytes"),
     "too many floats": (shape_of(1), "expected 1 numbers for .1,., found 8 bytes"),
     "half a float": (layer(blob(data=field(5, b"12345"))), "found 5 bytes"),
     "half a double": (layer(blob(data=field(8, bytes(12)))), "found 12 bytes"),
     "a negative dimension": (shape_of(-1, -2), "expected .* numbers"),
     "dimensions that overflow to 2": (shape_of(2**33, 2**31, 2), "expected 368934881474191032"),
-    "a dimension of zero": (shape_of(2, 0), "positive dimensions"),
     "zero floats for zero": (layer(blob(dims(0), b"")), "positive dimensions"),
     "9 dimensions": (shape_of(2, *[1] * 8), "at most 8 positive dimensions"),
+    "20 dimensions": (shape_of(2, *[1] * 19), r"found \[2(, 1){8}\]"),
     "half a dimension": (layer(blob(field(7, field(1, b"\x80")))), "found a longer one"),
     "half a legacy shape": (layer(blob(field(1, 1) + field(2, 2))), r"found \[1, 2, 0, 0\]"),
     "a legacy shape of texts": (layer(blob(field(1, b"") * 2)), "positive dimensions"),
@@ -212,10 +187,9 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
         read_caffemodel(path, lambda *_: os.truncate(path, 250_000))
 
 
-@forms
-def test_truncated_at_every_byte(tmp_path, version, packed, legacy):
+def test_truncated_at_every_byte(tmp_path):
     path = tmp_path / "net.caffemodel"
-    write_caffemodel(path, tiny_net(), version, packed, legacy)
+    write_caffemodel(path, TINY, "V1", packed=False, legacy_shape=True)
     content, ends = path.read_bytes(), []
     read_caffemodel(path, lambda _, done, __: ends.append(done))
     whole = {}
@@ -229,26 +203,25 @@ def test_truncated_at_every_byte(tmp_path, version, packed, legacy):
     assert all(names == ["a.weight", "a.bias"] for names in whole.values())
 
 
-def test_other_files_do_not_look_like_one(tmp_path):
-    path = tmp_path / "vgg16.caffemodel"
-    state = dict(weight=torch.zeros(3))
-    others = {
-        "zip": lambda: torch.save(state, path),
-        "pickle": lambda: torch.save(state, path, _use_new_zipfile_serialization=False),
-        "numpy": lambda: np.save(path.open("wb"), normal(3)),
-        "page": lambda: path.write_text("<html>404</html>"),
-        "lines": lambda: path.write_text('\n\n"' * 200),
-        "prototxt": lambda: path.write_text('name: "VGG"\nlayer {\n  name: "conv1_1"\n}\n'),
-        "hdf5": lambda: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)),
-        "safetensors": lambda: path.write_bytes(b"\x12\x40" + bytes(6) + b'{"a": {}}' * 40),
-        "mean": lambda: path.write_bytes(field(1, 1) + field(2, 3) + field(5, bytes(12))),
-        "solver state": lambda: path.write_bytes(field(1, 9) + field(2, b"a.caffemodel")),
-        "empty layer": lambda: path.write_bytes(field(100, b"") + b"\x0a\x01a"),
-        "nothing": lambda: path.write_bytes(b""),
-        "no layers": lambda: path.write_bytes(field(1, b"net") + field(4, 3) * 200),
-    }
-    for name, write in others.items():
-        write()
-        assert not looks_like_caffemodel(path), name
-        with pytest.raises(UserError):
-            read_caffemodel(path)
+LIKE = {
+    b"\x80\x04}." + bytes(99): False,  # a pickle
+    b"PK\x03\x04" + bytes(99): False,
+    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'" + bytes(99): False,
+    b"<html>404</html>": False,
+    b'\n\n"' * 200: False,
+    b'name: "VGG"\nlayer {\n  name: "conv1_1"\n}\n': False,
+    b"\x89HDF\r\n\x1a\n" + bytes(64): False,
+    b"\x12\x40" + bytes(6) + b'{"a": {}}' * 40: False,  # safetensors
+    field(1, 1) + field(2, 3) + field(5, bytes(12)): False,  # a mean
+    field(1, 9) + field(2, b"a.caffemodel"): False,  # a solver's state
+    field(1, 1) + layer(blob()): False,  # a name that is a number
+    field(100, b"") + b"\x0a\x01a": False,
+    b"": False,
+    field(1, b"net") + field(4, 3) * 200: False,  # no layers
+    b"".join(field(number, b"x") for number in (1, 3, 4, 5, 6, 7, 8)) + layer(blob()): True,
+}
+
+
+def test_what_looks_like_one(tmp_path):
+    for content, like in LIKE.items():
+        assert looks_like_caffemodel(put(content, tmp_path)) == like, content

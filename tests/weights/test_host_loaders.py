@@ -12,35 +12,24 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.model import BaseModel
-from mmengine.runner import CheckpointLoader, Runner
+from engine import runs
+from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as host
-from prediction.trained import trained
 from tools.running import REPOSITORY, config
 from weights import constructor_attacks
-from weights.constructor_attacks import NAMES
-from weights.hostile_files import DOORS, FILES, READERS, execute, extension_registered
+from weights.hostile_files import DOORS, FILES, execute, hostile
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights import files, host_loaders
+from fcn_plugin.weights import host_loaders
 from fcn_plugin.weights.files import check_checkpoint, read_content
-
-
-class Tiny(BaseModel):
-    """One parameter."""
-
-    def __init__(self, init_cfg=None) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.w = torch.nn.Parameter(torch.zeros(3))
-
-    def forward(self, inputs, mode="tensor"):
-        return dict(loss=self.w.sum())
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +37,15 @@ def folder(tmp_path_factory) -> Path:
     """The hostile files, each of which makes the folder ``marks/NAME``, and a tiny config."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "marks").mkdir()
-    for name, content in FILES.items():
-        (folder / name).write_bytes(content(str(folder / "marks" / name)))
+    for name in FILES:
+        (folder / name).write_bytes(hostile(str(folder / "marks" / name))[name])
     config(folder)
     return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
 def unsafe_defaults(folder):
-    with pytest.MonkeyPatch.context() as patched, extension_registered():
+    with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
         yield
 
@@ -77,23 +66,7 @@ def served(folder):
 
 @pytest.fixture(scope="module")
 def runner(folder):
-    return Runner(
-        Tiny(),
-        str(folder / "run"),
-        train_dataloader=dict(
-            batch_size=1,
-            num_workers=0,
-            dataset=[dict(inputs=0)],
-            sampler=dict(type="ReplacementSampler"),
-            collate_fn=dict(type="default_collate"),
-        ),
-        train_cfg=dict(by_epoch=False, max_iters=5),
-        optim_wrapper=dict(optimizer=dict(type="SGD", lr=1.0)),
-        custom_hooks=[dict(type="InputCheckHook")],
-        log_level="ERROR",
-        default_scope="mmseg",
-        experiment_name="hostile",
-    )
+    return runs.runner(folder / "run", custom_hooks=[dict(type="InputCheckHook")])
 
 
 @pytest.fixture
@@ -103,36 +76,35 @@ def hub(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub/checkpoints"
 
 
-def refused(error: pytest.ExceptionInfo, path: Path) -> None:
-    """One line that names the file, gives a remedy, and does not advise to execute it."""
+@contextmanager
+def refused(path: Path, words: str = "") -> Iterator[None]:
+    """In one line that names the file, gives a remedy, and does not advise to execute it."""
+    with pytest.raises(UserError, match=words) as error:
+        yield
     message = str(error.value)
     assert message.startswith(f"{path}: ") and message.isprintable() and ";" in message
-    assert "weights_only" not in message
-    assert list((path.parent / "marks").iterdir()) == []
+    assert "weights_only" not in message and len(message) < 500
+    assert not (path.parent / "marks").exists() or not list((path.parent / "marks").iterdir())
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_is_executed(folder, name):
-    with pytest.raises(UserError) as error:
+    with refused(folder / name):
         read_content(folder / name)
-    refused(error, folder / name)
 
 
 @pytest.mark.parametrize("door", [*DOORS, "load_checkpoint", "resume"])
 def test_nor_by_any_door(folder, runner, door):
     """All doors lead through the one above; the last two are the runner's."""
     path = folder / "getattr.pth"
-    with pytest.raises(UserError) as error:
+    with refused(path):
         DOORS[door](path) if door in DOORS else getattr(runner, door)(str(path))
-    refused(error, path)
 
 
 def test_nor_when_it_comes_from_elsewhere(folder, served, hub):
     address = f"{served}/eval.pth"
-    with pytest.raises(UserError, match=re.escape(f"(from {address}; delete")) as error:
+    with refused(hub / "eval.pth", re.escape(f"(from {address}; delete")):
         CheckpointLoader.load_checkpoint(address)
-    message = str(error.value)
-    assert message.startswith(f"{hub / 'eval.pth'}: ") and "\n" not in message
     assert list((folder / "marks").iterdir()) == []
 
 
@@ -157,192 +129,147 @@ def test_one_line_of_the_package_unpickles_files():
     assert path == "fcn_plugin/weights/files.py" and "weights_only=True" in call
 
 
-def test_mmseg_and_mmengine_load_by_that_line_alone(tmp_path, monkeypatch):
-    """A sound file, so that all of what they do is done."""
-    _, path = trained(tmp_path)
-    callers, load = [], torch.load
-
-    def watched(*arguments, **options):
-        callers.append(sys._getframe(1).f_code.co_filename)
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(torch, "load", watched)
-    doors = ("read_content", "mapped", "check_checkpoint", "loader", "init_model", "inferencer")
-    for door in doors:
-        DOORS[door](path)
-    assert len(callers) == len(doors) and set(callers) == {files.__file__}
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_each_would_run_if_it_were_executed(tmp_path, name):
     """The negative control."""
-    (tmp_path / name).write_bytes(FILES[name](str(tmp_path / "mark")))
+    (tmp_path / name).write_bytes(hostile(str(tmp_path / "mark"))[name])
     execute(tmp_path / name)
     assert (tmp_path / "mark").is_dir()
 
 
-def test_the_hosts_own_loader_executes_what_comes_from_elsewhere(tmp_path, served, hub, folder):
-    """The negative control of the address."""
-    (folder / "control.pth").write_bytes(FILES["eval.pth"](str(tmp_path / "mark")))
-    host.load_from_http(f"{served}/control.pth", progress=False)
-    assert (tmp_path / "mark").is_dir()
+NAMES_IN_FILES = ("\x1b[31mred", "a\x07b", "x" * 1000)
+KINDS = {
+    "asks for torch.nn.modules.linear.Linear": torch.nn.Linear(1, 1),
+    "holds no state_dict": [torch.zeros(1)],
+    "holds no state_dict;": {"optimizer": {}},
+}
 
 
-def test_the_message_says_what_was_asked_for(folder):
-    with pytest.raises(UserError, match=r"asks for posix\.system, which may run code.*state_dict"):
+def test_files_of_other_kinds(tmp_path, folder, recwarn):
+    path = tmp_path / "net.pth"
+    with refused(folder / "system.pth", "asks for posix.system, which may run code.*state_dict"):
         read_content(folder / "system.pth")
-    torch.save(torch.nn.Linear(1, 1), folder / "model.pth")
-    with pytest.raises(UserError, match=r"asks for torch\.nn\.modules\.linear\.Linear"):
-        read_content(folder / "model.pth")
-
-
-@pytest.mark.parametrize("name", ["\x1b[31mred", "a\x07b", "x" * 1000], ids=["red", "bell", "long"])
-def test_no_name_in_a_file_disturbs_the_terminal(tmp_path, name):
-    path = tmp_path / "names.pth"
-    path.write_bytes(f"c{name}\n{name}\n.".encode())
-    with pytest.raises(UserError) as error:
-        read_content(path)
-    assert str(error.value).isprintable() and len(str(error.value)) < 500
-    torch.save({"state_dict": {"w": torch.zeros(1)}}, path)
-    with zipfile.ZipFile(path) as source:
-        parts = {member: source.read(member) for member in source.namelist()}
-    with zipfile.ZipFile(path, "w") as target:
-        for member, content in parts.items():
-            target.writestr(member, content)
-        entry = zipfile.ZipInfo(f"names/{name}")
-        entry.external_attr = 0x10
-        target.writestr(entry, b"")
-    with pytest.raises(UserError, match="is marked as a folder") as error:
-        read_content(path)
-    assert str(error.value).isprintable() and len(str(error.value)) < 500
-
-
-def test_a_torchscript_program_is_refused(tmp_path, recwarn):
-    path = tmp_path / "script.pth"
+    for words, content in KINDS.items():
+        torch.save(content, path)
+        with refused(path, words):
+            check_checkpoint(path)
+    path.write_bytes(b"\x0a\x03net\xa2\x06\x05\x0a\x03fc6")
+    with refused(path, "a Caffe model; make a checkpoint of it"):
+        CheckpointLoader.load_checkpoint(str(path))
+    with pytest.raises(FileNotFoundError, match=r"none\.pth: no such checkpoint; check its name$"):
+        CheckpointLoader.load_checkpoint(str(tmp_path / "none.pth"))
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
     before = len(recwarn)
-    with pytest.raises(UserError, match="a TorchScript program, which is not opened"):
+    with refused(path, "a TorchScript program, which is not opened"):
         read_content(path)
     assert len(recwarn) == before
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pth: no such checkpoint; check its name$"):
-        CheckpointLoader.load_checkpoint(str(tmp_path / "none.pth"))
+def archived_again(path: Path, **options) -> zipfile.ZipFile:
+    """The same archive, to be added to."""
+    with zipfile.ZipFile(path) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    target = zipfile.ZipFile(path, "w", **options)
+    for name, content in parts.items():
+        target.writestr(name, content)
+    return target
 
 
-def test_a_caffemodel_is_one_line(tmp_path):
-    (tmp_path / "net.pth").write_bytes(b"\x0a\x03net\xa2\x06\x05\x0a\x03fc6")
-    with pytest.raises(UserError, match="a Caffe model; make a checkpoint of it"):
-        CheckpointLoader.load_checkpoint(str(tmp_path / "net.pth"))
+@pytest.mark.parametrize("name", NAMES_IN_FILES, ids=["red", "bell", "long"])
+def test_no_name_in_a_file_disturbs_the_terminal(tmp_path, name):
+    path = tmp_path / "names.pth"
+    path.write_bytes(f"c{name}\n{name}\n.".encode())
+    with refused(path):
+        read_content(path)
+    torch.save({"state_dict": {"w": torch.zeros(1)}}, path)
+    with archived_again(path) as target:
+        entry = zipfile.ZipInfo(f"names/{name}")
+        entry.external_attr = 0x10
+        target.writestr(entry, b"")
+    with refused(path, "is marked as a folder"):
+        read_content(path)
 
 
-class TestConstructors:
+def attack(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What the unpickler may call and fill, with whatever a file gives it."""
-
-    @staticmethod
-    def attack(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))
-        return subprocess.run(
-            [sys.executable, constructor_attacks.__file__, str(folder), *arguments],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def test_give_nothing_but_data_by_any_door(self, tmp_path):
-        done = self.attack(tmp_path)
-        assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
-        found = json.loads(done.stdout.splitlines()[-1])
-        assert len(found) > 300 and all(any(name in case for case in found) for name in NAMES)
-        for case, outcomes in found.items():
-            for door, outcome in outcomes.items():
-                if door == "torch.load":  # gives tokens, and may say what it likes
-                    good = outcome == "loaded" or outcome.startswith("raised ")
-                else:
-                    good = outcome == "refused" or (outcome == "loaded" and door in READERS)
-                assert good, f"{case}, {door}: {outcome}"
-                if case.startswith(("numpy.ndarray: called", "numpy.ndarray: new")):
-                    assert outcome != "loaded", case
-        assert sum(len(outcomes) > len(READERS) for outcomes in found.values()) == 10
-
-    def test_end_the_process_where_numpys_own_class_is_allowed(self, tmp_path):
-        """The negative control."""
-        done = self.attack(tmp_path, "control")
-        assert done.returncode < 0, done.stderr
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests")))
+    return subprocess.run(
+        [sys.executable, constructor_attacks.__file__, str(file), *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
 
 
-class TestTheConfigOfACheckpoint:
-    """mmengine's Runner executes ``meta["config"]`` on resuming."""
+def test_constructors_give_nothing_but_data(tmp_path):
+    done = attack(tmp_path / "a.pth")
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) > 130
+    for case, outcomes in found.items():
+        assert outcomes["ours"] in ("refused", "loaded"), (case, outcomes)
+        # Plain torch.load gives tokens, and may say what it likes.
+        if case.startswith("ndarray called"):
+            assert outcomes["torch.load"].startswith("raised "), (case, outcomes)
+    # The negative control: where numpy's own class is allowed, the process dies.
+    assert attack(tmp_path / "a.pth", "control").returncode < 0
 
-    @pytest.fixture
-    def checkpoint(self, tmp_path, runner) -> Path:
-        runner.save_checkpoint(str(tmp_path), "iter.pth", save_optimizer=False, by_epoch=False)
-        content = torch.load(tmp_path / "iter.pth", weights_only=True)
-        content["meta"]["config"] = f"__import__('os').mkdir({str(tmp_path / 'mark')!r})"
-        torch.save(content, tmp_path / "iter.pth")
-        return tmp_path / "iter.pth"
 
-    def test_is_not_executed(self, checkpoint, runner, tmp_path):
-        runner.resume(str(checkpoint))
-        assert not (tmp_path / "mark").exists()
-
-    def test_is_executed_by_the_hosts_own_loader(self, checkpoint, runner, tmp_path, monkeypatch):
-        """The negative control."""
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_config_of_a_checkpoint_is_not_executed(tmp_path, runner, monkeypatch, ours):
+    """mmengine's Runner executes ``meta["config"]`` on resuming; its own loader is the control."""
+    path, mark = tmp_path / "iter.pth", tmp_path / "mark"
+    kept = dict(save_optimizer=False, save_param_scheduler=False, by_epoch=False)
+    runner.save_checkpoint(str(tmp_path), path.name, **kept)
+    content = torch.load(path, weights_only=True)
+    content["meta"]["config"] = f"__import__('os').mkdir({str(mark)!r})"
+    torch.save(content, path)
+    if not ours:
         monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
         monkeypatch.setitem(CheckpointLoader._schemes, "", host.load_from_local)
-        runner.resume(str(checkpoint))
-        assert (tmp_path / "mark").is_dir()
+    runner.resume(str(path))
+    assert mark.exists() != ours
 
 
-class TestAddresses:
-    """What mmengine calls schemes."""
+@pytest.fixture
+def known(folder, served, hub, monkeypatch):
+    """Every address that mmengine calls a scheme knows the files of ``folder``."""
+    torch.save({"state_dict": {"backbone.w": torch.arange(3.0)}}, folder / "good.pth")
+    known = {path.name: f"{served}/{path.name}" for path in folder.iterdir()}
+    known["at home"] = "good.pth"  # of the user's own list
+    for name in ("external", "mmcls", "torchvision"):
+        monkeypatch.setattr(host_loaders, f"get_{name}_models", lambda: known)
+    monkeypatch.setenv("MMENGINE_HOME", str(folder))
 
-    SCHEMES = ("torchvision", "modelzoo", "open-mmlab", "openmmlab", "mmcls")
 
-    @pytest.fixture(autouse=True)
-    def known(self, folder, served, hub, monkeypatch):
-        """Every scheme knows the files of ``folder``."""
-        torch.save({"state_dict": {"backbone.w": torch.arange(3.0)}}, folder / "good.pth")
-        known = {path.name: f"{served}/{path.name}" for path in folder.iterdir()}
-        known["at home"] = "good.pth"
-        for name in ("external", "mmcls", "torchvision"):
-            monkeypatch.setattr(host_loaders, f"get_{name}_models", lambda: known)
-        monkeypatch.setenv("MMENGINE_HOME", str(folder))
+ADDRESSES = [
+    f"{scheme}://good.pth" for scheme in ("torchvision", "modelzoo", "open-mmlab", "mmcls")
+]
 
-    def test_none_of_the_hosts_loaders_is_left(self):
-        for scheme, loader in CheckpointLoader._schemes.items():
-            assert loader.__module__ == host_loaders.__name__, scheme
 
-    @pytest.mark.parametrize("scheme", SCHEMES)
-    def test_bring_tensors_and_no_code(self, folder, scheme):
-        state = CheckpointLoader.load_checkpoint(f"{scheme}://good.pth")["state_dict"]
-        name = "w" if scheme == "mmcls" else "backbone.w"
-        assert list(state) == [name] and state[name].tolist() == [0, 1, 2]
-        with pytest.raises(UserError) as error:
-            CheckpointLoader.load_checkpoint(f"{scheme}://system.pth")
-        assert "\n" not in str(error.value)
-        assert list((folder / "marks").iterdir()) == []
+@pytest.mark.parametrize("address", [*ADDRESSES, "openmmlab://at home"])
+def test_addresses_bring_tensors_and_no_code(folder, known, address):
+    state = CheckpointLoader.load_checkpoint(address)["state_dict"]
+    name = "w" if address.startswith("mmcls") else "backbone.w"
+    assert list(state) == [name] and state[name].tolist() == [0, 1, 2]
+    with pytest.raises(UserError) as error:
+        CheckpointLoader.load_checkpoint(f"{address.partition(':')[0]}://system.pth")
+    assert "\n" not in str(error.value)
+    assert list((folder / "marks").iterdir()) == []
 
-    @pytest.mark.parametrize("scheme", ["pavi", "s3", "petrel", "cluster:s3"])
-    def test_of_clouds_are_refused(self, scheme):
-        with pytest.raises(UserError, match=rf"^{scheme}://a\.pth: .*; copy it here"):
-            CheckpointLoader.load_checkpoint(f"{scheme}://a.pth")
 
-    def test_of_the_users_own_list(self):
-        content = CheckpointLoader.load_checkpoint("openmmlab://at home")
-        assert list(content["state_dict"]) == ["backbone.w"]
-
-    def test_that_nobody_knows(self):
-        with pytest.raises(UserError, match=r"did you mean 'openmmlab://good\.pth'"):
-            CheckpointLoader.load_checkpoint("openmmlab://god.pth")
-
-    def test_that_only_torchvision_knows(self, monkeypatch):
-        monkeypatch.setattr(host_loaders, "get_torchvision_models", host.get_torchvision_models)
-        monkeypatch.setitem(sys.modules, "torchvision", None)
-        with pytest.raises(UserError, match="only torchvision knows the address"):
-            CheckpointLoader.load_checkpoint("torchvision://resnet18")
+def test_addresses_that_nobody_reads_or_knows(known, monkeypatch):
+    monkeypatch.setattr(host_loaders, "get_torchvision_models", host.get_torchvision_models)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    for address, message in (
+        *((f"{s}://a", rf"^{s}://a: .*; copy it here") for s in ("pavi", "s3", "petrel", "b:s3")),
+        ("openmmlab://god.pth", r"did you mean 'openmmlab://good\.pth'"),
+        ("torchvision://resnet18", "only torchvision knows the address"),
+    ):
+        with pytest.raises(UserError, match=message):
+            CheckpointLoader.load_checkpoint(address)
+    for scheme, loader in CheckpointLoader._schemes.items():
+        assert loader.__module__ == host_loaders.__name__, scheme
 
 
 class TestDamage:
@@ -352,7 +279,7 @@ class TestDamage:
         torch.save({"state_dict": state, "meta": {}}, tmp_path / "iter.pth")
         return tmp_path / "iter.pth"
 
-    @pytest.mark.parametrize("layer", range(3))
+    @pytest.mark.parametrize("layer", [0, 2])
     def test_in_any_tensor_is_seen(self, checkpoint, layer):
         with zipfile.ZipFile(checkpoint) as archive:
             content = archive.read(f"iter/data/{layer}")
@@ -361,17 +288,17 @@ class TestDamage:
         checkpoint.write_bytes(data)
         torch.load(checkpoint, weights_only=True)  # the negative control: PyTorch sees nothing
         for door in (check_checkpoint, DOORS["loader"]):
-            with pytest.raises(UserError, match=rf"iter\.pth: damaged, .* iter/data/{layer} "):
+            with refused(checkpoint, f": damaged, .* iter/data/{layer} "):
                 door(checkpoint)
 
     def test_anywhere_is_seen_or_harmless(self, checkpoint):
         """Harmless is what lies between the records: their tensors come through."""
         whole, expected = checkpoint.read_bytes(), read_content(checkpoint)["state_dict"]
-        flipped = [bytearray(whole) for _ in range(0, len(whole), 37)]
+        flipped = [bytearray(whole) for _ in range(0, len(whole), 61)]
         for number, data in enumerate(flipped):
-            data[37 * number] ^= 1 << 37 * number % 8
+            data[61 * number] ^= 1 << 61 * number % 8
         refusals = 0
-        for data in [*flipped, *(whole[:length] for length in range(0, len(whole), 101))]:
+        for data in [*flipped, *(whole[:length] for length in range(0, len(whole), 151))]:
             checkpoint.write_bytes(data)
             try:
                 check_checkpoint(checkpoint)
@@ -382,7 +309,7 @@ class TestDamage:
                 assert len(data) == len(whole)
                 found = read_content(checkpoint)["state_dict"]
                 assert all(torch.equal(found[name], expected[name]) for name in expected)
-        assert refusals > 100
+        assert refusals > 50
 
     def test_that_makes_a_folder_of_a_tensor_is_seen(self, checkpoint):
         """PyTorch does not read it, and the tensor is whatever was in memory."""
@@ -394,18 +321,7 @@ class TestDamage:
         with pytest.raises(UserError, match="iter/data/2 is marked as a folder"):
             read_content(checkpoint)
 
-    def test_a_bomb_is_not_unfolded(self, checkpoint, tmp_path):
-        with zipfile.ZipFile(checkpoint) as source:
-            parts = {name: source.read(name) for name in source.namelist()}
-        with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as target:
-            for name, content in parts.items():
-                target.writestr(name, content)
-        with pytest.raises(UserError, match="compressed, as no PyTorch file is"):
+    def test_a_bomb_is_not_unfolded(self, checkpoint):
+        archived_again(checkpoint, compression=zipfile.ZIP_DEFLATED).close()
+        with refused(checkpoint, "compressed, as no PyTorch file is"):
             check_checkpoint(checkpoint)
-
-    def test_of_the_kind(self, tmp_path):
-        torch.save([torch.zeros(1)], tmp_path / "list.pth")
-        torch.save({"optimizer": {}}, tmp_path / "rest.pth")
-        for name in ("list.pth", "rest.pth"):
-            with pytest.raises(UserError, match=f"{name}: holds no state_dict"):
-                check_checkpoint(tmp_path / name)

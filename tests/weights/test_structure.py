@@ -69,26 +69,19 @@ CONTENTS = [
     put("state_dict", {"w": np.zeros(2)}),
     put("state_dict", {HOSTILE: torch.zeros(1)}),
     put("meta", [1]),
-    put("meta", {1: 2}),
     put("meta.iter", "4"),
     put("meta.epoch", -1),
-    put("meta.seed", [1]),
     put("meta.net", {"a": 1}),
-    put("meta.padding", 3),
-    put("meta.made_for", ["configs/x.py"]),
     put("meta.input", 5),
     put("meta.input.mean", np.zeros(3)),
     put("meta.input.mean", ()),
     put("meta.input.mean", (1.0, float("nan"))),
-    put("meta.input.mean", "123"),
     put("meta.input.std", (1.0, 0.0, 1.0)),
     put("meta.input.order", "RBG"),
     put("meta.dataset_meta", [("classes", ("a", "b"))]),
     put("meta.dataset_meta.classes", "ab"),
     put("meta.dataset_meta.classes", (1, 2)),
-    put("meta.dataset_meta.classes", {"a": 1}),
     put("meta.dataset_meta.palette", "red"),
-    put("meta.dataset_meta.palette", [1, 2]),
     put("meta.dataset_meta.palette", [[0, 0], [1, 1]]),
     put("meta.dataset_meta.palette", [[0, 0, 300], [1, 1, 1]]),
     put("meta.dataset_meta.palette", np.float64(3)),
@@ -101,24 +94,17 @@ RUNS = [
     put("meta", None),
     put("meta.iter", None),
     put("message_hub", [1]),
-    put("message_hub.log_scalars", [1]),
     put("message_hub.log_scalars", {"train/loss": 3}),
     put("message_hub.log_scalars", {HOSTILE: HistoryBuffer([1.0], [1])}),
     put("message_hub.runtime_info", None),
-    put("message_hub.runtime_info", {1: 2}),
     put("message_hub.runtime_info.iter", "4"),
-    put("message_hub.runtime_info.best_ckpt", 3),
     put("message_hub.runtime_info.best_score", "best"),
     put("message_hub.runtime_info.keep_ckpt_ids", ["../../x"]),
     put("message_hub.resumed_keys", {"train/loss": "yes"}),
-    put("optimizer", [1]),
     put("optimizer", {}),
     put("optimizer", {"a": [1]}),
-    put("optimizer.state", [1]),
     put("optimizer.state", {0: 1}),
-    put("optimizer.param_groups", {}),
     put("optimizer.param_groups", [1]),
-    put("param_schedulers", 3),
     put("param_schedulers", [3]),
 ]
 
@@ -149,32 +135,35 @@ def saved(folder: Path, change: Change) -> Path:
     return folder / "iter_4.pth"
 
 
+def converted(path: Path) -> None:
+    convert(path, path.parent / "out.pth")
+
+
 def in_one_line(error: pytest.ExceptionInfo, path: Path) -> str:
     message = str(error.value)
     assert message.startswith(f"{path}: ") and message.isprintable() and ";" in message
     return message
 
 
-@pytest.mark.parametrize("change", CONTENTS, ids=lambda change: change.__name__)
+def versions(value: Any) -> Change:
+    def change(content: dict) -> None:
+        content["state_dict"]._metadata = value
+
+    change.__name__ = f"_metadata={value!r}"
+    return change
+
+
+VERSIONS = [versions(5), versions({"": 5}), versions({"": {"version": "new"}}), versions({1: {}})]
+
+
+@pytest.mark.parametrize("change", CONTENTS + VERSIONS, ids=lambda change: change.__name__)
 def test_the_wrong_types_are_refused(tmp_path, change):
     path = saved(tmp_path, change)
     place = change.__name__.partition("=")[0]
     place = "meta.input" if "input" in place else place
     with pytest.raises(UserError) as error:
         read_content(path)
-    message = in_one_line(error, path)
-    assert place in message or place == "state_dict"
-
-
-@pytest.mark.parametrize("versions", [5, {"": 5}, {"": {"version": "new"}}, {1: {}}])
-def test_versions_of_modules_are_numbers(tmp_path, versions):
-    def change(content: dict) -> None:
-        content["state_dict"]._metadata = versions
-
-    path = saved(tmp_path, change)
-    with pytest.raises(UserError) as error:
-        read_content(path)
-    assert "_metadata" in in_one_line(error, path)
+    assert place in in_one_line(error, path) or place == "state_dict"
 
 
 @pytest.mark.parametrize("change", RUNS, ids=lambda change: change.__name__)
@@ -195,11 +184,7 @@ def test_weights_that_are_none_are_refused(tmp_path, kind):
     assert ": running_var has " in in_one_line(error, path)
 
 
-@pytest.mark.parametrize(
-    "door",
-    [check_resumable, find_checkpoint, lambda path: convert(path, path.parent / "out.pth")],
-    ids=["resume", "predict", "convert"],
-)
+@pytest.mark.parametrize("door", [check_resumable, find_checkpoint, converted])
 def test_so_they_are_by_every_door(tmp_path, door):
     path = saved(tmp_path, put("state_dict/weight", WEIGHTS["sparse"]()))
     with pytest.raises(UserError) as error:
@@ -207,17 +192,8 @@ def test_so_they_are_by_every_door(tmp_path, door):
     assert ": weight has the layout sparse" in in_one_line(error, path)
 
 
-def test_a_sound_one_goes_through_every_door(tmp_path):
-    """The negative control."""
-    path = saved(tmp_path, lambda content: None)
-    check_resumable(path)
-    assert find_checkpoint(path) == path
-    assert read_content(path)["meta"]["dataset_meta"]["palette"].tolist() == [[0, 0, 0]] * 2
-    several = put("optimizer", dict(one=sound()["optimizer"], two=sound()["optimizer"]))
-    check_resumable(saved(tmp_path, several))
-
-
 SOUND = [
+    put("optimizer", dict(one=sound()["optimizer"], two=sound()["optimizer"])),
     put("message_hub.runtime_info.best_score", torch.tensor(3.0)),
     put("message_hub.runtime_info.best_score", NAN),
     put("state_dict/_extra_state", {"scale": 1}),
@@ -228,8 +204,11 @@ SOUND = [
 
 @pytest.mark.parametrize("change", SOUND, ids=lambda change: change.__name__)
 def test_what_other_modules_and_metrics_keep_is_theirs(tmp_path, change):
+    """And so a sound one goes through every door: the negative control."""
     path = saved(tmp_path, change)
     check_resumable(path)
+    assert find_checkpoint(path) == path
+    assert read_content(path)["meta"]["dataset_meta"]["palette"].tolist() == [[0, 0, 0]] * 2
     tensors = tensors_and_meta(path, check_checkpoint(path))[0]
     assert {*torch.nn.BatchNorm2d(2).state_dict()} <= {*tensors}
     assert not any("extra" in name for name in tensors)
@@ -243,10 +222,9 @@ def test_other_peoples_meta_data_are_their_own(tmp_path):
     check_checkpoint(tmp_path / "theirs.pth")
 
 
-@pytest.mark.parametrize("meta", ['{"iter": "x"}', '{"dataset_meta": {"classes": [1]}}', "[1]"])
-def test_of_safetensors_too(tmp_path, meta):
+def test_of_safetensors_too(tmp_path):
     path = tmp_path / "x.safetensors"
-    save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": meta})
+    save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": '{"iter": "x"}'})
     with pytest.raises(UserError) as error:
         read_content(path)
     in_one_line(error, path)

@@ -54,11 +54,7 @@ def test_numbers_come_back(tmp_path):
         assert found.dtype == value.dtype.newbyteorder("=") and found.shape == value.shape, name
         assert np.array_equal(found, value), name
         assert found.flags.f_contiguous == value.flags.f_contiguous or name == "strided", name
-        if isinstance(found, np.ndarray):
-            assert found.flags.writeable, name
-
-
-def test_a_type_comes_back(tmp_path):
+        assert found.flags.writeable or not isinstance(found, np.ndarray), name
     assert through_a_file(tmp_path, np.dtype(">f4")) == np.dtype(">f4")
 
 
@@ -78,13 +74,10 @@ def test_a_schedule_of_one_cycle_comes_back(tmp_path):
     assert through_a_file(tmp_path, schedule.state_dict()) == schedule.state_dict()
 
 
-def test_what_is_shared_stays_shared(tmp_path):
+def test_containers_keep_what_is_shared_their_order_and_versions(tmp_path):
     array = np.arange(3)
     found = through_a_file(tmp_path, [array, {"again": array}, (array, {1, 2})])
     assert found[0] is found[1]["again"] is found[2][0] and found[2][1] == {1, 2}
-
-
-def test_names_of_tensors_keep_their_order_and_versions(tmp_path):
     state = torch.nn.BatchNorm2d(2).state_dict()
     found = through_a_file(tmp_path, state)
     assert list(found) == list(state) and found._metadata == state._metadata
@@ -99,8 +92,8 @@ def array(state: Any) -> Token:
     return given(StoredArray(StoredArrayType, (0,), b"b"), state)
 
 
-def floats(*numbers: float, shape: tuple[int, ...] | None = None):
-    return array((1, shape or (len(numbers),), FLOAT, False, np.array(numbers, float).tobytes()))
+def floats(*numbers: float):
+    return array((1, (len(numbers),), FLOAT, False, np.array(numbers, float).tobytes()))
 
 
 def log(**changes: Any) -> Token:
@@ -110,54 +103,43 @@ def log(**changes: Any) -> Token:
 
 FLOAT = StoredDtype("f8")
 FLOATS = (1, (1,), FLOAT, False, bytes(8))
+PLANE = array((1, (1, 2), FLOAT, False, bytes(16)))
+COMPLEX = array((1, (2,), StoredDtype("c16"), False, bytes(32)))
 TYPES = ["O", "V8", "U3", "M8[s]", "f8,f8", 8, None, [("x", "f8")]]
 DAMAGED: dict[str, Callable[[], Any]] = {
     **{f"type {kind}": lambda kind=kind: StoredDtype(kind) for kind in TYPES},
     "type of nothing": StoredDtype,
     "type by no tuple": lambda: given(StoredDtype("f8"), []),
-    "type by too few": lambda: given(StoredDtype("f8"), ()),
     "order a number": lambda: given(StoredDtype("f8"), (3, 1, None, None, None, -1, -1, 0)),
     "order unknown": lambda: given(StoredDtype("f8"), (3, "x", None, None, None, -1, -1, 0)),
     "array of no tuple": lambda: array([]),
     "array of too few": lambda: array((1, (1,), FLOAT, False)),
     "array of numpy's own type": lambda: array((1, (1,), np.dtype("f8"), False, bytes(8))),
-    "array of no type": lambda: array((1, (1,), None, False, bytes(8))),
     "shape a list": lambda: array((1, [1], FLOAT, False, bytes(8))),
-    "shape negative": lambda: array((1, (-1,), FLOAT, False, bytes(8))),
     "shape twice negative": lambda: array((1, (-1, -1), FLOAT, False, bytes(8))),
     "shape of floats": lambda: array((1, (1.0,), FLOAT, False, bytes(8))),
     "shape beyond the data": lambda: array((1, (2,), FLOAT, False, bytes(8))),
-    "shape beyond memory": lambda: array((1, (2**62, 4), FLOAT, False, b"")),
     "data a text": lambda: array((1, (1,), FLOAT, False, "12345678")),
-    "data a list": lambda: array((1, (1,), FLOAT, False, [1.0])),
     "data that can change": lambda: array((1, (1,), FLOAT, False, bytearray(8))),
     "array without numbers": lambda: array(None),
     "array of another type": lambda: given(StoredArray(StoredLog), FLOATS),
-    "array of nothing": lambda: given(StoredArray(), FLOATS),
     "number without": lambda: StoredNumber(FLOAT, b""),
     "number too short": lambda: StoredNumber(FLOAT, bytes(7)),
     "number too long": lambda: StoredNumber(FLOAT, bytes(16)),
-    "number a text": lambda: StoredNumber(FLOAT, "12345678"),
     "number of one argument": lambda: StoredNumber(FLOAT),
     "log without": StoredLog,
     "log called": lambda: given(StoredLog(1), log().state),
-    "log of no table": lambda: given(StoredLog(), []),
     "log of lists": lambda: log(_log_history=[1, 2]),
-    "log of a type": lambda: log(_log_history=StoredArrayType),
     "log without numbers": lambda: log(_log_history=array(None)),
     "log without counts": lambda: log(_count_history=None),
-    "log of two axes": lambda: log(
-        _log_history=floats(1, 2, shape=(1, 2)), _count_history=floats(1, 2, shape=(1, 2))
-    ),
+    "log of two axes": lambda: log(_log_history=PLANE, _count_history=PLANE),
     "log of two lengths": lambda: log(_count_history=floats(1)),
-    "log of complex numbers": lambda: log(
-        _log_history=array((1, (2,), StoredDtype("c16"), False, bytes(32)))
-    ),
+    "log of complex numbers": lambda: log(_log_history=COMPLEX),
     "log's length a text": lambda: log(max_length="long"),
     "log's length zero": lambda: log(max_length=0),
     "log's class": lambda: StoredLog,
-    "array's class": lambda: StoredArrayType,
     "array's class called": lambda: StoredArrayType((1,), "O", bytes(8)),
+    "array's class, new": lambda: StoredArrayType.__new__(StoredArrayType, (1,), "O", bytes(8)),
     "cycle's class": lambda: StoredCycle,
     "cycle's class called": StoredCycle,
 }
@@ -169,9 +151,8 @@ def test_damage_is_refused(fault):
         without_tokens({"meta": [DAMAGED[fault]()]})
 
 
-@pytest.mark.parametrize(
-    "owner, name",
-    [
+def test_no_other_attribute_is_given_and_none_is_set():
+    for owner, name in (
         (StoredLog, "__init__"),
         (StoredLog, "register_statistics"),
         (StoredLog, "_annealing_cos"),
@@ -180,19 +161,14 @@ def test_damage_is_refused(fault):
         (HistoryBuffer, "mean"),
         (StoredLog(), "mean"),
         (StoredLog, ["mean"]),
-    ],
-)
-def test_no_other_attribute_is_given(owner, name):
-    with pytest.raises(pickle.UnpicklingError):
-        StoredMethod(owner, name)
-
-
-@pytest.mark.parametrize("name", ["arguments", "state", "__class__", "anything"])
-def test_nothing_of_a_token_can_be_set(name):
-    token = floats(1)
-    with pytest.raises(pickle.UnpicklingError):
-        setattr(token, name, StoredLog)
-    assert token.real().tolist() == [1]
+    ):
+        with pytest.raises(pickle.UnpicklingError):
+            StoredMethod(owner, name)
+    for name in ("arguments", "state", "__class__", "anything"):
+        token = floats(1)
+        with pytest.raises(pickle.UnpicklingError):
+            setattr(token, name, StoredLog)
+        assert token.real().tolist() == [1]
 
 
 def test_containers_that_hold_themselves_or_have_no_end_are_refused():
