@@ -20,6 +20,7 @@ from fcn_plugin.data.labels import voc_palette
 
 Files = dict[str, bytes]
 
+SETS = ("voc2011", "voc2012", "sbd")
 AUG, SEG11VALID = ["s0", "s1", "s2"], ["v1", "v0"]
 TRAINAUG = ["s0", "s1", "s2", "t0", "t1", "t2"]
 
