@@ -18,8 +18,7 @@ def test_lists_that_are_made_of_others():
 
 def test_lists_are_read_as_they_are_written(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text(list_text(["a", "b"]))
-    assert path.read_bytes() == b"a\nb\n"
+    assert list_text(["a", "b"]) == "a\nb\n"
     path.write_bytes(b"\xef\xbb\xbfa \r\n\nb")
     assert read_ids(path) == ["a", "b"]
     path.write_bytes(b"a\n\xff\xfe")
