@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from prepare.archives_of_sets import SETS, jpeg
+from prepare.archives_of_sets import SETS, picture
 
 from fcn_plugin.prepare.tree_check import check
 
@@ -40,7 +40,7 @@ def test_a_whole_tree_has_none(whole):
 def test_all_faults_at_once(root):
     folder = root / "VOCdevkit/VOC2012"
     images, labels = folder / "JPEGImages", folder / "SegmentationClass"
-    (images / "t0.jpg").write_bytes(jpeg("t0")[:-500])
+    (images / "t0.jpg").write_bytes(picture("t0")[:-500])
     (images / "s1.jpg").unlink()
     (labels / "t1.png").unlink()
     relabel(labels / "t2.png", 21)
