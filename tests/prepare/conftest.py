@@ -1,5 +1,8 @@
 """The archives of all data sets, packed once, and the tree that three of them make."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from prepare.archives_of_sets import SETS, write_archives
 
@@ -34,3 +37,9 @@ def whole(make, tmp_path_factory):
     for name in SETS:
         make(root, name)
     return root
+
+
+@pytest.fixture
+def root(whole, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(whole, tmp_path / "data")

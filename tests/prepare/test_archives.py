@@ -42,9 +42,6 @@ PATHS = {
 DAMAGED = r"the\.archive: damaged archive, .+; delete it and download it again$"
 
 
-# --- building -----------------------------------------------------------------------------------
-
-
 def tar_info(path: str, **fields) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
     for name, value in fields.items():
@@ -94,9 +91,6 @@ def with_header(content: bytes, place: int, value: bytes) -> bytes:
     changed[148:156] = b" " * 8
     changed[148:155] = b"%06o\0" % sum(changed[:512])
     return bytes(changed)
-
-
-# --- running ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -153,9 +147,6 @@ def fails(run, content: bytes, match: str, **options) -> dict:
     return run.written
 
 
-# --- as it should be ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(run, name):
     assert run(of_format(name)) == FILES
@@ -201,9 +192,6 @@ def test_kinds_of_tar(run, tmp_path):
     (tmp_path / "plain").touch()
     made, plain = (tmp_path / "around/target/a").stat(), (tmp_path / "plain").stat()
     assert (made.st_mode, made.st_uid) == (plain.st_mode, plain.st_uid) and made.st_mtime > 1e9
-
-
-# --- hostile ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", PATHS)
@@ -336,9 +324,6 @@ def test_zips_that_announce_other_sizes_or_share_bytes(run):
         assert set(fails(run, buffer.getvalue(), shared, most=1 << 40)) <= {"a"}
 
 
-# --- damaged ------------------------------------------------------------------------------------
-
-
 def test_no_archive_at_all(run):
     for content in (
         *(b"", b"x", b"not an archive\n" * 99, b"PK\3\4", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0"),
@@ -372,24 +357,20 @@ def test_cut_anywhere_it_is_refused_or_complete(run, name):
 
 @pytest.mark.parametrize("name", ["tar", "tgz", "zip"])
 def test_flipped_bits(run, name):
-    whole, chance, refusals = of_format(name), random.Random(name), 0
-    for _ in range(40):
+    whole, refusals = of_format(name), 0
+    # Every byte of the first and last headers, and some between them.
+    spots = {*range(0, len(whole), 97), *range(512), *range(len(whole) - 100, len(whole))}
+    for spot in sorted(spots & {*range(len(whole))})[::7]:
         content = bytearray(whole)
-        for _ in range(chance.choice((1, 1, 3))):
-            # Half of them where the headers are: in the first and last bytes.
-            near = chance.choice((chance.randrange(512), -1 - chance.randrange(512)))
-            spot = near if chance.random() < 0.5 else chance.randrange(len(content))
-            content[spot % len(content)] ^= 1 << chance.randrange(8)
+        content[spot] ^= 1 << spot % 8
         try:
-            run(bytes(content))
-            assert run.written == FILES or name != "tgz"  # which has a sum of all
+            assert run(bytes(content)) == FILES or name != "tgz"  # which has a sum of all
         except UserError:
             refusals += 1
     assert refusals > 4
-    sums = {"zip": whole.find(b"set/img/1.jpg") + 20, "tgz": len(whole) - 8}
-    if name in sums:
-        content = bytearray(whole)
-        content[sums[name]] ^= 1
+    content = bytearray(whole)
+    content[{"zip": whole.find(b"set/img/1.jpg") + 20}.get(name, len(whole) - 8)] ^= 1
+    if name != "tar":
         fails(run, bytes(content), DAMAGED)
 
 

@@ -96,9 +96,6 @@ def test_options_and_folders_that_will_not_do(tmp_path):
         prepare(tmp_path / "in", 'a"b')
 
 
-# --- the configs ----------------------------------------------------------------------------------
-
-
 def config(made: Made) -> Config:
     """That of a network from nothing."""
     return Config.fromfile(next(made.root.glob("*scratch.py")))

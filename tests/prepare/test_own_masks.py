@@ -23,8 +23,6 @@ def test_indices(tmp_path, layout):
     assert made.images == ["a.jpg", "b.jpg"]
 
 
-# --- labelmap.txt ---------------------------------------------------------------------------------
-
 LABELMAP = """# label:color_rgb:parts:actions
 cat:10,20,30::
 background:0,0,0::
@@ -101,9 +99,6 @@ def test_grey_of_1_and_16_bits(tmp_path):
         assert np.array_equal(prepare(tmp_path / name, f"{name}-out").label(), white)
 
 
-# --- black and white ------------------------------------------------------------------------------
-
-
 def test_white_is_the_second_of_two_classes_where_no_label_has_numbers(tmp_path):
     masks(tmp_path / "in", 255 * EYE)
     made = prepare(tmp_path / "in")
@@ -120,9 +115,6 @@ def test_white_is_the_second_of_two_classes_where_no_label_has_numbers(tmp_path)
     masks(tmp_path / "numbers", label)
     made = prepare(tmp_path / "numbers", "other")
     assert np.array_equal(made.label(), label) and not made.notes
-
-
-# --- what is refused ------------------------------------------------------------------------------
 
 
 def write(path: str, content: str):

@@ -62,15 +62,6 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def root(whole, tmp_path) -> Path:
-    """A copy of the tree that three sets make."""
-    return shutil.copytree(whole, tmp_path / "data")
-
-
-# --- what comes out ------------------------------------------------------------------------------
-
-
 def test_what_is_made_of_several_sets(whole):
     assert read_ids(whole / VOC2012 / LISTS / "aug.txt") == AUG
     assert read_ids(whole / VOC2012 / LISTS / "trainaug.txt") == TRAINAUG
@@ -130,15 +121,6 @@ def test_a_finished_step_costs_nothing(make, root, tmp_path):
         assert any("not unpacked" in line and "already" in line for line in said)
         assert get(root, name, test=name == "voc2012") == []
     assert state() == before
-
-
-def test_the_test_images_can_come_later(make, archives, tmp_path):
-    trainval, test = archives["voc2012"]
-    make(tmp_path / "apart", "voc2012", [trainval])
-    assert not (tmp_path / "apart" / VOC2012 / LISTS / "test.txt").exists()
-    make(tmp_path / "apart", "voc2012", [test])
-    make(tmp_path / "together", "voc2012", [test, trainval])
-    assert tree(tmp_path / "apart") == tree(tmp_path / "together")
 
 
 def test_what_was_half_unpacked_by_hand_is_completed(make, root, whole):
@@ -202,9 +184,6 @@ def test_a_folder_of_the_set_on_another_disk(make, root, whole, monkeypatch):
     monkeypatch.setattr(Path, "replace", refuse)
     make(root, "voc2012")
     assert tree(root) == tree(whole)
-
-
-# --- what is refused -----------------------------------------------------------------------------
 
 
 def without(files: dict[str, bytes], *names: str) -> dict[str, bytes]:
@@ -299,9 +278,6 @@ def test_damaged_labels_of_sbd(whole, tmp_path):
             read_label(tmp_path / "a.mat")
 
 
-# --- downloads and hashes ------------------------------------------------------------------------
-
-
 @pytest.fixture
 def publish(monkeypatch):
     """Change what is published of a data set: its first archive, and the numbers of images."""
@@ -384,9 +360,6 @@ def test_camvids_frames_are_verified_by_content(make, publish, tmp_path):
     other = camvid() | {name: camvid()[name.replace("val_0", "val_1")]}
     with pytest.raises(UserError, match="valannot: the files are not the published ones"):
         make(tmp_path / "third", "camvid", [zipped(tmp_path / "c.zip", other)], subset=False)
-
-
-# --- interruptions -------------------------------------------------------------------------------
 
 
 def _promises(expected: dict[str, str]) -> dict[str, set[str]]:

@@ -4,18 +4,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from prepare.archives_of_sets import SETS, picture
 
 from fcn_plugin.prepare.tree_check import check
 
 LISTS = "ImageSets/Segmentation"
-
-
-@pytest.fixture
-def root(whole, tmp_path) -> Path:
-    return shutil.copytree(whole, tmp_path / "data")
 
 
 def relabel(path: Path, value: int) -> None:
