@@ -263,18 +263,15 @@ def test_members_that_are_too_many_or_for_one_path(run, monkeypatch, pack):
     assert "3" not in fails(run, four, "'3' is one of more than 3 members; do not use")
 
 
-@pytest.mark.parametrize("name", ["tgz", "tar.bz2", "tar.xz"])
-def test_bombs_in_a_compressed_tar(run, name):
-    pack = COMPRESS[name]
+def test_bombs_in_a_compressed_tar(run):
     zeros = tar_bytes([("zeros", bytes(60_000_000))], tarfile.USTAR_FORMAT)
-    content = pack(zeros)
-    assert len(content) < 290_000
-    fails(run, content, "'zeros' makes more than 59999999 bytes in all", most=59_999_999)
     announced = "'zeros' of 60000000 bytes is more than it can hold"
-    # Left out it would take time, too.
-    assert fails(run, content, announced, where=lambda path: None, most=1000) == {}
-    if name != "tgz":
-        return
+    for name in ("tar.bz2", "tar.xz", "tgz"):
+        content = (pack := COMPRESS[name])(zeros)
+        assert len(content) < 290_000
+        # Left out it would take time, too.
+        assert fails(run, content, announced, where=lambda path: None, most=1000) == {}
+    fails(run, content, "'zeros' makes more than 59999999 bytes in all", most=59_999_999)
     for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
         header = tar_info("h", type=kind, size=60_000_000).tobuf(tarfile.USTAR_FORMAT)
         fails(run, pack(header + zeros[512:]), "a header of the tar is longer than it can be")

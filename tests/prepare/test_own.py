@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image
-from prepare.own_pictures import EYE, SIZE, Made, image, masks, prepare, refusal
+from prepare.own_pictures import EYE, SIZE, Made, contents, image, masks, prepare, refusal
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import receptive_field
@@ -29,7 +29,7 @@ def test_a_split_is_drawn_and_stays_when_images_are_added(tmp_path):
     train, val = made.listed("train"), made.listed("val")
     assert len(val) == 4 and sorted(train + val) == sorted(names)
     again = prepare(tmp_path / "in", "again/out")
-    assert again.content().keys() == made.content().keys() and again.listed("val") == val
+    assert contents(again.root).keys() == contents(made.root).keys() and again.listed("val") == val
     assert prepare(tmp_path / "in", "seed", seed=1).listed("val") != val
     masks(tmp_path / "in", names=["more"])
     assert len({*prepare(tmp_path / "in", "more").listed("val")} & {*val}) >= 3
@@ -52,7 +52,7 @@ def test_a_finished_tree_is_left_and_another_is_not_overwritten(tmp_path):
     masks(tmp_path / "in")
     made = prepare(tmp_path / "in")
     (made.root / "classes.txt").touch()
-    before = made.content()
+    before = contents(made.root)
     assert prepare(tmp_path / "in").lines == made.lines
     with pytest.raises(UserError, match="was made of other files or options than these; remove it"):
         prepare(tmp_path / "in", scale=0.5)
@@ -61,7 +61,7 @@ def test_a_finished_tree_is_left_and_another_is_not_overwritten(tmp_path):
         prepare(tmp_path / "in")
     with pytest.raises(UserError, match="is no data set made by this command"):
         prepare(tmp_path / "in", "in")
-    assert made.content() == before
+    assert contents(made.root) == before
 
 
 def test_a_second_run_is_kept_out_and_a_full_disk_leaves_nothing(tmp_path, monkeypatch):

@@ -189,8 +189,7 @@ def test_what_is_wrong_is_refused_by_name(tmp_path, change, message):
 
 
 def test_a_class_that_no_training_image_has_is_noted(tmp_path):
-    label = np.zeros(SIZE, np.uint8)
-    label[5:9], label[0] = 2, 255
+    label = np.array([0, 2, 255], np.uint8)[PARTS]
     masks(tmp_path / "in", label, classes="background\ncat\ndog\n")
     (note,) = prepare(tmp_path / "in").notes
     assert "no training image has cat (value 1); 255 is no class" in note

@@ -1,10 +1,9 @@
 """The drawn data set: layout, determinism, restart, and that only the shape tells the class."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
+from prepare.own_pictures import contents
 
 from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.errors import UserError
@@ -12,14 +11,6 @@ from fcn_plugin.prepare.drawing import CLASSES, PALETTE, VOID, draw
 from fcn_plugin.prepare.shapes import write_shapes
 
 TRAIN, VAL = 300, 100
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    files = {
-        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
-    assert files
-    return files
 
 
 def test_layout_is_vocs_and_the_files_hold_what_was_drawn(tmp_path):
