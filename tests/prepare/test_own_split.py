@@ -74,6 +74,7 @@ def test_ways_to_write_a_list(source):
         (dict(trainval="abc", val="b"), dict(train="ac", val="b"), "5 labelled images are in no"),
         (dict(trainval="abc", test="h"), dict(drawn="abc", test="h"), "1 of its images are drawn"),
         (dict(train="ac", trainval="abc", val="b"), dict(train="ac", val="b"), "5 labelled images"),
+        (dict(train="ac", trainval="abc"), dict(train="ac", val="b"), "5 labelled images"),
         (dict(default="ab"), dict(drawn=NAMES), "without a label are left out"),  # no split
         (
             dict(train="ab", val="c", test="du"),
@@ -81,7 +82,7 @@ def test_ways_to_write_a_list(source):
             "1 of 2 test images have a label",
         ),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_parts_of_a_split(source, texts, splits, line):
     lists(source, **texts)
