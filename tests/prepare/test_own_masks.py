@@ -191,5 +191,7 @@ def test_what_is_wrong_is_refused_by_name(tmp_path, change, message):
 def test_a_class_that_no_training_image_has_is_noted(tmp_path):
     label = np.array([0, 2, 255], np.uint8)[PARTS]
     masks(tmp_path / "in", label, classes="background\ncat\ndog\n")
-    (note,) = prepare(tmp_path / "in").notes
+    made = prepare(tmp_path / "in")
+    (note,) = made.notes
     assert "no training image has cat (value 1); 255 is no class" in note
+    assert "| cat        |     1 |     0 |   0 |  0.00 % |" in made.lines[0]
