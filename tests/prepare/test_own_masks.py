@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
-from prepare.own_pictures import EYE, SIZE, TWO, image, labelme, masks, prepare, refusal
+from prepare.own_pictures import EYE, SIZE, image, labelme, masks, prepare, refusal
 
 PARTS = np.arange(1200).reshape(SIZE) % 3  # 0, 1 and 2
 LAYOUTS = [("JPEGImages", "SegmentationClass"), ("JPEGImages", "SegmentationClassPNG")]
@@ -22,13 +22,6 @@ def test_indices(tmp_path, layout):
     assert np.array_equal(made.label("a"), label) and np.array_equal(made.label("b"), label)
     assert made.images == ["a.jpg", "b.jpg"]
 
-
-def test_mits_grey_labels_whose_0_is_left_out(tmp_path):
-    masks(tmp_path / "in", PARTS.astype(np.uint8), classes="__ignore__\nwall\nsky\n")
-    assert np.array_equal(prepare(tmp_path / "in").label(), np.array([255, 0, 1])[PARTS])
-
-
-# --- labelmap.txt ---------------------------------------------------------------------------------
 
 LABELMAP = """# label:color_rgb:parts:actions
 cat:10,20,30::
@@ -51,10 +44,9 @@ def test_cvats_colours(tmp_path, palette):
     """A palette PNG goes by its colours, too: its numbers are whoever's made it."""
     colours = np.array([[0, 0, 0], [10, 20, 30], [200, 0, 7], [224, 224, 192]], np.uint8)
     label = np.arange(1200).reshape(SIZE) % 4
-    layout = ("JPEGImages", "SegmentationClass")
-    with_labelmap(tmp_path / "in", colours[label], LABELMAP, layout=layout)
+    with_labelmap(tmp_path / "in", colours[label], LABELMAP)
     if palette:
-        for path in (tmp_path / "in/SegmentationClass").iterdir():
+        for path in (tmp_path / "in/labels").iterdir():
             Image.open(path).quantize(8).save(path)
     made = prepare(tmp_path / "in")
     assert np.array_equal(made.label(), np.array([0, 1, 2, 255])[label])
@@ -63,19 +55,16 @@ def test_cvats_colours(tmp_path, palette):
     assert written[:9] == [0, 0, 0, 10, 20, 30, 200, 0, 7]
 
 
-def test_what_cvat_leaves_out_by_name_is_no_class(tmp_path):
-    colours = np.array([[0, 0, 0], [10, 20, 30], [200, 0, 7]], np.uint8)
-    with_labelmap(tmp_path / "in", colours[PARTS], LABELMAP.replace("cat", "__ignore__"))
-    made = prepare(tmp_path / "in")
-    assert np.array_equal(made.label(), np.array([0, 255, 1])[PARTS])
-    assert made.classes == ["background", "dog"]
-
-
 @pytest.mark.parametrize(
-    ("labelmap", "values", "meaning"),
+    ("text", "values", "meaning"),
     [
+        ("__ignore__\nwall\nsky\n", (0, 1, 2), (255, 0, 1)),  # a list of classes, as MIT's
+        (
+            LABELMAP.replace("cat", "__ignore__"),
+            ((0, 0, 0), (10, 20, 30), (200, 0, 7)),
+            (0, 255, 1),
+        ),
         (TWO_COLOURS, (0, 255, 0), (0, 1, 0)),  # white is the road, and not what is left out
-        (GREYS, (0, 128, 64), (0, 1, 2)),
         (GREYS, (0, 255, 64), (0, 255, 2)),
         (HUES, (0, 128, 255), (0, 1, 255)),
         (HUES, (0, 2, 255), (0, 2, 255)),  # no colours, but numbers
@@ -83,53 +72,31 @@ def test_what_cvat_leaves_out_by_name_is_no_class(tmp_path):
         (GREYS + LEFT_OUT, (254, 128, 255), (255, 1, 255)),
         (GREYS.replace("background", "_background_"), (0, 0, 64), (0, 0, 2)),
     ],
+    ids=range(9),
 )
-def test_grey_labels_with_a_labelmap(tmp_path, labelmap, values, meaning):
-    with_labelmap(tmp_path / "in", np.array(values, np.uint8)[PARTS], labelmap)
+def test_what_values_and_colours_mean(tmp_path, text, values, meaning):
+    masks(tmp_path / "in", np.array(values, np.uint8)[PARTS], classes=None)
+    (tmp_path / "in" / ("labelmap.txt" if "::" in text else "classes.txt")).write_text(text)
     made = prepare(tmp_path / "in")
     assert np.array_equal(made.label(), np.array(meaning)[PARTS])
-    assert made.classes[0] == "background" and "__ignore__" not in made.classes
+    assert "_" not in "".join(made.classes)
     assert not any("is taken for" in note for note in made.notes)
-
-
-@pytest.mark.parametrize(
-    ("labelmap", "values", "message"),
-    [
-        (TWO_COLOURS, (0, 1, 255), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
-        (HUES + "sky:255,255,255::\n", (0, 1, 255), r"a.png: colour 1,1,1 is no class"),
-        (HUES, (0, 7, 7), r"a.png: label values 7 .* which .*labelmap.txt has no class for"),
-    ],
-)
-def test_grey_values_of_no_class(tmp_path, labelmap, values, message):
-    with_labelmap(tmp_path / "in", np.array(values, np.uint8)[PARTS], labelmap)
-    refusal(tmp_path / "in", message)
 
 
 def test_grey_of_1_and_16_bits(tmp_path):
     """Of a TIFF of a microscope also with the higher byte first."""
     white = (PARTS == 1).astype(np.uint8)
-    for name, save in {
-        "one": lambda path: Image.fromarray(255 * white).convert("1").save(path),
-        "wide": lambda path: Image.fromarray((255 * white).astype(np.uint16)).save(path),
-        "big": lambda path: Image.frombytes(
-            "I;16B", SIZE[::-1], (255 * white).astype(">u2").tobytes()
-        ).save(path.with_suffix(".tif")),
-    }.items():
+    big = (255 * white).astype(">u2").tobytes()
+    for name, suffix, label in (
+        ("one", ".png", Image.fromarray(255 * white).convert("1")),
+        ("wide", ".png", Image.fromarray((255 * white).astype(np.uint16))),
+        ("big", ".tif", Image.frombytes("I;16B", SIZE[::-1], big)),
+    ):
         with_labelmap(tmp_path / name, white, TWO_COLOURS)
         for path in (tmp_path / name / "labels").iterdir():
             path.unlink()
-            save(path)
+            label.save(path.with_suffix(suffix))
         assert np.array_equal(prepare(tmp_path / name, f"{name}-out").label(), white)
-
-
-def test_a_list_of_classes_beside_a_labelmap_is_noted(tmp_path):
-    masks(tmp_path / "in", 255 * EYE, classes="background\nstreet\n")
-    (tmp_path / "in/labelmap.txt").write_text(TWO_COLOURS)
-    made = prepare(tmp_path / "in")
-    assert made.classes == ["background", "road"] and "classes.txt: not read" in made.notes[0]
-
-
-# --- black and white ------------------------------------------------------------------------------
 
 
 def test_white_is_the_second_of_two_classes_where_no_label_has_numbers(tmp_path):
@@ -141,47 +108,54 @@ def test_white_is_the_second_of_two_classes_where_no_label_has_numbers(tmp_path)
     for classes in ("background\nroad\ncar\n", "__ignore__\nroad\ncar\n"):
         (tmp_path / "in/classes.txt").write_text(classes)
         refusal(tmp_path / "in", r"labels: .* 0 and 255, but .*classes.txt names 3")
+    (tmp_path / "in/labelmap.txt").write_text(TWO_COLOURS)
+    made = prepare(tmp_path / "in", "by colours")
+    assert made.classes == ["background", "road"] and "classes.txt: not read" in made.notes[0]
     label = np.array([0, 1, 255], np.uint8)[PARTS]
     masks(tmp_path / "numbers", label)
     made = prepare(tmp_path / "numbers", "other")
     assert np.array_equal(made.label(), label) and not made.notes
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
 def write(path: str, content: str):
     return lambda folder: (folder / path).write_text(content)
 
 
-def turned(folder) -> None:
-    """An image that is stored lying, with a label of the same."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    image(folder / "images/a.jpg", exif=exif)
+def remove(path: str):
+    return lambda folder: (folder / path).unlink()
 
 
-def coloured(folder, labelmap: str = "") -> None:
-    masks(folder, np.full((*SIZE, 3), 9, np.uint8))
-    if labelmap:
-        (folder / "labelmap.txt").write_text(labelmap)
+def picture(path: str, *size, **settings):
+    return lambda folder: image(folder / path, *size, **settings)
 
 
+def values(*three, labelmap: str = ""):
+    """Labels of these values or colours."""
+
+    def change(folder) -> None:
+        masks(folder, np.array(three, np.uint8)[PARTS])
+        if labelmap:
+            (folder / "labelmap.txt").write_text(labelmap)
+
+    return change
+
+
+def cut(folder) -> None:
+    path = folder / "labels/a.png"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+TURNED = Image.Exif()  # stored lying
+TURNED[ExifTags.Base.Orientation] = 6
+NINE = [(9, 9, 9)] * 3
 WRONG = [
-    (
-        lambda folder: masks(folder, np.full(SIZE, 2, np.uint8)),
-        r"a.png: label values 2 \(1200 px\), which .*classes.txt has no class for",
-    ),
-    (
-        lambda folder: coloured(folder, LABELMAP),
-        r"a.png: colour 9,9,9 is no class of .*labelmap.txt",
-    ),
-    (coloured, r"a.png: label in colour"),
-    (
-        lambda folder: (folder / "classes.txt").unlink(),
-        r"nothing says what its labels are; give --classes",
-    ),
-    (write("labelmap.txt", "cat;1,2"), r"'cat;1,2' is not name:red,green,blue::"),
+    (values(2, 2, 2), r"a.png: label values 2 \(1200 px\), which .*classes.txt has no class for"),
+    (values(*NINE, labelmap=LABELMAP), r"a.png: colour 9,9,9 is no class of .*labelmap.txt"),
+    (values(*NINE), r"a.png: label in colour"),
+    (values(0, 1, 255, labelmap=TWO_COLOURS), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
+    (values(0, 1, 255, labelmap=f"{HUES}sky:255,255,255::\n"), r"a.png: colour 1,1,1 is no class"),
+    (values(0, 7, 7, labelmap=HUES), r"a.png: label values 7 .* which .*labelmap.txt has no class"),
+    (remove("classes.txt"), r"nothing says what its labels are; give --classes"),
     (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' is not name:"),
     (write("labelmap.txt", "a:0,0,0::\n:9,0,0::\n"), r"'' cannot be the name of a class"),
     (write("labelmap.txt", "a:0,0,0::\nb:0,0,0::\n"), r"'b:0,0,0::' has another class's colour"),
@@ -190,53 +164,34 @@ WRONG = [
     (write("classes.txt", "background\n"), r"1 classes, background; there have to be 2 to 255"),
     (write("classes.txt", "\n".join(map(str, range(256)))), r"256 classes"),
     (write("classes.txt", ""), r"no name at all"),
-    (
-        lambda folder: image(folder / "images/a.jpg", (30, 41)),
-        r"a.png: a label of 40x30 for an image of 41x30",
-    ),
-    (turned, r"a label of 40x30 for an image of 30x40; the image is turned by"),
-    (lambda folder: (folder / "images/a.jpg").unlink(), r"a.png: no image a in "),
-    (
-        lambda folder: image(folder / "images/a.png"),
-        r"images/a.png: a.jpg has the same name",
-    ),
-    (
-        lambda folder: image(folder / "test/a.jpg"),
-        r"test/a.jpg: .*images/a.jpg has the same name",
-    ),
+    (picture("images/a.jpg", (30, 41)), r"a.png: a label of 40x30 for an image of 41x30"),
+    (picture("images/a.jpg", exif=TURNED), r"an image of 30x40; the image is turned by"),
+    (remove("images/a.jpg"), r"a.png: no image a in "),
+    (picture("images/a.png"), r"images/a.png: a.jpg has the same name"),
+    (picture("test/a.jpg"), r"test/a.jpg: .*images/a.jpg has the same name"),
     (
         lambda folder: labelme(folder / "test", "c"),
-        r"test: is not read, for it has labels; .* name them in .*Segmentation/test.txt",
+        r"test: is not read, for it has labels;",
     ),
-    (
-        lambda folder: (folder / "labels/a.png").unlink(),
-        r"1 labelled image; at least 2 are needed",
-    ),
-    (
-        lambda folder: (folder / "images").rename(folder / "below"),
-        r"JPEGImages and .* or \*.json of labelme, with the files right in them",
-    ),
-    (
-        lambda folder: (folder / "labels/a.png").write_bytes(
-            (folder / "labels/a.png").read_bytes()[:-30]
-        ),
-        r"a.png: damaged label",
-    ),
+    (remove("labels/a.png"), r"1 labelled image; at least 2 are needed"),
+    (lambda folder: (folder / "images").rename(folder / "b"), r"JPEGImages and .* or \*.json of"),
+    (cut, r"a.png: damaged label"),
     (write("images/a.jpg", "\0"), r"images/a.jpg: damaged image"),
-    (lambda folder: image(folder / "test/c\nd.jpg"), r"a name that a list cannot hold"),
+    (picture("test/c\nd.jpg"), r"a name that a list cannot hold"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=range(len(WRONG)))
 def test_what_is_wrong_is_refused_by_name(tmp_path, change, message):
-    masks(tmp_path / "in", classes=TWO)
+    masks(tmp_path / "in")
     change(tmp_path / "in")
     refusal(tmp_path / "in", message)
 
 
 def test_a_class_that_no_training_image_has_is_noted(tmp_path):
-    label = np.zeros(SIZE, np.uint8)
-    label[5:9], label[0] = 2, 255
+    label = np.array([0, 2, 255], np.uint8)[PARTS]
     masks(tmp_path / "in", label, classes="background\ncat\ndog\n")
-    (note,) = prepare(tmp_path / "in").notes
+    made = prepare(tmp_path / "in")
+    (note,) = made.notes
     assert "no training image has cat (value 1); 255 is no class" in note
+    assert "| cat        |     1 |     0 |   0 |  0.00 % |" in made.lines[0]

@@ -82,9 +82,9 @@ def test_ones_own_pictures_become_a_data_set_that_trains_and_is_handed_in(tmp_pa
     labelled(tmp_path / "in")
     done = ran("prepare_data.py", "own", "in", folder=tmp_path)
     *table, pretrained, scratch, last = done.stdout.splitlines()
-    assert table[0].split() == ["class", "train", "val", "pixels"]
-    assert table[1].split() == ["0", "background", "3", "1", "80.00", "%"]
-    assert table[2].split() == ["1", "box", "3", "1", "20.00", "%"]
+    assert table[1].split()[1::2] == ["class", "value", "train", "val", "pixels"]
+    assert table[3].split()[1::2] == ["background", "0", "3", "1", "80.00", "|"]
+    assert table[4].split()[1::2] == ["box", "1", "3", "1", "20.00", "|"]
     assert pretrained.endswith("python tools/train.py data/mine/fcn8s_vgg16_mine.py")
     assert last == "data/mine: train 3, val 1, test 1 images, 2 classes"
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import MAX_NOTED, text_of
@@ -54,8 +53,3 @@ def refuse_classes(file: Path, names: Sequence[str]) -> None:
             f"{file}: {len(classes)} classes, {listed}; there have to be 2 to {IGNORED}, "
             "background included"
         )
-
-
-def default_palette(classes: Sequence[str]) -> list[list[int]]:
-    """VOC's colours, of which the first is black."""
-    return [list(colour) for colour in voc_palette()[: len(classes)]]

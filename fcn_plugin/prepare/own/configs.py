@@ -172,7 +172,7 @@ def configs(facts: Facts) -> dict[str, str]:
     rows, cols = max(facts.sizes, key=lambda size: size[0] * size[1])
     slide = SLIDE.format(size=f"{cols} x {rows}", side=WINDOW, stride=WINDOW * 3 // 4)
     common: dict[str, Any] = dict(
-        bases=_bases(facts.root),
+        bases=bases_from(facts.root),
         classes=_lines(facts.classes),
         palette=_lines(facts.palette),
         num_classes=len(facts.classes),
@@ -218,7 +218,7 @@ def shipped_configs() -> Path:
     return in_clone if (in_clone / "_base_").is_dir() else package / ".mim" / "configs"
 
 
-def _bases(root: Path) -> str:
+def bases_from(root: Path) -> str:
     """Where the shipped configs are, as seen from ``root`` if both are in one clone."""
     shipped = shipped_configs()
     if root.resolve().is_relative_to(shipped.parent):

@@ -21,6 +21,7 @@ from fcn_plugin.data.lists import list_text
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError, printable, width_by_height
+from fcn_plugin.evaluation.tables import class_table
 from fcn_plugin.prepare.own.configs import Facts, command, configs
 from fcn_plugin.prepare.own.labelme import embedded_image
 from fcn_plugin.prepare.own.readers import read_source
@@ -89,7 +90,11 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
     palette = in_full(source.palette)  # a pixel that is left out is 255
     write = partial(_write_item, read=source.read, palette=palette, target=stage)
     written = each("Writing images and labels", write, items, job)
-    _refuse_vanishing(written, job.scale)
+    # Of a side, half a pixel has to be left in training, where it is halved again.
+    smallest = min(written, key=lambda item: min(item.size))
+    if min(smallest.size) * job.scale < 1:
+        size = width_by_height(smallest.size)
+        raise UserError(f"--scale {job.scale:g}: {smallest.name} of {size} would have no pixel")
     suffix = _one_format(stage, written, job)
     for split, names in splits.items():
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
@@ -116,7 +121,7 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
     seen = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
         "lines": [
-            class_table(source.classes, counts),
+            _class_table(source.classes, counts),
             *([seen] if job.scale != 1 else []),
             f"from ImageNet weights: {command('train', job.root / pretrained)}",
             f"without them:          {command('train', job.root / scratch)}",
@@ -146,32 +151,19 @@ def _note_missing(pixels: np.ndarray, classes: Sequence[str], job: Job) -> None:
             job.note(f"{job.root}: no training image has {name} (value {value}){left_out}")
 
 
-def class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
-    """A table of the classes: how many images show them, and their share of all pixels.
+def _class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
+    """How many images show each class, and its share of all pixels.
 
     Args:
         counts: for each split, pixels [images, 256] of each value in each label.
     """
     pixels = sum(count.sum(axis=0) for count in counts.values())
-    names = {**dict(enumerate(map(printable, classes))), IGNORED: "(left out)"}
-    width = max(map(len, [*names.values(), "class"]))
-    heads = "".join(f"{split:>8}" for split in counts)
-    lines = [f"{'':>4}{'class':<{width}}{heads}{'pixels':>10}"]
-    for value, name in names.items():
-        if value == IGNORED and not pixels[value]:
-            continue
-        images = "".join(f"{(count[:, value] > 0).sum():>8,}" for count in counts.values())
-        share = f"{100 * pixels[value] / pixels.sum():.2f} %"
-        lines.append(f"{value:>3} {name:<{width}}{images}{share:>10}")
-    return "\n".join(lines)
-
-
-def _refuse_vanishing(written: Sequence[Written], scale: float) -> None:
-    """Of a side, half a pixel has to be left in training, where it is halved again."""
-    smallest = min(written, key=lambda item: min(item.size))
-    if min(smallest.size) * scale < 1:
-        size = width_by_height(smallest.size)
-        raise UserError(f"--scale {scale:g}: {smallest.name} of {size} would have no pixel")
+    values = [*range(len(classes)), *([IGNORED] if pixels[IGNORED] else [])]
+    columns: dict[str, list] = {"value": values}
+    for split, count in counts.items():
+        columns[split] = [(count[:, value] > 0).sum() for value in values]
+    columns["pixels"] = [f"{100 * pixels[value] / pixels.sum():.2f} %" for value in values]
+    return class_table([*classes, "(left out)"][: len(values)], columns)
 
 
 def _write_item(
@@ -204,13 +196,8 @@ def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
     if kept:
         part.rename(folder / f"{item.name}{kept}")
     else:
-        _save_png(pixels, folder / f"{item.name}.png")
-        part.unlink()
+        _to_png(part, pixels)
     return kept or ".png", pixels.shape[:2]
-
-
-def _save_png(bgr: np.ndarray, path: Path) -> None:
-    Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])).save(path)
 
 
 def _one_format(stage: Path, written: Sequence[Written], job: Job) -> str:
@@ -224,8 +211,11 @@ def _one_format(stage: Path, written: Sequence[Written], job: Job) -> str:
     return ".png"
 
 
-def _jpeg_to_png(path: Path) -> Path:
-    bgr = LoadCheckedImage().transform({"img_path": str(path)})["img"]
-    _save_png(bgr, path.with_suffix(".png"))
+def _jpeg_to_png(path: Path) -> None:
+    _to_png(path, LoadCheckedImage().transform({"img_path": str(path)})["img"])
+
+
+def _to_png(path: Path, bgr: np.ndarray) -> None:
+    """Put a PNG in the place of a file."""
+    Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])).save(path.with_suffix(".png"))
     path.unlink()
-    return path

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.prepare.own.classes import (
@@ -20,7 +21,6 @@ from fcn_plugin.prepare.own.classes import (
     LABELME_BACKGROUND,
     LEFT_OUT,
     classes_beside,
-    default_palette,
     read_classes,
     refuse_classes,
 )
@@ -74,7 +74,7 @@ def read(job: Job) -> Source:
         items=[item for item, _ in summaries],
         unlabelled=[path for path in pictures(job.folder).values() if path.resolve() not in owners],
         classes=classes,
-        palette=default_palette(classes),
+        palette=voc_palette()[: len(classes)],
         read=partial(_read, numbers=numbers),
         settings=[file] if file else [],
     )

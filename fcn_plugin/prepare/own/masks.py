@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcn_plugin.data.images import LoadCheckedImage
-from fcn_plugin.data.labels import read_label, values_in_words, values_outside
+from fcn_plugin.data.labels import read_label, values_in_words, values_outside, voc_palette
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
@@ -21,7 +21,6 @@ from fcn_plugin.prepare.own.classes import (
     LABELME_BACKGROUND,
     LEFT_OUT,
     classes_beside,
-    default_palette,
     read_classes,
     refuse_classes,
 )
@@ -90,7 +89,7 @@ def read(job: Job) -> Source:
     else:
         names = read_classes(file)
         classes = [name for name in names if name != LEFT_OUT]
-        palette = default_palette(classes)
+        palette = voc_palette()[: len(classes)]
         meaning = Meaning(file, _numbers(names), {})
         if _black_and_white(labels.values()):
             meaning = _white_is_second(folders[1], file, names, job)

@@ -89,35 +89,31 @@ def each(
         UserError: that of the one item that has a fault, or after the faults of all were noted.
     """
     results: list[Made] = []
-    faults: list[str] = []
+    faults: list[UserError] = []
     outcomes = on_all_cores(partial(_attempt, function), items)
     for done, outcome in enumerate(outcomes, start=1):
-        if isinstance(outcome, Fault):
-            faults.append(outcome.message)
+        if isinstance(outcome, UserError):
+            faults.append(outcome)
         else:
             results.append(outcome)
         job.progress(step, done, len(items))
     if len(faults) > 1:
         for fault in faults[:MAX_NOTED]:
-            job.note(fault)
+            job.note(str(fault))
         raise UserError(
             f"{step}: {len(faults):,} files have faults, such as those above; put them right and "
             "run this again"
         )
     if faults:
-        raise UserError(faults[0])
+        raise faults[0]
     return results
 
 
-class Fault(NamedTuple):
-    message: str
-
-
-def _attempt(function: Callable[[Given], Made], item: Given) -> Made | Fault:
+def _attempt(function: Callable[[Given], Made], item: Given) -> Made | UserError:
     try:
         return function(item)
     except UserError as error:
-        return Fault(str(error))
+        return error
 
 
 def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:

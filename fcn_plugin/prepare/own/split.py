@@ -132,17 +132,14 @@ def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
     Raises:
         UserError: none, one twice, or one that is not there.
     """
-    listed = [_named(path, line.strip(), names, folder) for line in _lines(path)]
+    lines = [line.strip() for line in text_of(path).splitlines() if line.strip()]
+    listed = [_named(path, line, names, folder) for line in lines]
     if not listed:
         raise UserError(f"{path}: no names in it; list images, or delete it")
     for name, count in Counter(listed).items():
         if count > 1:
             raise UserError(f"{path}: {name!r} is there twice; take one off the list")
     return listed
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in text_of(path).splitlines() if line.strip()]
 
 
 def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
