@@ -10,7 +10,6 @@ the rest memory may grow by 2 %, and the other three by nothing. Exit status 1 i
 import argparse
 import csv
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -81,18 +80,11 @@ def number(file: Path, name: str) -> int:
 def soak(minutes: float, folder: Path) -> list[Look]:
     """Train in ``folder`` for so long; what was seen meanwhile."""
     write_shapes(folder / "data" / "shapes", train=400, val=50, size=64)
-    config = REPOSITORY / "configs" / "fcn8s_vgg16_shapes.py"
-    command = [
-        sys.executable,
-        REPOSITORY / "tools" / "train.py",
-        config,
-        "--cfg-options",
-        *SETTINGS,
-    ]
+    train = [REPOSITORY / "tools/train.py", REPOSITORY / "configs/fcn8s_vgg16_shapes.py"]
+    command = [sys.executable, *train, "--cfg-options", *SETTINGS]
     with (folder / "train.log").open("w") as log:
         run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     looks: list[Look] = []
-    print("starting", file=sys.stderr, flush=True)
     while "Iter(train)" not in (folder / "train.log").read_text() and run.poll() is None:
         time.sleep(PAUSE)
     since = time.monotonic()
@@ -103,19 +95,11 @@ def soak(minutes: float, folder: Path) -> list[Look]:
                 sys.exit(f"error: the training ended with {run.returncode}; see {log.name}")
             if found := look(run.pid, since):
                 looks.append(found)
-                show(found, minutes)
+                print(f"{found.seconds / 60:5.1f} of {minutes:g} min: {found}", file=sys.stderr)
     finally:
-        run.send_signal(signal.SIGTERM)
+        run.terminate()
         run.wait(60)
     return looks
-
-
-def show(found: Look, minutes: float) -> None:
-    text = (
-        f"\r{found.seconds / 60:5.1f} of {minutes:g} min  {found.memory:7.1f} MiB  "
-        f"{found.files} files  {found.threads} threads  {found.processes} processes "
-    )
-    print(text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
 
 def verdict(looks: list[Look]) -> tuple[list[str], bool]:
@@ -124,16 +108,13 @@ def verdict(looks: list[Look]) -> tuple[list[str], bool]:
     half = len(steady) // 2
     lines, flat = [], True
     for name, allowed in (("memory", GROWTH), ("files", 0), ("threads", 0), ("processes", 0)):
-        early, late = (
-            statistics.median(getattr(found, name) for found in part)
-            for part in (steady[:half], steady[half:])
-        )
-        most = max(getattr(found, name) for found in steady)
+        seen = [getattr(found, name) for found in steady]
+        early, late = statistics.median(seen[:half]), statistics.median(seen[half:])
         kept = late <= early * (1 + allowed)
         flat &= kept
         lines.append(
             f"{name:10} {early:8.1f} in the first half, {late:8.1f} in the second, at most "
-            f"{most:8.1f}  {'flat' if kept else 'GROWS'}"
+            f"{max(seen):8.1f}  {'flat' if kept else 'GROWS'}"
         )
     return lines, flat
 
@@ -151,9 +132,8 @@ def main() -> None:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows([Look._fields, *looks])
     lines, flat = verdict(looks)
-    print(f"\n{len(looks)} looks; {log.count('Saving checkpoint')} checkpoints, ", end="")
-    print(f"{log.count('Iter(val)')} lines of scoring")
-    print("\n".join(lines))
+    done = [f"{log.count(words)} x {words}" for words in ("Saving checkpoint", "Iter(val)")]
+    print(f"{len(looks)} looks;", ", ".join(done), *lines, sep="\n")
     sys.exit(not flat)
 
 

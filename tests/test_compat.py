@@ -23,18 +23,11 @@ from fcn_plugin.weights.tokens import Token
 REPO = Path(__file__).parents[1]
 
 
-def import_plugin(
-    code: str = "import fcn_plugin", *, options: tuple[str, ...] = (), first: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run code in a Python of its own, with the folder ``first`` at the head of its path."""
+def import_plugin(*words: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``words``, and the folder ``first`` at the head of its path."""
     path = os.pathsep.join(str(folder) for folder in (first, REPO) if folder)
-    return subprocess.run(
-        [sys.executable, *options, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
@@ -50,69 +43,66 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     monkeypatch.setattr(metadata, "version", version)
 
 
-class TestHost:
-    def test_without_any_package_one_error_names_them_all(self):
-        done = import_plugin(options=("-S",))  # -S: no site-packages
-        last = done.stderr.strip().splitlines()[-1]
-        assert done.returncode == 1
-        assert last.startswith("ImportError: fcn_plugin cannot use the packages it finds: torch is")
-        assert "mmcv-lite or mmcv is not installed" in last
-        assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
+def test_without_any_package_one_error_names_them_all():
+    done = import_plugin("-S", "-c", "import fcn_plugin")  # -S: no site-packages
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith("ImportError: fcn_plugin cannot use the packages it finds: torch is")
+    assert "mmcv-lite or mmcv is not installed" in last
+    assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
 
-    def test_is_checked_before_anything_is_imported(self, tmp_path):
-        info = tmp_path / "torch-2.9.1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1\n")
-        (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
-        done = import_plugin(first=tmp_path)
-        assert done.stderr.strip().splitlines()[-1] == (
-            "ImportError: fcn_plugin cannot use the packages it finds: torch 2.9.1 is too old. "
-            'Remedy: pip install "torch>=2.10"'
-        )
 
-    @pytest.mark.parametrize(
-        ("versions", "fault", "remedy"),
-        [
-            ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
-            ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
-            ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
-            ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
-            ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
-            ({"setuptools": "82.0.0"}, "setuptools 82.0.0 is too new", "setuptools>=77.0.3,<82"),
-            ({"ftfy": None}, "ftfy is not installed", "ftfy"),
-            ({"torch": "2.10"}, None, None),
-            # What vendors call their builds.
-            ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, None, None),
-            ({"torch": "2.13.0+cpu"}, None, None),
-            ({"torch": "3.0"}, None, None),
-            ({"mmcv_lite": None, "mmcv": "2.1.0"}, None, None),
-            ({"mmcv_lite": "2.1.0", "mmcv": None}, None, None),
-        ],
+def test_versions_are_checked_before_anything_is_imported(tmp_path):
+    info = tmp_path / "torch-2.9.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1\n")
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    done = import_plugin("-c", "import fcn_plugin", first=tmp_path)
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ImportError: fcn_plugin cannot use the packages it finds: torch 2.9.1 is too old. "
+        'Remedy: pip install "torch>=2.10"'
     )
-    def test_names_what_is_wrong_and_the_remedy(self, monkeypatch, versions, fault, remedy):
-        pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
-        if fault is None:
-            compat.check_host()
-            return
-        with pytest.raises(ImportError, match="cannot use the packages") as caught:
-            compat.check_host()
-        assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
-        assert "\n" not in str(caught.value)
 
-    def test_warns_of_both_mmcv_and_mmcv_lite(self, monkeypatch):
-        pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
-        with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
-            compat.check_host()
 
-    def test_refuses_a_python_that_mmengine_cannot_run_on(self, monkeypatch):
-        monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
-        with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
-            compat.check_host()
+# Versions, what is wrong with them, and the requirement that the remedy begins with.
+VERSIONS: list[tuple[dict[str, str | None], str, str]] = [
+    ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
+    ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
+    ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
+    ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
+    ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
+    ({"ftfy": None}, "ftfy is not installed", "ftfy"),
+    ({"torch": "2.10"}, "", ""),
+    ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, "", ""),  # what vendors call their builds
+    ({"torch": "3.0"}, "", ""),
+    ({"mmcv_lite": None, "mmcv": "2.1.0"}, "", ""),
+]
 
-    def test_says_how_to_go_on_without_libgl(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cv2", None)  # its import then fails
-        with pytest.raises(ImportError, match="opencv-python-headless"):
-            compat.prepare()
+
+@pytest.mark.parametrize(("versions", "fault", "remedy"), VERSIONS)
+def test_versions_that_do_not_fit_and_the_remedy(monkeypatch, versions, fault, remedy):
+    pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
+    if not fault:
+        compat.check_host()
+        return
+    with pytest.raises(ImportError, match="cannot use the packages") as caught:
+        compat.check_host()
+    assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
+
+
+def test_what_else_does_not_go_together(monkeypatch):
+    pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
+    with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
+        compat.check_host()
+    monkeypatch.setitem(sys.modules, "cv2", None)  # its import fails, as without libGL
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ImportError, match="opencv-python-headless"),
+    ):
+        compat.prepare()
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+    with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
+        compat.check_host()
 
 
 class TestExtension:
@@ -147,13 +137,14 @@ class TestExtension:
         finally:
             sys.modules.pop("mmcv._ext", None)
 
-    def test_prepare_twice_changes_nothing(self):
-        def state() -> tuple[int, int]:
-            return len(sys.meta_path), len(torch.serialization.get_safe_globals())
 
-        before = state()
-        compat.prepare()
-        assert state() == before
+def test_prepare_twice_changes_nothing():
+    def state() -> tuple[int, int]:
+        return len(sys.meta_path), len(torch.serialization.get_safe_globals())
+
+    before = state()
+    compat.prepare()
+    assert state() == before
 
 
 def test_imports_next_to_a_broken_torchvision(tmp_path):
@@ -161,10 +152,9 @@ def test_imports_next_to_a_broken_torchvision(tmp_path):
     (tmp_path / "torchvision/__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
     )
-    done = import_plugin(
-        "import fcn_plugin, sys, mmseg.apis, mmseg.models; assert 'torchvision' not in sys.modules",
-        first=tmp_path,
-    )
+    modules = "fcn_plugin, sys, mmseg.apis, mmseg.models"
+    code = f"import {modules}; assert 'torchvision' not in sys.modules"
+    done = import_plugin("-c", code, first=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -213,8 +203,7 @@ class TestCheckpoints:
                 self.check(read_content(checkpoint))
             assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_of_mmengine_load_also_when_torch_itself_has_read_and_saved_them(self, checkpoint):
-        self.check(read_content(checkpoint))
+    def test_load_also_when_torch_itself_has_read_and_saved_them(self, checkpoint):
         content = torch.load(checkpoint, weights_only=True)
         assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
         torch.save(content, checkpoint)

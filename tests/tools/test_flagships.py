@@ -15,13 +15,12 @@ PREPARED = {
     "ade20k": "data/ade/ADEChallengeData2016: train 3, val 2, test 2 images",
     "camvid": "data/camvid: train 3, val 2, test 2 images",
 }
-VOC_SCORES = {"aAcc", "mAcc", "mIoU", "fwIoU"}
+SCORES = {"aAcc", "mAcc", "mIoU", "fwIoU"}
 FLAGSHIPS = {
-    "fcn8s_vgg16_voc": VOC_SCORES,
-    "fcn8s_vgg16_voc2011": VOC_SCORES,
-    "fcn8s_vgg16_ade20k": VOC_SCORES | {"score"},
-    "fcn8s_vgg16_camvid": VOC_SCORES,
-    "fcn8s_vgg16-bn_camvid-scratch-half": VOC_SCORES,
+    "fcn8s_vgg16_voc": SCORES,
+    "fcn8s_vgg16_voc2011": SCORES,
+    "fcn8s_vgg16_ade20k": SCORES | {"score"},
+    "fcn8s_vgg16-bn_camvid-scratch-half": SCORES,
 }
 TINY = [
     "model.backbone.base_channels=2",
@@ -66,14 +65,12 @@ def runs(data, tmp_path_factory) -> dict:
 
 
 def test_what_was_prepared_has_no_faults(data):
-    name = "voc2012"
-    done = ran("prepare_data.py", name, "--check", "--subset", folder=data.parent)
-    assert done.stdout == PREPARED[name] + ", no faults\n"
+    done = ran("prepare_data.py voc2012 --check --subset", folder=data.parent)
+    assert done.stdout == PREPARED["voc2012"] + ", no faults\n"
 
 
 @pytest.mark.parametrize("name", FLAGSHIPS)
 def test_trains_and_scores(name, runs):
     assert runs[name].returncode == 0, runs[name].stderr[-2000:]
     line = [line for line in runs[name].stdout.splitlines() if "Iter(val)" in line][-1]
-    found = {word.rstrip(":") for word in line.split() if word.endswith(":")}
-    assert FLAGSHIPS[name] <= found
+    assert FLAGSHIPS[name] <= {word.rstrip(":") for word in line.split() if word.endswith(":")}

@@ -49,41 +49,25 @@ DOORS = {
 }
 
 
-def through(door: str, file: Path, folder: Path):
-    out = file.parent / "out" / door
-    return tool(DOORS[door].format(file=file, out=out), folder=folder)
-
-
 class Attack:
     def __reduce__(self):
         return os.system, ("touch executed",)
 
 
-def attack(folder: Path) -> Path:
-    path = folder / "attack" / "iter_1.pth"
-    path.parent.mkdir(exist_ok=True)
-    torch.save(dict(state_dict=dict(weight=Attack())), path)
-    return path
-
-
-def weights(folder: Path, name: str, tensor: torch.Tensor) -> Path:
-    return changed(folder, name, state_dict={FIRST: tensor})
+def through(door: str, file: Path, folder: Path):
+    out = file.parent / "out" / door
+    return tool(DOORS[door].format(file=file, out=out), folder=folder)
 
 
 NAN = torch.full((2, 3, 3, 3), float("nan"))
-SPARSE = torch.ones(2, 3, 3, 3).to_sparse()
-PALETTE = dict(dataset_meta=dict(classes=CLASSES, palette=np.ones(2)))
 HOSTILE = {
-    "NaN": (lambda folder: weights(folder, "nan", NAN), f"{FIRST} has NaN or inf"),
-    "sparse": (lambda folder: weights(folder, "sparse", SPARSE), f"{FIRST} has the layout sparse"),
+    "NaN": (dict(state_dict={FIRST: NAN}), f"{FIRST} has NaN or inf"),
+    "sparse": (dict(state_dict={FIRST: NAN.to_sparse()}), f"{FIRST} has the layout sparse"),
     "palette": (
-        lambda folder: changed(folder, "palette", meta=PALETTE),
+        dict(meta=dict(dataset_meta=dict(classes=CLASSES, palette=np.ones(2)))),
         "meta.dataset_meta.palette is ndarray",
     ),
-    "name": (
-        lambda folder: changed(folder, "name", state_dict={ESCAPES: torch.zeros(1)}),
-        "has control characters in the name",
-    ),
+    "name": (dict(state_dict={ESCAPES: torch.zeros(1)}), "has control characters in the name"),
 }
 
 
@@ -97,21 +81,23 @@ def refused(done, file: Path, words: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_it_is_refused_in_one_line(folder, name):
-    make, words = HOSTILE[name]
-    file = make(folder)
+    changes, words = HOSTILE[name]
+    file = changed(folder, name, **changes)
     refused(through("predict", file, folder), file, words)
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_every_tool_refuses_it(folder, door):
-    file = attack(folder)
+    file = folder / "attack" / "iter_1.pth"
+    file.parent.mkdir(exist_ok=True)
+    torch.save(dict(state_dict=dict(weight=Attack())), file)
     refused(through(door, file, folder), file, "asks for posix.system, which may run code")
     assert not (folder / "executed").exists()
 
 
 def test_reports_say_why_nothing_is_scored(folder):
-    work_dir = weights(folder, "work", NAN)
-    done = tool("report.py", work_dir.parent, folder=folder)
+    work_dir = changed(folder, "work", state_dict={FIRST: NAN}).parent
+    done = tool("report.py", work_dir, folder=folder)
     assert "Traceback" not in done.stderr and done.returncode in (0, 1)
     assert f"{FIRST} has NaN or inf" in done.stderr
 

@@ -58,10 +58,6 @@ def seconds(project) -> float:
     return time.monotonic() - started
 
 
-def last(folder: Path) -> dict:
-    return torch.load(folder / f"iter_{ITERATIONS}.pth", weights_only=True)
-
-
 def killed(folder: Path, kills: int, seconds: float, seed: int) -> tuple[int, Path]:
     """How often a run was killed before it ended, at most ``kills`` times, and its work dir."""
     draw, work_dir, done = random.Random(seed), f"killed-{seed}", 0
@@ -78,9 +74,12 @@ def killed(folder: Path, kills: int, seconds: float, seed: int) -> tuple[int, Pa
 def ends_alike(one: Path, other: Path) -> bool:
     """In everything that a further iteration depends on, and in the files."""
     checkpoints = [{path.name for path in folder.glob("*.pth")} for folder in (one, other)]
+    last = [
+        torch.load(folder / f"iter_{ITERATIONS}.pth", weights_only=True) for folder in (one, other)
+    ]
     parts = ("state_dict", "optimizer", "param_schedulers")
     return checkpoints[0] == checkpoints[1] and all(
-        same(last(one)[part], last(other)[part]) for part in parts
+        same(*(c[part] for c in last)) for part in parts
     )
 
 

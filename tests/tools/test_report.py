@@ -83,17 +83,3 @@ def test_the_report_of_a_test(project):
     assert found.numbers[:4] == logged(project)
     assert "BaseSegDataset in data/shapes, val" in found.text and len(found.charts) == 3
     assert [file.name for file in (project / "pages").iterdir()] == ["test.html"]
-
-
-@pytest.mark.slow
-def test_two_processes_write_the_page_of_one(project):
-    told = []
-    for name, processes, port in (("dist_test.sh", [2], "29641"), ("test.py", [], "")):
-        options = ["tiny.py", "work_dirs/tiny", *processes, "--report", "page.html"]
-        ran(name, *options, folder=project, **(dict(MASTER_PORT=port) if port else {}))
-        html = (project / "page.html").read_text()
-        # When and how it was started, which the host writes into the config, too.
-        own = r"scored [\d: -]+|<th scope=\"row\">(date|command)[^\n]*|<pre.*</pre>"
-        told.append(re.sub(own, "", html, flags=re.DOTALL))
-    assert "Best images" in told[1]
-    assert told[0] == told[1]

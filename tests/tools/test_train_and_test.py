@@ -24,6 +24,12 @@ def scores(text: str) -> dict[str, float]:
     return {name: float(re.search(rf"{name}: ([\d.]+|nan)", line)[1]) for name in SCORES}
 
 
+def losses(work_dir: Path) -> list[float]:
+    log = next(work_dir.glob("*/vis_data/scalars.json"))
+    entries = map(json.loads, log.read_text().splitlines())
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A folder with data/shapes, a tiny config and one finished run."""
@@ -34,20 +40,16 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def test_training_leaves_checkpoints_logs_and_a_clear_last_line(project):
-    log = (project / "train.log").read_text()
-    assert "Done: checkpoints and logs are in" in log.strip().splitlines()[-1]
+def test_training_leaves_checkpoints_and_logs(project):
+    """The config and the hooks are in the log file only."""
+    printed = (project / "train.log").read_text()
+    assert "Done: checkpoints and logs are in" in printed.strip().splitlines()[-1]
+    assert len(printed.splitlines()) < 100
     work = project / "work_dirs" / "tiny"
     assert {"iter_4.pth", "last_checkpoint", "tiny.py"} <= {file.name for file in work.iterdir()}
     assert len(list(work.glob("best_mIoU_iter_4.pth"))) == 1
     assert list(work.glob("*/vis_data/events.out.tfevents.*"))
-    losses = [json.loads(line) for line in next(work.glob("*/vis_data/scalars.json")).open()]
-    assert [entry["loss"] for entry in losses if "loss" in entry]
-
-
-def test_config_and_hooks_are_in_the_log_file_only(project):
-    printed = (project / "train.log").read_text()
-    assert len(printed.splitlines()) < 100
+    assert len(losses(work)) == 4
     (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
     logged = Path(file).read_text()
     for words in ("Config:\n", "train_cfg", "Hooks will be executed", "after_train_iter"):
@@ -76,51 +78,35 @@ def test_resuming(project):
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
 
 
-def test_damaged_images_may_be_skipped(project):
-    """They are named in the log, and too many are an error."""
+def test_damaged_images_may_be_skipped_and_counted(project):
     shutil.copytree(project / "data", project / "spoilt")
     for name in ("train_00001", "train_00002"):
         file = project / "spoilt/shapes/JPEGImages" / f"{name}.jpg"
         file.write_bytes(file.read_bytes()[:-200])
     settings = "train_dataloader.dataset.data_root=spoilt/shapes train_cfg.unreadable=skip"
     train = f"train.py tiny.py --work-dir skipping --cfg-options {settings}"
-    run = ran(train, folder=project)
-    assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in run.stdout
-    assert "Done: " in run.stdout
+    said = ran(train, folder=project).stdout
+    assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in said
     run = tool(f"{train} train_cfg.max_unreadable=1", folder=project)
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
     assert last.startswith("error: 2 images cannot be read, train_cfg.max_unreadable allows 1")
 
 
-def test_mixed_precision(project):
-    options = "--amp --work-dir amp --cfg-options train_cfg.max_iters=2"
-    ran(f"train.py tiny.py {options}", folder=project)
+def test_mixed_precision_and_a_compiled_network(project):
+    """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
+    train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
+    ran(f"{train} amp --amp --cfg-options {steps}", folder=project)
     assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
-
-
-def test_options_for_speed_and_memory_change_no_loss(project):
-    """Compiled (aot_eager needs no compiler), and refused where that cannot be."""
-    steps = ["randomness.seed=3", "train_cfg.max_iters=2", "default_hooks.logger.interval=1"]
-    losses = {}
-    for name, options in {
-        "plain": [],
-        "compiled": ["compile.backend=aot_eager"],
-        "both": ["compile.backend=aot_eager", "model.backbone.with_cp=True"],
-    }.items():
-        options = ["--work-dir", name, "--cfg-options", *steps, *options]
-        run = tool("train.py", "tiny.py", *options, folder=project)
-        if name == "both":
-            assert run.returncode == 1
-            assert "error: compile: torch.compile cannot recompute layers" in run.stderr
-            continue
-        assert run.returncode == 0, run.stderr
-        assert ("The network is compiled" in run.stdout) == (name == "compiled")
-        log = next((project / name).glob("*/vis_data/scalars.json"))
-        entries = map(json.loads, log.read_text().splitlines())
-        losses[name] = [entry["loss"] for entry in entries if "loss" in entry]
-    assert len(losses["plain"]) == 2
-    assert losses["compiled"] == pytest.approx(losses["plain"], rel=1e-5)
+    ran(f"{train} plain --cfg-options {steps}", folder=project)
+    steps += " compile.backend=aot_eager"
+    run = ran(f"{train} compiled --cfg-options {steps}", folder=project)
+    assert "The network is compiled" in run.stdout
+    compiled, plain = losses(project / "compiled"), losses(project / "plain")
+    assert len(plain) == 2 and compiled == pytest.approx(plain, rel=1e-5)
+    run = tool(f"{train} no --cfg-options {steps} model.backbone.with_cp=True", folder=project)
+    assert run.returncode == 1
+    assert "error: compile: torch.compile cannot recompute layers" in run.stderr
 
 
 def test_two_processes(project):
@@ -129,32 +115,26 @@ def test_two_processes(project):
     train = f"dist_train.sh tiny.py 2 --work-dir two --cfg-options {settings}"
     run = ran(train, folder=project, MASTER_PORT="29611")
     assert "GPU number: 2" in run.stdout
-    assert (project / "two" / "iter_1.pth").is_file()
-
     checkpoint = "work_dirs/tiny/iter_4.pth"
-    two = ran(f"dist_test.sh tiny.py {checkpoint} 2", folder=project, MASTER_PORT="29612")
+    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html"
+    two = ran(test, folder=project, MASTER_PORT="29612")
+    assert (project / "page.html").is_file()
     one = ran(f"test.py tiny.py {checkpoint}", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
 
 
-@pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])
-def test_scripts_say_how_they_are_used(name, tmp_path):
-    run = tool(name, folder=tmp_path)
-    assert run.returncode == 2
-    assert run.stderr.startswith("usage:")
-
-
-def test_slurm_gets_the_tasks_and_options(tmp_path):
+def test_scripts(tmp_path):
     """An srun that only prints what it was given stands in for Slurm."""
+    for name in ("dist_train.sh", "dist_test.sh", "slurm_train.sh"):
+        run = tool(name, folder=tmp_path)
+        assert run.returncode == 2 and run.stderr.startswith("usage:")
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
     environment = dict(PATH=f"{tmp_path}:/usr/bin:/bin", GPUS="16")
-    run = ran("slurm_train.sh part job c.py --amp", folder=tmp_path, **environment)
-    assert (
-        "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8" in run.stdout
-    )
-    assert run.stdout.rstrip().endswith("train.py c.py --launcher slurm --amp")
+    said = ran("slurm_train.sh part job c.py --amp", folder=tmp_path, **environment).stdout
+    tasks = "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8"
+    assert tasks in said and said.rstrip().endswith("train.py c.py --launcher slurm --amp")
 
 
 def test_mmsegs_own_tools(project):

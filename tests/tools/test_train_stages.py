@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from mmengine.config import Config
 from PIL import Image
 from tools.running import REPOSITORY, Fork, as_module, ran
 
-from fcn_plugin.checks import config as config_check
 from fcn_plugin.errors import UserError
 
 ITERATIONS, EVERY = 6, 2
@@ -23,12 +23,8 @@ ITERATIONS, EVERY = 6, 2
 
 @pytest.fixture(scope="module")
 def stages():
-    """The tool as a module."""
-    with as_module("train_stages") as module:
+    with as_module("stages") as module:
         yield module
-
-
-# --- a whole chain ----------------------------------------------------------------------------
 
 
 VOC = "VOCdevkit/VOC2011"
@@ -92,10 +88,6 @@ def kill_at(line: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def weights(file: Path) -> dict:
-    return torch.load(file, weights_only=True)["state_dict"]
-
-
 @pytest.fixture(scope="module")
 def runs(project) -> list[str]:
     """What it printed: killed in the first stage, killed between the two, and to the end."""
@@ -108,38 +100,38 @@ def runs(project) -> list[str]:
     return [first, second, last.stdout]
 
 
-def test_a_stage_goes_on_where_it_was_killed(runs):
+def test_a_killed_chain_goes_on_where_it_was(runs, project):
     assert f"stage 1 of 2: fcn32s: {ITERATIONS} iterations" in runs[0]
     assert f"Goes on after iteration {EVERY} " in runs[1]
     assert f"stage 1 of 2: fcn32s: goes on, up to iteration {ITERATIONS}" in runs[1]
     # Its snapshot had been scored already.
     assert runs[1].index("Iter(val)") > runs[1].index(f"Iter(train) [{EVERY + 1}/{ITERATIONS}]")
     assert f"Iter(train) [{EVERY}/{ITERATIONS}]" not in runs[1]
-
-
-def test_a_finished_stage_is_not_trained_again(runs):
     assert "stage 1 of 2: fcn32s: done before, mIoU" in runs[2]
-    assert f"stage 2 of 2: fcn16s: {ITERATIONS} iterations" in runs[2]
     assert runs[2].count(f"Iter(train) [{ITERATIONS}/{ITERATIONS}]") == 1
+    loaded = runs[2].index("Load checkpoint from chain/fcn16s/start.pth")
+    assert loaded < runs[2].index(f"Iter(train) [1/{ITERATIONS}]")
     assert runs[2].strip().splitlines()[-1].startswith("Done: 2 of 2 stages; the last reached mIoU")
-
-
-def test_the_record_names_the_best_snapshots(runs, project):
     record = json.loads((project / "chain/stages.json").read_text())
     assert record["configs"] == ["fcn32s", "fcn16s"]
     for name, entry in zip(record["configs"], record["done"], strict=True):
         (best,) = (project / "chain" / name).glob("best_mIoU_iter_*.pth")
-        assert entry["config"] == name
-        assert entry["file"] == f"{name}/{best.name}"
         content = torch.load(best, weights_only=True)
-        assert entry["iteration"] == content["meta"]["iter"]
-        assert entry["score"] == content["message_hub"]["runtime_info"]["best_score"]
+        assert entry == dict(
+            config=name,
+            file=f"{name}/{best.name}",
+            iteration=content["meta"]["iter"],
+            metric="mIoU",
+            score=content["message_hub"]["runtime_info"]["best_score"],
+        )
 
 
 def test_the_second_stage_starts_with_the_first_ones_best(runs, project):
     record = json.loads((project / "chain/stages.json").read_text())
-    best = weights(project / "chain" / record["done"][0]["file"])
-    start = weights(project / "chain/fcn16s/start.pth")
+    best, start = (
+        torch.load(project / "chain" / file, weights_only=True)["state_dict"]
+        for file in (record["done"][0]["file"], "fcn16s/start.pth")
+    )
     assert set(start) == {*best, "decode_head.score.1.weight", "decode_head.score.1.bias"}
     for kind in ("weight", "bias"):
         handed, given = start[f"decode_head.score.1.{kind}"], best[f"decode_head.score.0.{kind}"]
@@ -149,60 +141,41 @@ def test_the_second_stage_starts_with_the_first_ones_best(runs, project):
     backbone = [key for key in best if key.startswith("backbone.")]
     assert len(backbone) == 30
     assert all(torch.equal(start[key], best[key]) for key in backbone)
-    loaded = runs[2].index("Load checkpoint from chain/fcn16s/start.pth")
-    assert loaded < runs[2].index(f"Iter(train) [1/{ITERATIONS}]")
 
 
-@pytest.fixture
-def again(runs, stages, project, monkeypatch):
-    """A function that gives the same command once more, with ``options``, in this process."""
+def test_the_same_command_once_more(runs, project, stages, monkeypatch, capsys):
+    """Nothing is left to do; other options are refused."""
     monkeypatch.chdir(project)
     monkeypatch.setattr(stages, "TRAIN", "/nonexistent")
     before = signal.getsignal(signal.SIGTERM)
 
-    def call(*options: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["train_stages.py", *CHAIN, *options])
-        stages.main()
+    def again(option: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["x", *CHAIN, "--cfg-options", option])
+        with as_module("train_stages") as tool:
+            tool.main()
 
-    yield call
-    signal.signal(signal.SIGTERM, before)
-
-
-def test_a_finished_chain_has_nothing_left_to_do(again, runs, capsys):
-    again("--cfg-options", "train_dataloader.num_workers=1")
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("stage 1 of 2: fcn32s: done before, mIoU")
-    assert printed[1].startswith("stage 2 of 2: fcn16s: done before, mIoU")
-    assert printed[2] == runs[2].strip().splitlines()[-1]
-
-
-def test_other_options_are_refused(again):
-    with pytest.raises(UserError) as error:
-        again("--cfg-options", "optim_wrapper.optimizer.lr=1e-9")
-    assert str(error.value).startswith("chain/fcn32s: was begun with optim_wrapper.optimizer.lr=")
-    assert "=1e-07, which is 1e-09 now" in str(error.value)
+    try:
+        again("train_dataloader.num_workers=1")
+        printed = capsys.readouterr().out.splitlines()
+        for line, stage in zip(printed, ("1 of 2: fcn32s", "2 of 2: fcn16s"), strict=False):
+            assert line.startswith(f"stage {stage}: done before, mIoU")
+        assert printed[2] == runs[2].strip().splitlines()[-1]
+        with pytest.raises(UserError, match=r"^chain/fcn32s: was begun with .*lr=1e-07, .* 1e-09"):
+            again("optim_wrapper.optimizer.lr=1e-9")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-# --- the best snapshot ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def finished(runs, stages, project, tmp_path):
-    """The first stage, which has ended, in a copy of its folder."""
+def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project, tmp_path, capsys):
     shutil.copytree(project / "chain/fcn32s", tmp_path / "fcn32s")
     cfg = Config.fromfile(project / "fcn32s.py")
-    return stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {})
-
-
-def test_the_best_by_the_first_metric_is_handed_on_else_an_older_or_the_last(
-    stages, finished, project, capsys
-):
+    finished = stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {})
     recorded = json.loads((project / "chain/stages.json").read_text())["done"][0]
     assert stages.best_snapshot(finished, "") == recorded
-    best = finished.folder.parent / recorded["file"]
+    best = tmp_path / recorded["file"]
     (best.parent / "best_mIoU_iter_99.pth").write_bytes(best.read_bytes()[:-1])
     shutil.copy(best, best.with_name("best_aAcc_iter_99.pth"))
-    finished.cfg.default_hooks.checkpoint.save_best = ["mIoU", "aAcc"]
+    cfg.default_hooks.checkpoint.save_best = ["mIoU", "aAcc"]
     assert stages.best_snapshot(finished, "") == recorded
     assert "best_mIoU_iter_99.pth: damaged" in capsys.readouterr().out
     best.unlink()
@@ -211,83 +184,65 @@ def test_the_best_by_the_first_metric_is_handed_on_else_an_older_or_the_last(
     assert found == recorded | dict(file=last, iteration=ITERATIONS, metric=None, score=None)
     assert stages.in_words(found, Path("a")) == f"at iteration {ITERATIONS}, a/{last}"
 
-
-def test_a_stage_is_finished_at_its_last_iteration_only(stages, finished):
-    finished.cfg.train_cfg.max_iters = 8
+    cfg.train_cfg.max_iters = 8
     with pytest.raises(UserError, match="x: ended with iteration 6 instead of iteration 8"):
         stages.best_snapshot(finished, "x")
-    for file in finished.folder.glob("iter_*.pth"):
+    for file in (*finished.folder.glob("iter_*.pth"), finished.folder / "last_checkpoint"):
         file.unlink()
-    (finished.folder / "last_checkpoint").unlink()
     with pytest.raises(UserError, match="x: ended with no snapshot instead of iteration 8"):
         stages.best_snapshot(finished, "x")
 
 
-# --- what a stage starts from -----------------------------------------------------------------
-
-
-CONFIGS = REPOSITORY / "configs"
-
-
-def chain(stages, tmp_path, monkeypatch, *names: str, options=()):
-    """The stages of shipped configs at full width, whose data need not be there."""
-    monkeypatch.setattr(config_check, "check_datasets", lambda cfg, loaders: None)
-    monkeypatch.setattr(sys, "argv", ["x", *(str(CONFIGS / f"{name}.py") for name in names)])
-    args = stages.parse_args()
-    args.cfg_options = options
-    return stages.read_stages(args, tmp_path)
-
-
 HEAVY = [f"fcn{net}_vgg16_voc2011-heavy" for net in ("32s", "16s", "8s")]
+LEARNED = ["model.decode_head.upsample=deconv"]  # of another stride in every stage
+# Configs, options, and why they cannot be a chain, said before it begins.
+CHAINS = {
+    "published": (HEAVY, [], None),
+    "learned kernels": (HEAVY, LEARNED, None),
+    "another head": ([*HEAVY[:1], "psp_vgg16_voc"], [], "psp_vgg16_voc.py: cannot be a stage"),
+    "another backbone": (["fcn8s_r50_voc", HEAVY[2]], [], "fcn8s_r50_voc.py: cannot be a stage"),
+    "other classes": (
+        [*HEAVY[:1], "fcn16s_vgg16_pascal-context-heavy"],
+        [],
+        r"\(21,\) where it needs \(60,\)",
+    ),
+    "AlexNet": (["fcn32s_alexnet_voc2011", HEAVY[1]], [], "makes fcn32s, not fcn16s"),
+    "at once": (
+        [HEAVY[2], "fcn8s-atonce_vgg16_voc2011-heavy"],
+        [],
+        "were trained without scales",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    "options", [[], ["model.decode_head.upsample=deconv"]], ids=["fixed", "learned"]
-)
-def test_the_published_chain_fits_together(stages, tmp_path, monkeypatch, options):
-    """Learned kernels, which have another stride in every stage, start as bilinear."""
-    read = chain(stages, tmp_path, monkeypatch, *HEAVY, options=options)
-    assert [stages.net_of(stage) for stage in read] == ["fcn32s", "fcn16s", "fcn8s"]
+@pytest.mark.parametrize("name", CHAINS)
+def test_shipped_configs_as_a_chain(stages, tmp_path, monkeypatch, name):
+    """At full width; their data need not be there."""
+    names, options, said = CHAINS[name]
+    monkeypatch.setattr(stages, "check_datasets", lambda cfg, loaders: None)
+    configs = [REPOSITORY / f"configs/{name}.py" for name in names]
+    given = dict(configs=configs, cfg_options=options, amp=False, launcher="none", local_rank=0)
+    args = SimpleNamespace(**given)
+    if said:
+        with pytest.raises(UserError, match=said):
+            stages.read_stages(args, tmp_path)
+    else:
+        read = stages.read_stages(args, tmp_path)
+        assert [stages.net_of(stage) for stage in read] == ["fcn32s", "fcn16s", "fcn8s"]
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        ([*HEAVY[:1], "psp_vgg16_voc"], "psp_vgg16_voc.py: cannot be a stage of a chain"),
-        (["fcn8s_r50_voc", *HEAVY[2:]], "fcn8s_r50_voc.py: cannot be a stage of a chain"),
-        ([*HEAVY[:1], "fcn16s_vgg16_pascal-context-heavy"], r"\(21,\) where it needs \(60,\)"),
-        (["fcn32s_alexnet_voc2011", HEAVY[1]], "makes fcn32s, not fcn16s"),
-        ([HEAVY[2], "fcn8s-atonce_vgg16_voc2011-heavy"], "were trained without scales"),
-    ],
-    ids=["another head", "another backbone", "other classes", "AlexNet", "at once"],
-)
-def test_an_impossible_chain_is_refused_before_it_begins(
-    stages, tmp_path, monkeypatch, names, said
-):
-    with pytest.raises(UserError, match=said):
-        chain(stages, tmp_path, monkeypatch, *names)
-
-
-def test_weights_that_do_not_fit_are_refused(stages, stage):
+def test_weights_that_do_not_fit_are_refused(stages):
     """mmengine would only warn, and train what it could not load from scratch."""
-    backbone = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, out_indices=(4,))
-    head = dict(type="SkipFusionHead", in_channels=(16,), in_index=(0,), num_classes=5)
-    one = stage(model=dict(type="EncoderDecoder", backbone=backbone, decode_head=head))
-    one.cfg.model.test_cfg = dict(mode="whole")
-    one.model = stages.model_of(one.cfg)
-    state = one.model.state_dict()
-    stages.check_fit(state, one)
-    name = "decode_head.score.0.weight"
+    state = {"a": torch.zeros(5, 16), "b.deconv.weight": torch.zeros(1)}
+    stage = SimpleNamespace(config="x.py", model=SimpleNamespace(state_dict=lambda: state))
+    stages.check_fit(dict(a=state["a"]), stage)  # a learned kernel starts as bilinear
     for wrong, said in [
-        (dict(state, **{name: torch.zeros(21, 16, 1, 1)}), r"\(21, 16, 1, 1\) where it needs \(5"),
-        ({key: value for key, value in state.items() if key != name}, r"none where it needs \(5"),
-        (dict(state, more=torch.zeros(1)), r"more \(1,\) where it needs none"),
+        (dict(a=torch.zeros(21, 16)), r"a \(21, 16\) where it needs \(5, 16\)"),
+        (dict(), r"a none where it needs \(5, 16\)"),
+        (dict(a=state["a"], more=torch.zeros(1)), r"more \(1,\) where it needs none"),
     ]:
         with pytest.raises(UserError, match=said):
-            stages.check_fit(wrong, one)
-
-
-# --- restarting -------------------------------------------------------------------------------
+            stages.check_fit(wrong, stage)
 
 
 @pytest.fixture
@@ -315,7 +270,6 @@ def begun(stages, stage, tmp_path):
 def test_done_stages_are_remembered_wherever_the_folder_is(stages, begun, tmp_path):
     best = dict(config="one", file="one/best.pth", iteration=4, metric="mIoU", score=50.0)
     stages.write_record(begun, tmp_path, [best])
-    assert stages.read_record(begun, tmp_path) == [best]
     shutil.move(tmp_path / "stages.json", tmp_path / "one")
     assert stages.read_record(begun, tmp_path / "one") == [best]
     assert stages.in_words(best, Path("a")) == "mIoU 50.00 at iteration 4, a/one/best.pth"
@@ -344,40 +298,25 @@ def test_a_stage_that_was_begun_keeps_its_settings(stages, stage, begun, tmp_pat
     loader = dict(num_workers=2, persistent_workers=True)
     same = stage("one", train_dataloader=loader, log_level="ERROR")
     stages.read_record([same, stage("two", train_cfg=dict(max_iters=20))], tmp_path)
+    (tmp_path / "one/settings.json").unlink()
+    with pytest.raises(UserError, match="one: has checkpoints of another run; give another"):
+        stages.read_record(begun, tmp_path)
     (one.folder / "iter_4.pth").unlink()
     stages.read_record([changed, two], tmp_path)
 
 
-def test_checkpoints_of_another_run_are_refused(stages, stage, begun, tmp_path):
-    (tmp_path / "one/settings.json").unlink()
-    with pytest.raises(UserError, match="one: has checkpoints of another run; give another"):
-        stages.read_record(begun, tmp_path)
-
-
-# --- a stage that fails -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "command, how", [("exit 3", "exit status 3"), ("kill -KILL $$", "SIGKILL")], ids=str
-)
-def test_a_failing_stage_is_named_with_the_remedy(stages, command, how):
-    message = rf"stage 2 of 3: two: tools/train\.py ended with {how}; .* same command again"
-    with pytest.raises(UserError, match=message):
-        stages.train(["sh", "-c", command], "stage 2 of 3: two")
-
-
-def test_an_interrupted_stage_interrupts_the_chain(stages):
+def test_a_stage_that_fails_or_is_interrupted_ends_the_chain(stages):
+    for command, how in (("exit 3", "exit status 3"), ("kill -KILL $$", "SIGKILL")):
+        message = rf"2 of 3: two: tools/train\.py ended with {how}; .* same command again"
+        with pytest.raises(UserError, match=message):
+            stages.train(["sh", "-c", command], "stage 2 of 3: two")
     with pytest.raises(KeyboardInterrupt):
         stages.train(["sh", "-c", "exit 130"], "")
 
 
 def test_an_interrupted_chain_ends_its_stage(stages, tmp_path):
     started = tmp_path / "started"
-
-    def interrupt(number, frame):
-        sys.exit(143)
-
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(143))
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         with pytest.raises(SystemExit):
