@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,32 +43,22 @@ class Look(NamedTuple):
     processes: int
 
 
-def look(process: int, since: float) -> Look | None:
+def look(session: int, since: float) -> Look | None:
     """None while a process begins or ends."""
-    members = [process, *descendants(process)]
     try:
-        memory = sum(own_memory(Path(f"/proc/{p}/smaps_rollup")) for p in members) / 1024
-        threads = sum(number(Path(f"/proc/{p}/status"), "Threads:") for p in members)
-        files = sum(len(os.listdir(f"/proc/{p}/fd")) for p in members)
+        members = [
+            stat.parent
+            for stat in Path("/proc").glob("[0-9]*/stat")
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session
+        ]
+        # Without libraries, of which each process on the machine that uses them counts a part.
+        kinds = ("Pss_Anon:", "Pss_Shmem:")
+        memory = sum(number(p / "smaps_rollup", kind) for p in members for kind in kinds) / 1024
+        threads = sum(number(p / "status", "Threads:") for p in members)
+        files = sum(len(os.listdir(p / "fd")) for p in members)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Look(time.monotonic() - since, memory, files, threads, len(members))
-
-
-def own_memory(file: Path) -> int:
-    """KiB; without libraries, of which each process on the machine that uses them counts a part."""
-    return sum(number(file, name) for name in ("Pss_Anon:", "Pss_Shmem:"))
-
-
-def descendants(process: int) -> Iterator[int]:
-    try:
-        threads = list(Path(f"/proc/{process}/task").iterdir())
-        children = [p for t in threads for p in (t / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    for child in map(int, children):
-        yield child
-        yield from descendants(child)
 
 
 def number(file: Path, name: str) -> int:
@@ -83,7 +72,7 @@ def soak(minutes: float, folder: Path) -> list[Look]:
     train = [REPOSITORY / "tools/train.py", REPOSITORY / "configs/fcn8s_vgg16_shapes.py"]
     command = [sys.executable, *train, "--cfg-options", *SETTINGS]
     with (folder / "train.log").open("w") as log:
-        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     looks: list[Look] = []
     while "Iter(train)" not in (folder / "train.log").read_text() and run.poll() is None:
         time.sleep(PAUSE)

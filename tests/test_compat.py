@@ -1,7 +1,6 @@
 """The check of versions, the stand-in for mmcv's operators, what a checkpoint may hold."""
 
 import importlib
-import itertools
 import os
 import pickle
 import subprocess
@@ -95,47 +94,39 @@ def test_what_else_does_not_go_together(monkeypatch):
     with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
         compat.check_host()
     monkeypatch.setitem(sys.modules, "cv2", None)  # its import fails, as without libGL
-    with (
-        pytest.warns(UserWarning),
-        pytest.raises(ImportError, match="opencv-python-headless"),
-    ):
+    with pytest.warns(UserWarning), pytest.raises(ImportError, match="opencv-python-headless"):
         compat.prepare()
     monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
     with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
         compat.check_host()
 
 
-class TestExtension:
-    @pytest.fixture
-    def stub(self, monkeypatch):
-        """The stand-in, even where full mmcv is installed."""
-        monkeypatch.setattr(mmcv, "__path__", [])
-        monkeypatch.setattr(mmcv, "_ext", None, raising=False)
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
-        yield importlib.import_module("mmcv._ext")
-        sys.modules.pop("mmcv._ext", None)
+@pytest.fixture
+def stub(monkeypatch):
+    """The stand-in for mmcv's operators, even where full mmcv is installed."""
+    monkeypatch.setattr(mmcv, "__path__", [])
+    monkeypatch.setattr(mmcv, "_ext", None, raising=False)
+    monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    yield importlib.import_module("mmcv._ext")
+    sys.modules.pop("mmcv._ext", None)
 
-    def test_every_operator_exists_and_says_what_it_needs(self, stub):
-        assert stub.nms.__name__ == "nms"
-        with pytest.raises(RuntimeError, match=r"nms needs full mmcv.*mmcv==2\.1\.0"):
-            stub.nms(1, iou_threshold=0.5)
 
-    def test_answers_for_nothing_else(self, stub):
-        for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
-            assert compat._FINDER.find_spec(name, None) is None
-        for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
-            assert not hasattr(stub, name)
+def test_every_operator_exists_and_says_what_it_needs(stub):
+    assert stub.nms.__name__ == "nms"
+    with pytest.raises(RuntimeError, match=r"nms needs full mmcv.*mmcv==2\.1\.0"):
+        stub.nms(1, iou_threshold=0.5)
+    for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
+        assert not hasattr(stub, name)
+    for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
+        assert compat._FINDER.find_spec(name, None) is None
 
-    def test_a_real_extension_wins(self, monkeypatch, tmp_path):
-        (tmp_path / "_ext.py").write_text("def nms():\n    return 'compiled'\n")
-        monkeypatch.setattr(mmcv, "__path__", [str(tmp_path)])
-        monkeypatch.setattr(mmcv, "_ext", None, raising=False)
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
-        importlib.invalidate_caches()
-        try:
-            assert importlib.import_module("mmcv._ext").nms() == "compiled"
-        finally:
-            sys.modules.pop("mmcv._ext", None)
+
+def test_a_real_extension_wins(stub, monkeypatch, tmp_path):
+    (tmp_path / "_ext.py").write_text("def nms():\n    return 'compiled'\n")
+    monkeypatch.setattr(mmcv, "__path__", [str(tmp_path)])
+    del sys.modules["mmcv._ext"]
+    importlib.invalidate_caches()
+    assert importlib.import_module("mmcv._ext").nms() == "compiled"
 
 
 def test_prepare_twice_changes_nothing():
@@ -171,88 +162,85 @@ class Call:
         """Pickle demands it of a function; the one to be called is only made on reading."""
 
 
-class TestCheckpoints:
-    @pytest.fixture(autouse=True)
-    def default_loading(self, monkeypatch):
-        monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """What mmengine writes beside the weights: logs, counters, seeds."""
+    hub = MessageHub("checkpoint")
+    hub.update_scalar("train/loss", np.float32(0.5))
+    hub.update_scalar("train/loss", 0.25)
+    hub.update_info("iter", np.int64(7))
+    meta = {"seed": np.uint32(3), "weights": np.arange(3.0), "mask": np.ones(2, bool)}
+    torch.save({"message_hub": hub.state_dict(), "meta": meta}, tmp_path / "iter_7.pth")
+    return tmp_path / "iter_7.pth"
 
-    @pytest.fixture
-    def checkpoint(self, tmp_path) -> Path:
-        """What mmengine writes beside the weights: logs, counters, seeds."""
-        hub = MessageHub("checkpoint")
-        hub.update_scalar("train/loss", np.float32(0.5))
-        hub.update_scalar("train/loss", 0.25)
-        hub.update_info("iter", np.int64(7))
-        meta = {"seed": np.uint32(3), "weights": np.arange(3.0), "mask": np.ones(2, bool)}
-        torch.save({"message_hub": hub.state_dict(), "meta": meta}, tmp_path / "iter_7.pth")
-        return tmp_path / "iter_7.pth"
 
-    @staticmethod
-    def check(loaded) -> None:
-        loss = loaded["message_hub"]["log_scalars"]["train/loss"]
-        assert isinstance(loss, HistoryBuffer)
-        assert loss.statistics("mean") == 0.375
-        assert loss.statistics("current") == 0.25
-        assert loaded["message_hub"]["runtime_info"]["iter"] == 7
-        assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
+def check(file: Path) -> None:
+    loaded = read_content(file)
+    loss = loaded["message_hub"]["log_scalars"]["train/loss"]
+    assert isinstance(loss, HistoryBuffer)
+    assert (loss.statistics("mean"), loss.statistics("current")) == (0.375, 0.25)
+    assert loaded["message_hub"]["runtime_info"]["iter"] == 7
+    assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
 
-    def test_load_where_a_program_has_allowed_the_classes_themselves(self, checkpoint):
-        theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
-        with torch.serialization.safe_globals(theirs):
-            for _ in range(3):  # of two entries of one name PyTorch takes any
-                self.check(read_content(checkpoint))
-            assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_load_also_when_torch_itself_has_read_and_saved_them(self, checkpoint):
-        content = torch.load(checkpoint, weights_only=True)
-        assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
-        torch.save(content, checkpoint)
-        self.check(read_content(checkpoint))
+def test_checkpoints_load_where_a_program_has_allowed_the_classes_themselves(checkpoint):
+    theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
+    with torch.serialization.safe_globals(theirs):
+        for _ in range(3):  # of two entries of one name PyTorch takes any
+            check(checkpoint)
+        assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_of_the_other_numpy_load(self, checkpoint, tmp_path):
-        old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
-        here, there = (new, old) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else (old, new)
-        moved = tmp_path / "moved.pth"
-        with zipfile.ZipFile(checkpoint) as source, zipfile.ZipFile(moved, "w") as target:
-            for name in source.namelist():
-                content = source.read(name)
-                if name.endswith("data.pkl"):
-                    assert here in content
-                    content = content.replace(here, there)
-                target.writestr(name, content)
-        self.check(read_content(moved))
 
-    def test_are_refused_without_our_list(self, checkpoint):
-        """The negative control: the list is what makes the difference."""
-        allowed = torch.serialization.get_safe_globals()
-        torch.serialization.clear_safe_globals()
-        try:
-            with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
-                torch.load(checkpoint, weights_only=True)
-        finally:
-            torch.serialization.add_safe_globals(allowed)
+def test_checkpoints_load_when_torch_itself_has_read_and_saved_them(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
+    torch.save(content, checkpoint)
+    check(checkpoint)
 
-    @pytest.mark.parametrize(
-        "content",
-        [
-            Call(os.system, "touch hostile"),
-            Call(getattr, Call(__import__, "os"), "system"),
-            Call(getattr, HistoryBuffer, "register_statistics"),
-            Call(getattr, HistoryBuffer(), "mean"),
-            Call(getattr, np.ndarray, "tofile"),
-            Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
-            np.array([Call(os.system, "touch hostile")], dtype=object),
-        ],
-        ids=itertools.count(),
-    )
-    def test_that_run_code_are_refused(self, content, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
+
+def test_checkpoints_of_the_other_numpy_load(checkpoint, tmp_path):
+    old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
+    here, there = (new, old) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else (old, new)
+    moved = tmp_path / "moved.pth"
+    with zipfile.ZipFile(checkpoint) as source, zipfile.ZipFile(moved, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                assert here in content
+                content = content.replace(here, there)
+            target.writestr(name, content)
+    check(moved)
+
+
+def test_checkpoints_are_refused_without_our_list(checkpoint):
+    """The negative control: the list is what makes the difference."""
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
+            torch.load(checkpoint, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+
+
+def test_files_that_run_code_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+    for content in (
+        Call(os.system, "touch hostile"),
+        Call(getattr, Call(__import__, "os"), "system"),
+        Call(getattr, HistoryBuffer, "register_statistics"),
+        Call(getattr, np.ndarray, "tofile"),
+        Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
+        np.array([Call(os.system, "touch hostile")], dtype=object),
+    ):
         torch.save({"state_dict": content}, "checkpoint.pth")
         with pytest.raises(pickle.UnpicklingError):
             torch.load("checkpoint.pth", weights_only=True)
         assert not Path("hostile").exists()
 
-    def test_warns_where_pickles_are_executed(self, monkeypatch):
-        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-        with pytest.warns(UserWarning, match="unset it"):
-            compat.prepare()
+
+def test_warns_where_pickles_are_executed(monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.warns(UserWarning, match="unset it"):
+        compat.prepare()

@@ -18,9 +18,9 @@ def trained(folder: Path, extra: str = "", **meta: object) -> tuple[Path, Path]:
     return file, weights_for(file, **meta)
 
 
-def weights_for(config: Path, **meta: object) -> Path:
+def weights_for(config: Path, seed: int = 0, **meta: object) -> Path:
     """A checkpoint with random weights beside the config."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = MODELS.build(Config.fromfile(config).model)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

@@ -133,6 +133,7 @@ def without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
+WORKERS = "train_dataloader = dict(num_workers=1)"
 LIST, LABEL = "ImageSets/Segmentation/val.txt", "SegmentationClass/train_00002.png"
 # Of data that are trained on: what goes wrong with them, and what the last line must name.
 DATA: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -222,6 +223,9 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
+TRAININGS = CONFIGS | {name: (WORKERS, words) for name, (_, words) in DATA.items()}
+
+
 @pytest.fixture(scope="module")
 def trainings(made, tmp_path_factory) -> dict:
     def attempt(name: str):
@@ -229,15 +233,14 @@ def trainings(made, tmp_path_factory) -> dict:
         shutil.copytree(made, folder, dirs_exist_ok=True)
         if name in DATA:
             DATA[name][0](folder / SHAPES)
-        extra = CONFIGS.get(name, ("train_dataloader = dict(num_workers=1)",))[0]
-        return tool("train.py", config(folder, extra), folder=folder)
+        return tool("train.py", config(folder, TRAININGS[name][0]), folder=folder)
 
-    return in_pairs(attempt, CONFIGS | DATA)
+    return in_pairs(attempt, TRAININGS)
 
 
-@pytest.mark.parametrize("name", CONFIGS | DATA)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_of_a_training(name, trainings):
-    check(trainings[name], (CONFIGS | DATA)[name][1])
+    check(trainings[name], TRAININGS[name][1])
 
 
 @pytest.fixture(scope="module")
@@ -248,10 +251,12 @@ def commands(made, tmp_path_factory) -> dict:
     whole = Config.fromfile(file).to_dict()
     del whole["optim_wrapper"]
     Config(whole).dump(folder / "no_optimizer.py")
+    wrapping = (
+        "dict(_delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset])"
+    )
     for name, text in {
         "unsplit": "splits = None",
-        "wrapping": "test_dataloader = dict(dataset=dict(_delete_=True, "
-        "type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]))",
+        "wrapping": f"one = _base_.test_dataloader.dataset\ntest_dataloader = {wrapping}",
         "blind": "test_dataloader = dict(dataset=dict(data_prefix=dict(seg_map_path=None)))",
     }.items():
         (folder / f"{name}.py").write_text(f"_base_ = 'tiny.py'\n{text}\n")
@@ -264,7 +269,6 @@ def commands(made, tmp_path_factory) -> dict:
     write_caffemodel(folder / "bad.caffemodel", layers)
     tar(folder / "a.tar", voc2012())
     (folder / "o").write_text("precious")
-
     results = in_pairs(lambda command: tool(command, folder=folder), COMMANDS)
     assert (folder / "o").read_text() == "precious"
     assert not (folder / "x").exists()

@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import mmseg
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tools.running import config, ran, started, tool
 
@@ -78,21 +76,6 @@ def test_resuming(project):
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
 
 
-def test_damaged_images_may_be_skipped_and_counted(project):
-    shutil.copytree(project / "data", project / "spoilt")
-    for name in ("train_00001", "train_00002"):
-        file = project / "spoilt/shapes/JPEGImages" / f"{name}.jpg"
-        file.write_bytes(file.read_bytes()[:-200])
-    settings = "train_dataloader.dataset.data_root=spoilt/shapes train_cfg.unreadable=skip"
-    train = f"train.py tiny.py --work-dir skipping --cfg-options {settings}"
-    said = ran(train, folder=project).stdout
-    assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in said
-    run = tool(f"{train} train_cfg.max_unreadable=1", folder=project)
-    assert run.returncode == 1
-    last = run.stderr.splitlines()[-1]
-    assert last.startswith("error: 2 images cannot be read, train_cfg.max_unreadable allows 1")
-
-
 def test_mixed_precision_and_a_compiled_network(project):
     """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
     train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
@@ -147,24 +130,6 @@ def test_mmsegs_own_tools(project):
         run = started(str(mim / name), "tiny.py", *options.split(), folder=project)
         assert run.returncode == 0, run.stderr[-2000:]
     assert len(list((project / "theirs/labels").iterdir())) == VAL
-
-
-def test_from_python(project, monkeypatch):
-    """The five lines of the README, and mmseg's inferencer."""
-    from mmseg.apis import MMSegInferencer, inference_model, init_model
-
-    monkeypatch.chdir(project)
-    model = init_model("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
-    image = "data/shapes/JPEGImages/val_00000.jpg"
-    labels = inference_model(model, image).pred_sem_seg.data
-    assert labels.shape == (1, 32, 32) and labels.dtype == torch.int64
-    array = np.asarray(Image.open(image))[..., ::-1]
-    assert inference_model(model, array).pred_sem_seg.data.shape == (1, 32, 32)
-
-    inferencer = MMSegInferencer("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
-    for given in (image, array):
-        found = inferencer(given)["predictions"]
-        assert (found == labels[0].numpy()).mean() > 0.99
 
 
 def test_a_requeued_job_goes_on_and_a_new_run_sets_the_old_aside(project):
