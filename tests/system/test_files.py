@@ -15,7 +15,6 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
-from tools.running import as_module
 
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.picture_files import save_picture
@@ -141,27 +140,6 @@ def test_probabilities_are_allocated_first(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"out/a\.npy"):
         predict(image(tmp_path / "a.png", 64, 64), probabilities=out / "a.npy")
     assert list(out.iterdir()) == []
-
-
-def test_predict_names_the_file(tmp_path, monkeypatch):
-    trained(tmp_path, dataset_meta=dict(classes=CLASSES))
-    Image.fromarray(NOISE).save(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
-    argv = ["predict.py", "tiny.py", "weights.pth", "a.png", "--out", "out", "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", argv)
-    with as_module("predict") as predict, as_module("common") as common:
-        unlimited = predict.predict
-
-        def limited(*arguments):  # not all of the tool: mmengine writes configs to read them
-            with files_of_at_most(10_000):
-                unlimited(*arguments)
-
-        monkeypatch.setattr(predict, "predict", limited)
-        with pytest.raises(OSError, match="File too large") as error:
-            predict.main()
-        assert common.explain(error.value).startswith("out/overlays/a.jpg: ")
-    left = [path.name for path in Path("out").rglob("*") if path.is_file()]
-    assert sorted(left) == [".predictions", "a.png"]
 
 
 def test_a_test_goes_on_without_a_picture_but_not_without_a_prediction(tmp_path, monkeypatch):

@@ -251,12 +251,10 @@ def commands(made, tmp_path_factory) -> dict:
     whole = Config.fromfile(file).to_dict()
     del whole["optim_wrapper"]
     Config(whole).dump(folder / "no_optimizer.py")
-    wrapping = (
-        "dict(_delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset])"
-    )
+    wrapping = "_delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]"
     for name, text in {
         "unsplit": "splits = None",
-        "wrapping": f"one = _base_.test_dataloader.dataset\ntest_dataloader = {wrapping}",
+        "wrapping": f"test_dataloader = dict(dataset=dict({wrapping}))",
         "blind": "test_dataloader = dict(dataset=dict(data_prefix=dict(seg_map_path=None)))",
     }.items():
         (folder / f"{name}.py").write_text(f"_base_ = 'tiny.py'\n{text}\n")

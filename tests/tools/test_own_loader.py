@@ -18,7 +18,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes
 
-VAL, IMAGE = 2, "data/shapes/JPEGImages/val_00000.npy"
+VAL, IMAGE = 2, "data/shapes/JPEGImages/val_00001.npy"
 CONFIG = """
 model["data_preprocessor"].update(mean=[9000.0] * 5, std=[4000.0] * 5)
 model["backbone"].update(in_channels=5)
@@ -88,7 +88,7 @@ def test_scores_with_pictures_and_a_page(project, run):
     assert "Done: aAcc" in said and f"{VAL} pictures are in pictures" in said
     assert "not shown" not in said
     assert "bands 1-3 of 5, scaled</figcaption>" in (project / "page.html").read_text()
-    sheet = np.asarray(Image.open(project / "pictures/val_00000.png"))
+    sheet = np.asarray(Image.open(project / "pictures/val_00001.png"))
     panel = shown(np.load(project / IMAGE)).pixels.repeat(8, 0).repeat(8, 1)
     assert np.array_equal(sheet[26 : 26 + 256, 8 : 8 + 256], panel)
     assert "Done: aAcc" in run("test.py", "--show-dir", "pictures", "--tta")
@@ -98,7 +98,7 @@ def test_scores_with_pictures_and_a_page(project, run):
 def test_new_images(project, run, images, tmp_path):
     """In a folder, those of the data set's own suffix; in a glob, those of the suffix named."""
     assert f"Done: {VAL} images" in run("predict.py", images, "--out", tmp_path / "new")
-    (label,) = (tmp_path / "new/labels").rglob("val_00000.png")
+    (label,) = (tmp_path / "new/labels").rglob("val_00001.png")
     predictor = Predictor(project / "tiny.py", project / "weights.pth", "cpu")
     bands = np.load(project / IMAGE)
     prediction = predictor(bands)
