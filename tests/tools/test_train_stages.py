@@ -230,6 +230,7 @@ def test_weights_that_do_not_fit_are_refused(stages):
         (dict(a=torch.zeros(21, 16)), r"a \(21, 16\) where it needs \(5, 16\)"),
         (dict(), r"a none where it needs \(5, 16\)"),
         (dict(a=state["a"], more=torch.zeros(1)), r"more \(1,\) where it needs none"),
+        (state | {"b.deconv.weight": torch.zeros(2)}, r"weight \(2,\) where it needs \(1,\)"),
     ]:
         with pytest.raises(UserError, match=said):
             stages.check_fit(wrong, stage)
@@ -283,6 +284,8 @@ def test_done_stages_are_remembered_wherever_the_folder_is(stages, stage, tmp_pa
     stages.write_json(tmp_path / "one/settings.json", chain[0].settings)
     shutil.move(tmp_path / "stages.json", tmp_path / "one")
     assert stages.read_record(chain, tmp_path / "one") == [best]
+    with pytest.raises(UserError, match="of the chain one, two, not of two, one"):
+        stages.read_record(chain[::-1], tmp_path / "one")
     assert stages.in_words(best, Path("a")) == "mIoU 50.00 at iteration 4, a/one/best.pth"
 
 
