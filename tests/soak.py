@@ -10,13 +10,11 @@ the rest memory may grow by 2 %, and the other three by nothing. Exit status 1 i
 import argparse
 import csv
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,32 +43,22 @@ class Look(NamedTuple):
     processes: int
 
 
-def look(process: int, since: float) -> Look | None:
+def look(session: int, since: float) -> Look | None:
     """None while a process begins or ends."""
-    members = [process, *descendants(process)]
     try:
-        memory = sum(own_memory(Path(f"/proc/{p}/smaps_rollup")) for p in members) / 1024
-        threads = sum(number(Path(f"/proc/{p}/status"), "Threads:") for p in members)
-        files = sum(len(os.listdir(f"/proc/{p}/fd")) for p in members)
+        members = [
+            stat.parent
+            for stat in Path("/proc").glob("[0-9]*/stat")
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session
+        ]
+        # Without libraries, of which each process on the machine that uses them counts a part.
+        kinds = ("Pss_Anon:", "Pss_Shmem:")
+        memory = sum(number(p / "smaps_rollup", kind) for p in members for kind in kinds) / 1024
+        threads = sum(number(p / "status", "Threads:") for p in members)
+        files = sum(len(os.listdir(p / "fd")) for p in members)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Look(time.monotonic() - since, memory, files, threads, len(members))
-
-
-def own_memory(file: Path) -> int:
-    """KiB; without libraries, of which each process on the machine that uses them counts a part."""
-    return sum(number(file, name) for name in ("Pss_Anon:", "Pss_Shmem:"))
-
-
-def descendants(process: int) -> Iterator[int]:
-    try:
-        threads = list(Path(f"/proc/{process}/task").iterdir())
-        children = [p for t in threads for p in (t / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    for child in map(int, children):
-        yield child
-        yield from descendants(child)
 
 
 def number(file: Path, name: str) -> int:
@@ -81,18 +69,11 @@ def number(file: Path, name: str) -> int:
 def soak(minutes: float, folder: Path) -> list[Look]:
     """Train in ``folder`` for so long; what was seen meanwhile."""
     write_shapes(folder / "data" / "shapes", train=400, val=50, size=64)
-    config = REPOSITORY / "configs" / "fcn8s_vgg16_shapes.py"
-    command = [
-        sys.executable,
-        REPOSITORY / "tools" / "train.py",
-        config,
-        "--cfg-options",
-        *SETTINGS,
-    ]
+    train = [REPOSITORY / "tools/train.py", REPOSITORY / "configs/fcn8s_vgg16_shapes.py"]
+    command = [sys.executable, *train, "--cfg-options", *SETTINGS]
     with (folder / "train.log").open("w") as log:
-        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     looks: list[Look] = []
-    print("starting", file=sys.stderr, flush=True)
     while "Iter(train)" not in (folder / "train.log").read_text() and run.poll() is None:
         time.sleep(PAUSE)
     since = time.monotonic()
@@ -103,19 +84,11 @@ def soak(minutes: float, folder: Path) -> list[Look]:
                 sys.exit(f"error: the training ended with {run.returncode}; see {log.name}")
             if found := look(run.pid, since):
                 looks.append(found)
-                show(found, minutes)
+                print(f"{found.seconds / 60:5.1f} of {minutes:g} min: {found}", file=sys.stderr)
     finally:
-        run.send_signal(signal.SIGTERM)
+        run.terminate()
         run.wait(60)
     return looks
-
-
-def show(found: Look, minutes: float) -> None:
-    text = (
-        f"\r{found.seconds / 60:5.1f} of {minutes:g} min  {found.memory:7.1f} MiB  "
-        f"{found.files} files  {found.threads} threads  {found.processes} processes "
-    )
-    print(text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
 
 def verdict(looks: list[Look]) -> tuple[list[str], bool]:
@@ -124,16 +97,13 @@ def verdict(looks: list[Look]) -> tuple[list[str], bool]:
     half = len(steady) // 2
     lines, flat = [], True
     for name, allowed in (("memory", GROWTH), ("files", 0), ("threads", 0), ("processes", 0)):
-        early, late = (
-            statistics.median(getattr(found, name) for found in part)
-            for part in (steady[:half], steady[half:])
-        )
-        most = max(getattr(found, name) for found in steady)
+        seen = [getattr(found, name) for found in steady]
+        early, late = statistics.median(seen[:half]), statistics.median(seen[half:])
         kept = late <= early * (1 + allowed)
         flat &= kept
         lines.append(
             f"{name:10} {early:8.1f} in the first half, {late:8.1f} in the second, at most "
-            f"{most:8.1f}  {'flat' if kept else 'GROWS'}"
+            f"{max(seen):8.1f}  {'flat' if kept else 'GROWS'}"
         )
     return lines, flat
 
@@ -151,9 +121,8 @@ def main() -> None:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows([Look._fields, *looks])
     lines, flat = verdict(looks)
-    print(f"\n{len(looks)} looks; {log.count('Saving checkpoint')} checkpoints, ", end="")
-    print(f"{log.count('Iter(val)')} lines of scoring")
-    print("\n".join(lines))
+    done = [f"{log.count(words)} x {words}" for words in ("Saving checkpoint", "Iter(val)")]
+    print(f"{len(looks)} looks;", ", ".join(done), *lines, sep="\n")
     sys.exit(not flat)
 
 

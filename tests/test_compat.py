@@ -1,7 +1,6 @@
 """The check of versions, the stand-in for mmcv's operators, what a checkpoint may hold."""
 
 import importlib
-import itertools
 import os
 import pickle
 import subprocess
@@ -23,18 +22,11 @@ from fcn_plugin.weights.tokens import Token
 REPO = Path(__file__).parents[1]
 
 
-def import_plugin(
-    code: str = "import fcn_plugin", *, options: tuple[str, ...] = (), first: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run code in a Python of its own, with the folder ``first`` at the head of its path."""
+def import_plugin(*words: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``words``, and the folder ``first`` at the head of its path."""
     path = os.pathsep.join(str(folder) for folder in (first, REPO) if folder)
-    return subprocess.run(
-        [sys.executable, *options, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
@@ -50,110 +42,100 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     monkeypatch.setattr(metadata, "version", version)
 
 
-class TestHost:
-    def test_without_any_package_one_error_names_them_all(self):
-        done = import_plugin(options=("-S",))  # -S: no site-packages
-        last = done.stderr.strip().splitlines()[-1]
-        assert done.returncode == 1
-        assert last.startswith("ImportError: fcn_plugin cannot use the packages it finds: torch is")
-        assert "mmcv-lite or mmcv is not installed" in last
-        assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
+def test_without_any_package_one_error_names_them_all():
+    done = import_plugin("-S", "-c", "import fcn_plugin")  # -S: no site-packages
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith("ImportError: fcn_plugin cannot use the packages it finds: torch is")
+    assert "mmcv-lite or mmcv is not installed" in last
+    assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
 
-    def test_is_checked_before_anything_is_imported(self, tmp_path):
-        info = tmp_path / "torch-2.9.1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1\n")
-        (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
-        done = import_plugin(first=tmp_path)
-        assert done.stderr.strip().splitlines()[-1] == (
-            "ImportError: fcn_plugin cannot use the packages it finds: torch 2.9.1 is too old. "
-            'Remedy: pip install "torch>=2.10"'
-        )
 
-    @pytest.mark.parametrize(
-        ("versions", "fault", "remedy"),
-        [
-            ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
-            ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
-            ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
-            ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
-            ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
-            ({"setuptools": "82.0.0"}, "setuptools 82.0.0 is too new", "setuptools>=77.0.3,<82"),
-            ({"ftfy": None}, "ftfy is not installed", "ftfy"),
-            ({"torch": "2.10"}, None, None),
-            # What vendors call their builds.
-            ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, None, None),
-            ({"torch": "2.13.0+cpu"}, None, None),
-            ({"torch": "3.0"}, None, None),
-            ({"mmcv_lite": None, "mmcv": "2.1.0"}, None, None),
-            ({"mmcv_lite": "2.1.0", "mmcv": None}, None, None),
-        ],
+def test_versions_are_checked_before_anything_is_imported(tmp_path):
+    info = tmp_path / "torch-2.9.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1\n")
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    done = import_plugin("-c", "import fcn_plugin", first=tmp_path)
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ImportError: fcn_plugin cannot use the packages it finds: torch 2.9.1 is too old. "
+        'Remedy: pip install "torch>=2.10"'
     )
-    def test_names_what_is_wrong_and_the_remedy(self, monkeypatch, versions, fault, remedy):
-        pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
-        if fault is None:
-            compat.check_host()
-            return
-        with pytest.raises(ImportError, match="cannot use the packages") as caught:
-            compat.check_host()
-        assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    def test_warns_of_both_mmcv_and_mmcv_lite(self, monkeypatch):
-        pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
-        with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
-            compat.check_host()
-
-    def test_refuses_a_python_that_mmengine_cannot_run_on(self, monkeypatch):
-        monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
-        with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
-            compat.check_host()
-
-    def test_says_how_to_go_on_without_libgl(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cv2", None)  # its import then fails
-        with pytest.raises(ImportError, match="opencv-python-headless"):
-            compat.prepare()
 
 
-class TestExtension:
-    @pytest.fixture
-    def stub(self, monkeypatch):
-        """The stand-in, even where full mmcv is installed."""
-        monkeypatch.setattr(mmcv, "__path__", [])
-        monkeypatch.setattr(mmcv, "_ext", None, raising=False)
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
-        yield importlib.import_module("mmcv._ext")
-        sys.modules.pop("mmcv._ext", None)
+# Versions, what is wrong with them, and the requirement that the remedy begins with.
+VERSIONS: list[tuple[dict[str, str | None], str, str]] = [
+    ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
+    ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
+    ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
+    ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
+    ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
+    ({"ftfy": None}, "ftfy is not installed", "ftfy"),
+    ({"torch": "2.10"}, "", ""),
+    ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, "", ""),  # what vendors call their builds
+    ({"torch": "3.0"}, "", ""),
+    ({"mmcv_lite": None, "mmcv": "2.1.0"}, "", ""),
+]
 
-    def test_every_operator_exists_and_says_what_it_needs(self, stub):
-        assert stub.nms.__name__ == "nms"
-        with pytest.raises(RuntimeError, match=r"nms needs full mmcv.*mmcv==2\.1\.0"):
-            stub.nms(1, iou_threshold=0.5)
 
-    def test_answers_for_nothing_else(self, stub):
-        for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
-            assert compat._FINDER.find_spec(name, None) is None
-        for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
-            assert not hasattr(stub, name)
+@pytest.mark.parametrize(("versions", "fault", "remedy"), VERSIONS)
+def test_versions_that_do_not_fit_and_the_remedy(monkeypatch, versions, fault, remedy):
+    pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
+    if not fault:
+        compat.check_host()
+        return
+    with pytest.raises(ImportError, match="cannot use the packages") as caught:
+        compat.check_host()
+    assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
 
-    def test_a_real_extension_wins(self, monkeypatch, tmp_path):
-        (tmp_path / "_ext.py").write_text("def nms():\n    return 'compiled'\n")
-        monkeypatch.setattr(mmcv, "__path__", [str(tmp_path)])
-        monkeypatch.setattr(mmcv, "_ext", None, raising=False)
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
-        importlib.invalidate_caches()
-        try:
-            assert importlib.import_module("mmcv._ext").nms() == "compiled"
-        finally:
-            sys.modules.pop("mmcv._ext", None)
 
-    def test_prepare_twice_changes_nothing(self):
-        def state() -> tuple[int, int]:
-            return len(sys.meta_path), len(torch.serialization.get_safe_globals())
-
-        before = state()
+def test_what_else_does_not_go_together(monkeypatch):
+    pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
+    with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
+        compat.check_host()
+    monkeypatch.setitem(sys.modules, "cv2", None)  # its import fails, as without libGL
+    with pytest.warns(UserWarning), pytest.raises(ImportError, match="opencv-python-headless"):
         compat.prepare()
-        assert state() == before
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+    with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
+        compat.check_host()
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """The stand-in for mmcv's operators, even where full mmcv is installed."""
+    monkeypatch.setattr(mmcv, "__path__", [])
+    monkeypatch.setattr(mmcv, "_ext", None, raising=False)
+    monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    yield importlib.import_module("mmcv._ext")
+    sys.modules.pop("mmcv._ext", None)
+
+
+def test_every_operator_exists_and_says_what_it_needs(stub):
+    assert stub.nms.__name__ == "nms"
+    with pytest.raises(RuntimeError, match=r"nms needs full mmcv.*mmcv==2\.1\.0"):
+        stub.nms(1, iou_threshold=0.5)
+    for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
+        assert not hasattr(stub, name)
+    for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
+        assert compat._FINDER.find_spec(name, None) is None
+
+
+def test_a_real_extension_wins(stub, monkeypatch, tmp_path):
+    (tmp_path / "_ext.py").write_text("def nms():\n    return 'compiled'\n")
+    monkeypatch.setattr(mmcv, "__path__", [str(tmp_path)])
+    del sys.modules["mmcv._ext"]
+    importlib.invalidate_caches()
+    assert importlib.import_module("mmcv._ext").nms() == "compiled"
+
+
+def test_prepare_twice_changes_nothing():
+    def state() -> tuple[int, int]:
+        return len(sys.meta_path), len(torch.serialization.get_safe_globals())
+
+    before = state()
+    compat.prepare()
+    assert state() == before
 
 
 def test_imports_next_to_a_broken_torchvision(tmp_path):
@@ -161,10 +143,9 @@ def test_imports_next_to_a_broken_torchvision(tmp_path):
     (tmp_path / "torchvision/__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
     )
-    done = import_plugin(
-        "import fcn_plugin, sys, mmseg.apis, mmseg.models; assert 'torchvision' not in sys.modules",
-        first=tmp_path,
-    )
+    modules = "fcn_plugin, sys, mmseg.apis, mmseg.models"
+    code = f"import {modules}; assert 'torchvision' not in sys.modules"
+    done = import_plugin("-c", code, first=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -181,89 +162,85 @@ class Call:
         """Pickle demands it of a function; the one to be called is only made on reading."""
 
 
-class TestCheckpoints:
-    @pytest.fixture(autouse=True)
-    def default_loading(self, monkeypatch):
-        monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """What mmengine writes beside the weights: logs, counters, seeds."""
+    hub = MessageHub("checkpoint")
+    hub.update_scalar("train/loss", np.float32(0.5))
+    hub.update_scalar("train/loss", 0.25)
+    hub.update_info("iter", np.int64(7))
+    meta = {"seed": np.uint32(3), "weights": np.arange(3.0), "mask": np.ones(2, bool)}
+    torch.save({"message_hub": hub.state_dict(), "meta": meta}, tmp_path / "iter_7.pth")
+    return tmp_path / "iter_7.pth"
 
-    @pytest.fixture
-    def checkpoint(self, tmp_path) -> Path:
-        """What mmengine writes beside the weights: logs, counters, seeds."""
-        hub = MessageHub("checkpoint")
-        hub.update_scalar("train/loss", np.float32(0.5))
-        hub.update_scalar("train/loss", 0.25)
-        hub.update_info("iter", np.int64(7))
-        meta = {"seed": np.uint32(3), "weights": np.arange(3.0), "mask": np.ones(2, bool)}
-        torch.save({"message_hub": hub.state_dict(), "meta": meta}, tmp_path / "iter_7.pth")
-        return tmp_path / "iter_7.pth"
 
-    @staticmethod
-    def check(loaded) -> None:
-        loss = loaded["message_hub"]["log_scalars"]["train/loss"]
-        assert isinstance(loss, HistoryBuffer)
-        assert loss.statistics("mean") == 0.375
-        assert loss.statistics("current") == 0.25
-        assert loaded["message_hub"]["runtime_info"]["iter"] == 7
-        assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
+def check(file: Path) -> None:
+    loaded = read_content(file)
+    loss = loaded["message_hub"]["log_scalars"]["train/loss"]
+    assert isinstance(loss, HistoryBuffer)
+    assert (loss.statistics("mean"), loss.statistics("current")) == (0.375, 0.25)
+    assert loaded["message_hub"]["runtime_info"]["iter"] == 7
+    assert loaded["meta"]["weights"].tolist() == [0, 1, 2]
 
-    def test_load_where_a_program_has_allowed_the_classes_themselves(self, checkpoint):
-        theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
-        with torch.serialization.safe_globals(theirs):
-            for _ in range(3):  # of two entries of one name PyTorch takes any
-                self.check(read_content(checkpoint))
-            assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_of_mmengine_load_also_when_torch_itself_has_read_and_saved_them(self, checkpoint):
-        self.check(read_content(checkpoint))
-        content = torch.load(checkpoint, weights_only=True)
-        assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
-        torch.save(content, checkpoint)
-        self.check(read_content(checkpoint))
+def test_checkpoints_load_where_a_program_has_allowed_the_classes_themselves(checkpoint):
+    theirs = [HistoryBuffer, np.ndarray, (getattr, "builtins.getattr")]
+    with torch.serialization.safe_globals(theirs):
+        for _ in range(3):  # of two entries of one name PyTorch takes any
+            check(checkpoint)
+        assert set(theirs) <= set(torch.serialization.get_safe_globals())
 
-    def test_of_the_other_numpy_load(self, checkpoint, tmp_path):
-        old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
-        here, there = (new, old) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else (old, new)
-        moved = tmp_path / "moved.pth"
-        with zipfile.ZipFile(checkpoint) as source, zipfile.ZipFile(moved, "w") as target:
-            for name in source.namelist():
-                content = source.read(name)
-                if name.endswith("data.pkl"):
-                    assert here in content
-                    content = content.replace(here, there)
-                target.writestr(name, content)
-        self.check(read_content(moved))
 
-    def test_are_refused_without_our_list(self, checkpoint):
-        """The negative control: the list is what makes the difference."""
-        allowed = torch.serialization.get_safe_globals()
-        torch.serialization.clear_safe_globals()
-        try:
-            with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
-                torch.load(checkpoint, weights_only=True)
-        finally:
-            torch.serialization.add_safe_globals(allowed)
+def test_checkpoints_load_when_torch_itself_has_read_and_saved_them(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    assert isinstance(content["message_hub"]["log_scalars"]["train/loss"], Token)
+    torch.save(content, checkpoint)
+    check(checkpoint)
 
-    @pytest.mark.parametrize(
-        "content",
-        [
-            Call(os.system, "touch hostile"),
-            Call(getattr, Call(__import__, "os"), "system"),
-            Call(getattr, HistoryBuffer, "register_statistics"),
-            Call(getattr, HistoryBuffer(), "mean"),
-            Call(getattr, np.ndarray, "tofile"),
-            Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
-            np.array([Call(os.system, "touch hostile")], dtype=object),
-        ],
-        ids=itertools.count(),
-    )
-    def test_that_run_code_are_refused(self, content, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
+
+def test_checkpoints_of_the_other_numpy_load(checkpoint, tmp_path):
+    old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
+    here, there = (new, old) if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else (old, new)
+    moved = tmp_path / "moved.pth"
+    with zipfile.ZipFile(checkpoint) as source, zipfile.ZipFile(moved, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                assert here in content
+                content = content.replace(here, there)
+            target.writestr(name, content)
+    check(moved)
+
+
+def test_checkpoints_are_refused_without_our_list(checkpoint):
+    """The negative control: the list is what makes the difference."""
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(pickle.UnpicklingError, match="HistoryBuffer"):
+            torch.load(checkpoint, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+
+
+def test_files_that_run_code_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+    for content in (
+        Call(os.system, "touch hostile"),
+        Call(getattr, Call(__import__, "os"), "system"),
+        Call(getattr, HistoryBuffer, "register_statistics"),
+        Call(getattr, np.ndarray, "tofile"),
+        Call(Call(getattr, HistoryBuffer, "mean"), HistoryBuffer([1], [1])),
+        np.array([Call(os.system, "touch hostile")], dtype=object),
+    ):
         torch.save({"state_dict": content}, "checkpoint.pth")
         with pytest.raises(pickle.UnpicklingError):
             torch.load("checkpoint.pth", weights_only=True)
         assert not Path("hostile").exists()
 
-    def test_warns_where_pickles_are_executed(self, monkeypatch):
-        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-        with pytest.warns(UserWarning, match="unset it"):
-            compat.prepare()
+
+def test_warns_where_pickles_are_executed(monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.warns(UserWarning, match="unset it"):
+        compat.prepare()

@@ -18,15 +18,11 @@ HOSTILE = "a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
 SHOWN = r"a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
 
 
-def test_what_a_terminal_obeys_is_escaped():
+def test_what_a_terminal_obeys_is_escaped_and_names_in_any_language_stay():
     assert printable(HOSTILE) == SHOWN
-    assert printable(printable(HOSTILE)) == SHOWN
     assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
-
-
-@pytest.mark.parametrize("name", ["Straße", "地面", "می\u200cشود", "no\u00a0break", "a\\x"])
-def test_names_in_any_language_stay(name):
-    assert printable(name) == name
+    for name in ("Straße", "地面", "می\u200cشود", "no\u00a0break", SHOWN):
+        assert printable(name) == name
 
 
 def test_errors_are_one_line():
@@ -79,11 +75,10 @@ def logger_in(folder) -> logging.Logger:
     return runner.build_logger("INFO", str(folder / "run.log"))
 
 
-@pytest.mark.parametrize("text", ["%d images", "%s of %s", "%(here)s"])
-def test_a_wrong_call_of_somebody_elses_does_not_end_a_run(tmp_path, text):
+def test_a_wrong_call_of_somebody_elses_does_not_end_a_run(tmp_path):
     logger = logger_in(tmp_path)
-    logger.info(text, dict(there="x"))
-    logger.info("next")
+    for text in ("%d images", "%s of %s", "%(here)s", "next"):
+        logger.info(text, *[dict(there="x")] * (text != "next"))
     logging.shutdown()
     assert "next" in (tmp_path / "run.log").read_text()
 

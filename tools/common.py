@@ -9,6 +9,7 @@ import argparse
 import gc
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -132,23 +133,17 @@ def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
     from mmengine.runner import Runner
 
     from fcn_plugin.errors import UserError
+    from fcn_plugin.system.configs import dotted_settings
 
     meant = set(signature(Runner.__init__).parameters) | OTHER_KEYS
     if "." in key or key in meant or key not in cfg:
         return
-    settings = [name for part in sorted(meant & set(cfg)) for name in _named(cfg[part], part, key)]
-    hint = (
-        f"set {' '.join(f'{name}=...' for name in settings[:3])}" if settings else "edit the config"
-    )
+    parts = sorted(meant & set(cfg))
+    every = [name for part in parts for name, _ in dotted_settings(cfg[part], part)]
+    found = [re.match(rf"(.+?\.{re.escape(key)})(\.|$)", name) for name in every]
+    settings = [f"{name}=..." for name in dict.fromkeys(match[1] for match in found if match)]
+    hint = f"set {' '.join(settings[:3])}" if settings else "edit the config"
     raise UserError(f"--cfg-options {key}: only a shorthand within the config; {hint}")
-
-
-def _named(node: object, name: str, key: str) -> list[str]:
-    """The full names of the settings ``key`` below ``name``."""
-    children = node.items() if isinstance(node, dict) else ()
-    children = enumerate(node) if isinstance(node, list) else children
-    found = [f"{name}.{key}"] if isinstance(node, dict) and key in node else []
-    return found + [n for child, value in children for n in _named(value, f"{name}.{child}", key)]
 
 
 def run(main: Callable[[], None]) -> None:

@@ -22,8 +22,9 @@ REMEDIES = {
     "DataLoader timed out": "the workers of a data loader gave no batch for its timeout; see what "
     "they said last, or give them more seconds: train_dataloader.timeout=1200, and so for val and "
     "test",
-    "DataLoader worker": "a worker of the data loader was killed, as systems do when memory runs "
-    "out; make room, or set the loader's num_workers lower",
+    # An error that a worker raises names a "DataLoader worker process", too.
+    r"DataLoader worker \(pid": "a worker of the data loader was killed, as systems do when memory "
+    "runs out; make room, or set the loader's num_workers lower",
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
     # mmengine's config, which names the remedy

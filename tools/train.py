@@ -23,9 +23,7 @@ def parse_args() -> argparse.Namespace:
         help="go on from the latest checkpoint of the work dir, or from the one given",
     )
     parser.add_argument(
-        "--amp",
-        action="store_true",
-        help="mixed precision: float16 on a GPU, bfloat16 on the CPU",
+        "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
     )
     add_run_options(parser)
     return parser.parse_args()

@@ -52,7 +52,13 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
                 f"{url}: cannot be downloaded ({reason}); fetch it elsewhere and put it at {target}"
             ) from error
         if digest is not None:
-            _check(url, part, digest, progress)
+            found = file_digests(part, [digest.algorithm], progress)[digest.algorithm]
+            if not found.startswith(digest.digits):
+                part.unlink()
+                raise UserError(
+                    f"{url}: what arrived has {digest.algorithm} {found}, expected "
+                    f"{digest.digits}; it was deleted, try again"
+                )
     os.replace(part, target)
     return target
 
@@ -101,16 +107,6 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
                 progress(part.stem, done, total)
     if done < total:
         raise OSError(f"the connection ended at {done} of {total} bytes")
-
-
-def _check(url: str, part: Path, digest: Digest, progress: Progress) -> None:
-    found = file_digests(part, [digest.algorithm], progress)[digest.algorithm]
-    if not found.startswith(digest.digits):
-        part.unlink()
-        raise UserError(
-            f"{url}: what arrived has {digest.algorithm} {found}, expected {digest.digits}; it "
-            "was deleted, try again"
-        )
 
 
 def file_digests(

@@ -16,7 +16,6 @@ UNKNOWN_FREE, UNKNOWN_USED = 4 * 2**30, 2**30
 # Bytes a pixel that a picture takes at its most: while it is decoded (4 in Pillow, 3 as BGR, more
 # of those that are turned), or later as BGR, as the network's input, its labels and their copies.
 PIXEL = 10
-OR_ELSE = "cut the picture into parts"
 SMALL = 2**22  # pixels up to which there is memory, and nobody asks
 
 
@@ -79,7 +78,9 @@ class Memory(NamedTuple):
         """Bytes to take, where the process may have ``limit``."""
         return self.free if limit is None else min(limit - self.used, self.free)
 
-    def refuse(self, name: str, need: int, limit: int | None, or_else: str = OR_ELSE) -> None:
+    def refuse(
+        self, name: str, need: int, limit: int | None, or_else: str = "cut the picture into parts"
+    ) -> None:
         """A UserError where ``name`` needs more bytes than are left.
 
         The message names the limit that would do, and what may be done instead.

@@ -13,15 +13,20 @@ CLASSES = ("background", "circle", "square", "triangle", "star")
 
 
 def trained(folder: Path, extra: str = "", **meta: object) -> tuple[Path, Path]:
-    """A config and its checkpoint with random weights in FOLDER."""
+    """A config and its checkpoint in FOLDER."""
     file = config(folder, extra)
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(file).model)
+    return file, weights_for(file, **meta)
+
+
+def weights_for(config: Path, seed: int = 0, **meta: object) -> Path:
+    """A checkpoint with random weights beside the config."""
+    torch.manual_seed(seed)
+    model = MODELS.build(Config.fromfile(config).model)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    content = dict(meta=dict(meta), state_dict=model.state_dict())
-    torch.save(content, folder / "weights.pth")
-    return file, folder / "weights.pth"
+    file = config.with_name("weights.pth")
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
+    return file
 
 
 def image(path: Path, height: int, width: int, seed: int = 0) -> Path:

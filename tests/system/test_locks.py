@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -11,7 +11,9 @@ import pytest
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system import locks
-from fcn_plugin.system.locks import LOCK, claim, only_one_at_work
+from fcn_plugin.system.locks import LOCK, only_one_at_work
+
+KEPT = ExitStack()
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
@@ -26,15 +28,20 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
         assert [file.name for file in folder.iterdir()] == [LOCK]
 
 
+def take(how: str, folder: Path, patience: float = 0) -> None:
+    """Lock the folder, and keep it locked."""
+    lock = getattr(locks, how)(folder, patience)
+    if lock:
+        KEPT.enter_context(lock)
+
+
 def holder(how: str, folder: Path) -> int:
     """A process that locks the folder, and has forked another one, which lives on."""
     read, write = os.pipe()
     if (process := os.fork()) == 0:
         try:
             os.setsid()
-            lock = getattr(locks, how)(folder, 0)
-            if how == "only_one_at_work":
-                lock.__enter__()
+            take(how, folder)
             if os.fork():
                 os.write(write, b"locked")
             time.sleep(60)
@@ -44,14 +51,6 @@ def holder(how: str, folder: Path) -> int:
     assert os.read(read, 6) == b"locked"
     os.close(read)
     return process
-
-
-def take(how: str, folder: Path, patience: float = 0) -> None:
-    if how == "claim":
-        claim(folder, patience)
-    else:
-        with only_one_at_work(folder, patience):
-            pass
 
 
 @pytest.mark.parametrize("how", ["claim", "only_one_at_work"])

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ import pytest
 import torch
 from tools.running import REPOSITORY
 
-from fcn_plugin.system.machine import available_cores
 from fcn_plugin.system.workers import on_all_cores
 
 
@@ -70,10 +68,6 @@ def test_who_stops_listening_is_not_kept_waiting():
     assert time.monotonic() - began < 10  # all would take forty
 
 
-def test_at_least_one_core():
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
-
-
 START = """
 import multiprocessing, os, sys, time
 from threading import Timer
@@ -86,18 +80,15 @@ from fcn_plugin.system.workers import on_all_cores
 def script(folder, code: str) -> subprocess.Popen:
     path = folder / "script.py"
     path.write_text(START + code)
-    return subprocess.Popen(
-        [sys.executable, path],
-        env=os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(folder)),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(folder))
+    command = [sys.executable, path]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 LONG = """
 def work(_):
     os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, between those of the others
-    time.sleep(0.2)
+    time.sleep(60)
 
 if __name__ == "__main__":
     list(on_all_cores(work, range(1000), chunk=1, jobs=3))
@@ -111,21 +102,9 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     workers: set[int] = set()
     while len(workers) < 3:
         workers.add(int(parent.stdout.readline()))
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    deadline = time.monotonic() + 10
-    while alive := {pid for pid in workers if _is_alive(pid)}:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.05)
+    parent.kill()
+    parent.communicate(timeout=10)  # until nobody holds the other end of its output
     assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 OPENCV = """

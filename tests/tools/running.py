@@ -1,7 +1,7 @@
 """Run the tools as a user does: in a process of their own, in a folder of one's own."""
 
 import atexit
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -68,12 +68,8 @@ def as_module(name: str) -> Iterator[ModuleType]:
     """tools/NAME.py imported, with what lies beside it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TOOLS)
-        spec = importlib.util.spec_from_file_location(name, script(f"{name}.py"))
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        yield module
+        patch.delitem(sys.modules, name, raising=False)
+        yield importlib.import_module(name)
 
 
 class Fork:

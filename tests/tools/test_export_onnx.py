@@ -5,12 +5,10 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 from PIL import Image
-from tools.running import as_module, config, ran
+from prediction.trained import trained
+from tools.running import as_module, ran
 
 from fcn_plugin.export import Resizing
 from fcn_plugin.export.graph import clouds
@@ -36,14 +34,9 @@ test_dataloader = dict(
 def run(tmp_path_factory):
     """A folder with a config and a work dir, of a network that was not trained."""
     folder = tmp_path_factory.mktemp("export")
-    cfg = Config.fromfile(config(folder, POOL3))
-    init_default_scope("mmseg")
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    for score in model.decode_head.score:
-        torch.nn.init.normal_(score.weight, std=0.5)
+    _, weights = trained(folder, POOL3)
     (folder / "work").mkdir()
-    torch.save(dict(meta={}, state_dict=model.state_dict()), folder / "work/best_mIoU_iter_4.pth")
+    weights.rename(folder / "work/best_mIoU_iter_4.pth")
     return folder
 
 
@@ -68,8 +61,7 @@ def test_exports_a_work_dir(run):
 
 
 def test_resizing_is_left_out_on_request(run):
-    options = ("--no-resize", "--size", "40", "50")
-    done = ran("export_onnx.py", "tiny.py", "work", "plain.onnx", *options, folder=run)
+    done = ran("export_onnx.py tiny.py work plain.onnx --no-resize --size 40 50", folder=run)
     left = "Left to you: the test pipeline's Resize(scale=(96, 80), keep_ratio=True) before, "
     assert done.stdout.splitlines()[-2].startswith(left)
     session = onnxruntime.InferenceSession(run / "plain.onnx")
@@ -85,25 +77,21 @@ LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
 SIZED = Resizing((96, 80))
 
 
-@pytest.mark.parametrize(
-    ("steps", "inside", "left"),
-    [
-        ([LOAD, RESIZE, PACK], SIZED, []),
-        ([LOAD, HALVED, PACK], Resizing(factor=(0.5, 0.5)), []),
-        ([LOAD, AS_IT_IS, PACK], None, []),
-        ([LOAD, MULTIPLE, RESIZE, PACK], SIZED, [MULTIPLE]),
-        ([LOAD, RESIZE, MULTIPLE, PACK], None, [RESIZE, MULTIPLE]),
-        ([dict(LOAD, to_float32=True), RESIZE, PACK], None, [RESIZE]),
-        ([LOAD, PACK], None, []),
-    ],
-    ids=["alone", "by half", "by 1", "last", "not last", "of floats", "none"],
-)
-def test_what_the_file_does_of_a_pipeline(steps, inside, left):
-    """What it leaves comes before what it does."""
+# Steps of a pipeline, the resizing that the file does, and what it leaves, which comes before.
+PIPELINES = {
+    "alone": ([LOAD, RESIZE, PACK], SIZED, []),
+    "by half": ([LOAD, HALVED, PACK], Resizing(factor=(0.5, 0.5)), []),
+    "by 1": ([LOAD, AS_IT_IS, PACK], None, []),
+    "last": ([LOAD, MULTIPLE, RESIZE, PACK], SIZED, [MULTIPLE]),
+    "not last": ([LOAD, RESIZE, MULTIPLE, PACK], None, [RESIZE, MULTIPLE]),
+    "of floats": ([dict(LOAD, to_float32=True), RESIZE, PACK], None, [RESIZE]),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_what_the_file_does_of_a_pipeline(name):
+    steps, inside, left = PIPELINES[name]
     cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps))))
     with as_module("export_onnx") as export:
-        resizing, found = export.steps(cfg, inside=True)
-        outside, _ = export.steps(cfg, inside=False)
-    assert resizing == inside
-    assert found == left
-    assert outside is None
+        assert export.steps(cfg, inside=True) == (inside, left)
+        assert export.steps(cfg, inside=False)[0] is None

@@ -15,25 +15,14 @@ PREPARED = {
     "ade20k": "data/ade/ADEChallengeData2016: train 3, val 2, test 2 images",
     "camvid": "data/camvid: train 3, val 2, test 2 images",
 }
-VOC_SCORES = {"aAcc", "mAcc", "mIoU", "fwIoU"}
-FLAGSHIPS = {
-    "fcn8s_vgg16_voc": VOC_SCORES,
-    "fcn8s_vgg16_voc2011": VOC_SCORES,
-    "fcn8s_vgg16_ade20k": VOC_SCORES | {"score"},
-    "fcn8s_vgg16_camvid": VOC_SCORES,
-    "fcn8s_vgg16-bn_camvid-scratch-half": VOC_SCORES,
-}
-TINY = [
-    "model.backbone.base_channels=2",
-    "model.backbone.fc_channels=8",
-    "model.backbone.init_cfg=None",
-    "model.decode_head.in_channels=(8,16,8)",
-    "train_dataloader.batch_size=2",
-    *(f"{loader}_dataloader.num_workers=0" for loader in ("train", "val")),
-    *(f"{loader}_dataloader.persistent_workers=False" for loader in ("train", "val")),
-    "train_cfg.max_iters=1",
-    "train_cfg.val_interval=1",
-]
+FLAGSHIPS = [f"fcn8s_vgg16_{name}" for name in ("voc", "voc2011", "ade20k")]
+FLAGSHIPS.append("fcn8s_vgg16-bn_camvid-scratch-half")
+TINY = (
+    "--cfg-options model.backbone.base_channels=2 model.backbone.fc_channels=8 "
+    "model.backbone.init_cfg=None model.decode_head.in_channels=(8,16,8) "
+    "train_dataloader.batch_size=2 train_dataloader.num_workers=0 val_dataloader.num_workers=0 "
+    "train_cfg.max_iters=1 train_cfg.val_interval=1"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +40,11 @@ def data(tmp_path_factory) -> Path:
     return folder / "data"
 
 
+def test_what_was_prepared_has_no_faults(data):
+    done = ran("prepare_data.py voc2012 --check --subset", folder=data.parent)
+    assert done.stdout == PREPARED["voc2012"] + ", no faults\n"
+
+
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory) -> dict:
     """All of them, two at a time."""
@@ -58,17 +52,10 @@ def runs(data, tmp_path_factory) -> dict:
     def train(name: str):
         folder = tmp_path_factory.mktemp(name)
         (folder / "data").symlink_to(data)
-        config = REPOSITORY / "configs" / f"{name}.py"
-        return tool("train.py", config, "--cfg-options", *TINY, folder=folder)
+        return tool(f"train.py {REPOSITORY}/configs/{name}.py {TINY}", folder=folder)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(FLAGSHIPS, pool.map(train, FLAGSHIPS), strict=True))
-
-
-def test_what_was_prepared_has_no_faults(data):
-    name = "voc2012"
-    done = ran("prepare_data.py", name, "--check", "--subset", folder=data.parent)
-    assert done.stdout == PREPARED[name] + ", no faults\n"
 
 
 @pytest.mark.parametrize("name", FLAGSHIPS)
@@ -76,4 +63,4 @@ def test_trains_and_scores(name, runs):
     assert runs[name].returncode == 0, runs[name].stderr[-2000:]
     line = [line for line in runs[name].stdout.splitlines() if "Iter(val)" in line][-1]
     found = {word.rstrip(":") for word in line.split() if word.endswith(":")}
-    assert FLAGSHIPS[name] <= found
+    assert {"aAcc", "mAcc", "mIoU", "fwIoU"} <= found and ("score" in found) == ("ade" in name)

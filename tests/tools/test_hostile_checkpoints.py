@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from prediction.trained import CLASSES, image, trained
+from prediction.trained import image, trained
 from tools.running import tool
 
 from fcn_plugin.prepare.shapes import write_shapes
@@ -14,6 +13,13 @@ from fcn_plugin.prepare.shapes import write_shapes
 ESCAPES = "x\x1b]0;x\x07\x1b[31m\nFAKE\r\u202e"
 RAW = ("\x1b]0;x", "\x07", "\x1b[31m", "\u202e", "\r", "\nFAKE")
 FIRST = "backbone.stages.0.conv1_1.weight"
+DOORS = {
+    "predict": "predict.py tiny.py {file} photo.png --out {out}",
+    "test": "test.py tiny.py {file} --work-dir {out}",
+    "export": "export_onnx.py tiny.py {file} {out}/x.onnx",
+    "resume": "train.py tiny.py --resume {file} --work-dir {out}",
+    "load": "train.py tiny.py --work-dir {out} --cfg-options load_from={file}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,33 +31,22 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def changed(folder: Path, name: str, **changes) -> Path:
+def changed(folder: Path, state: dict, meta: dict) -> Path:
     """The sound checkpoint of a run, with other weights or meta data."""
     content = torch.load(folder / "weights.pth", weights_only=True)
-    content["meta"] |= dict(iter=1, epoch=0)
-    for where, new in changes.items():
-        content[where].update(new)
+    content["state_dict"].update(state)
+    content["meta"].update(meta, iter=1, epoch=0)
     hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
     content |= dict(message_hub=hub, optimizer=dict(state={}, param_groups=[]))
-    path = folder / name / "iter_1.pth"
+    path = folder / "work/iter_1.pth"
     path.parent.mkdir(exist_ok=True)
     torch.save(content, path)
     (path.parent / "tiny.py").write_text((folder / "tiny.py").read_text())
     return path
 
 
-DOORS = {
-    "predict": "predict.py tiny.py {file} photo.png --out {out}",
-    "test": "test.py tiny.py {file} --work-dir {out}",
-    "export": "export_onnx.py tiny.py {file} {out}/x.onnx",
-    "resume": "train.py tiny.py --resume {file} --work-dir {out}",
-    "load": "train.py tiny.py --work-dir {out} --cfg-options load_from={file}",
-}
-
-
 def through(door: str, file: Path, folder: Path):
-    out = file.parent / "out" / door
-    return tool(DOORS[door].format(file=file, out=out), folder=folder)
+    return tool(DOORS[door].format(file=file, out=folder / "out" / door), folder=folder)
 
 
 class Attack:
@@ -59,76 +54,38 @@ class Attack:
         return os.system, ("touch executed",)
 
 
-def attack(folder: Path) -> Path:
-    path = folder / "attack" / "iter_1.pth"
-    path.parent.mkdir(exist_ok=True)
-    torch.save(dict(state_dict=dict(weight=Attack())), path)
-    return path
-
-
-def weights(folder: Path, name: str, tensor: torch.Tensor) -> Path:
-    return changed(folder, name, state_dict={FIRST: tensor})
-
-
-NAN = torch.full((2, 3, 3, 3), float("nan"))
-SPARSE = torch.ones(2, 3, 3, 3).to_sparse()
-PALETTE = dict(dataset_meta=dict(classes=CLASSES, palette=np.ones(2)))
-HOSTILE = {
-    "NaN": (lambda folder: weights(folder, "nan", NAN), f"{FIRST} has NaN or inf"),
-    "sparse": (lambda folder: weights(folder, "sparse", SPARSE), f"{FIRST} has the layout sparse"),
-    "palette": (
-        lambda folder: changed(folder, "palette", meta=PALETTE),
-        "meta.dataset_meta.palette is ndarray",
-    ),
-    "name": (
-        lambda folder: changed(folder, "name", state_dict={ESCAPES: torch.zeros(1)}),
-        "has control characters in the name",
-    ),
-}
-
-
-def refused(done, file: Path, words: str) -> None:
-    assert done.returncode == 1, done
-    assert "Traceback" not in done.stderr, done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {file}: ") and words in last, last
-    assert not any(raw in done.stderr + done.stdout for raw in RAW)
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_it_is_refused_in_one_line(folder, name):
-    make, words = HOSTILE[name]
-    file = make(folder)
-    refused(through("predict", file, folder), file, words)
-
-
 @pytest.mark.parametrize("door", DOORS)
 def test_every_tool_refuses_it(folder, door):
-    file = attack(folder)
-    refused(through(door, file, folder), file, "asks for posix.system, which may run code")
+    file = folder / "attack.pth"
+    torch.save(dict(state_dict=dict(weight=Attack())), file)
+    done = through(door, file, folder)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {file}: asks for posix.system, which may run code")
     assert not (folder / "executed").exists()
 
 
 def test_reports_say_why_nothing_is_scored(folder):
-    work_dir = weights(folder, "work", NAN)
-    done = tool("report.py", work_dir.parent, folder=folder)
+    file = changed(folder, {FIRST: torch.full((2, 3, 3, 3), float("nan"))}, {})
+    done = tool("report.py", file.parent, folder=folder)
     assert "Traceback" not in done.stderr and done.returncode in (0, 1)
     assert f"{FIRST} has NaN or inf" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "meta",
-    [
-        dict(net=ESCAPES),
-        dict(padding=ESCAPES),
-        dict(padding="reference", made_for=ESCAPES),
-        dict(dataset_meta=dict(classes=[f"{ESCAPES}{i}" for i in range(5)], palette=None)),
-    ],
-    ids=["net", "padding", "made_for", "classes"],
-)
-def test_the_terminal_obeys_no_text_of_it(folder, meta):
-    file = changed(folder, "text", meta=meta)
-    for door in ("predict", "load") if "net" in meta else ("predict",):
+CLASSES = dict(classes=[f"{ESCAPES}{i}" for i in range(5)], palette=None)
+TEXTS = {
+    "weight": ({ESCAPES: torch.zeros(1)}, {}),
+    "net": ({}, dict(net=ESCAPES)),
+    "padding": ({}, dict(padding=ESCAPES)),
+    "made_for": ({}, dict(padding="reference", made_for=ESCAPES)),
+    "classes": ({}, dict(dataset_meta=CLASSES)),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_terminal_obeys_no_text_of_it(folder, name):
+    file = changed(folder, *TEXTS[name])
+    for door in ("predict", "load") if name == "net" else ("predict",):
         done = through(door, file, folder)
         said = done.stdout + done.stderr
         assert "Traceback" not in said and "\\x1b" in said, said

@@ -1,5 +1,6 @@
 """What users get wrong ends in one line that names the file or setting and the remedy."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -20,144 +21,92 @@ from weights.published import fcn_layers
 from fcn_plugin.prepare.shapes import write_shapes
 
 SHAPES = "data/shapes"
-TRAIN = [f"train_{i:05d}" for i in range(4)]
 FCN = "dict(type='FCNHead', in_channels=8, in_index=0, channels=4, num_convs=1, num_classes={})"
 OCR = FCN.replace("FCNHead", "OCRHead").replace("num_convs", "ocr_channels")
 STEPS = (
     "[dict(type='LoadCheckedImage'), dict(type='LoadCheckedLabel', num_classes={}), "
     "dict(type='PackSegInputs')]"
 )
-ONE_CLASS = "dict(_delete_=True, classes=['shape'])"
-TWO = f"metainfo=dict(_delete_=True, classes=['ground', 'shape']), pipeline={STEPS.format(2)}"
-
-# Of a config that is trained: what is added to it, and what the last line must name, parted by |.
-CONFIGS = {
-    "misspelt type": (
-        "model = dict(decode_head=dict(type='SkipFusonHead'))",
-        "type='SkipFusonHead' in the config|did you mean 'SkipFusionHead'?",
-    ),
-    "misspelt setting": (
-        "model = dict(decode_head=dict(upsampling='nearest'))",
-        "upsampling|check the spelling",
-    ),
-    "misspelt class": (
-        "val_dataloader = dict(dataset=dict(type='PascalVOCDataset', "
-        "metainfo=dict(_delete_=True, classes=('background', 'aeroplan'))))",
-        "aeroplan|did you mean 'aeroplane'?",
-    ),
-    "classes of another data set": (
-        "model = dict(decode_head=dict(num_classes=21))",
-        "5 classes|21|model.decode_head.num_classes=5",
-    ),
-    "classes of an auxiliary head": (
-        f"model = dict(auxiliary_head={FCN.format(4)})",
-        "5 classes|4|model.auxiliary_head.num_classes=5",
-    ),
-    "classes of one of two auxiliary heads": (
-        f"model = dict(auxiliary_head=[{FCN.format(5)}, {FCN.format(21)}])",
-        "5 classes|21|model.auxiliary_head.1.num_classes=5",
-    ),
-    "classes of the first head of a cascade": (
-        "model.update(type='CascadeEncoderDecoder', num_stages=2, "
-        f"decode_head=[{FCN.format(4)}, {OCR.format(5)}])",
-        "5 classes|4|model.decode_head.0.num_classes=5",
-    ),
-    "classes of a label loader": (
-        f"train_dataloader = dict(dataset=dict(pipeline={STEPS.format(4)}))",
-        "5 classes|4|train_dataloader.dataset.pipeline|num_classes=5",
-    ),
-    "a single class": (
-        "model['decode_head'].update(num_classes=1)\n"
-        f"train_dataloader = dict(dataset=dict(metainfo={ONE_CLASS}, pipeline={STEPS.format(1)}))",
-        "['background', 'shape']|model.decode_head.num_classes=2|use_sigmoid",
-    ),
-    "a single channel with a softmax": (
-        "model['decode_head'].update(num_classes=2, out_channels=1, "
-        "loss_decode=dict(type='CrossEntropyLoss'))\n"
-        f"train_dataloader = val_dataloader = dict(dataset=dict({TWO}))",
-        "model.decode_head|model.decode_head.loss_decode.use_sigmoid=True",
-    ),
-    "two numbers for ignored pixels": (
-        f"model = dict(decode_head=dict(ignore_index=254), auxiliary_head={FCN.format(5)})\n"
-        "model['auxiliary_head'].update(ignore_index=253)",
-        "model.decode_head.ignore_index=254|model.auxiliary_head.ignore_index=253",
-    ),
-    "a number that no label has": (
-        "model = dict(decode_head=dict(ignore_index=-100))",
-        "model.decode_head.ignore_index=-100|8 bits",
-    ),
-    "an endless sampler by epochs": (
-        "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)",
-        "train_dataloader.sampler|InfiniteSampler|DefaultSampler",
-    ),
-    "a label that is resized": (
-        f"steps = {STEPS.format(5)}\n"
-        "steps.insert(2, dict(type='Resize', scale=(16, 16)))\n"
-        "val_dataloader = dict(dataset=dict(pipeline=steps))",
-        "val_00000.jpg|32x32|16x16|val_dataloader.dataset.pipeline",
-    ),
-    "a palette too short": (
-        "train_dataloader = dict(dataset=dict(metainfo=dict(palette=[[0, 0, 0]])))",
-        "metainfo.palette|1 colours|5 classes",
-    ),
-    "one text for the classes": (
-        "train_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes='water')))",
-        "metainfo.classes='water'|['background', 'water']",
-    ),
-    "no image of that suffix": (
-        "train_dataloader = dict(dataset=dict(ann_file='', img_suffix='.tif'))",
-        "JPEGImages|'.tif'|.jpg|train_dataloader.dataset.img_suffix",
-    ),
-    "a score that is not computed": (
-        "default_hooks = dict(checkpoint=dict(save_best='mDice'))",
-        "save_best='mDice'|aAcc, fwIoU, mAcc, mIoU",
-    ),
-    "a backend that is not installed": (
-        "visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])",
-        "visualizer.vis_backends.0|pip install wandb",
-    ),
-    "no optimizer": ("optim_wrapper = None", "train_dataloader and train_cfg|no optim_wrapper"),
-    "no evaluator": (
-        "test_evaluator = None",
-        "test_dataloader|no test_evaluator|test_dataloader=None",
-    ),
-    "a loss that needs a GPU": (
-        "model = dict(decode_head=dict(loss_decode=dict(type='FocalLoss')))",
-        "model.decode_head.loss_decode|FocalLoss|CPU|CrossEntropyLoss",
-    ),
-    "windows without a size": (
-        "model = dict(test_cfg=dict(mode='slide'))",
-        "model.test_cfg.crop_size|model.test_cfg.stride",
-    ),
-    "a batch of one for BatchNorm": (
-        "model['decode_head'].update(type='PSPHead', in_channels=8, in_index=0, channels=4)\n"
-        "model['decode_head'].update(norm_cfg=dict(type='BN'))\n"
-        "train_dataloader['batch_size'] = 1",
-        "decode_head.psp_modules.0|train_dataloader.batch_size=2",
-    ),
-    "levels of another backbone": (
-        "model['decode_head'].update(in_channels=(8, 16, 4096))",
-        "set in_channels=(8, 16, 8)",
-    ),
-    "weights that are not there": (
-        "init = dict(type='Pretrained', checkpoint='vgg16.pth', _delete_=True)\n"
-        "model['backbone'].update(init_cfg=init)",
-        "vgg16.pth: no such file|init_cfg.checkpoint",
-    ),
-    "a dict for what was None": (
-        "load_from = dict(type='Pretrained', checkpoint='vgg16.pth')",
-        "load_from|_delete_=True",
-    ),
-    "misspelt optimizer": (
-        "optim_wrapper = dict(optimizer=dict(type='AdmW'))",
-        "type='AdmW' in the config|did you mean 'AdamW'?",
-    ),
-}
+# Of a config that is trained: its name, what is added to it, and what the last line must name.
+CONFIGS_TEXT = f"""
+misspelt type: model = dict(decode_head=dict(type='SkipFusonHead'))
+-> type='SkipFusonHead' in the config|did you mean 'SkipFusionHead'?
+misspelt setting: model = dict(decode_head=dict(upsampling='nearest'))
+-> upsampling|check the spelling
+misspelt optimizer: optim_wrapper = dict(optimizer=dict(type='AdmW'))
+-> type='AdmW' in the config|did you mean 'AdamW'?
+misspelt class: names = dict(_delete_=True, classes=('background', 'aeroplan'))
+val_dataloader = dict(dataset=dict(type='PascalVOCDataset', metainfo=names))
+-> aeroplan|did you mean 'aeroplane'?
+classes of another data set: model = dict(decode_head=dict(num_classes=21))
+-> 5 classes|21|model.decode_head.num_classes=5
+classes of an auxiliary head: model = dict(auxiliary_head={FCN.format(4)})
+-> 5 classes|4|model.auxiliary_head.num_classes=5
+classes of one of two: model = dict(auxiliary_head=[{FCN.format(5)}, {FCN.format(21)}])
+-> 5 classes|21|model.auxiliary_head.1.num_classes=5
+classes of a cascade: model.update(type='CascadeEncoderDecoder', num_stages=2)
+model.update(decode_head=[{FCN.format(4)}, {OCR.format(5)}])
+-> 5 classes|4|model.decode_head.0.num_classes=5
+classes of a label loader: train_dataloader = dict(dataset=dict(pipeline={STEPS.format(4)}))
+-> 5 classes|4|train_dataloader.dataset.pipeline|num_classes=5
+a single class: model['decode_head'].update(num_classes=1)
+names = dict(_delete_=True, classes=['shape'])
+train_dataloader = dict(dataset=dict(metainfo=names, pipeline={STEPS.format(1)}))
+-> ['background', 'shape']|model.decode_head.num_classes=2|use_sigmoid
+a single channel with a softmax: model['decode_head'].update(num_classes=2, out_channels=1)
+model['decode_head'].update(loss_decode=dict(type='CrossEntropyLoss'))
+names = dict(_delete_=True, classes=['ground', 'shape'])
+train_dataloader = dict(dataset=dict(metainfo=names, pipeline={STEPS.format(2)}))
+val_dataloader = train_dataloader
+-> model.decode_head|model.decode_head.loss_decode.use_sigmoid=True
+two numbers for void: model['decode_head'].update(ignore_index=254)
+model.update(auxiliary_head=dict({FCN.format(5)}, ignore_index=253))
+-> model.decode_head.ignore_index=254|model.auxiliary_head.ignore_index=253
+a number that no label has: model = dict(decode_head=dict(ignore_index=-100))
+-> model.decode_head.ignore_index=-100|8 bits
+an endless sampler: train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)
+-> train_dataloader.sampler|InfiniteSampler|DefaultSampler
+a label that is resized: steps = {STEPS.format(5)}
+steps.insert(2, dict(type='Resize', scale=(16, 16)))
+val_dataloader = dict(dataset=dict(pipeline=steps))
+-> val_00000.jpg|32x32|16x16|val_dataloader.dataset.pipeline
+a palette too short: train_dataloader = dict(dataset=dict(metainfo=dict(palette=[[0, 0, 0]])))
+-> metainfo.palette|1 colours|5 classes
+one text for the classes: names = dict(_delete_=True, classes='water')
+train_dataloader = dict(dataset=dict(metainfo=names))
+-> metainfo.classes='water'|['background', 'water']
+no image of that suffix: train_dataloader = dict(dataset=dict(ann_file='', img_suffix='.tif'))
+-> JPEGImages|'.tif'|.jpg|train_dataloader.dataset.img_suffix
+a score that is not computed: default_hooks = dict(checkpoint=dict(save_best='mDice'))
+-> save_best='mDice'|aAcc, fwIoU, mAcc, mIoU
+a backend that is not installed: visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])
+-> visualizer.vis_backends.0|pip install wandb
+no optimizer: optim_wrapper = None
+-> train_dataloader and train_cfg|no optim_wrapper
+no evaluator: test_evaluator = None
+-> test_dataloader|no test_evaluator|test_dataloader=None
+a loss that needs a GPU: model = dict(decode_head=dict(loss_decode=dict(type='FocalLoss')))
+-> model.decode_head.loss_decode|FocalLoss|CPU|CrossEntropyLoss
+windows without a size: model = dict(test_cfg=dict(mode='slide'))
+-> model.test_cfg.crop_size|model.test_cfg.stride
+a batch of one for BatchNorm: train_dataloader['batch_size'] = 1
+model['decode_head'].update(type='PSPHead', in_channels=8, in_index=0, channels=4)
+model['decode_head'].update(norm_cfg=dict(type='BN'))
+-> decode_head.psp_modules.0|train_dataloader.batch_size=2
+levels of another backbone: model['decode_head'].update(in_channels=(8, 16, 4096))
+-> set in_channels=(8, 16, 8)
+weights that are not there: init = dict(type='Pretrained', checkpoint='vgg.pth', _delete_=True)
+model['backbone'].update(init_cfg=init)
+-> vgg.pth: no such file|init_cfg.checkpoint
+a dict for what was None: load_from = dict(type='Pretrained', checkpoint='vgg16.pth')
+-> load_from|_delete_=True
+"""
+ROW = re.compile(r"([^:\n]+): (.+?)\n-> (.+?)\n", re.DOTALL)
+CONFIGS = {name: (extra, words) for name, extra, words in ROW.findall(CONFIGS_TEXT)}
 
 
 def truncate(folder: Path) -> None:
-    for name in TRAIN:
-        path = folder / "JPEGImages" / f"{name}.jpg"
+    for path in (folder / "JPEGImages").glob("train_*.jpg"):
         path.write_bytes(path.read_bytes()[:-200])
 
 
@@ -166,36 +115,35 @@ def relabel(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
         Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
 
 
+def nines(folder: Path) -> None:
+    relabel(folder, lambda labels: np.where(labels > 0, labels, np.uint8(9)))
+
+
+def masks(folder: Path) -> None:
+    relabel(folder, lambda labels: np.uint8(255) * (labels > 0))
+
+
 def widen(folder: Path) -> None:
     for path in folder.rglob("val_00001.*"):
         with Image.open(path) as image:
             image.resize((48, 32), Image.Resampling.NEAREST).save(path)
 
 
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+WORKERS = "train_dataloader = dict(num_workers=1)"
+LIST, LABEL = "ImageSets/Segmentation/val.txt", "SegmentationClass/train_00002.png"
 # Of data that are trained on: what goes wrong with them, and what the last line must name.
 DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "no root": (shutil.rmtree, "data/shapes: no such folder|tools/prepare_data.py"),
-    "no list": (
-        lambda folder: (folder / "ImageSets/Segmentation/val.txt").unlink(),
-        "val.txt: no such list|val_dataloader.dataset.ann_file",
-    ),
-    "label outside the classes": (
-        lambda folder: relabel(folder, lambda labels: np.where(labels > 0, labels, np.uint8(9))),
-        "_0000|.png|9 (|0-4, 255",
-    ),
-    "image without its label": (
-        lambda folder: (folder / "SegmentationClass/train_00002.png").unlink(),
-        "train_00002.png: no such label|add the label",
-    ),
-    "masks of 0 and 255": (
-        lambda folder: relabel(folder, lambda labels: np.uint8(255) * (labels > 0)),
-        "SegmentationClass|only 0|255|write 1 in place of 255|tools/prepare_data.py",
-    ),
+    "no list": (without(LIST), "val.txt: no such list|val_dataloader.dataset.ann_file"),
+    "no label": (without(LABEL), "train_00002.png: no such label|add the label"),
+    "label outside the classes": (nines, "_0000|.png|9 (|0-4, 255"),
+    "masks": (masks, "SegmentationClass|only 0|255|write 1 in place of 255|tools/prepare_data.py"),
     "truncated JPEGs": (truncate, "train_0000|.jpg|truncated|again"),
-    "images of two sizes in a batch": (
-        widen,
-        "val_00000.jpg|32x32|val_00001.jpg|48x32|val_dataloader.batch_size=1",
-    ),
+    "two sizes": (widen, "val_00000.jpg|32x32|val_00001.jpg|48x32|val_dataloader.batch_size=1"),
 }
 
 # Of the command line, in a folder with data, a config tiny.py and its weights.pth: what the only
@@ -275,6 +223,9 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
+TRAININGS = CONFIGS | {name: (WORKERS, words) for name, (_, words) in DATA.items()}
+
+
 @pytest.fixture(scope="module")
 def trainings(made, tmp_path_factory) -> dict:
     def attempt(name: str):
@@ -282,15 +233,14 @@ def trainings(made, tmp_path_factory) -> dict:
         shutil.copytree(made, folder, dirs_exist_ok=True)
         if name in DATA:
             DATA[name][0](folder / SHAPES)
-        extra = CONFIGS.get(name, ("train_dataloader = dict(num_workers=1)",))[0]
-        return tool("train.py", config(folder, extra), folder=folder)
+        return tool("train.py", config(folder, TRAININGS[name][0]), folder=folder)
 
-    return in_pairs(attempt, CONFIGS | DATA)
+    return in_pairs(attempt, TRAININGS)
 
 
-@pytest.mark.parametrize("name", CONFIGS | DATA)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_of_a_training(name, trainings):
-    check(trainings[name], (CONFIGS | DATA)[name][1])
+    check(trainings[name], TRAININGS[name][1])
 
 
 @pytest.fixture(scope="module")
@@ -301,10 +251,10 @@ def commands(made, tmp_path_factory) -> dict:
     whole = Config.fromfile(file).to_dict()
     del whole["optim_wrapper"]
     Config(whole).dump(folder / "no_optimizer.py")
+    wrapping = "_delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]"
     for name, text in {
         "unsplit": "splits = None",
-        "wrapping": "test_dataloader = dict(dataset=dict(_delete_=True, "
-        "type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]))",
+        "wrapping": f"test_dataloader = dict(dataset=dict({wrapping}))",
         "blind": "test_dataloader = dict(dataset=dict(data_prefix=dict(seg_map_path=None)))",
     }.items():
         (folder / f"{name}.py").write_text(f"_base_ = 'tiny.py'\n{text}\n")
@@ -317,11 +267,7 @@ def commands(made, tmp_path_factory) -> dict:
     write_caffemodel(folder / "bad.caffemodel", layers)
     tar(folder / "a.tar", voc2012())
     (folder / "o").write_text("precious")
-
-    def attempt(command: str):
-        return tool(command, folder=folder)
-
-    results = in_pairs(attempt, COMMANDS)
+    results = in_pairs(lambda command: tool(command, folder=folder), COMMANDS)
     assert (folder / "o").read_text() == "precious"
     assert not (folder / "x").exists()
     return results
@@ -354,5 +300,4 @@ def test_help_is_quick_to_answer_and_complete(command, tmp_path):
 
 def test_without_the_package_the_tools_say_so(tmp_path):
     run = bare("prepare_data.py", "shapes", folder=tmp_path)
-    assert run.returncode == 1
-    assert run.stderr.startswith("error: fcn_plugin is not installed")
+    assert run.returncode == 1 and run.stderr.startswith("error: fcn_plugin is not installed")

@@ -38,18 +38,15 @@ def labels(folder: Path) -> dict[str, list]:
 
 
 def test_a_folder_is_labelled_as_testing_does(project):
-    images = "data/shapes/JPEGImages/val_*.jpg"
-    options = ["--batch-size", 2, "--probabilities"]
-    run = ran("predict.py", "tiny.py", "run", images, "--out", "new", *options, folder=project)
-    ran("test.py", "tiny.py", "run", "--out", "tested", folder=project)
+    images = "data/shapes/JPEGImages/val_*.jpg --out new --batch-size 2 --probabilities"
+    run = ran(f"predict.py tiny.py run {images}", folder=project)
+    ran("test.py tiny.py run --out tested", folder=project)
     found = labels(project / "new" / "labels")
     assert found == labels(project / "tested") and len(found) == 5
     assert len({value for rows in found.values() for row in rows for value in row}) > 1
     assert {file.suffix for file in (project / "new" / "overlays").iterdir()} == {".jpg"}
-    scores = np.load(project / "new" / "probabilities" / "val_00000.npy")
-    assert scores.shape == (5, 32, 32)
+    assert np.load(project / "new/probabilities/val_00000.npy").shape == (5, 32, 32)
     *table, last = run.stdout.splitlines()
-    assert "of their size" not in run.stdout
     assert re.fullmatch(
         "Done: 5 images, labels in new/labels, overlays in new/overlays, probabilities in "
         r"new/probabilities, [\d.]+ images/s",
@@ -63,25 +60,21 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     photos = project / "photos"
     image(photos / "one.png", 20, 30)
     image(photos / "below" / "one.tif", 20, 30)
-    (photos / "cut.jpg").write_bytes(
-        (project / "data/shapes/JPEGImages/val_00000.jpg").read_bytes()[:400]
-    )
-    for attempt in range(2):  # what was written is no input, though it lies in the folder
-        options = ["--out", "photos/out", "--no-overlays", "--device", "cpu"]
-        run = tool("predict.py", "tiny.py", "run", "photos", *options, folder=project)
-        assert run.returncode == 1, attempt
-        assert "error: photos/cut.jpg: damaged image" in run.stderr
-        assert run.stderr.splitlines()[-1] == (
-            "error: 1 of 3 images could not be predicted (see above); the others are predicted"
-        )
+    whole = (project / "data/shapes/JPEGImages/val_00000.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[:400])
+    for _ in range(2):  # what was written is no input, though it lies in the folder
+        options = "--out photos/out --no-overlays --device cpu"
+        run = tool(f"predict.py tiny.py run photos {options}", folder=project)
+        assert run.returncode == 1
+        named, last = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+        assert "photos/cut.jpg: damaged image" in named
+        assert last.endswith("(see above); the others are predicted") and "1 of 3 images" in last
         assert "Done: 2 images, labels in photos/out/labels, " in run.stdout
         assert list(labels(photos / "out" / "labels")) == ["below/one.png", "one.png"]
     assert not (photos / "out" / "overlays").exists()
-    run = tool("predict.py", "tiny.py", "run", "photos/cut.jpg", "--out", "none", folder=project)
+    run = tool("predict.py tiny.py run photos/cut.jpg --out none", folder=project)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.splitlines()[-1] == (
-        "error: 1 of 1 images could not be predicted (see above); nothing is predicted"
-    )
+    assert run.stderr.splitlines()[-1].endswith("(see above); nothing is predicted")
 
 
 @pytest.mark.parametrize("size", ["1", "3"])
@@ -101,78 +94,51 @@ def test_what_is_refused_while_it_is_predicted_is_passed_over(
 
     monkeypatch.setattr(Predictor, "predict", refusing)
     monkeypatch.chdir(project)
-    options = ["--out", str(tmp_path / "out"), "--no-overlays", "--batch-size", size]
-    argv = ["predict.py", "tiny.py", "run", str(tmp_path), *options, "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", argv)
+    options = f"--out {tmp_path}/out --no-overlays --batch-size {size} --device cpu"
+    monkeypatch.setattr("sys.argv", f"predict.py tiny.py run {tmp_path} {options}".split())
     with as_module("predict") as predict, pytest.raises(SystemExit) as ended:
         predict.run(predict.main)
     assert ended.value.code == 1
     assert list(labels(tmp_path / "out/labels")) == ["a.png", "c.png"]
-    named, last = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    named, _ = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert named == f"error: {tmp_path}/b.png: no memory"
-    assert "1 of 3 images could not be predicted" in last and "the others are predicted" in last
 
 
 WRAPPED = """
 _base_ = "tiny.py"
 plain = _base_.test_dataloader.dataset
-mixed = dict(
-    type="MultiImageMixDataset",
-    dataset=dict(plain, pipeline=plain.pipeline[:-1]),
-    pipeline=plain.pipeline[-1:],
-)
+first, last = plain.pipeline[:-1], plain.pipeline[-1:]
+mixed = dict(type="MultiImageMixDataset", dataset=dict(plain, pipeline=first), pipeline=last)
 repeated = dict(type="RepeatDataset", times=1, dataset=mixed)
 test_dataloader = dict(dataset=dict(_delete_=True, type="ConcatDataset", datasets=[repeated]))
 """
 
 
-def predicted(project: Path, config: str) -> list[dict]:
-    """The labels that the tools give, with and without test-time augmentation."""
-    images = "data/shapes/JPEGImages/val_*.jpg"
-    found = []
-    for name, *options in (
-        ("predict.py", images, "--no-overlays"),
-        ("predict.py", images, "--no-overlays", "--tta"),
-        ("test.py", "--tta", "--report", "page.html"),
-    ):
-        out = project / "wrapped" / config / str(len(found))
-        ran(name, config, "run", *options, "--out", out, folder=project)
-        found.append({Path(path).name: rows for path, rows in labels(out).items()})
-    return found
-
-
 def test_wrapped_data_sets(project):
     """The test pipeline, and that of --tta, are those of the data set within."""
     (project / "wrapped.py").write_text(WRAPPED)
-    plain = predicted(project, "tiny.py")
-    assert predicted(project, "wrapped.py") == plain
-    assert all(len(found) == 5 for found in plain)
-    assert "BaseSegDataset in data/shapes, val" in (project / "page.html").read_text()
+    predict = "predict.py {} run data/shapes/JPEGImages/val_*.jpg --no-overlays --out {}"
+    for command in (predict, f"{predict} --tta", "test.py {} run --tta --report page --out {}"):
+        found = []
+        for config in ("tiny.py", "wrapped.py"):
+            out = project / f"wrapped-{len(command)}-{config}"
+            ran(command.format(config, out), folder=project)
+            found.append(labels(out))
+        assert found[0] == found[1] and len(found[0]) == 5
+    assert "BaseSegDataset in data/shapes, val" in (project / "page").read_text()
 
 
-@pytest.mark.parametrize(
-    ("resize", "seen"),
-    [
-        ("scale_factor=1.0", None),
-        ("scale=(48, 48), keep_ratio=True", "at 0.8 to 1.5 of their size"),
-    ],
-    ids=["factor", "one size"],
-)
-def test_a_factor_by_which_the_config_resizes_is_told(project, resize, seen):
-    (project / "resized.py").write_text(
-        f"""
-_base_ = "tiny.py"
-test_dataloader = dict(dataset=dict(pipeline=[
-    dict(type="LoadImageFromFile"), dict(type="Resize", {resize}), dict(type="PackSegInputs"),
-]))
-"""
-    )
+def test_a_factor_by_which_the_config_resizes_is_told(project):
     for name, side in (("small", 32), ("large", 60)):
         image(project / f"sizes/{name}.png", side, side)
-    options = ["sizes", "--out", "resized", "--no-overlays", "--device", "cpu"]
-    run = ran("predict.py", "resized.py", "run", *options, folder=project)
-    told = [line for line in run.stdout.splitlines() if "of their size" in line]
-    assert len(told) == bool(seen) and (not seen or seen in told[0])
+    for resize, told in (("scale_factor=1.0", False), ("scale=(48, 48), keep_ratio=True", True)):
+        steps = f'dict(type="LoadImageFromFile"), dict(type="Resize", {resize})'
+        (project / "resized.py").write_text(
+            f'_base_ = "tiny.py"\nsteps = [{steps}, dict(type="PackSegInputs")]\n'
+            "test_dataloader = dict(dataset=dict(pipeline=steps))\n"
+        )
+        said = ran("predict.py resized.py run sizes --out resized", folder=project).stdout
+        assert ("at 0.8 to 1.5 of their size" in said) == ("of their size" in said) == told
 
 
 def test_sizes():
@@ -190,8 +156,8 @@ print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 """
 
 
-def measured(project, picture, limit) -> tuple[subprocess.CompletedProcess, int]:
-    """A prediction by a process of its own, and the most memory that it had, in bytes."""
+def measured(project: Path, picture: Path, limit: str) -> tuple[str, int]:
+    """What a prediction in a process of its own says, and the most memory that it had, in bytes."""
     command = [TOOLS / "predict.py", "tiny.py", "run", picture, "--out", "big", "--max-memory"]
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit],
@@ -201,50 +167,43 @@ def measured(project, picture, limit) -> tuple[subprocess.CompletedProcess, int]
         text=True,
     )
     status, peak = map(int, done.stdout.splitlines()[-1].split())
-    done.returncode = status
-    return done, peak
+    assert status == ("error: " in done.stderr), done.stderr
+    return done.stdout + done.stderr, peak
 
 
 def test_a_row_of_pixels_takes_memory_for_its_pixels_only(project):
     """No matrix is as long as the row and as wide as its scores."""
-    done, peak = measured(project, image(project / "row.png", 1, 30000), "1GB")
-    assert done.returncode == 0, done.stderr
-    assert peak < 8e8
+    said, peak = measured(project, image(project / "row.png", 1, 30000), "1GB")
+    assert "Done: " in said and peak < 8e8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "size", [(1, 30000), (30000, 1), (700, 43000), (5500, 5500), (3648, 5472)], ids=str
-)
+@pytest.mark.parametrize("size", [(30000, 1), (700, 43000), (5500, 5500)], ids=str)
 def test_a_process_stays_within_its_limit(project, size):
     """For noise, whose file is as large as it can be."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(pixels).save(project / "noise.png", compress_level=1)
-    done, peak = measured(project, "noise.png", "1GB")
-    assert done.returncode == 0, done.stderr
+    said, peak = measured(project, project / "noise.png", "1GB")
+    assert "Done: " in said and peak < 1e9
     assert Image.open(project / "big/labels/noise.png").size == size[::-1]
-    assert peak < 1e9
 
 
 @pytest.mark.slow
 def test_a_refused_limit_names_one_that_works(project):
     """180 million pixels, which Pillow itself would refuse."""
     big = image(project / "big.png", 12000, 15000)
-    done, peak = measured(project, big, "1GB")
-    assert done.returncode == 1 and peak < 1e9
-    would_do = re.search(r"15000x12000 .* give --max-memory (\d+)MB", done.stderr)
-    assert would_do and "damaged" not in done.stderr, done.stderr
-    done, peak = measured(project, big, f"{would_do[1]}MB")
-    assert done.returncode == 0, done.stderr
-    assert peak < int(would_do[1]) * 1e6
+    said, peak = measured(project, big, "1GB")
+    would_do = re.search(r"15000x12000 .* give --max-memory (\d+)MB", said)
+    assert would_do and "damaged" not in said and peak < 1e9
+    said, peak = measured(project, big, f"{would_do[1]}MB")
+    assert "Done: " in said and peak < int(would_do[1]) * 1e6
 
 
 @pytest.mark.slow
 def test_windows_give_the_labels_of_the_whole(project):
     big, labels = image(project / "big.tif", 5000, 6000), []
     for limit in ("1GB", "100GB"):
-        done, _ = measured(project, big, limit)
-        assert done.returncode == 0, done.stderr
+        said, _ = measured(project, big, limit)
         labels.append(np.asarray(Image.open(project / "big/labels/big.png")))
-    assert "of them in windows" not in done.stdout
+        assert ("of them in windows" in said) == (limit == "1GB")
     assert (labels[0] != labels[1]).sum() < 100  # float32: a rounding decides between two classes

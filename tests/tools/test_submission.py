@@ -7,96 +7,63 @@ from pathlib import Path
 import mmseg
 import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from mmseg.registry import MODELS
 from PIL import Image
+from prediction.trained import weights_for
 from tools.running import REPOSITORY, tool
-
-from fcn_plugin.data.labels import voc_palette
 
 SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), "five": (33, 47)}
 TURNED = "four"  # stored lying on its side
-CLS = "results/VOC2012/Segmentation/comp{}_test_cls"
-TINY = """
-_base_ = "{base}"
+LOADER = dict(batch_size=1, num_workers=0, persistent_workers=False)
+LISTS = "ImageSets/Segmentation"
+BLIND = dict(ann_file=f"{LISTS}/test.txt", data_prefix=dict(img_path="JPEGImages"))
+SPLITS = dict(
+    blind=BLIND,
+    known=dict(ann_file=f"{LISTS}/val.txt"),
+    broken=dict(BLIND, ann_file=f"{LISTS}/broken.txt"),
+)
+CONFIG = f"""
+_base_ = "{REPOSITORY}/configs/fcn8s_vgg16_voc.py"
 model = dict(
     backbone=dict(depth=11, base_channels=2, fc_channels=8, init_cfg=None),
     decode_head=dict(in_channels=(8, 16, 8)),
 )
-{loaders}
-splits = {splits}
+train_dataloader = val_dataloader = test_dataloader = {LOADER}
+splits = {SPLITS}
 """
-LOADERS = "\n".join(
-    f"{name}_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False)"
-    for name in ("train", "val", "test")
-)
-SPLITS = dict(
-    blind=dict(ann_file="ImageSets/Segmentation/test.txt", data_prefix=dict(img_path="JPEGImages")),
-    known=dict(ann_file="ImageSets/Segmentation/val.txt"),
-    broken=dict(
-        ann_file="ImageSets/Segmentation/broken.txt", data_prefix=dict(img_path="JPEGImages")
-    ),
-)
-
-
-def images(folder: Path) -> None:
-    """One of each size."""
-    folder.mkdir(parents=True, exist_ok=True)
-    chance = np.random.default_rng(0)
-    for name, (width, height) in SIZES.items():
-        image = Image.fromarray(chance.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        exif = Image.Exif()
-        if name == TURNED:
-            image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
-        image.save(folder / f"{name}.jpg", exif=exif)
-
-
-def labels(folder: Path, classes: int) -> None:
-    folder.mkdir(parents=True)
-    for name, (width, height) in SIZES.items():
-        label = np.full((height, width), classes - 1, np.uint8)
-        Image.fromarray(label).save(folder / f"{name}.png")
-
-
-def voc(folder: Path) -> None:
-    root = folder / "data/VOCdevkit/VOC2012"
-    images(root / "JPEGImages")
-    labels(root / "SegmentationClass", 21)
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
-    for split in ("test", "val"):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(SIZES) + "\n")
-    (root / "ImageSets/Segmentation/broken.txt").write_text("one\nbroken\n")
-    (root / "JPEGImages/broken.jpg").touch()
-
-
-def checkpoint(of: Path, file: Path) -> None:
-    """Random weights, of score layers too, which predict several classes."""
-    torch.manual_seed(2)
-    model = MODELS.build(Config.fromfile(of).model)
-    model.init_weights()
-    for name, weight in model.named_parameters():
-        if "score" in name or "conv_seg" in name:
-            torch.nn.init.normal_(weight, std=1.0)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict()), file)
+MMSEGS = """
+_base_ = "voc.py"
+metrics = ["ConfusionMatrixMetric", "SubmissionMetric"]
+test_evaluator = [dict(type=metrics[0]), dict(type=metrics[1], file="mmseg.tgz")]
+"""
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """VOC's layout, a config of a tiny network, and its checkpoint."""
-    folder = tmp_path_factory.mktemp("project")
-    voc(folder)
-    base = REPOSITORY / "configs/fcn8s_vgg16_voc.py"
-    (folder / "voc.py").write_text(TINY.format(base=base, loaders=LOADERS, splits=SPLITS))
-    checkpoint(folder / "voc.py", folder / "voc.pth")
+    folder, chance = tmp_path_factory.mktemp("project"), np.random.default_rng(0)
+    root = folder / "data/VOCdevkit/VOC2012"
+    for each in ("JPEGImages", "SegmentationClass", LISTS):
+        (root / each).mkdir(parents=True)
+    for name, (width, height) in SIZES.items():
+        blocks = chance.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+        image = Image.fromarray(blocks.repeat(8, 0).repeat(8, 1)[:height, :width])
+        exif = Image.Exif()
+        if name == TURNED:
+            image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
+        image.save(root / f"JPEGImages/{name}.jpg", exif=exif)
+        label = np.full((height, width), 20, np.uint8)
+        Image.fromarray(label).save(root / f"SegmentationClass/{name}.png")
+    (root / "JPEGImages/broken.jpg").touch()
+    for split, names in dict(test=SIZES, val=SIZES, broken=["one", "broken"]).items():
+        (root / f"{LISTS}/{split}.txt").write_text("\n".join(names) + "\n")
+    (folder / "voc.py").write_text(CONFIG)
+    (folder / "mmseg.py").write_text(MMSEGS)
+    whole = weights_for(folder / "voc.py", seed=2).read_bytes()
     # Work dirs whose newest best checkpoint was being written when the run was killed.
-    whole = (folder / "voc.pth").read_bytes()
-    for name, others in (("bests", ["best_mIoU_iter_1.pth"]), ("lasts", ["iter_2.pth"])):
-        work = folder / name
-        work.mkdir()
-        for file in others:
-            (work / file).write_bytes(whole)
-        (work / "best_mIoU_iter_9.pth").write_bytes(whole[:-1000])
+    for name, file in dict(bests="best_mIoU_iter_1.pth", lasts="iter_2.pth").items():
+        (folder / name).mkdir()
+        (folder / name / file).write_bytes(whole)
+        (folder / name / "best_mIoU_iter_9.pth").write_bytes(whole[:-1000])
     (folder / "bests/last_checkpoint").write_text(str(folder / "nowhere.pth"))
     (folder / "lasts/last_checkpoint").write_text(str(folder / "lasts/iter_2.pth"))
     return folder
@@ -104,112 +71,79 @@ def project(tmp_path_factory) -> Path:
 
 MMSEG = Path(mmseg.__file__).parent
 RUNS = {
-    "voc": "test.py voc.py voc.pth --split blind --submission voc.tgz --out voc-out --show-dir "
-    "voc-pictures",
-    "two processes": "dist_test.sh voc.py voc.pth 2 --split blind --submission two.tgz",
-    "two processes fail": "dist_test.sh voc.py voc.pth 2 --split blind --submission voc.py/two.tgz",
+    "voc": "test.py voc.py weights.pth --split blind --submission voc.tgz --out voc-out "
+    "--show-dir voc-pictures",
+    "two": "dist_test.sh voc.py weights.pth 2 --split blind --submission two.tgz",
+    "two fail": "dist_test.sh voc.py weights.pth 2 --split blind --submission voc.py/two.tgz",
     "rehearsal": "test.py voc.py bests --split known --comp 5 --tta --submission known.tar.gz "
     "--out known-out",
-    "only predictions": "test.py voc.py lasts --split blind --out only-out",
-    "broken image": "test.py voc.py voc.pth --split broken --submission b.tgz",
-    "mmseg's": f"{MMSEG}/.mim/tools/test.py mmseg.py voc.pth",
+    "no archive": "test.py voc.py lasts --split blind --out only-out",
+    "broken image": "test.py voc.py weights.pth --split broken --submission b.tgz",
+    "mmseg's": f"{MMSEG}/.mim/tools/test.py mmseg.py weights.pth",
 }
+FAIL = ("two fail", "broken image")
 
 
 @pytest.fixture(scope="module")
 def runs(project) -> dict:
     """All of them, two at a time."""
-    (project / "mmseg.py").write_text(
-        '_base_ = "voc.py"\ntest_evaluator = [dict(type="ConfusionMatrixMetric"), '
-        'dict(type="SubmissionMetric", file="mmseg.tgz")]\n'
-    )
-
-    def attempt(name: str):
-        return name, tool(RUNS[name], folder=project)
-
     with ThreadPoolExecutor(2) as pool:
-        return dict(pool.map(attempt, RUNS))
-
-
-def voc_predictions(file: Path, comp: int) -> dict[str, Image.Image]:
-    """What VOC's server finds in the archive, by image."""
-    found = {}
-    with tarfile.open(file, "r:gz") as archive:
-        for info in archive:
-            folder, _, name = info.name.rpartition("/")
-            assert info.isfile() and folder == CLS.format(comp)
-            found[name.removesuffix(".png")] = Image.open(archive.extractfile(info))
-            found[name.removesuffix(".png")].load()
-    assert sorted(found) == sorted(SIZES)
-    for name, image in found.items():
-        assert (image.format, image.mode, image.size) == ("PNG", "P", SIZES[name])
-        assert image.getpalette() == [level for colour in voc_palette() for level in colour]
-        assert np.asarray(image).max() <= 20
+        done = pool.map(lambda command: tool(command, folder=project), RUNS.values())
+        found = dict(zip(RUNS, done, strict=True))
+    for name, run in found.items():
+        assert (run.returncode == 0) == (name not in FAIL), run.stderr
     return found
 
 
-def same_as_out(found: dict[str, Image.Image], folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{n}.png" for n in found)
-    for name, image in found.items():
-        assert np.array_equal(np.asarray(Image.open(folder / f"{name}.png")), np.asarray(image))
-    assert len({value for image in found.values() for value in np.unique(image)}) > 1
+def check(archive: Path, folder: Path, comp: int) -> None:
+    """The archive has what VOC's server wants, the labels that --out wrote."""
+    with tarfile.open(archive, "r:gz") as opened:
+        files = {info.name: Image.open(opened.extractfile(info)) for info in opened}
+        place = f"results/VOC2012/Segmentation/comp{comp}_test_cls"
+        assert sorted(files) == sorted(f"{place}/{name}.png" for name in SIZES)
+        found = {Path(name).name: np.asarray(image) for name, image in files.items()}
+    assert sorted(found) == sorted(path.name for path in folder.iterdir())
+    for name, labels in found.items():
+        assert labels.shape[::-1] == SIZES[name.removesuffix(".png")]
+        assert np.array_equal(np.asarray(Image.open(folder / name)), labels)
+    assert len({value for labels in found.values() for value in np.unique(labels)}) > 1
 
 
 def test_voc(project, runs):
-    run = runs["voc"]
-    assert run.returncode == 0, run.stderr
-    same_as_out(voc_predictions(project / "voc.tgz", comp=6), project / "voc-out")
-    assert "voc.tgz: 5 predictions, comp6 of VOC2012, read back and valid" in run.stdout
-    last = run.stdout.splitlines()[-1]
-    assert last.endswith("Done: predictions are in voc-out; submission is voc.tgz")
+    said = runs["voc"].stdout
+    check(project / "voc.tgz", project / "voc-out", comp=6)
+    assert "voc.tgz: 5 predictions, comp6 of VOC2012, read back and valid" in said
+    assert said.strip().endswith("Done: predictions are in voc-out; submission is voc.tgz")
     rehearsal = "the server wants the 1,456 images of its test list, and these are 5"
-    assert f"voc.tgz is a rehearsal only: {rehearsal}" in run.stdout
+    assert f"voc.tgz is a rehearsal only: {rehearsal}" in said
     assert len(list((project / "voc-pictures").iterdir())) == 5
     assert not list(project.glob(".*.spool")) and not list(project.glob("*.part"))
 
 
-def test_two_processes_write_the_same_bytes(project, runs):
-    assert runs["two processes"].returncode == 0, runs["two processes"].stderr
-    assert (project / "two.tgz").read_bytes() == (project / "voc.tgz").read_bytes()
+def test_others_write_the_same_bytes(project, runs):
+    """Two processes, and mmseg's own tool, which scores as well."""
+    for name in ("two.tgz", "mmseg.tgz"):
+        assert (project / name).read_bytes() == (project / "voc.tgz").read_bytes()
+    assert "fwIoU: " in runs["mmseg's"].stdout
 
 
-def test_two_processes_fail_together(runs):
-    run = runs["two processes fail"]
-    assert run.returncode != 0
-    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+def test_runs_that_fail_leave_nothing(project, runs):
+    assert "broken.jpg: damaged image" in runs["broken image"].stderr
+    assert not list(project.glob("*b.tgz*")) and not list(project.glob(".*b.tgz*"))
+    lines = runs["two fail"].stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
     assert errors and all("two.tgz was not written" in line for line in errors)
 
 
-def test_a_run_that_fails_leaves_nothing(project, runs):
-    assert runs["broken image"].returncode == 1
-    assert "broken.jpg: damaged image" in runs["broken image"].stderr
-    assert not list(project.glob("*b.tgz*")) and not list(project.glob(".*b.tgz*"))
-
-
-def test_a_rehearsal_on_images_with_labels_is_scored(project, runs):
-    """Mirrored and in several scales, from an older checkpoint as the newest is torn."""
+def test_from_work_dirs_whose_newest_checkpoint_is_torn(project, runs):
+    """Images with labels, mirrored and in several scales, are scored too."""
     run = runs["rehearsal"]
-    assert run.returncode == 0, run.stderr
-    same_as_out(voc_predictions(project / "known.tar.gz", comp=5), project / "known-out")
-    assert "comp5 of VOC2012, read back and valid" in run.stdout
+    check(project / "known.tar.gz", project / "known-out", comp=5)
     assert "known.tar.gz is a rehearsal only" in run.stdout
     assert "Done: aAcc" in run.stdout.splitlines()[-1]
     assert "Load checkpoint from bests/best_mIoU_iter_1.pth" in run.stdout
-    warned = [line for line in run.stderr.splitlines() if line.startswith("warning: ")]
-    assert len(warned) == 1 and "bests/best_mIoU_iter_9.pth" in warned[0]
-
-
-def test_predictions_alone(project, runs):
-    run = runs["only predictions"]
-    assert run.returncode == 0, run.stderr
-    assert len(list((project / "only-out").iterdir())) == 5
-    assert run.stdout.splitlines()[-1].endswith("Done: predictions are in only-out")
-    assert "Load checkpoint from lasts/iter_2.pth" in run.stdout
-
-
-def test_mmsegs_own_tool(project, runs):
-    """mmseg's test.py, with the metric in the config."""
-    run = runs["mmseg's"]
-    assert run.returncode == 0, run.stderr
-    assert voc_predictions(project / "mmseg.tgz", comp=6)
-    assert "mmseg.tgz: 5 predictions" in run.stdout and "fwIoU: " in run.stdout
+    (warned,) = [line for line in run.stderr.splitlines() if line.startswith("warning: ")]
+    assert "bests/best_mIoU_iter_9.pth" in warned
+    said = runs["no archive"].stdout
+    assert said.strip().endswith("Done: predictions are in only-out")
+    assert "Load checkpoint from lasts/iter_2.pth" in said

@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import mmseg
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tools.running import config, ran, started, tool
 
@@ -24,6 +22,12 @@ def scores(text: str) -> dict[str, float]:
     return {name: float(re.search(rf"{name}: ([\d.]+|nan)", line)[1]) for name in SCORES}
 
 
+def losses(work_dir: Path) -> list[float]:
+    log = next(work_dir.glob("*/vis_data/scalars.json"))
+    entries = map(json.loads, log.read_text().splitlines())
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A folder with data/shapes, a tiny config and one finished run."""
@@ -34,20 +38,16 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def test_training_leaves_checkpoints_logs_and_a_clear_last_line(project):
-    log = (project / "train.log").read_text()
-    assert "Done: checkpoints and logs are in" in log.strip().splitlines()[-1]
-    work = project / "work_dirs" / "tiny"
-    assert {"iter_4.pth", "last_checkpoint", "tiny.py"} <= {file.name for file in work.iterdir()}
-    assert len(list(work.glob("best_mIoU_iter_4.pth"))) == 1
-    assert list(work.glob("*/vis_data/events.out.tfevents.*"))
-    losses = [json.loads(line) for line in next(work.glob("*/vis_data/scalars.json")).open()]
-    assert [entry["loss"] for entry in losses if "loss" in entry]
-
-
-def test_config_and_hooks_are_in_the_log_file_only(project):
+def test_training_leaves_checkpoints_and_logs(project):
+    """The config and the hooks are in the log file only."""
     printed = (project / "train.log").read_text()
+    assert "Done: checkpoints and logs are in" in printed.strip().splitlines()[-1]
     assert len(printed.splitlines()) < 100
+    work = project / "work_dirs" / "tiny"
+    left = {"iter_4.pth", "best_mIoU_iter_4.pth", "last_checkpoint", "tiny.py"}
+    assert left <= {file.name for file in work.iterdir()}
+    assert list(work.glob("*/vis_data/events.out.tfevents.*"))
+    assert len(losses(work)) == 4
     (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
     logged = Path(file).read_text()
     for words in ("Config:\n", "train_cfg", "Hooks will be executed", "after_train_iter"):
@@ -66,61 +66,20 @@ def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     assert len(list((project / "pictures").iterdir())) == 3
 
 
-def test_resuming(project):
-    train = "train.py tiny.py --work-dir resumed"
-    ran(f"{train} --cfg-options train_cfg.max_iters=2", folder=project)
-    # load_from is what a run starts with, not what it goes on from.
-    settings = "train_cfg.max_iters=3 load_from=work_dirs/tiny/iter_4.pth"
-    again = ran(f"{train} --resume --cfg-options {settings}", folder=project)
-    assert "resumed epoch: 0, iter: 2" in again.stdout
-    assert re.findall(r"Iter\(train\) \[(\d)/3\]", again.stdout) == ["3"]
-
-
-def test_damaged_images_may_be_skipped(project):
-    """They are named in the log, and too many are an error."""
-    shutil.copytree(project / "data", project / "spoilt")
-    for name in ("train_00001", "train_00002"):
-        file = project / "spoilt/shapes/JPEGImages" / f"{name}.jpg"
-        file.write_bytes(file.read_bytes()[:-200])
-    settings = "train_dataloader.dataset.data_root=spoilt/shapes train_cfg.unreadable=skip"
-    train = f"train.py tiny.py --work-dir skipping --cfg-options {settings}"
-    run = ran(train, folder=project)
-    assert "Skipped, 2 of at most 10: spoilt/shapes/JPEGImages/train_0000" in run.stdout
-    assert "Done: " in run.stdout
-    run = tool(f"{train} train_cfg.max_unreadable=1", folder=project)
-    assert run.returncode == 1
-    last = run.stderr.splitlines()[-1]
-    assert last.startswith("error: 2 images cannot be read, train_cfg.max_unreadable allows 1")
-
-
-def test_mixed_precision(project):
-    options = "--amp --work-dir amp --cfg-options train_cfg.max_iters=2"
-    ran(f"train.py tiny.py {options}", folder=project)
+def test_mixed_precision_and_a_compiled_network(project):
+    """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
+    train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
+    ran(f"{train} amp --amp --cfg-options {steps}", folder=project)
     assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
-
-
-def test_options_for_speed_and_memory_change_no_loss(project):
-    """Compiled (aot_eager needs no compiler), and refused where that cannot be."""
-    steps = ["randomness.seed=3", "train_cfg.max_iters=2", "default_hooks.logger.interval=1"]
-    losses = {}
-    for name, options in {
-        "plain": [],
-        "compiled": ["compile.backend=aot_eager"],
-        "both": ["compile.backend=aot_eager", "model.backbone.with_cp=True"],
-    }.items():
-        options = ["--work-dir", name, "--cfg-options", *steps, *options]
-        run = tool("train.py", "tiny.py", *options, folder=project)
-        if name == "both":
-            assert run.returncode == 1
-            assert "error: compile: torch.compile cannot recompute layers" in run.stderr
-            continue
-        assert run.returncode == 0, run.stderr
-        assert ("The network is compiled" in run.stdout) == (name == "compiled")
-        log = next((project / name).glob("*/vis_data/scalars.json"))
-        entries = map(json.loads, log.read_text().splitlines())
-        losses[name] = [entry["loss"] for entry in entries if "loss" in entry]
-    assert len(losses["plain"]) == 2
-    assert losses["compiled"] == pytest.approx(losses["plain"], rel=1e-5)
+    ran(f"{train} plain --cfg-options {steps}", folder=project)
+    steps += " compile.backend=aot_eager"
+    run = ran(f"{train} compiled --cfg-options {steps}", folder=project)
+    assert "The network is compiled" in run.stdout
+    compiled, plain = losses(project / "compiled"), losses(project / "plain")
+    assert len(plain) == 2 and compiled == pytest.approx(plain, rel=1e-5)
+    run = tool(f"{train} no --cfg-options {steps} model.backbone.with_cp=True", folder=project)
+    assert run.returncode == 1
+    assert "error: compile: torch.compile cannot recompute layers" in run.stderr
 
 
 def test_two_processes(project):
@@ -129,32 +88,26 @@ def test_two_processes(project):
     train = f"dist_train.sh tiny.py 2 --work-dir two --cfg-options {settings}"
     run = ran(train, folder=project, MASTER_PORT="29611")
     assert "GPU number: 2" in run.stdout
-    assert (project / "two" / "iter_1.pth").is_file()
-
     checkpoint = "work_dirs/tiny/iter_4.pth"
-    two = ran(f"dist_test.sh tiny.py {checkpoint} 2", folder=project, MASTER_PORT="29612")
+    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html"
+    two = ran(test, folder=project, MASTER_PORT="29612")
+    assert (project / "page.html").is_file()
     one = ran(f"test.py tiny.py {checkpoint}", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
 
 
-@pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh", "slurm_train.sh"])
-def test_scripts_say_how_they_are_used(name, tmp_path):
-    run = tool(name, folder=tmp_path)
-    assert run.returncode == 2
-    assert run.stderr.startswith("usage:")
-
-
-def test_slurm_gets_the_tasks_and_options(tmp_path):
+def test_scripts(tmp_path):
     """An srun that only prints what it was given stands in for Slurm."""
+    for name in ("dist_train.sh", "dist_test.sh", "slurm_train.sh"):
+        run = tool(name, folder=tmp_path)
+        assert run.returncode == 2 and run.stderr.startswith("usage:")
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
     environment = dict(PATH=f"{tmp_path}:/usr/bin:/bin", GPUS="16")
-    run = ran("slurm_train.sh part job c.py --amp", folder=tmp_path, **environment)
-    assert (
-        "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8" in run.stdout
-    )
-    assert run.stdout.rstrip().endswith("train.py c.py --launcher slurm --amp")
+    said = ran("slurm_train.sh part job c.py --amp", folder=tmp_path, **environment).stdout
+    tasks = "--partition part --job-name job --gres gpu:8 --ntasks 16 --ntasks-per-node 8"
+    assert tasks in said and said.rstrip().endswith("train.py c.py --launcher slurm --amp")
 
 
 def test_mmsegs_own_tools(project):
@@ -169,32 +122,19 @@ def test_mmsegs_own_tools(project):
     assert len(list((project / "theirs/labels").iterdir())) == VAL
 
 
-def test_from_python(project, monkeypatch):
-    """The five lines of the README, and mmseg's inferencer."""
-    from mmseg.apis import MMSegInferencer, inference_model, init_model
-
-    monkeypatch.chdir(project)
-    model = init_model("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
-    image = "data/shapes/JPEGImages/val_00000.jpg"
-    labels = inference_model(model, image).pred_sem_seg.data
-    assert labels.shape == (1, 32, 32) and labels.dtype == torch.int64
-    array = np.asarray(Image.open(image))[..., ::-1]
-    assert inference_model(model, array).pred_sem_seg.data.shape == (1, 32, 32)
-
-    inferencer = MMSegInferencer("tiny.py", "work_dirs/tiny/iter_4.pth", device="cpu")
-    for given in (image, array):
-        found = inferencer(given)["predictions"]
-        assert (found == labels[0].numpy()).mean() > 0.99
-
-
-def test_a_requeued_job_goes_on_and_a_new_run_sets_the_old_aside(project):
+def test_runs_go_on_and_a_new_one_sets_the_old_aside(project):
     train = "train.py tiny.py --work-dir again"
     two = f"{train} --cfg-options train_cfg.max_iters=2"
     ran(two, folder=project)
-    again = ran(train, folder=project, SLURM_RESTART_COUNT="1")
-    assert "Goes on after iteration 2 and 8 images, none of which are read again" in again.stdout
+    # load_from is what a run starts with, not what it goes on from.
+    settings = "train_cfg.max_iters=3 load_from=work_dirs/tiny/iter_4.pth"
+    resumed = ran(f"{train} --resume --cfg-options {settings}", folder=project).stdout
+    assert "resumed epoch: 0, iter: 2" in resumed
+    assert re.findall(r"Iter\(train\) \[(\d)/3\]", resumed) == ["3"]
+    requeued = ran(train, folder=project, SLURM_RESTART_COUNT="1").stdout
+    assert "Goes on after iteration 3 and 12 images, none of which are read again" in requeued
     assert not (project / "again/earlier_run_1").exists()
-    anew = ran(two, folder=project)
-    assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew.stdout
+    anew = ran(two, folder=project).stdout
+    assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew
     assert (project / "again/earlier_run_1/iter_4.pth").is_file()
     assert not (project / "again/iter_4.pth").exists()
