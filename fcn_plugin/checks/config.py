@@ -42,7 +42,8 @@ OF_A_WORKER = 8  # pipes and locks
 
 
 def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Refuse what of ``cfg`` cannot be run, and have the rest checked before the first iteration.
+    """Check the config and complete it: loader timeouts, ignore index, class colours,
+    DataCheckHook.
 
     Loaders are given up after a time, one number for ignored pixels is set everywhere, each class
     gets its own colour, and ``DataCheckHook`` is added if it is not there.
@@ -149,7 +150,7 @@ def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 
 def _refuse_wrapped(dataset: dict, loader: str) -> None:
-    """A list or root given to a wrapper, which has none, and meant for what it wraps."""
+    """Refuse data_root, ann_file or data_prefix on a wrapper: the inner data set has them."""
     inner = "datasets.0" if "datasets" in dataset else "dataset" if "dataset" in dataset else None
     for key in ("data_root", "ann_file", "data_prefix"):
         if inner and key in dataset:

@@ -126,7 +126,7 @@ def _check_loader(name: str, kind: str, classes: list[str], step: LoadCheckedLab
 def _doubts(
     model: nn.Module, parts: Sequence[BaseDataset], ignored: int, batch: int
 ) -> Iterator[str]:
-    """What may be meant, but more often is not."""
+    """Settings that are legal but usually mistakes; each is logged as a warning."""
     classes = parts[0].metainfo.get("classes") if parts else None
     if classes is not None and ignored < len(classes):
         yield (

@@ -23,7 +23,7 @@ OTHER_NETWORK = "give its own config, or make another network of it: tools/conve
 
 
 class Stored(NamedTuple):
-    """What a checkpoint says of the model that it is of.
+    """What a checkpoint records about the model it was saved from.
 
     Attributes:
         meta: mmengine's and ours; empty without a checkpoint.
@@ -144,7 +144,7 @@ def input_of(model: nn.Module) -> Input | None:
 
 
 def input_fault(stored: Input | None, configured: Input | None) -> str | None:
-    """How two inputs contradict each other, with the remedy; what is not known does not."""
+    """The message if channel order, mean or std differ; None if they agree or one is unknown."""
     if stored is None or configured is None:
         return None
     means = zip(stored.mean, configured.mean, strict=False)

@@ -1,4 +1,6 @@
-"""Which of our networks a file's is: its factors, the backbone's settings, the shipped config."""
+"""The network of ours that a file's tensors fill: its factors, the backbone's settings, the shipped
+config.
+"""
 
 from collections.abc import Sequence
 from typing import Any

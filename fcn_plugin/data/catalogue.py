@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set below the common root of all."""
+    """A data set, in a folder below the root that all data sets share."""
 
     title: str
     folder: str  # relative to the common root

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
 from fcn_plugin.engine.processes import BFloat16OptimWrapper
 from fcn_plugin.engine.runner import bare_model, optim_wrappers
+from fcn_plugin.engine.snapshots import WHOLE_FILES
 from fcn_plugin.engine.train_loop import PLACE
 from fcn_plugin.errors import UserError, check_choice, quoted, some
 
@@ -99,7 +100,7 @@ class BadNumbersHook(Hook):
     @torch.compiler.disable
     def _judge(self, optimizer: Optimizer, *_: Any) -> None:
         """Let ``optimizer`` use its gradients if they are finite, else hide them from it."""
-        # A fused optimizer leaves overflows out itself; its gradients are still scaled here.
+        # A fused optimizer skips overflowing steps itself; its gradients are still scaled here.
         if (overflows := getattr(optimizer, "found_inf", None)) is not None:
             self.stepped |= not overflows
         elif faulty := without_finite_gradient(_parameters(optimizer)):
@@ -210,7 +211,10 @@ class BadNumbersHook(Hook):
         meta = dict(iter=runner.iter + self.stepped, bad_numbers=about)
         # The message is worth more than the file, which a full disk is not the only one to refuse.
         try:
-            runner.save_checkpoint(str(target.parent), target.name, meta=meta, by_epoch=False)
+            whole = dict(backend=WHOLE_FILES)
+            runner.save_checkpoint(
+                str(target.parent), target.name, meta=meta, by_epoch=False, backend_args=whole
+            )
             when = "after" if self.stepped else "before"
             self.kept = f"the weights {when} iteration {iteration} are in {target}"
         except Exception as error:

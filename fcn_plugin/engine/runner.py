@@ -24,7 +24,7 @@ from fcn_plugin.errors import UserError, printable, quoted
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
 # Entries of an optimizer's state that are as large as the parameter.
 MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-# Values are of one kind if they are of one of these; others if they are of the same type.
+# Two values are alike if both fall under the same entry here; others if their types are equal.
 KINDS: tuple[Any, ...] = (Number | Tensor | np.generic, str, list | tuple, dict, Callable)
 
 Settings = dict[str, dict[str, Any]]

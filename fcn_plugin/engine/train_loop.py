@@ -52,7 +52,8 @@ class ExactTrainLoop(IterBasedTrainLoop):
             ``dataloader`` must be a config.
         unreadable: "error", or "skip" to replace an image that is damaged, or whose label is;
             each is named in the log.
-        max_unreadable: So many different images may be skipped by a process, then it is an error.
+        max_unreadable: at most this many different images are skipped by a process; one more is
+            an error.
 
     Raises:
         UserError: on resuming, the processes found checkpoints of different iterations; while

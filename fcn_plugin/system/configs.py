@@ -35,7 +35,7 @@ def constructors(kind: type) -> Iterator[Mapping[str, Parameter]]:
 
 
 def one_or_many(node: Any) -> list[Any]:
-    """The list of what a config has as one, as a list or not at all."""
+    """Always a list: [] for None, [x] for one x."""
     return list(node) if isinstance(node, list | tuple) else [node] if node else []
 
 

@@ -70,7 +70,9 @@ def read(
         tensors = read_caffemodel(path, progress)
         check_names(path, tensors)
         return tensors, None
-    return tensors_and_meta(path, read_content(path, mmap=True))
+    content = read_content(path, mmap=True)
+    verify(path)
+    return tensors_and_meta(path, content)
 
 
 def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
@@ -197,7 +199,9 @@ def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
 
 @contextmanager
 def _tokens_only() -> Iterator[None]:
-    """Where a program has allowed the classes themselves that we have tokens for, ours count."""
+    """While loading, our placeholders replace the real classes that the program allowed torch to
+    make.
+    """
     allowed, names = torch.serialization.get_safe_globals(), {name for _, name in ALLOWED}
     others = [entry for entry in allowed if entry not in ALLOWED and _name(entry) in names]
     if not others:

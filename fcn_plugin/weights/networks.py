@@ -93,7 +93,7 @@ def net_name(levels: int, at_once: bool) -> str | None:
 
 
 def net_of(model: Any) -> str | None:
-    """Which network a segmentor is: one of ours scores other levels, or is another altogether."""
+    """The name in NETS of a built segmentor; None if its head, backbone or levels match none."""
     head: Any = getattr(model, "decode_head", None)
     outputs = getattr(getattr(model, "backbone", None), "out_indices", ())
     chosen = getattr(head, "in_index", ())

@@ -26,7 +26,7 @@ DEPTH = 64  # of containers within containers; mmengine's checkpoints have 6
 
 
 class Token:
-    """Keeps what a file says of an object, of which nothing can be changed but by a state."""
+    """Placeholder for an unpickled object: keeps arguments and state, executes nothing."""
 
     __slots__ = ("arguments", "state")
     arguments: tuple

@@ -46,7 +46,9 @@ class Job(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A picture. Without ``image`` it is inside its annotation, without that it has no label."""
+    """A picture. Without ``image`` the picture is inside its annotation; without an annotation it
+    has no label.
+    """
 
     name: str
     image: Path | None
