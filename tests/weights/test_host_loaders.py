@@ -29,7 +29,7 @@ from weights.hostile_files import DOORS, FILES, execute, hostile
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights import host_loaders
-from fcn_plugin.weights.files import check_checkpoint, read_content
+from fcn_plugin.weights.files import check_checkpoint, read, read_content
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ class TestDamage:
         data[data.index(content) + 123] ^= 1
         checkpoint.write_bytes(data)
         torch.load(checkpoint, weights_only=True)  # the negative control: PyTorch sees nothing
-        for door in (check_checkpoint, DOORS["loader"]):
+        for door in (check_checkpoint, read, DOORS["loader"]):
             with refused(checkpoint, f": damaged, .* iter/data/{layer} "):
                 door(checkpoint)
 
