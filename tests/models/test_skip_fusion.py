@@ -130,7 +130,7 @@ def test_coarsest_first_is_refused(kind):
 
 
 @pytest.mark.parametrize("size", [(97, 97), (64, 96)])
-@pytest.mark.parametrize("strides", [(8, 8, 8), (4, 8, 16), (2, 4, 32)], ids=str)
+@pytest.mark.parametrize("strides", [(8, 8, 8), (4, 8, 16), (2, 4, 32), (8, 16, 64)], ids=str)
 def test_deconv_of_other_strides_names_them(strides, size):
     inputs = features(size, strides)
     with pytest.raises(UserError, match=re.escape(f"set strides={strides}")):
