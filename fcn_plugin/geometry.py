@@ -1,6 +1,6 @@
 """Where the pixels of a feature map lie in the image.
 
-Every layer with a window maps its output pixel x to the centre of its window, at
+A layer with a window maps its output pixel x to the centre of x's window, at
 x_in = scale * x + offset in the layer's input. These maps compose, so the position of any feature
 in the image, and every crop of the published networks, follows from the layers alone.
 
@@ -23,7 +23,7 @@ from functools import reduce
 
 @dataclass(frozen=True)
 class AxisMap:
-    """x_in = scale * x + offset along one axis, in exact fractions, or in floats of them."""
+    """x_in = scale * x + offset along one axis, in exact fractions or in floats."""
 
     scale: Fraction | float = Fraction(1)
     offset: Fraction | float = Fraction(0)
@@ -33,7 +33,7 @@ class AxisMap:
         return AxisMap(self.scale * later.scale, self.scale * later.offset + self.offset)
 
     def within(self, other: "AxisMap") -> "AxisMap":
-        """The map from this grid's pixels to those of ``other``, both given in the same image."""
+        """The map from this grid's pixels to ``other``'s; both are maps to the same image."""
         return AxisMap(self.scale / other.scale, (self.offset - other.offset) / other.scale)
 
     def shifted(self, start: int) -> "AxisMap":
@@ -41,7 +41,7 @@ class AxisMap:
         return AxisMap(self.scale, self.offset + self.scale * start)
 
     def in_floats(self) -> "AxisMap":
-        """The same in floats, for code that torch.compile reads: it knows no fractions."""
+        """The same map in floats, for torch.compile, which does not support fractions."""
         return AxisMap(float(self.scale), float(self.offset))
 
 
@@ -49,7 +49,7 @@ class AxisMap:
 class Layer:
     """The window of one layer along one axis.
 
-    ``padding`` counts the pixels before the first. ``ceil`` rounds the number of outputs up
+    ``padding`` is the number of pixels before the first. ``ceil`` rounds the number of outputs up
     (Caffe's pooling); ``transposed`` is a transposed convolution (upsampling).
     """
 
@@ -62,7 +62,7 @@ class Layer:
 
     @property
     def map(self) -> AxisMap:
-        """From output pixels to those of the layer's input."""
+        """The map from the layer's output pixels to its input pixels."""
         centre = Fraction(self.dilation * (self.kernel - 1), 2) - self.padding
         if self.transposed:
             return AxisMap(Fraction(1, self.stride), -centre / self.stride)
@@ -76,7 +76,7 @@ class Layer:
         last_start = size + 2 * self.padding - reach
         if self.ceil:
             outputs = -(-last_start // self.stride) + 1
-            # torch and Caffe drop a last window that would begin beyond the input.
+            # torch and Caffe drop a last window that begins beyond the input.
             return outputs - ((outputs - 1) * self.stride >= size + self.padding)
         return last_start // self.stride + 1
 
@@ -92,7 +92,7 @@ def compose(layers: Iterable[Layer]) -> AxisMap:
 
 
 def receptive_field(layers: Iterable[Layer]) -> int:
-    """Pixels of the image, along one axis, that one output of a stack of layers sees.
+    """The number of image pixels, along one axis, that one output of a stack of layers sees.
 
     >>> receptive_field([Layer(kernel=3), Layer(kernel=2, stride=2), Layer(kernel=3)])
     8
@@ -105,14 +105,14 @@ def receptive_field(layers: Iterable[Layer]) -> int:
 
 
 def transposed_convolution(step: AxisMap) -> Layer:
-    """The window that upsamples a grid onto a finer one with a bilinear kernel.
+    """The layer that upsamples a grid to a finer one with a bilinear kernel.
 
-    ``step`` is the map from the coarse grid's pixels to the finer's. A coarse pixel half-way
-    between two fine ones takes an even kernel (VGG, 64/32), one on a fine pixel an odd one
-    (AlexNet, 63/32); the kernel's outermost weight would be zero otherwise.
+    ``step`` is the map from the coarse grid's pixels to the finer's. Coarse pixels half-way between
+    fine pixels need an even kernel (VGG, 64/32), coarse pixels on fine pixels an odd one (AlexNet,
+    63/32); with the other kernel the outermost weights would be zero.
     """
     factor = step.scale
     if factor != int(factor) or 2 * step.offset != int(2 * step.offset):
-        raise ValueError(f"no transposed convolution carries a grid onto another at {step}")
+        raise ValueError(f"no transposed convolution upsamples a grid by {step}")
     on_a_pixel = step.offset == int(step.offset)
     return Layer(2 * int(factor) - on_a_pixel, int(factor), transposed=True)

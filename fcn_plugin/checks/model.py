@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fcn_plugin.checks.config import is_installed
 from fcn_plugin.errors import UserError
-from fcn_plugin.models.loss import applies
+from fcn_plugin.models.loss import is_supported
 
 # Heads of mmseg whose classes are not the data set's: edges and depths.
 OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
@@ -99,7 +99,7 @@ def losses_failing_on_void(model: nn.Module) -> list[str]:
         and loss.class_weight is not None
         and not (loss.use_sigmoid or loss.use_mask)
         and loss.reduction == "mean"
-        and not (getattr(head, "upsamples_by_matrices", False) and applies(loss, head.sampler))
+        and not (getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler))
     ]
 
 

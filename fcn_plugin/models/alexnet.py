@@ -5,8 +5,8 @@
     channels     96     256    256    4096
     stride       8      16     32     32
 
-Sizes of a 500 x 500 image: with padding 'reference' 86, 43, 21, 16 a side; with 'same' 63, 32,
-16, 16.
+Sides of the levels of a 500 x 500 image: 86, 43, 21, 16 with padding 'reference'; 63, 32, 16, 16
+with 'same'.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from fcn_plugin.models.layers import CaffeLRN, FullyConnected, add_conv, pool
 
 
 class Variant(NamedTuple):
-    """One of the two AlexNets with published weights, conv1 to conv5."""
+    """conv1 to conv5 of an AlexNet with published weights."""
 
     widths: tuple[int, ...]  # in units of base_channels
     groups: tuple[int, ...]
@@ -31,14 +31,14 @@ class Variant(NamedTuple):
 VARIANTS = {
     # Caffe's, the base of FCN-AlexNet: pooling before normalisation.
     "caffenet": Variant((3, 8, 12, 12, 8), (1, 2, 1, 2, 2), lrn=True),
-    # Krizhevsky's second, arXiv 1404.5997.
+    # Krizhevsky's later network, arXiv 1404.5997.
     "torchvision": Variant((2, 6, 12, 8, 8), (1, 1, 1, 1, 1), lrn=False),
 }
 KERNELS = (11, 5, 3, 3, 3)
-# Which convolutions make a stage; each ends in a pooling named after the last.
+# The convolutions of each stage, which ends in a pooling named after the last of them.
 STAGES = ((1,), (2,), (3, 4, 5))
-# padding: (of conv1, of fc6). 'same' keeps each level at ceil(size / stride); torch then pads fc6's
-# even window by 2 and 3.
+# The padding of conv1 and of fc6. 'same' makes each level ceil(size / stride); torch then pads
+# fc6's even window by 2 and 3.
 PADDINGS: dict[str, tuple[int, int | str]] = {"reference": (0, 0), "same": (5, "same")}
 
 
@@ -51,17 +51,18 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
 
     Args:
         variant: 'caffenet', the network of the paper (grouped convolutions, local response
-            normalisation after pooling), or 'torchvision', for the weights found there (neither
-            of the two, and narrower).
+            normalisation after pooling), or 'torchvision', for torchvision's weights (without
+            either, and narrower).
         in_channels: channels of the image.
         out_indices: levels to return, 0-3 = pool1, pool2, pool5, fc7. Later stages are not built.
-        padding: 'same', for any head, or 'reference', the published 100 pixels, for
-            ``SkipFusionHead``, which knows the crops.
-        base_channels: the unit of all widths; an even number.
+        padding: 'same', for any head, or 'reference', the published 100 pixels, only for
+            ``SkipFusionHead``, which computes the crops.
+        base_channels: unit of the convolutions' widths; an even number.
         fc_channels: width of fc6 and fc7.
-        dropout_ratio: of the outputs of fc6 and fc7, element-wise.
-        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 4 stages are all.
-        init_cfg: likewise; checkpoints are 'caffe://caffenet', 'torchvision://alexnet' or a file.
+        dropout_ratio: for the outputs of fc6 and fc7, element-wise.
+        frozen_stages: number of stages to freeze, counted from the image; 4 freezes all.
+        with_cp: recompute each stage in the backward pass, which saves memory.
+        init_cfg: checkpoints are 'caffe://caffenet', 'torchvision://alexnet' or a file.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ConvolutionalizedAlexNet(ConvolutionalizedClassifier):
         channels = in_channels
         for number, convs in enumerate(STAGES):
             stage = nn.Sequential()
-            # Before the next convolution, so that the level is the pooling itself.
+            # Not at the end of the stage before, whose level is the pooling's output.
             if lrn and number > 0:
                 stage.add_module(f"norm{number}", CaffeLRN())
             for conv in convs:

@@ -1,11 +1,10 @@
 """Equal rows of a wide border, computed once.
 
 ``padding='reference'`` lays 100 zeros around the image. Far from the image all border rows are
-equal, and so are their features: both ends of a map have a block of equal rows, and both sides a
-block of equal columns. A stage gets only as many rows of a block as it needs to make one row of
-its own block; that one is repeated where all are wanted. Nothing else changes: rows are left out
-in multiples of the stage's stride, so that each remaining window sees what it saw, and the
-backward pass of repeating is summing.
+equal, and so are their features: a map has a block of equal rows at both ends, and a block of
+equal columns at both sides. Each stage computes one of the equal rows; the others are copies of
+it, made when the full map is needed. Nothing else changes: rows are left out in multiples of the
+stage's stride, so each remaining window sees the same values, and the copies' gradients are summed.
 
 The upper border of VGG16, rows from the first to the last of a block:
 
@@ -31,9 +30,9 @@ from fcn_plugin.models.layers import is_hooked
 
 
 class EqualRows(NamedTuple):
-    """``length`` equal rows of a map from ``start`` on, less those that a tensor leaves out.
+    """``length`` equal rows of a map from row ``start`` on; a tensor has all but ``left_out``.
 
-    Only ``start`` depends on the size of the image, so the same rows are left out of any.
+    Only ``start`` depends on the image's size; the numbers of rows do not.
     """
 
     start: int = 0
@@ -48,15 +47,15 @@ class EqualRows(NamedTuple):
         return EqualRows(self.start, self.length)
 
     def thinned(self, layers: Sequence[Layer]) -> "EqualRows":
-        """The fewest rows from which ``layers`` make one equal row; all if they make none."""
+        """The fewest of these rows that give one equal output row; all if there is no such row."""
         spare = max(self.through(layers).length - 1, 0)
         stride = prod([layer.stride for layer in layers])
         return EqualRows(self.start, self.length, spare * stride)
 
     def through(self, layers: Sequence[Layer]) -> "EqualRows":
-        """The outputs of ``layers``, first layer first, that see only these rows.
+        """The output rows of ``layers``, first layer first, that see only these rows.
 
-        A layer with a stride has at least as many of them wherever its grid falls.
+        With a stride their number depends on where the layer's windows start; this is the fewest.
         """
         start, length, left_out = self
         for layer in layers:
@@ -97,42 +96,42 @@ class Border(NamedTuple):
 
 
 def padded(image: Tensor, width: int, border: Border) -> Tensor:
-    """``image``, N x C x H x W, in ``width`` zeros less those that ``border`` leaves out."""
+    """``image``, N x C x H x W, in ``width`` zeros a side less those that ``border`` leaves out."""
     if width == 0:
         return image
     top, bottom, left, right = (width - equal.left_out for equal in border)
     return functional.pad(image, (left, right, top, bottom))
 
 
-def refilled(x: Tensor, old: Border, new: Border) -> Tensor:
-    """N x C x h x w with the rows and columns that ``new`` holds instead of those of ``old``.
+def resize_border(x: Tensor, old: Border, new: Border) -> Tensor:
+    """Map N x C x h x w with as many equal rows and columns as ``new`` has instead of ``old``.
 
-    In channels-last memory, or ``x`` itself where both hold the same.
+    In channels-last memory, or ``x`` itself where the numbers are the same.
     """
     if [rows.held for rows in old] == [rows.held for rows in new]:
         return x
-    # In the order of memory: slices and repetitions of a channels-last tensor do not look like
-    # one, and torch.cat would return another memory format.
+    # To N x h x w x C: torch.cat does not recognise slices and copies of a channels-last tensor
+    # and would return another memory format.
     x = x.permute(0, 2, 3, 1)
-    x = _refilled(x, 1, old[:2], new[:2])
-    x = _refilled(x, 2, old[2:], new[2:])
+    x = _resize_axis(x, 1, old[:2], new[:2])
+    x = _resize_axis(x, 2, old[2:], new[2:])
     return x.permute(0, 3, 1, 2)
 
 
-def _refilled(x: Tensor, dim: int, old: Sequence[EqualRows], new: Sequence[EqualRows]) -> Tensor:
+def _resize_axis(x: Tensor, dim: int, old: Sequence[EqualRows], new: Sequence[EqualRows]) -> Tensor:
     sizes, copies = [], []
-    done = missing = 0
+    end = left_out = 0
     for before, after in zip(old, new, strict=True):
         if before.held != after.held:
-            start = before.start - missing
-            sizes += [start - done, before.held]
+            start = before.start - left_out
+            sizes += [start - end, before.held]
             copies.append(after.held)
-            done = start + before.held
-        missing += before.left_out
+            end = start + before.held
+        left_out += before.left_out
     if not copies:
         return x
-    # One split, whose backward pass is one torch.cat; that of slices has a whole map for each.
-    parts = list(x.split([*sizes, x.shape[dim] - done], dim))
+    # The backward pass of one split is one torch.cat; each slice's would make a whole map.
+    parts = list(x.split([*sizes, x.shape[dim] - end], dim))
     for i, count in enumerate(copies):
         row = parts[2 * i + 1].narrow(dim, 0, 1)
         parts[2 * i + 1] = row.expand(*x.shape[:dim], count, *x.shape[dim + 1 :])
@@ -140,10 +139,9 @@ def _refilled(x: Tensor, dim: int, old: Sequence[EqualRows], new: Sequence[Equal
 
 
 def thinnable(module: nn.Module) -> bool:
-    """Whether leaving out equal rows changes no other row, and no hook sees the map.
+    """Whether leaving out equal rows changes no other output row, and no hook sees the map.
 
-    It would where positions are averaged or drawn at random: normalisation by the batch or by the
-    image, dropout; and maybe in an unknown layer.
+    Normalisation by batch or image statistics and dropout change other rows; unknown layers may.
     """
     if is_hooked(module):
         return False

@@ -1,7 +1,7 @@
 """The base of the convolutionalized classifiers (CVPR section 3.1, PAMI section 4.1).
 
-A classifier is a sequence of stages; the outputs of some are the levels that a decode head takes.
-Its fully connected layers are convolutions. Layers have their names in the Caffe files:
+A classifier is a sequence of stages; some of their outputs are the levels that a decode head takes.
+Its fully connected layers are convolutions. Layers are named as in the Caffe files:
 ``stages.2.inception_3a.1x1.weight`` is the weight of Caffe's ``inception_3a/1x1``.
 """
 
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import Layer, compose
-from fcn_plugin.models.border import Border, padded, refilled, thinnable
+from fcn_plugin.models.border import Border, padded, resize_border, thinnable
 from fcn_plugin.models.features import Features
 from fcn_plugin.models.layers import windows
 from fcn_plugin.models.recompute import checkpointed
 from fcn_plugin.system.configs import type_name
 from fcn_plugin.weights.pretrained import load_classifier
 
-# Zeros around the image before the first stage, in pixels on each side: as the released networks
-# pad it, every level has an output at any size. Equal rows of it are computed once (``border``).
+# Width in pixels of the zeros around the image. With the 100 of the released networks every level
+# has an output at any image size; ``border`` computes equal rows once.
 BORDERS = {"reference": 100, "same": 0}
-# fan_in: VGG's fc6 sees 25,088 inputs, and fan_out would all but silence it.
+# Not fan_out, 200,704 for VGG's fc6 with its 25,088 inputs: the outputs would be too small.
 FROM_SCRATCH = [
     dict(type="Kaiming", layer="Conv2d", mode="fan_in", distribution="normal"),
     dict(type="Constant", layer=["_BatchNorm", "GroupNorm"], val=1),
@@ -38,11 +38,10 @@ class ConvolutionalizedClassifier(BaseModule):
     Args:
         stages: the whole classifier. Stages after the last of ``out_indices`` are not built.
         out_indices: the stages whose outputs are returned.
-        padding: one of ``BORDERS``; with 'reference' levels end outside the image, on the padding.
-        frozen_stages: number of stages that are not trained, from the image on.
+        padding: 'same', or 'reference' if feature maps extend beyond the image into the padding.
+        frozen_stages: number of stages to freeze, counted from the image.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: default He's initialisation. ``dict(type='Pretrained', checkpoint=...)`` loads
-            strictly (``weights.pretrained``).
+        init_cfg: He's by default; a ``Pretrained`` file loads strictly (``weights.pretrained``).
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class ConvolutionalizedClassifier(BaseModule):
         super().__init__(init_cfg or FROM_SCRATCH)
         built = max(out_indices) + 1
         self.stages = nn.ModuleList(stages[:built])
-        # A file of the whole classifier may hold these too.
+        # Names in a file of the whole classifier that this network has no use for.
         self.unbuilt = {
             f"stages.{number}.{name}"
             for number, stage in enumerate(stages[built:], start=built)
@@ -82,9 +81,9 @@ class ConvolutionalizedClassifier(BaseModule):
         self._freeze()
 
     def _set_memory_format(self, contiguous: bool = False) -> None:
-        """Set the weights' memory format: as the images' for compute, or contiguous.
+        """Set the weights' memory format: the fastest for compute, or contiguous.
 
-        Every step would copy weights of another format, and copy their gradients back.
+        In another format every step would copy the weights, and copy their gradients back.
         """
         for stage in self.stages:
             fastest = getattr(stage, "memory_format", torch.channels_last)
@@ -92,13 +91,14 @@ class ConvolutionalizedClassifier(BaseModule):
             cast(Any, stage).to(memory_format=memory_format)
 
     def forward(self, image: Tensor) -> Features:
-        """N x in_channels x H x W to the chosen levels."""
-        # Convolutions are fastest on channels-last memory, on CPUs twice as fast.
+        """The levels of ``out_indices`` for images N x in_channels x H x W."""
+        # On CPUs convolutions are twice as fast in channels-last memory.
         x, levels = image.contiguous(memory_format=torch.channels_last), []
+        # With padding 'same' the border is empty: nothing is padded, left out or copied.
         border = Border.around(image, self.border)
         for number, (stage, layers) in enumerate(zip(self.stages, self.layers, strict=True)):
             needed = border.thinned(layers) if thinnable(stage) else border.whole()
-            x = refilled(x, border, needed) if number else padded(x, self.border, needed)
+            x = resize_border(x, border, needed) if number else padded(x, self.border, needed)
             # A frozen stage keeps no activations to recompute.
             if self.with_cp and self.training and number >= self.frozen_stages:
                 x = checkpointed(stage, x)
@@ -106,7 +106,7 @@ class ConvolutionalizedClassifier(BaseModule):
                 x = stage(x)
             border = needed.through(layers)
             if number in self.out_indices:
-                x, border = refilled(x, border, border.whole()), border.whole()
+                x, border = resize_border(x, border, border.whole()), border.whole()
             levels.append(x)
         return Features(
             [levels[index] for index in self.out_indices],
@@ -116,8 +116,8 @@ class ConvolutionalizedClassifier(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Initialise; a ``Pretrained`` init_cfg loads strictly where mmengine's only warns."""
-        # Random numbers are filled in memory order; a seed means the same in any memory format.
+        """Initialise; a ``Pretrained`` init_cfg loads strictly, where mmengine only warns."""
+        # Random numbers fill memory in order: contiguous weights depend on the seed alone.
         self._set_memory_format(contiguous=True)
         cfgs = self.init_cfg if isinstance(self.init_cfg, list | tuple) else [self.init_cfg]
         pretrained = [cfg for cfg in cfgs if type_name(cfg) in ("Pretrained", "PretrainedInit")]

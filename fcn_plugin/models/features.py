@@ -14,10 +14,10 @@ class Features(tuple):
     levels lie in the image and needs no strides, crops or sizes in its config.
 
     Attributes:
-        maps: for each level the map from its pixels to those of the image, the same in both axes.
-        image_size: (H, W) of the image that the backbone was given.
-        zero_border: the levels end outside the image, on the padding, and zeros lie beyond them,
-            as in the published networks; otherwise their borders continue.
+        maps: for each level the map from its pixels to the image's, the same in both axes.
+        image_size: (H, W) of the backbone's input image.
+        zero_border: the levels extend beyond the image into the padding, and zeros lie beyond
+            them, as in the published networks; otherwise their outermost values continue.
     """
 
     maps: tuple[AxisMap, ...]

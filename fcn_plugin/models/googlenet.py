@@ -5,8 +5,8 @@
     channels     64     192    480    832    1024
     stride       4      8      16     32     32
 
-Sizes of a 500 x 500 image: with padding 'reference' 174, 87, 43, 21, 21 a side; with 'same' 125,
-63, 32, 16, 16.
+Sides of the levels of a 500 x 500 image: 174, 87, 43, 21, 21 with padding 'reference'; 125, 63,
+32, 16, 16 with 'same'.
 """
 
 from collections import OrderedDict
@@ -22,8 +22,8 @@ from fcn_plugin.geometry import Layer
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.layers import CaffeLRN, add_conv, pool
 
-# Szegedy et al., table 1, for each of the branches of BRANCHES; in units of base_channels / 64.
-# A number in the name is the pooling that ends a stage before it.
+# Szegedy et al., table 1: widths of 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5 and pool_proj, in units
+# of base_channels / 64. The digit of a name is the block's stage.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -38,31 +38,30 @@ INCEPTIONS = {
 
 
 class Variant(NamedTuple):
-    """One of the two GoogLeNets with published weights."""
+    """What differs between the two GoogLeNets with published weights."""
 
-    norm_cfg: dict | None  # in place of local response normalisation and biases
-    wide: int  # window of the third branch, whatever its name
+    norm_cfg: dict | None  # replaces local response normalisation and biases
+    wide: int  # window of the third branch, which is always named 5x5
     pool4: int  # window of the last pooling
 
 
 VARIANTS = {
     # As published, and in Caffe's bvlc_googlenet.
     "paper": Variant(None, wide=5, pool4=3),
-    # torchvision's, which differs in these three.
     "torchvision": Variant(dict(type="BN", eps=1e-3), wide=3, pool4=2),
 }
-# padding: of the first convolution. FCN-GoogLeNet was never released; its border is the others'.
+# Padding of the first convolution. FCN-GoogLeNet was never released; the border is VGG's.
 PADDINGS = {"reference": 0, "same": 3}
 
 
 class Inception(nn.Module):
-    """Four branches side by side, joined by channels; the size stays."""
+    """Four parallel branches, concatenated along the channels; the size stays."""
 
     def __init__(self, in_channels: int, channels: Sequence[int], variant: Variant) -> None:
         super().__init__()
         first, reduce3, out3, reduce5, out5, projected = channels
         wide = variant.wide
-        self.window = Layer(wide, padding=wide // 2)  # the widest branch's
+        self.window = Layer(wide, padding=wide // 2)  # of the widest branch
         self.out_channels = first + out3 + out5 + projected
 
         def conv(name: str, inputs: int, outputs: int, kernel: int = 1) -> list[str]:
@@ -93,23 +92,23 @@ class Inception(nn.Module):
 class ConvolutionalizedGoogLeNet(ConvolutionalizedClassifier):
     """GoogLeNet as a fully convolutional backbone.
 
-    Its average pooling, classifier and auxiliary classifiers are gone. Takes N x in_channels x
+    It has no average pooling, classifier or auxiliary classifiers. Takes N x in_channels x
     H x W with H, W of at least 1; returns ``Features``, one level for each of ``out_indices`` in
     their order.
 
     Args:
-        variant: 'paper', as published (local response normalisation), or 'torchvision', for the
-            weights found there (BatchNorm, and 3 x 3 windows in the third branch).
+        variant: 'paper', as published (local response normalisation), or 'torchvision', for
+            torchvision's weights (BatchNorm, and 3 x 3 windows in the third branch).
         in_channels: channels of the image.
         out_indices: levels to return, 0-4 = pool1 .. pool4, inception_5b. Later stages are not
             built.
-        padding: 'same', for any head, or 'reference', 100 pixels as the published networks have,
-            for ``SkipFusionHead``, which knows the crops.
+        padding: 'same', for any head, or 'reference', 100 pixels as in the published networks,
+            only for ``SkipFusionHead``, which computes the crops.
         base_channels: width of the first convolution; a multiple of 8.
-        dropout_ratio: of the last level, element-wise.
-        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 5 stages are all.
-        init_cfg: likewise; checkpoints are 'caffe://googlenet', 'torchvision://googlenet' or a
-            file.
+        dropout_ratio: for the last level, element-wise.
+        frozen_stages: number of stages to freeze, counted from the image; 5 freezes all.
+        with_cp: recompute each stage in the backward pass, which saves memory.
+        init_cfg: checkpoints are 'caffe://googlenet', 'torchvision://googlenet' or a file.
     """
 
     def __init__(

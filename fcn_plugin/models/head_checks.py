@@ -1,6 +1,6 @@
-"""What does not fit a ``SkipFusionHead``: its settings, the backbone's levels, a checkpoint.
+"""Checks of a ``SkipFusionHead``: its settings, the backbone's levels, a checkpoint.
 
-All raise ``UserError`` in one line that names the setting and its remedy.
+All raise ``UserError``, one line that names the setting and its remedy.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from fcn_plugin.models.upsample import Deconv, new_upsampling
 def check_settings(
     in_channels: Sequence[int], in_index: Sequence[int], **settings: Sequence | None
 ) -> None:
-    """Each setting, ``strides`` among them, is one value for each level."""
+    """Check that all settings, including ``strides``, have one value for each level."""
     if len(in_channels) != len(in_index) or not in_index:
         raise UserError(
             f"SkipFusionHead: in_channels {in_channels} and in_index {in_index} must name the "
@@ -42,7 +42,7 @@ def check_settings(
 
 
 def check_levels(head: Any, inputs: Sequence[Tensor], in_index: Sequence[int]) -> None:
-    """The backbone returns the levels that ``in_channels`` names."""
+    """Check that the backbone returns the levels that ``in_channels`` describes."""
     if max(in_index) >= len(inputs):
         raise UserError(
             f"SkipFusionHead: in_index {head.in_index}, but the backbone returns only "
@@ -57,9 +57,9 @@ def check_levels(head: Any, inputs: Sequence[Tensor], in_index: Sequence[int]) -
 
 
 def check_order(head: Any, sizes: Sequence[Sequence[int]], maps: Sequence[AxisMap] | None) -> None:
-    """The levels come finest first. ``maps`` are those of the image and the levels, if known."""
+    """Check that levels come finest first. ``maps``: of the image and the levels, if known."""
     for i, (fine, coarse) in enumerate(pairwise(sizes), start=1):
-        # With maps no sizes are compared: in a graph they may be symbols.
+        # Sizes are not compared if there are maps: in a graph sizes may be symbols.
         if maps[i + 1].scale < maps[i].scale if maps else any(map(lt, fine, coarse)):
             raise UserError(
                 f"SkipFusionHead: in_index {head.in_index} puts a level of {tuple(coarse)} pixels "
@@ -68,7 +68,7 @@ def check_order(head: Any, sizes: Sequence[Sequence[int]], maps: Sequence[AxisMa
 
 
 def check_strides(head: Any, levels: Sequence[Tensor], size: tuple[int, int]) -> None:
-    """Learned kernels were built for the strides that levels of an image of ``size`` show."""
+    """Check that learned kernels fit the strides of the levels of an image of ``size``."""
     sizes = [size, *(tuple(level.shape[-2:]) for level in levels)]
     fits = [
         upscore.scale(coarse, fine) == upscore.factor
@@ -77,11 +77,11 @@ def check_strides(head: Any, levels: Sequence[Tensor], size: tuple[int, int]) ->
         for fine, coarse in zip(finer, coarser, strict=True)
     ]
     # Sizes are rounded, strides are powers of two.
-    shown = tuple(2 ** round(log2(max(size) / max(level))) for level in sizes[1:])
-    if all(fits) or shown != tuple(sorted(shown)):  # ``check_order`` reports the wrong order
+    measured = tuple(2 ** round(log2(max(size) / max(level))) for level in sizes[1:])
+    if all(fits) or measured != tuple(sorted(measured)):  # ``check_order`` reports the wrong order
         return
     strides = tuple(accumulate(head.factors, mul))
-    remedy = f"strides={shown}" if shown != strides else "upsample='bilinear'"
+    remedy = f"strides={measured}" if measured != strides else "upsample='bilinear'"
     raise UserError(
         f"SkipFusionHead: learned upsampling for strides {strides}, but levels {head.in_index} "
         f"of an image of {size} have {sizes[1:]} pixels; set {remedy}"
@@ -89,12 +89,12 @@ def check_strides(head: Any, levels: Sequence[Tensor], size: tuple[int, int]) ->
 
 
 def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> None:
-    """A pre-hook of ``load_state_dict``, where mmengine's loader would only warn.
+    """Fit the head to a checkpoint, as a pre-hook of ``load_state_dict``; mmengine would only warn.
 
-    Learned kernels are used, but not trained, although the head was built with fixed ones.
+    A head with fixed upsampling takes the checkpoint's learned kernels, but does not train them.
 
     Raises:
-        UserError: the checkpoint has other factors before the score layers than the head.
+        UserError: the checkpoint's ``scale`` differs from the head's.
     """
     if not any(name.startswith(f"{prefix}score.") for name in state_dict):
         return
@@ -109,7 +109,7 @@ def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> No
         kernel = state_dict.get(f"{prefix}upscore.{i}.deconv.weight")
         if kernel is None:
             if isinstance(upscore, Deconv) and head.upsample != "deconv":
-                # From a checkpoint that was loaded before.
+                # Learned kernels of a checkpoint that was loaded earlier.
                 head.upscore[i] = new_upsampling(head.upsample, head.out_channels, factor)
         elif kernel.shape[0] == head.out_channels and not isinstance(upscore, Deconv):
             like = head.score[i].weight
@@ -123,7 +123,7 @@ def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> No
 
 
 def _same_scale(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
-    """Whether the factors agree, to the three digits of bfloat16."""
+    """Whether the factors agree to 1 %; a checkpoint may store them in bfloat16."""
     if a is None or b is None or len(a) != len(b):
         return a is b
     return all(isclose(x, y, rel_tol=1e-2) for x, y in zip(a, b, strict=True))

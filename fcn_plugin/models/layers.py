@@ -1,4 +1,4 @@
-"""The layers of the convolutionalized classifiers, and what can be asked of a layer."""
+"""The layers of the convolutionalized classifiers, and functions that describe a module."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,19 +14,19 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a hook wants to see ``module``'s inputs or outputs; then it must be called."""
+    """Whether ``module`` has hooks, which run only if the module is called."""
     return any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def overrides(module: nn.Module, base: type[nn.Module], methods: tuple[str, ...]) -> bool:
-    """Whether a subclass of ``base`` replaces one of ``methods``, which then must be called."""
+    """Whether ``module``'s class overrides any of ``methods`` of ``base``."""
     return any(getattr(type(module), name) is not getattr(base, name) for name in methods)
 
 
 def windows(module: nn.Module) -> Iterator[Layer]:
     """The windows of ``module``'s layers, first layer first.
 
-    A module of parallel branches has an attribute ``window``, the widest branch's.
+    For parallel branches this is the module's attribute ``window``, that of the widest branch.
     """
     if window := getattr(module, "window", None):
         yield window
@@ -59,7 +59,7 @@ def add_conv(
     norm_cfg: dict | None = None,
     kind: type[nn.Conv2d] = nn.Conv2d,
 ) -> list[str]:
-    """Add a convolution, its norm and its ReLU to a module; returns their names in order."""
+    """Add a convolution, its norm and its ReLU to a module; returns the layers' names in order."""
     conv = kind(in_channels, channels, kernel, stride, padding, groups=groups, bias=bias)
     layers: dict[str, nn.Module] = {name: conv}
     if norm_cfg:
@@ -73,9 +73,9 @@ def add_conv(
 class WideConv(nn.Conv2d):
     """A convolution of stride 1 whose window may be larger than the map.
 
-    Weights that no pixel meets are left out: at 64 x 64 pixels 40 of fc6's 49. The sum is the
-    same, in less time; and torch's bfloat16 on CPUs leaves the gradient of such weights
-    uninitialised.
+    Weights that see only padding are left out: 40 of fc6's 49 for an image of 64 x 64. The result
+    is the same, in less time. Torch would also leave the gradient of such weights uninitialised,
+    in bfloat16 on CPUs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class WideConv(nn.Conv2d):
             return super().forward(x)
         taps, pads = [], []
         for size, kernel in zip(x.shape[-2:], self.kernel_size, strict=True):
-            before = (kernel - 1) // 2  # as padding="same" has it, also for an even kernel
+            before = (kernel - 1) // 2  # as padding="same", also for an even kernel
             first, end = max(before - size + 1, 0), min(before + size, kernel)
             taps.append(slice(first, end))
             pads.append((before - first, end - 1 - before))
@@ -93,10 +93,10 @@ class WideConv(nn.Conv2d):
 
 
 class FullyConnected(nn.Sequential):
-    """fc6, a convolution over what was the classifier's whole input, and fc7, with dropouts.
+    """fc6, a convolution whose window is the classifier's whole map, and fc7, both with dropout.
 
-    Its weights and, on CPUs, its inputs use contiguous memory: with windows as large as a small map
-    fc6 takes half the time. On GPUs it makes no difference.
+    Weights and, on CPUs, inputs use contiguous memory: where the window is as large as the map, fc6
+    then takes half the time. On GPUs it makes no difference.
     """
 
     memory_format = torch.contiguous_format
@@ -125,8 +125,8 @@ class FullyConnected(nn.Sequential):
 def pool(kernel: int, padding: str) -> nn.MaxPool2d:
     """Max pooling at stride 2, to ceil(size / 2).
 
-    'reference' is Caffe's: nothing is padded and the last window may reach beyond the end. With
-    'same' windows of 3 are centred on every other pixel.
+    'reference' pools as Caffe does: without padding, and the last window may reach beyond the end.
+    'same' centres windows of 3 on every other pixel.
     """
     if padding == "same" and kernel == 3:
         return nn.MaxPool2d(3, 2, padding=1)
@@ -136,7 +136,7 @@ def pool(kernel: int, padding: str) -> nn.MaxPool2d:
 class CaffeLRN(nn.LocalResponseNorm):
     """Local response normalisation over 5 channels with Caffe's alpha 1e-4 and beta 0.75.
 
-    It works in single precision at least: squares of activations overflow half precision.
+    It works in at least single precision: squares of activations overflow half precision.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
 """Cross entropy and pixel accuracy of upsampled scores, block by block.
 
-mmseg's loss over 150 classes and 512 x 512 pixels takes 157 MB an image for the upsampled scores,
-and as much again for their logarithms, their gradient and their ranking. Here a block of fine
-scores is made, judged, turned into its gradient and carried back to the coarse grid while it is in
-the cache; the backward pass only scales the gradient.
+For 150 classes and 512 x 512 pixels mmseg's loss takes 157 MB an image for the upsampled scores,
+and as much again for their logarithms, their gradient and their ranking. Here the forward pass
+computes the gradient too: each block is upsampled, turned into its loss and its gradient, and the
+gradient carried back to the coarse grid, all in the cache. The backward pass only scales it.
 
-A mean is over the pixels of all processes. mmseg takes one in each process, and their mean: pixels
-then count for more in a process that has fewer of them.
+A mean is over the pixels of all processes. mmseg averages the means of the processes, where pixels
+count for more in a process that has fewer of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import Axis, Block, CoarseScores, axis, blocks, class_rows, in_single
 from fcn_plugin.models.upsample import Placement, finest
 
-EPS = torch.finfo(torch.float32).eps  # mmseg's, against division by zero
+EPS = torch.finfo(torch.float32).eps  # as in mmseg, against division by zero
 
 
-def applies(loss: nn.Module, sampler: object) -> bool:
-    """Whether ``blockwise_losses`` computes this loss with this sampler of pixels."""
+def is_supported(loss: nn.Module, sampler: object) -> bool:
+    """Whether ``blockwise_losses`` can compute this loss with this sampler of pixels."""
     return (
         type(loss) is CrossEntropyLoss
         and not (loss.use_sigmoid or loss.use_mask)
@@ -45,16 +45,16 @@ def blockwise_losses(
 ) -> dict[str, Tensor]:
     """The losses of mmseg's heads on the upsampled scores: the loss by its name, and ``acc_seg``.
 
-    Labels are N x H x W. Where several classes share a pixel's highest score, mmseg counts any one
-    of them as predicted; here each counts in part.
+    Labels are N x H x W. In ``acc_seg`` a tie among k classes counts 1/k if the label is one of
+    them; mmseg takes any of the classes as the prediction.
 
-    ``together`` is for training by several processes, which then all have to call this: a mean loss
-    is this process's share. The mean of the shares, which ``DistributedDataParallel`` takes of
-    their gradients, is the mean over the pixels of all. A sum, ``acc_seg`` and the choice of hard
-    pixels are of this process's images. In evaluation nothing is exchanged between processes.
+    ``together`` is for training by several processes, which must then all call this. For a mean
+    loss each process returns its sum x processes / all pixels, so DDP's gradient average is that of
+    the mean over all pixels. A sum, ``acc_seg`` and the choice of hard pixels use this process's
+    images alone. In evaluation nothing is exchanged between processes.
 
     Raises:
-        UserError: the loss has not one class weight for each class.
+        UserError: the numbers of class weights and classes differ.
     """
     scores = in_single(coarse.scores)  # as autocast does for mmseg's cross entropy
     valid = labels != ignore_index
@@ -64,7 +64,7 @@ def blockwise_losses(
             f"CrossEntropyLoss: class_weight has {len(class_weight)} weights for "
             f"{scores.shape[1]} classes; give one for each"
         )
-    # An operator of torch takes the placements as lists of floats.
+    # A torch operator cannot take placements, only lists of floats.
     placements = list(map(float, coarse.rows)), list(map(float, coarse.cols)), coarse.zero_border
     pixel_weight = None
     if sampler is not None:
@@ -76,14 +76,14 @@ def blockwise_losses(
     total, correct, _ = torch.ops.fcn_plugin.cross_entropy_sum(
         scores, labels, class_weight, pixel_weight, *placements, ignore_index, with_gradient
     )
-    counted = valid.sum().to(total)
+    pixels = valid.sum().to(total)
     if loss.reduction == "mean":
-        weights = counted if loss.avg_non_ignore else torch.full_like(counted, labels.numel())
+        weights = pixels if loss.avg_non_ignore else torch.full_like(pixels, labels.numel())
         if class_weight is not None:
-            # Ignored labels above the classes weigh nothing; mmseg fails on them.
+            # Ignored labels beyond the classes have weight 0; mmseg fails on them.
             table = torch.cat([class_weight, class_weight.new_zeros(1)])
-            of_pixels = table[labels.clamp(max=len(class_weight))]
-            weights = (of_pixels * valid if loss.avg_non_ignore else of_pixels).sum()
+            label_weights = table[labels.clamp(max=len(class_weight))]
+            weights = (label_weights * valid if loss.avg_non_ignore else label_weights).sum()
         processes = 1
         if together and with_gradient and distributed.is_available():
             processes = distributed.get_world_size() if distributed.is_initialized() else 1
@@ -92,7 +92,7 @@ def blockwise_losses(
         total = total * processes / (weights + EPS)
     return {
         loss.loss_name: loss.loss_weight * total,
-        "acc_seg": 100 * (correct.detach() + EPS) / (counted + EPS),
+        "acc_seg": 100 * (correct.detach() + EPS) / (pixels + EPS),
     }
 
 
@@ -105,7 +105,7 @@ def hard_pixels(
 ) -> Tensor:
     """1 for the pixels that ``OHEMPixelSampler`` keeps, else 0; N x H x W.
 
-    ``entropies`` has each pixel's cross entropy, unweighted: -log of its label's probability.
+    ``entropies`` are the pixels' unweighted cross entropies: -log of the label's probability.
     """
     most = sampler.min_kept * len(labels)
     if sampler.thresh is not None:
@@ -122,7 +122,7 @@ def hard_pixels(
     return torch.zeros_like(entropies).masked_scatter_(valid, kept)
 
 
-def _judged(
+def _blocks_of_scores(
     scores: Tensor,
     labels: Tensor,
     rows: Sequence[float],
@@ -130,11 +130,10 @@ def _judged(
     zero_border: bool,
     ignore_index: int,
 ) -> Iterator[tuple[Block, Tensor, Tensor, Tensor, Tensor]]:
-    """Blocks of scores N x h x C x w, given in bits (times log2 e).
+    """Blocks of scores N x h x C x w that are given in bits (times log2 e).
 
-    Each with its labels (0 if ignored) and which of them count, both P x 1 x B; the labels' scores
-    less the pixel's highest, P x 1 x B; and 2 to the power of all scores less the highest,
-    P x C x B.
+    With each block, of A x B pixels: labels (0 if ignored) and which of them are valid, A x 1 x B;
+    the labels' scores less the pixel's highest, A x 1 x B; 2 ** (score - highest), A x C x B.
     """
 
     def axis_of(numbers: Sequence[float], size: int) -> Axis:
@@ -153,16 +152,16 @@ def _judged(
 
 
 def _in_bits(scores: Tensor) -> Tensor:
-    """Powers of 2 are several times faster than powers of e on CPUs."""
+    """Scores in bits, laid out for blocks: on CPUs 2 ** x is several times faster than e ** x."""
     return class_rows(scores * log2(e))
 
 
-# An operator, so that a compiled step contains it.
+# An operator, so that a compiled training step contains it.
 @torch.library.custom_op(
     "fcn_plugin::sum_over_processes", mutates_args=(), schema="(Tensor number) -> Tensor"
 )
 def _sum_over_processes(number: Tensor) -> Tensor:
-    """The sum of all processes' ``number``, of any shape; without gradient."""
+    """The sum of ``number``, of any shape, over all processes; without gradient."""
     number = number.clone()
     distributed.all_reduce(number)
     return number
@@ -173,7 +172,7 @@ def _(number: Tensor) -> Tensor:
     return torch.empty_like(number)
 
 
-# Schemas are written out: torch's versions derive different ones from annotations.
+# Schemas are written out: versions of torch derive different ones from annotations.
 @torch.library.custom_op(
     "fcn_plugin::cross_entropy_map",
     mutates_args=(),
@@ -192,7 +191,7 @@ def _cross_entropy_map(
     entropies = torch.zeros(labels.shape, dtype=scores.dtype, device=scores.device)
     with torch.autocast(scores.device.type, enabled=False):
         bits = _in_bits(scores)
-        for block, _, valid, score, powers in _judged(
+        for block, _, valid, score, powers in _blocks_of_scores(
             bits, labels, rows, cols, zero_border, ignore_index
         ):
             block.put((powers.sum(1, keepdim=True).log() - score * log(2)) * valid, entropies)
@@ -229,11 +228,11 @@ def _cross_entropy_sum(
     with torch.autocast(scores.device.type, enabled=False):
         bits = _in_bits(scores)
         gradient = torch.zeros_like(bits) if with_gradient else bits.new_empty(0)
-        for block, label, valid, score, powers in _judged(
+        for block, label, valid, score, powers in _blocks_of_scores(
             bits, labels, rows, cols, zero_border, ignore_index
         ):
             weight = valid.to(bits.dtype)
-            # A power of exactly 1 is a highest score.
+            # floor() leaves 1 for the pixel's highest scores and 0 for all others.
             correct += ((score == 0) * weight / powers.floor().sum(1, keepdim=True)).sum()
             if class_weight is not None:
                 weight *= class_weight[label]
@@ -242,7 +241,7 @@ def _cross_entropy_sum(
             power = powers.sum(1, keepdim=True)
             total += ((power.log() - score * log(2)) * weight).sum()
             if with_gradient:
-                # A pixel's gradient is its probabilities, less 1 at its label.
+                # A pixel's gradient: its probabilities, less 1 at its label.
                 powers *= weight / power
                 powers.scatter_add_(1, label, -weight)
                 block.add_gradient(powers, gradient)

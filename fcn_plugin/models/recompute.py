@@ -9,12 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
-    """``stage(x)``, its activations recomputed in the backward pass instead of kept."""
+    """``stage(x)``; its activations are recomputed in the backward pass instead of kept."""
 
     def contexts() -> tuple:
         return nullcontext(), frozen_statistics(stage)
 
-    # torch.compile takes no contexts, and without normalisation there is nothing to freeze.
+    # torch.compile supports no contexts, and without normalisation there is nothing to freeze.
     if not any(isinstance(m, _BatchNorm) for m in stage.modules()):
         return checkpoint(stage, x, use_reentrant=False)
     return checkpoint(stage, x, use_reentrant=False, context_fn=contexts)
@@ -22,15 +22,15 @@ def checkpointed(stage: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(stage: nn.Module) -> Iterator[None]:
-    """Batch norms keep their running statistics, or a batch would count twice: the recomputation
-    is a second forward pass."""
+    """Keep the running statistics of batch norms: the recomputation is a second forward pass, and
+    would count a batch twice."""
     norms = [m for m in stage.modules() if isinstance(m, _BatchNorm)]
-    # Not by track_running_stats: with it off BatchNorm saves fewer tensors than the first time.
+    # Not by track_running_stats: without it BatchNorm saves fewer tensors than in the first pass.
     momenta = [norm.momentum for norm in norms]
     batches = [norm.num_batches_tracked for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-        norm.num_batches_tracked = None  # no count, no step
+        norm.num_batches_tracked = None  # None is not counted up
     try:
         yield
     finally:

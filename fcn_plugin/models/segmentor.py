@@ -1,4 +1,4 @@
-"""mmseg's segmentor, predicting labels without scores of the image's size."""
+"""mmseg's segmentor, which predicts labels without full-resolution scores."""
 
 from collections import UserDict
 from functools import cached_property
@@ -15,23 +15,23 @@ from fcn_plugin.models.coarse import Axis, CoarseScores, axis, fine_scores, in_s
 from fcn_plugin.models.layers import overrides
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 
-# Methods the fast path skips. If a subclass overrides one, take mmseg's path.
-SKIPPED = ("encode_decode", "inference", "whole_inference", "postprocess_result")
+# Methods the fast path does not call. If a subclass overrides one, take mmseg's path.
+BYPASSED = ("encode_decode", "inference", "whole_inference", "postprocess_result")
 
 
 def final_head(segmentor: Any) -> Any:
-    """The head whose scores are the prediction, of a cascade the last; None if there is none."""
+    """The head whose scores are the prediction (the last of a cascade); None without a head."""
     heads = getattr(segmentor, "decode_head", None)
     return heads[-1] if isinstance(heads, nn.ModuleList) else heads
 
 
 @MODELS.register_module()
 class FCNSegmentor(EncoderDecoder):
-    """``EncoderDecoder`` in everything but the time and memory that a prediction takes.
+    """An ``EncoderDecoder`` that predicts the same in less time and memory.
 
-    mmseg upsamples all scores to the network's input and again to the original image, and ranks
-    them there. Here labels come from the head's coarse scores in one step, block by block, with
-    both resizings composed. ``seg_logits``, e.g. for test-time augmentation, are computed when
+    mmseg upsamples all scores to the network's input and again to the original image, and takes
+    their arg-max there. Here labels come from the head's coarse scores in one step, block by block,
+    with both resizings composed. ``seg_logits``, e.g. for test-time augmentation, are computed when
     they are read. Sliding windows, learned upsampling, other heads, a single output channel,
     predictions with gradients and tracing take mmseg's path.
     """
@@ -39,8 +39,8 @@ class FCNSegmentor(EncoderDecoder):
     def predict(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Images N x 3 x H x W to samples with ``pred_sem_seg`` (1 x H x W, int64) and
-        ``seg_logits`` (C x H x W), H and W of the original image."""
+        """Samples with ``pred_sem_seg`` (1 x H x W, int64) and ``seg_logits`` (C x H x W), H and W
+        of the original image, for images N x 3 x H x W."""
         if data_samples is None or not self._takes_coarse_scores():
             return super().predict(inputs, data_samples)
         features = self.extract_feat(inputs)
@@ -54,14 +54,14 @@ class FCNSegmentor(EncoderDecoder):
             and isinstance(self.decode_head, SkipFusionHead)
             and self.decode_head.upsamples_by_matrices
             and not self.align_corners
-            and not overrides(self, EncoderDecoder, SKIPPED)
+            and not overrides(self, EncoderDecoder, BYPASSED)
             and not torch.is_grad_enabled()
             and not torch.jit.is_tracing()
         )
 
 
 def add_predictions(coarse: CoarseScores, data_samples: list[SegDataSample]) -> list[SegDataSample]:
-    """Each image's sample with what mmseg's ``postprocess_result`` adds, from coarse scores."""
+    """The samples with labels and scores, as from mmseg's ``postprocess_result``."""
     for scores, sample in zip(in_single(coarse.scores).split(1), data_samples, strict=True):
         axes = original_axes(coarse._replace(scores=scores), sample.metainfo)
         sample.set_data(
@@ -74,17 +74,17 @@ def add_predictions(coarse: CoarseScores, data_samples: list[SegDataSample]) -> 
 
 
 def original_axes(coarse: CoarseScores, meta: dict) -> tuple[Axis, Axis]:
-    """Rows and columns of the original image among the coarse scores, by mmseg's steps.
+    """Weights of the coarse scores in the rows and in the columns of the original image.
 
-    Padding is cut off, mirroring undone, and the rest resized.
+    As in mmseg padding is cut off, mirroring undone, and the rest resized.
     """
     left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", (0,) * 4))
     mirrored = meta.get("flip_direction") if meta.get("flip") else None
     (height, width), (h, w) = meta["ori_shape"][:2], coarse.scores.shape[-2:]
-    like = coarse.zero_border, coarse.scores.dtype, coarse.scores.device
+    common = coarse.zero_border, coarse.scores.dtype, coarse.scores.device
     return (
-        axis(coarse.rows, h, *like, height, (top, bottom), mirrored in ("vertical", "diagonal")),
-        axis(coarse.cols, w, *like, width, (left, right), mirrored in ("horizontal", "diagonal")),
+        axis(coarse.rows, h, *common, height, (top, bottom), mirrored in ("vertical", "diagonal")),
+        axis(coarse.cols, w, *common, width, (left, right), mirrored in ("horizontal", "diagonal")),
     )
 
 
@@ -95,7 +95,7 @@ class ScoresOnDemand(PixelData):
     def of(cls, scores: Tensor, rows: Axis, cols: Axis) -> "ScoresOnDemand":
         """From coarse scores 1 x C x h x w."""
         lazy = cls()
-        # Not by setattr: PixelData takes only tensors of its own size.
+        # Not by setattr: a PixelData accepts only tensors of its own size.
         lazy.__dict__["_coarse"] = scores, rows, cols
         lazy._data_fields.add("data")
         return lazy
@@ -105,7 +105,7 @@ class ScoresOnDemand(PixelData):
         return fine_scores(*self.__dict__.pop("_coarse"))[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """For metrics; still on demand."""
+        """A dict for metrics; ``data`` is still computed when it is read."""
         return _Fields(self)
 
 

@@ -1,8 +1,8 @@
 """Skip fusion, the FCN decoder (CVPR section 4.2, PAMI section 4.3).
 
-One score layer on each level; the deepest scores are upsampled onto the next finer grid and
-summed into its scores, and so on; the sum is upsampled to the image. Three levels are FCN-8s,
-two FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, reference padding:
+Each level has a score layer. The deepest scores are upsampled onto the next finer level's grid and
+added to its scores, and so on; the sum is upsampled to the image. Three levels make FCN-8s, two
+FCN-16s, one FCN-32s. With pool3, pool4 and fc7 of a 500 x 500 image, reference padding:
 
     score_fr 16 -> upscore2 34 + score_pool4 44 [5:39] -> upscore_pool4 70
     + score_pool3 88 [9:79] -> upscore8 568 [31:531] = 500
@@ -29,7 +29,7 @@ from fcn_plugin.models.head_checks import (
     match_checkpoint,
 )
 from fcn_plugin.models.layers import is_hooked, overrides
-from fcn_plugin.models.loss import applies, blockwise_losses
+from fcn_plugin.models.loss import blockwise_losses, is_supported
 from fcn_plugin.models.upsample import (
     KINDS,
     Bilinear,
@@ -39,45 +39,45 @@ from fcn_plugin.models.upsample import (
 )
 
 IMAGE = AxisMap().in_floats()
-# Methods the blockwise path skips. If a subclass overrides one, scores are upsampled as a whole.
-SKIPPED = ("forward", "loss_by_feat", "predict", "predict_by_feat")
+# Methods the blockwise path does not call. If a subclass overrides one, upsample whole scores.
+BYPASSED = ("forward", "loss_by_feat", "predict", "predict_by_feat")
 
 
 @MODELS.register_module()
 class SkipFusionHead(BaseDecodeHead):
     """Scores on feature levels, fused from the deepest to the finest, then to the image.
 
-    The geometry comes from the backbone (``Features``) where it tells; with any other backbone
-    from the sizes of the levels, whatever their strides, equal ones included.
+    The geometry comes from the backbone if it returns ``Features``, else from the sizes of the
+    levels, whose strides may be any, also equal ones.
 
     Args:
         in_channels: channels of each level, finest first; a number for one level.
-        in_index: which of the backbone's outputs, finest first.
+        in_index: indices of the levels in the backbone's outputs, finest first.
         num_classes: classes to score.
         upsample: 'bilinear' (fixed), 'deconv' (learned, starts as bilinear) or 'nearest'.
-        scale: fixed factors on the levels before their score layers, finest first; FCN-8s at
-            once has (0.0001, 0.01, 1.0). A checkpoint carries them, and one with others is
-            refused.
+        scale: fixed factors that multiply the levels before their score layers, finest first;
+            for FCN-8s trained at once (0.0001, 0.01, 1.0). Checkpoints store them; a checkpoint
+            with other factors is refused.
         strides: strides of the levels in the image, finest first. Only 'deconv' needs them, to
-            size its kernels, and says so if the features show others; default: the deepest at 32
-            and each finer at half of that.
+            size its kernels; levels of other strides raise an error. Default: 32 for the deepest
+            level, and half as much for each finer one.
         kernels: sides of the 'deconv' kernels, finest first; default: twice the factor, e.g. 16
-            for 8. AlexNet and GoogLeNet take one less, their levels lie on pixels.
+            for 8. AlexNet and GoogLeNet need one less: their pixels lie on finer pixels.
         dropout_ratio: drops whole channels before the score layers (the backbone's own dropout
             is element-wise).
-        loss_decode, ignore_index, sampler, out_channels, threshold: as mmseg's heads; the default
+        loss_decode, ignore_index, sampler, out_channels, threshold: as in mmseg; the default
             loss is cross entropy, averaged over valid pixels.
-        blockwise: compute loss and labels without scores of the image's size, where the
-            upsampling is bilinear and the loss is one cross entropy (``loss``,
-            ``FCNSegmentor``); the same numbers. False never does.
+        blockwise: compute loss and labels (``loss``, ``FCNSegmentor``) without full-resolution
+            scores where the upsampling is bilinear and the loss is one cross entropy, with the
+            same results. False: never.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
 
     Attributes:
-        together: in training by several processes, whether a blockwise mean loss is over the
-            pixels of all. Then each waits for the others; set it to False where one runs alone.
+        together: whether a blockwise mean loss is over the pixels of all training processes. Each
+            then waits for the others; set it to False where one process runs alone.
 
     Raises:
-        UserError: a setting, the backbone's levels or a checkpoint do not fit the others.
+        UserError: the settings, the backbone's levels and a checkpoint do not fit together.
     """
 
     together = True
@@ -119,7 +119,7 @@ class SkipFusionHead(BaseDecodeHead):
             sampler=sampler,
             init_cfg=init_cfg or dict(type="Constant", layer="Conv2d", val=0),
         )
-        # mmseg's heads have one classifier; here each level has its own.
+        # mmseg's heads have one score layer; here each level has its own.
         del self.conv_seg
         self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
         self.upsample = upsample
@@ -131,15 +131,15 @@ class SkipFusionHead(BaseDecodeHead):
         )
         self.scale = None if scale is None else tuple(map(float, scale))
         if self.scale is not None:
-            # The checkpoint tells what its score layers were trained with.
+            # Stored in checkpoints: the factors that the score layers were trained with.
             self.register_buffer("level_scale", torch.tensor(self.scale))
         self.register_load_state_dict_pre_hook(match_checkpoint)
 
     def forward(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Fused scores N x C x H x W.
 
-        ``size`` is the (H, W) of the image; default: as the backbone tells it. A backbone that
-        does not gives scores of the finest level's size.
+        ``size`` is the (H, W) of the image. Without it ``Features`` give scores of their image's
+        size, other inputs scores of the finest level's size.
         """
         if size is None and not isinstance(inputs, Features):
             levels = self._levels(inputs)
@@ -149,7 +149,7 @@ class SkipFusionHead(BaseDecodeHead):
     def coarse(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> CoarseScores:
         """Fused scores on the finest level's grid, and where the image's pixels lie there.
 
-        ``size`` is the (H, W) of the image; a backbone that tells it needs none.
+        ``size`` is the (H, W) of the image; ``Features`` need none.
         """
         levels, maps, zero_border = self._levels(inputs), None, False
         if isinstance(inputs, Features):
@@ -168,21 +168,21 @@ class SkipFusionHead(BaseDecodeHead):
 
     @property
     def upsamples_by_matrices(self) -> bool:
-        """Whether what ``forward`` returns is what ``coarse`` does, bilinearly interpolated."""
+        """Whether ``forward`` returns the scores of ``coarse``, bilinearly interpolated."""
         return (
             self.blockwise
             and self.out_channels > 1
             and type(self.upscore[0]) is Bilinear
-            and not overrides(self, SkipFusionHead, SKIPPED)
+            and not overrides(self, SkipFusionHead, BYPASSED)
             and not (is_hooked(self) or is_hooked(self.upscore[0]))
         )
 
     def loss(
         self, inputs: Sequence[Tensor], batch_data_samples: list[SegDataSample], train_cfg: dict
     ) -> dict[str, Tensor]:
-        """mmseg's losses on scores of exactly the labels' size."""
+        """mmseg's losses, on scores of exactly the labels' size."""
         size = batch_data_samples[0].gt_sem_seg.shape
-        if self.upsamples_by_matrices and applies(self.loss_decode, self.sampler):
+        if self.upsamples_by_matrices and is_supported(self.loss_decode, self.sampler):
             labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
             return blockwise_losses(
                 self.coarse(inputs, size),
@@ -197,25 +197,25 @@ class SkipFusionHead(BaseDecodeHead):
     def predict(
         self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict
     ) -> Tensor:
-        """Scores N x C x H x W of exactly the image that the backbone was given."""
+        """Scores N x C x H x W of exactly the size of the backbone's input image."""
         return self(inputs, self.image_size(inputs, batch_img_metas))
 
     @staticmethod
     def image_size(inputs: Sequence[Tensor], batch_img_metas: list[dict]) -> tuple[int, int]:
-        """(H, W) of the image that the backbone was given."""
+        """(H, W) of the backbone's input image."""
         if isinstance(inputs, Features):
             return inputs.image_size
-        # As in mmseg, whose sliding window puts its own size under img_shape, as a torch.Size.
+        # mmseg's sliding window sets img_shape to its own size, a torch.Size.
         meta = batch_img_metas[0]
         window = isinstance(meta["img_shape"], torch.Size)
         size = meta["img_shape"] if window else meta.get("pad_shape", meta["img_shape"])
         return size[0], size[1]
 
     def _levels(self, inputs: Sequence[Tensor] | Tensor) -> list[Tensor]:
-        """The chosen levels.
+        """The levels of ``in_index``.
 
-        A map outside a tuple is the level, whatever its index: DDRNet and PIDNet return the second
-        of their levels so when they predict.
+        A single tensor is the level, whatever its index: in prediction DDRNet and PIDNet return
+        only their second level, outside a tuple.
         """
         in_index: Sequence[int] = self.in_index
         if isinstance(inputs, Tensor):
@@ -228,17 +228,17 @@ class SkipFusionHead(BaseDecodeHead):
         levels: Sequence[Tensor],
         size: tuple[int, int] | None = None,
         maps: Sequence[AxisMap] | None = None,
-        canvas: bool = False,
+        crop_to_reach: bool = False,
     ) -> list[tuple[Placement, Placement]]:
-        """``placements`` of each level on the next finer one and, if its size is given, the image.
+        """``placements`` of each level on the next finer one and, if ``size`` is given, the image.
 
-        ``maps`` are those of the image and the levels.
+        ``maps`` are the maps of the image and the levels.
         """
         sizes: list[Sequence[int]] = [level.shape[-2:] for level in levels]
         check_order(self, sizes, maps)
         if size is None:
-            return placements(sizes, maps, list(self.upscore)[1:], canvas)
-        return placements([size, *sizes], maps, self.upscore, canvas)
+            return placements(sizes, maps, list(self.upscore)[1:], crop_to_reach)
+        return placements([size, *sizes], maps, self.upscore, crop_to_reach)
 
     def _fuse(
         self,
@@ -248,7 +248,7 @@ class SkipFusionHead(BaseDecodeHead):
     ) -> Tensor:
         """Sum of all levels' scores on the finest grid, N x C x h x w.
 
-        ``zero_border``: zeros lie beyond the levels; otherwise their borders continue.
+        ``zero_border``: zeros lie beyond the levels; otherwise their outermost scores continue.
         """
         fused = self._score(-1, levels)
         for i, (rows, cols) in zip(reversed(range(len(levels) - 1)), steps, strict=True):
@@ -268,7 +268,7 @@ def _as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _factors(strides: Sequence[int] | None, levels: int) -> list[int]:
-    """Each level's upsampling: of the finest to the image, of each other to the next finer."""
+    """Upsampling factors: of the finest level to the image, of each other to the next finer."""
     if strides is None:
         strides = [max(1, 32 >> deeper) for deeper in reversed(range(levels))]
     return [stride // finer for stride, finer in zip(strides, [1, *strides[:-1]], strict=True)]

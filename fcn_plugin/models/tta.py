@@ -19,11 +19,11 @@ from fcn_plugin.system.configs import class_of
 
 @MODELS.register_module()
 class FCNTTAModel(BaseTTAModel):
-    """A segmentor whose labels follow from the mean probabilities over the views of an image.
+    """A segmentor that predicts labels from the mean probabilities over the views of an image.
 
-    Several scores become probabilities by softmax. A single one is a probability already, and the
-    head's threshold decides; mmseg's ``SegTTAModel`` takes its sigmoid again. Views are predicted
-    one at a time and summed.
+    Several channels become probabilities by softmax. A single channel is a probability already and
+    is compared with the head's threshold; mmseg's ``SegTTAModel`` applies the sigmoid twice. Views
+    are predicted one at a time and summed.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
@@ -34,7 +34,7 @@ class FCNTTAModel(BaseTTAModel):
 
         Returns:
             The samples of the first view, with ``pred_sem_seg`` (1 x H x W) from all views and
-            without ``seg_logits``. A single view is predicted as without augmentation.
+            without ``seg_logits``. With one view: the network's samples, unchanged.
         """
         views = [
             dict(inputs=inputs, data_samples=samples)
@@ -72,12 +72,12 @@ class FCNTTAModel(BaseTTAModel):
 
 
 def probabilities(scores: Tensor) -> Tensor:
-    """From a sample's scores, C x H x W, in single precision at least; one score is one already."""
+    """From scores C x H x W, in at least single precision; a single channel is one already."""
     return in_single(scores).softmax(0) if len(scores) > 1 else in_single(scores).clone()
 
 
 def _take_probabilities(sample: SegDataSample) -> Tensor:
-    """The probabilities of a sample; its scores are deleted."""
+    """The probabilities of a sample, whose scores are deleted."""
     scores = sample.seg_logits.data
     del sample.seg_logits
     return probabilities(scores)
@@ -90,7 +90,7 @@ def check_tta(cfg: Config) -> None:
 
 
 def with_tta(tta_model: dict, network: dict | nn.Module) -> dict:
-    """A config of ``tta_model`` around a network; ``FCNTTAModel`` takes ``SegTTAModel``'s place."""
+    """The config ``tta_model`` around a network; ``FCNTTAModel`` replaces ``SegTTAModel``."""
     if class_of(tta_model, MODELS) is SegTTAModel:
         tta_model = dict(tta_model, type="FCNTTAModel")
     return dict(tta_model, module=network)

@@ -1,6 +1,6 @@
-"""Three ways to carry scores from a coarse grid onto a finer one, and where they lie there.
+"""Three ways to upsample scores from a coarse grid to a finer one, and where they lie there.
 
-A ``Placement`` tells for one axis which pixels of the finer grid are wanted and where the coarse
+A ``Placement`` says for one axis which pixels of the finer grid are wanted and where the coarse
 pixels lie on it: coarse pixel x at scale * x + offset. Any factor, phase and size is a placement,
 so nothing is cropped or resized afterwards. E.g. without padding and for a factor of 2, offset is
 0.5: fine pixels 0, 1, 2 lie at -0.25, 0.25, 0.75 on the coarse grid.
@@ -20,8 +20,8 @@ from torch.nn import functional
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap, transposed_convolution
 
-# Fine pixels of an axis that are interpolated with one dense matrix, so that no matrix grows with
-# the square of the side.
+# The most fine pixels that one dense matrix interpolates: a whole axis's matrix would grow with the
+# square of the side.
 PIECE = 1024
 
 
@@ -34,9 +34,9 @@ class Placement(NamedTuple):
     length: int
 
     def coarse(self, like: Tensor) -> Tensor:
-        """Where these pixels lie on the coarse grid: ``length`` values in double precision.
+        """The positions of these pixels on the coarse grid: ``length`` values in double precision.
 
-        A graph takes ``like``'s precision, at least single: its runtime may have no double.
+        In a graph: in ``like``'s precision, at least single, since its runtime may have no double.
         """
         dtype = finest(like.device)
         if torch.compiler.is_compiling():
@@ -46,7 +46,7 @@ class Placement(NamedTuple):
         return (fine - self.offset) / self.scale
 
     def parts(self, x: Tensor, dim: int) -> list[tuple["Placement", Tensor]]:
-        """Short placements that add up to this one, each with the part of ``x`` that it needs.
+        """This placement cut into short ones, each with the part of ``x`` that it needs.
 
         ``x`` is cut along ``dim``. In a graph, where sizes may be symbols, there is one piece.
         """
@@ -75,10 +75,10 @@ def finest(device: torch.device) -> torch.dtype:
 
 
 class Upsampling(nn.Module):
-    """Takes coarse scores, a placement for each axis, and whether zeros lie beyond the border."""
+    """Takes coarse scores, a placement per axis, and whether zeros lie beyond the scores."""
 
     def radius(self, scale: float) -> float:
-        """A coarse pixel reaches less than this far, in fine pixels."""
+        """The distance, in fine pixels, at which the weight of a coarse pixel becomes 0."""
         return scale
 
     def scale(self, coarse: int, fine: int) -> float:
@@ -106,10 +106,10 @@ class Bilinear(Upsampling):
 def interpolation_matrix(
     placement: Placement, size: int, like: Tensor, zero_border: bool
 ) -> Tensor:
-    """length x size: the weights of ``size`` coarse pixels in each fine one, in ``like``'s dtype.
+    """The weights of ``size`` coarse pixels in each fine one, length x size, of ``like``'s dtype.
 
-    A fine pixel at x takes 1 - |x - i| of coarse pixel i. Rows sum to 1, unless ``zero_border``
-    lets the pixels beyond the ends count as zeros.
+    A fine pixel at x takes 1 - |x - i| of coarse pixel i. Rows sum to 1, except with
+    ``zero_border`` near the ends, where the pixels beyond count as zeros.
     """
     at = placement.coarse(like)
     if not zero_border:
@@ -119,7 +119,7 @@ def interpolation_matrix(
 
 
 def bilinear_kernel(size: int) -> Tensor:
-    """size x size in double precision, for upsampling by (size + 1) // 2 (Caffe ``surgery.py``)."""
+    """The float64 kernel, size x size, that upsamples by (size + 1) // 2 (Caffe ``surgery.py``)."""
     at = torch.arange(size, dtype=torch.float64, device="cpu")
     tent = 1 - (at - (size - 1) / 2).abs() / ((size + 1) // 2)
     return torch.outer(tent, tent)
@@ -142,8 +142,8 @@ class Nearest(Upsampling):
 class Deconv(Upsampling):
     """Learned transposed convolution of ``channels`` classes that starts as bilinear interpolation.
 
-    It serves the one whole ``factor`` it is built for. ``kernel`` defaults to that between grids
-    which begin at the same edge (64 for a factor of 32; 2 * factor - 1 for an odd factor).
+    ``factor`` is an integer. ``kernel`` is the kernel's side; the default fits grids that begin at
+    the same edge (64 for a factor of 32; 2 * factor - 1 for an odd factor).
     """
 
     def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
@@ -159,7 +159,7 @@ class Deconv(Upsampling):
         return self.deconv.kernel_size[0] / 2
 
     def scale(self, coarse: int, fine: int) -> float:
-        # Strided layers round sizes up, so the last coarse pixel may cover less than factor.
+        # Strided layers round sizes up: the last coarse pixel may cover fewer than factor pixels.
         if -(-fine // self.factor) == coarse:
             return self.factor
         return fine / coarse
@@ -172,8 +172,8 @@ class Deconv(Upsampling):
             self.deconv.weight.diagonal(dim1=0, dim2=1).copy_(kernel[..., None])
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
-        # Repeating the border once lets the first and last fine pixels see a neighbour on
-        # either side; with zeros beyond it they would fade.
+        # Repeat the border once, so that the first and last fine pixels have a neighbour on
+        # either side; without one they would fade.
         if not zero_border:
             x = functional.pad(x, (1, 1, 1, 1), mode="replicate")
         border = 0 if zero_border else 1
@@ -187,9 +187,9 @@ class Deconv(Upsampling):
         if placement.scale != self.factor or start != int(start):
             raise UserError(
                 f"SkipFusionHead: the learned upsampling was built for a factor of {self.factor} "
-                f"and a kernel of {self.deconv.kernel_size[0]}, which does not carry features "
-                f"{placement.scale:g} apart at {placement.offset:g}; give strides=(...), finest "
-                "first, kernels=(...) of an odd or even size, or upsample='bilinear'"
+                f"and a kernel of {self.deconv.kernel_size[0]}, which does not fit features every "
+                f"{placement.scale:g} pixels from {placement.offset:g} on; set strides=(...), "
+                "finest first, kernels=(...) of an odd or even size, or upsample='bilinear'"
             )
         return slice(int(start), int(start) + placement.length)
 
@@ -198,7 +198,7 @@ KINDS = ("bilinear", "deconv", "nearest")
 
 
 def new_upsampling(kind: str, channels: int, factor: int, kernel: int | None = None) -> Upsampling:
-    """One of ``KINDS``; only 'deconv' is built for certain channels and a factor."""
+    """A module of one of ``KINDS``; only 'deconv' uses the other arguments."""
     if kind == "deconv":
         return Deconv(channels, factor, kernel)
     return Bilinear() if kind == "bilinear" else Nearest()
@@ -208,19 +208,21 @@ def placements(
     sizes: Sequence[Sequence[int]],
     maps: Sequence[AxisMap] | None,
     upsamplings: Iterable[Any],
-    canvas: bool,
+    crop_to_reach: bool,
 ) -> list[tuple[Placement, Placement]]:
-    """Rows and columns of each grid on the next finer one, from the deepest grid on.
+    """The placements (rows, columns) of each grid on the next finer one, deepest grid first.
 
     Args:
         sizes: (H, W) of the grids, finest first.
         maps: the grids in the image, if known; otherwise all are taken to cover the same area.
-        upsamplings: from each grid but the first onto the one before it.
-        canvas: cut the grids between the first and the last to what a transposed convolution of
-            the coarser one yields, as the published networks do; else they are covered whole.
+        upsamplings: from each grid but the first to the one before it.
+        crop_to_reach: crop the grids between the first and the last to the pixels that upsampling
+            the coarser grid reaches, as the published networks do; else they stay whole.
     """
-    ways = list(upsamplings)
-    rows, cols = (_along_axis(axis, maps, ways, canvas) for axis in zip(*sizes, strict=True))
+    modules = list(upsamplings)
+    rows, cols = (
+        _along_axis(axis, maps, modules, crop_to_reach) for axis in zip(*sizes, strict=True)
+    )
     return list(zip(rows, cols, strict=True))
 
 
@@ -228,9 +230,9 @@ def _along_axis(
     sizes: Sequence[int],
     maps: Sequence[AxisMap] | None,
     upsamplings: Sequence[Upsampling],
-    canvas: bool,
+    crop_to_reach: bool,
 ) -> list[Placement]:
-    placed = []
+    deepest_first = []
     length, grid = sizes[-1], maps[-1] if maps else None
     for i in reversed(range(len(upsamplings))):
         upsampling, start, end = upsamplings[i], 0, sizes[i]
@@ -240,13 +242,13 @@ def _along_axis(
         else:
             step, grid = grid.within(maps[i]), maps[i]
             scale, offset = float(step.scale), float(step.offset)
-            if canvas and i > 0:
-                # From the first to the last pixel of the canvas that is not all zeros. A canvas
-                # has a whole scale, which keeps sizes integers in a graph.
+            if crop_to_reach and i > 0:
+                # The first and last pixel that the coarser grid reaches. The scale is whole here;
+                # int() keeps sizes integers in a graph.
                 radius = upsampling.radius(scale)
                 start = max(floor(offset - radius) + 1, 0)
                 end = min(ceil(offset + radius) + (length - 1) * int(scale), end)
                 grid = grid.shifted(start)
         length = end - start
-        placed.append(Placement(scale, offset, start, length))
-    return placed
+        deepest_first.append(Placement(scale, offset, start, length))
+    return deepest_first

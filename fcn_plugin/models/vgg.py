@@ -5,8 +5,8 @@
     channels     64     128    256    512    512    4096
     stride       2      4      8      16     32     32
 
-Sizes of a 500 x 500 image: with padding 'reference' 349, 175, 88, 44, 22, 16 a side;
-with 'same' 250, 125, 63, 32, 16, 16.
+Sides of the levels of a 500 x 500 image: 349, 175, 88, 44, 22, 16 with padding 'reference';
+250, 125, 63, 32, 16, 16 with 'same'.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.
 WIDTHS = (1, 2, 4, 8, 8)
-# padding: (of conv1_1, of fc6). 'same' keeps each level at ceil(size / stride).
+# The padding of conv1_1 and of fc6. 'same' makes each level ceil(size / stride).
 PADDINGS = {"reference": (0, 0), "same": (1, 3)}
 
 
@@ -37,14 +37,15 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         depth: 11, 13, 16 or 19.
         in_channels: channels of the image.
         out_indices: levels to return, 0-5 = pool1 .. pool5, fc7. Later stages are not built.
-        padding: 'same', for any head, or 'reference', the published 100 pixels, for
-            ``SkipFusionHead``, which knows the crops.
+        padding: 'same', for any head, or 'reference', the published 100 pixels, only for
+            ``SkipFusionHead``, which computes the crops.
         base_channels: width of the first stage.
         fc_channels: width of fc6 and fc7.
-        dropout_ratio: of the outputs of fc6 and fc7.
-        norm_cfg: normalisation after every convolution, None for the network of the paper.
-        frozen_stages, with_cp: as ``ConvolutionalizedClassifier`` has them; 6 stages are all.
-        init_cfg: likewise; checkpoints are 'torchvision://vgg16', 'caffe://vgg16' or a file.
+        dropout_ratio: for the outputs of fc6 and fc7.
+        norm_cfg: normalisation after every convolution; None as in the paper.
+        frozen_stages: number of stages to freeze, counted from the image; 6 freezes all.
+        with_cp: recompute each stage in the backward pass, which saves memory.
+        init_cfg: checkpoints are 'torchvision://vgg16', 'caffe://vgg16' or a file.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Any placement of a fine grid on a coarse one: its weights, and where a canvas ends."""
+"""Any placement of a fine grid on a coarse one: its weights, and where a cropped grid ends."""
 
 from fractions import Fraction
 
@@ -50,13 +50,13 @@ def test_sparse_weights_are_those_of_the_matrix(placement, size, zero_border, da
 @pytest.mark.parametrize(
     ("kind", "start", "length"), [("nearest", 9, 15), ("bilinear", 7, 19), ("deconv", 7, 19)]
 )
-def test_a_canvas_ends_with_the_reach_of_its_pixels(kind, start, length):
+def test_a_grid_is_cropped_to_the_reach_of_coarser_pixels(kind, start, length):
     """Coarse pixels at 10, 14, 18, 22: half a step further, or less than a whole one."""
     grids = [(AxisMap(), 99), (AxisMap(Fraction(2)), 40), (AxisMap(Fraction(8), Fraction(20)), 4)]
     maps, sizes = zip(*grids, strict=True)
     upsamplings = [new_upsampling(kind, 1, factor) for factor in (2, 4)]
     (rows, cols), (down, _) = placements(
-        [(side, side) for side in sizes], maps, upsamplings, canvas=True
+        [(side, side) for side in sizes], maps, upsamplings, crop_to_reach=True
     )
     assert rows == cols == Placement(4, 10, start, length)
     assert down == Placement(2, 2 * start, 0, 99)
