@@ -1,7 +1,7 @@
 """What a current PyTorch and mmcv-lite need before MMSegmentation loads.
 
 The last releases of mmengine (0.10.7), mmcv (2.1.0) and mmsegmentation (1.2.2) are older than the
-PyTorch they run on here. ``prepare`` closes the gap and changes nothing of their own:
+PyTorch they run on here. ``prepare`` closes the gap without changing their code:
 
 =====================  ============================================  ============================
 measure                reason                                        unnecessary when
@@ -15,7 +15,7 @@ measure                reason                                        unnecessary
                        checkpoint of mmengine                        tensors alone
 =====================  ============================================  ============================
 
-Nothing here imports torchvision: a build of it that does not fit torch fails on import.
+Nothing here imports torchvision: a build that does not match torch fails on import.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Version = tuple[int, ...]
 # mmengine 0.10.7 calls pkgutil.find_loader, which Python 3.14 removed.
 PYTHON_BELOW: Version = (3, 14)
 MMCV = ("mmcv-lite", "mmcv")
-# What follows "pip install". setup.cfg states the same to pip, and tests/test_packaging.py compares
-# the two: a clone that is not installed has no metadata, and without packages none can be imported.
+# Requirements as pip takes them, repeated from setup.cfg because a clone that is not installed has
+# no metadata; tests/test_packaging.py compares the two.
 HOST = (
-    # CVE-2026-24747: a hostile checkpoint corrupts the memory of an older one's torch.load, even
-    # with weights_only=True. Before 2.6 it also executes the file (CVE-2025-32434).
+    # CVE-2026-24747: in older versions a hostile checkpoint corrupts memory in torch.load,
+    # even with weights_only=True. Before 2.6 torch.load also executes the file (CVE-2025-32434).
     "torch>=2.10",
     "numpy>=1.26,<3",
     "mmengine>=0.10.7,<0.11",
@@ -73,10 +73,10 @@ def prepare() -> None:
 
 
 def check_host() -> None:
-    """Compare what is installed with ``HOST``, without importing any of it.
+    """Compare the installed packages with ``HOST``, without importing any of them.
 
     Raises:
-        ImportError: one line with everything that is wrong and the command that puts it right.
+        ImportError: one line with all that is wrong and the command that corrects it.
     """
     if sys.version_info[:2] >= PYTHON_BELOW:
         raise ImportError(
@@ -91,7 +91,7 @@ def check_host() -> None:
             "pip install " + " ".join(f'"{requirement}"' for requirement in faults)
         )
     if all(_installed(name) for name in MMCV):
-        # They work together as long as the versions agree, since they share every Python file.
+        # They share every Python file, so they work together while the versions agree.
         warnings.warn(
             "mmcv and mmcv-lite are both installed into the same folder, so that removing "
             "either breaks the other; to keep one: pip uninstall mmcv mmcv-lite, then install it",
@@ -100,7 +100,7 @@ def check_host() -> None:
 
 
 def _fault(requirement: str) -> str | None:
-    """What is wrong with an installed package, or None."""
+    """What is wrong with the installed package; None if nothing."""
     name, *bounds = re.split(">=|,<", requirement)
     names = MMCV if name in MMCV else (name,)
     installed = [(name, version) for name in names if (version := _installed(name))]
@@ -124,17 +124,17 @@ def _installed(distribution: str) -> str | None:
 def _release(version: str) -> Version:
     """The numbers before any suffix: "2.13.0+cpu" gives (2, 13, 0).
 
-    A suffix is left out on purpose: vendors ship PyTorch 2.10 as "2.10.0a0+b4e4ee8", which a
-    strict comparison puts before 2.10.
+    The suffix is ignored on purpose: vendors ship PyTorch 2.10 as "2.10.0a0+b4e4ee8", which would
+    sort before 2.10.
     """
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def _check_opencv() -> None:
-    """mmcv requires the build with windows, which servers and containers often cannot load."""
+    """Import OpenCV: mmcv requires its GUI build, which servers often cannot load."""
     try:
-        import cv2  # noqa: F401  # does it load?
+        import cv2  # noqa: F401  # only to see whether it loads
     except ImportError as error:
         raise ImportError(
             f"fcn_plugin needs OpenCV, which does not load ({error}). Remedy without a screen: "
@@ -145,7 +145,7 @@ def _check_opencv() -> None:
 # --- mmcv-lite --------------------------------------------------------------------------------
 
 _EXTENSION = "mmcv._ext"
-# mmcv.utils.collect_env calls these as soon as mmcv.ops can be imported, so they answer.
+# mmcv.utils.collect_env calls these if mmcv.ops can be imported, so they return a text.
 _QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
 
 
@@ -153,7 +153,7 @@ class _ExtensionFinder(MetaPathFinder, Loader):
     """Stand in for the compiled operators ``mmcv._ext`` where no other finder has them.
 
     The module has a function for every public name, which raises when it is called: ``mmcv.ops``
-    then imports, and only a use of an operator fails.
+    can be imported, and only calling an operator fails.
     """
 
     def find_spec(
@@ -167,7 +167,7 @@ class _ExtensionFinder(MetaPathFinder, Loader):
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    # inspect, copy and the import system ask modules for such names and need a plain "no".
+    # inspect, copy and the import system look up such names and need an AttributeError.
     if name.startswith("_"):
         raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
     if name in _QUESTIONS:
@@ -187,7 +187,7 @@ _FINDER = _ExtensionFinder()
 
 
 def _provide_extension() -> None:
-    # Last in the list: a real mmcv._ext is found before, and one that fails to load says why.
+    # Last in the list: a real mmcv._ext is found first, and if it fails to load it says why.
     if _FINDER not in sys.meta_path:
         sys.meta_path.append(_FINDER)
 
@@ -198,13 +198,13 @@ def _provide_extension() -> None:
 def _allow_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
 
-    It reads numpy's and mmengine's objects as tokens (``weights.tokens``), which the loaders of
-    mmengine and the tools replace with numbers, arrays and logs.
+    It reads numpy's and mmengine's objects as tokens (``weights.tokens``); our loaders
+    (``weights.files``) replace these with numbers, arrays and logs.
     """
     if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "").lower() in ("1", "y", "yes", "true"):
         warnings.warn(
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: torch.load executes whatever code a file "
-            "holds, but for the checkpoints that fcn_plugin reads; unset it, nothing here needs it",
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set: torch.load executes the code in any file, "
+            "except where fcn_plugin reads it; unset it, nothing here needs it",
             stacklevel=2,
         )
 

@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right, and the words of its messages."""
+"""``UserError``, the exception for what a user can correct, and helpers for its messages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,27 +12,27 @@ JOINERS = "\u200c\u200d"
 class UserError(ValueError):
     """A mistake in a config, a file or the installation.
 
-    The message is one line: it names the file or setting and ends with the remedy. What a terminal
-    would obey is escaped in it, for names and texts come from files.
-    The tools print it without a traceback; from Python it is a ``ValueError``.
+    The message is one line: it names the file or setting and ends with the remedy. Control
+    characters are escaped, since names and texts come from files. The tools print it without a
+    traceback.
     """
 
     def __init__(self, message: str) -> None:
-        # A data loader's worker hands its whole traceback over as the message.
+        # A data loader's worker passes its whole traceback as the message.
         if message.startswith("Caught ") and "\n" in message:
             message = re.split(r"\b(?:UserError|DamagedFile): ", message)[-1].splitlines()[0]
         super().__init__(printable(message.strip()))
 
 
 class DamagedFile(UserError):
-    """A file whose content cannot be read; training can be told to go on without it."""
+    """A file whose content cannot be read; training can be set to skip it."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""``text`` with escapes for control characters, line ends and directions of writing.
+    r"""``text`` with control characters, line ends and marks of writing direction escaped.
 
     Args:
-        keep: characters that stay, as the line ends of a table.
+        keep: characters that are not escaped, e.g. the line ends of a table.
 
     >>> print(printable("a\x1b[31m\n"))
     a\x1b[31m\n
@@ -44,14 +44,14 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-def quoted(said: str | Exception, length: int = 100) -> str:
-    """The first line of what a file or an error says, fit for a message."""
-    text = str(said).strip() or type(said).__name__
+def quoted(message: str | Exception, length: int = 100) -> str:
+    """The first line of a text or an error, cut to ``length`` and escaped, for a message."""
+    text = str(message).strip() or type(message).__name__
     return printable(text.splitlines()[0][:length])
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """What to do about a misspelt word; ``otherwise`` where no known one is like it.
+    """A hint for a misspelt word; ``otherwise`` if no known word is similar.
 
     >>> did_you_mean("Rode", ["road", "sky"], "choose another")
     "did you mean 'road'?"
@@ -62,7 +62,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
 
 
 def check_choice(owner: object, setting: str, value: object, choices: Sequence) -> None:
-    """Raise ``UserError`` if a setting of an object's constructor is not one of ``choices``."""
+    """Raise ``UserError`` if ``value``, a setting of ``owner``, is not one of ``choices``."""
     if value not in choices:
         raise UserError(
             f"{type(owner).__name__}: {setting} {value!r}, must be one of {list(choices)}"
@@ -70,7 +70,7 @@ def check_choice(owner: object, setting: str, value: object, choices: Sequence) 
 
 
 def some(names: Sequence[str], most: int = 8, between: str = ", ") -> str:
-    """The first few names.
+    """The first ``most`` names, and how many more there are.
 
     >>> some(["a", "b", "c", "d"], most=2)
     'a, b and 2 more'
@@ -80,7 +80,7 @@ def some(names: Sequence[str], most: int = 8, between: str = ", ") -> str:
 
 
 def width_by_height(shape: Sequence[int]) -> str:
-    """The size of an array of H rows and W columns.
+    """The size of an image of shape (H, W, ...), width first.
 
     >>> width_by_height((480, 640))
     '640x480'

@@ -1,15 +1,15 @@
-"""The scope ``fcn_plugin``, for parts of ours that have the same name as one of mmseg's.
+"""The scope ``fcn_plugin``, for our transforms that have the same name as one of mmseg's.
 
-All else is registered in ``mmseg.registry`` itself. The module lies here because mmengine imports
-``registry`` from the package that has a scope's name.
+All else is registered in ``mmseg.registry``. mmengine looks for a scope's registries in the module
+``registry`` of the package with the scope's name, hence this file's place.
 """
 
 from mmengine.registry import Registry
-from mmseg.registry import TRANSFORMS as HOST_TRANSFORMS
+from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 
 TRANSFORMS = Registry(
     "transform",
-    parent=HOST_TRANSFORMS,
+    parent=MMSEG_TRANSFORMS,
     scope="fcn_plugin",
     locations=["fcn_plugin.data.images"],
 )

@@ -1,1 +1,1 @@
-"""Published weights as checkpoints of our networks."""
+"""Convert published weights to checkpoints of our networks."""

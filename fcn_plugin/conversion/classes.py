@@ -1,4 +1,4 @@
-"""The classes that a checkpoint scores: their names and colours."""
+"""Names and colours of the classes that a checkpoint scores."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.recognise import Weights
 
-VOC_CLASSES = 21  # of PASCAL VOC, background among them
+VOC_CLASSES = 21  # with background
 
 
 def classes_of(
     weights: Weights, dataset: str | None, num_classes: int | None
 ) -> tuple[dict[str, Any], list[int] | None]:
-    """Names and colours of the classes to be scored, and which of the source's each is.
+    """Names and colours of the classes to score, and the index of each in the source.
 
-    The second is None if the source has not got these classes.
+    The second is None if the source scores other classes.
     """
     count = weights.num_classes
     source = weights.dataset_meta or classes_by_number(count or VOC_CLASSES)
@@ -28,8 +28,8 @@ def classes_of(
     meta = getattr(DATASETS.get(dataset), "METAINFO", None) or {}
     if "classes" not in meta or "palette" not in meta:
         raise UserError(
-            f"--dataset {dataset}: no data set of mmseg with classes; e.g. PascalVOCDataset, "
-            "PascalContextDataset59, ADE20KDataset, CamVidDataset"
+            f"--dataset {dataset}: mmseg has no such data set with classes and colours; give e.g. "
+            "PascalVOCDataset, PascalContextDataset59, ADE20KDataset, CamVidDataset"
         )
     meta = storable(meta)
     if num_classes not in (None, len(meta["classes"])):
@@ -44,7 +44,7 @@ def classes_of(
 
 
 def classes_by_number(count: int) -> dict[str, Any]:
-    """Those of the published network with so many, else plain numbers in VOC's colours."""
+    """Classes of the published network with ``count`` of them, else "class 0", "class 1", ..."""
     if count == len(PUBLISHED_CLASSES):
         meta = DATASETS.get("PascalContextDataset").METAINFO
         colours = dict(zip(meta["classes"], meta["palette"], strict=True))
@@ -59,6 +59,6 @@ def classes_by_number(count: int) -> dict[str, Any]:
 
 
 def storable(meta: dict[str, Any]) -> dict[str, Any]:
-    """``meta`` as a checkpoint stores it; colours are added where there are none."""
+    """``meta`` as a checkpoint stores it; a palette is added if there is none."""
     palette = meta.get("palette") or classes_by_number(len(meta["classes"]))["palette"]
     return dict(meta, classes=tuple(meta["classes"]), palette=[list(c) for c in palette])

@@ -1,4 +1,4 @@
-"""Published weights as a checkpoint of MMSegmentation, for one of our networks."""
+"""Convert published weights to a checkpoint of MMSegmentation, for one of our networks."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -50,16 +50,16 @@ def convert(
 
     Args:
         source: any file that ``recognise.open_weights`` knows, our own checkpoints included.
-        target: replaced at the very end, untouched if anything goes wrong; in safetensors' format
-            if its name ends with ".safetensors", else in PyTorch's.
-        net: one of ``NETS``; default the source's own, FCN-32s for a Caffe classifier (the first
-            stage of the published chain) and FCN-8s for others.
-        dataset: a data set of mmseg, e.g. 'CamVidDataset', whose classes are to be scored.
-        num_classes: how many classes are to be scored. Score layers of other classes start anew,
-            at zero; those of the same in another order are reordered.
+        target: safetensors if its name ends with ".safetensors", else PyTorch's format. An existing
+            file is replaced at the very end, and kept if anything fails.
+        net: one of ``NETS``; default the source's own, for a Caffe classifier FCN-32s (the first
+            stage of the published chain), for others FCN-8s.
+        dataset: score the classes of this data set of mmseg, e.g. 'CamVidDataset'.
+        num_classes: score this many classes. If the source scores other classes, the score layers
+            start at zero; the same classes in another order are reordered.
 
     Raises:
-        UserError: the source is not what it should be, or does not fit what is asked for.
+        UserError: the source is missing, damaged or unknown, or does not fit the other arguments.
     """
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
@@ -69,16 +69,16 @@ def convert(
 
 
 class Conversion:
-    """What becomes of ``weights`` as a checkpoint; ``str`` of it is a report.
+    """``weights`` as a checkpoint of one of our networks; ``str`` of it is a report.
 
     Attributes:
-        net: the network that is made, one of ``NETS``.
+        net: the name of the network in ``NETS``.
         scale: its fixed factors on the levels, finest first.
-        dataset_meta: the classes that it scores, and their colours.
-        order: which of the source's classes each of these is; None if the source has not got them.
-        settings: of its backbone, which is as wide as the file's.
-        state_dict: its tensors,
-        report: and what became of the file's.
+        dataset_meta: names and colours of the classes that it scores.
+        order: the index of each of these classes in the source; None if it scores other classes.
+        settings: the backbone's settings, as wide as the file's.
+        state_dict: the checkpoint's tensors.
+        report: which of the file's tensors are used and dropped, and which of ours are new.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Conversion:
         self.remedy = REMEDY if weights.layout.published else OWN_REMEDY
         if weights.layout.segmentor and weights.net is None:
             raise UserError(
-                f"{self.path}: {weights.layout.title}, but its score layers are of none of "
+                f"{self.path}: {weights.layout.title}, but its score layers match none of "
                 f"{', '.join(NETS)}; {self.remedy}"
             )
         backbone = BACKBONES[variant(weights)]
@@ -111,11 +111,10 @@ class Conversion:
 
     @property
     def num_classes(self) -> int:
-        """How many classes are scored, background included."""
+        """The number of classes that are scored, background included."""
         return len(self.order or self.dataset_meta["classes"])
 
     def _fill(self) -> tuple[dict[str, Tensor], Report]:
-        """``state_dict`` and ``report``."""
         weights, net = self.weights, NETS[self.net]
         backbone, head = self._build()
         parts = {"backbone": backbone.state_dict(), "decode_head": head.state_dict()}
@@ -154,7 +153,7 @@ class Conversion:
         if self.order and self.order != sorted(self.order):
             for name in [name for name in tensors if name.startswith("decode_head.")]:
                 tensors[name] = tensors[name][self.order]
-                if ".deconv." in name:  # from classes to classes
+                if ".deconv." in name:  # weight: classes x classes
                     tensors[name] = tensors[name][:, self.order]
         for name in report.new:
             if name.startswith("decode_head.score."):
@@ -166,7 +165,7 @@ class Conversion:
         return dict(sorted(tensors.items())), report
 
     def _build(self) -> tuple[ConvolutionalizedClassifier, SkipFusionHead]:
-        """Backbone and head without any memory, for the shapes of their tensors."""
+        """Backbone and head on the meta device, for the shapes of their tensors."""
         try:
             with torch.device("meta"):
                 backbone = MODELS.build(self.settings).eval()
@@ -175,14 +174,14 @@ class Conversion:
                 head = SkipFusionHead(
                     channels, range(len(channels)), self.num_classes, scale=self.scale
                 )
-        except (RuntimeError, ValueError) as error:  # widths that no network can have
+        except (RuntimeError, ValueError) as error:  # impossible widths
             raise UserError(
-                f"{self.path}: no network is as wide as this ({quoted(error)}); {self.remedy}"
+                f"{self.path}: no network can have these widths ({quoted(error)}); {self.remedy}"
             ) from error
         return backbone, head
 
     def _check_complete(self, new: list[str]) -> None:
-        """Only what a source of this kind never has may be new."""
+        """Raise UserError if a tensor that such files must hold is missing."""
         weights = self.weights
         allowed = ["decode_head.score.", "backbone.stages.5.norm_"]
         if weights.layout.features_only:
@@ -192,7 +191,7 @@ class Conversion:
             for name in new
             if not name.startswith(tuple(allowed)) and not name.endswith(COUNT)
         ]
-        # A file that ends too early could pass for FCN-16s or 32s, but for its upsampling layers.
+        # A truncated FCN-8s looks like FCN-16s or 32s, but its upsampling layers are missing.
         if weights.net and weights.layout.published:
             kernels = [f"{layer}.weight" for layer in NETS[weights.net].upscores]
             missing += [name for name in kernels if name not in weights.tensors]
@@ -204,7 +203,7 @@ class Conversion:
             )
 
     def checkpoint(self) -> dict[str, Any]:
-        """The content of the target: tensors, text and numbers only."""
+        """What is written to the target: tensors, strings and numbers only."""
         weights = self.weights
         source = dict(
             file=self.path.name,
@@ -219,41 +218,44 @@ class Conversion:
             padding=weights.padding,
             made_for=self.config,
         )
-        told = {key: value for key, value in meta.items() if value is not None}
-        return dict(meta=told, state_dict=self.state_dict)
+        meta = {key: value for key, value in meta.items() if value is not None}
+        return dict(meta=meta, state_dict=self.state_dict)
 
     @property
     def config(self) -> str | None:
-        """The shipped config that this is for."""
-        usual = storable(classes_by_number(self.num_classes))["classes"]
-        if usual != self.dataset_meta["classes"]:
+        """The shipped config for this checkpoint; None if there is none."""
+        published = storable(classes_by_number(self.num_classes))["classes"]
+        if published != self.dataset_meta["classes"]:
             return None
         return shipped_config(self.weights, self.net, self.num_classes, self.settings)
 
     @property
     def summary(self) -> str:
-        """In one line: the network, and the shipped config that it is for."""
+        """One line with the network and its shipped config."""
         hint = f"; config: {self.config}" if self.config else ""
         return f"{self.net} on {self.weights.layout.classifier}, {self.num_classes} classes{hint}"
 
     def __str__(self) -> str:
         weights = self.weights
-        known = f"the published {weights.known.file_name}" if weights.known else "by content"
-        lines = [f"{self.path}: {weights.layout.title} ({known})", str(self.report)]
-        if seen := weights.input:
-            lines.append(f"input {seen.order}, mean {numbers(seen.mean)}, std {numbers(seen.std)}")
+        origin = f"the published {weights.known.file_name}" if weights.known else "by content"
+        lines = [f"{self.path}: {weights.layout.title} ({origin})", str(self.report)]
+        if input := weights.input:
+            mean, std = numbers(input.mean), numbers(input.std)
+            lines.append(f"input {input.order}, mean {mean}, std {std}")
         if weights.scale_untold:
+            other = "fcn8s" if self.scale else "fcn8s-atonce"
+            scales = f"scales {numbers(self.scale)}" if self.scale else "no scales"
             lines.append(
-                "such a file does not tell whether it was trained at once: taken for "
-                f"{self.net}, scale {self.scale and numbers(self.scale)}; else give --net"
+                "this file does not say whether it is fcn8s or fcn8s-atonce; assumed "
+                f"{self.net} ({scales}). If it is not, give --net {other}"
             )
         if weights.layout.input is FEATURES_ONLY and not weights.known:
-            lines.append("of VGG-16 the published file without a classifier has this input")
+            lines.append("this input is assumed: the published VGG-16 without classifier has it")
         return "\n  ".join(lines)
 
 
 def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
-    """Whether a stored class x class kernel is bilinear on its diagonal and zero elsewhere."""
+    """Whether a class x class kernel is bilinear on its diagonal and zero elsewhere."""
     if kernel.shape != shape:
         return False
     expected = torch.zeros(shape)
@@ -262,7 +264,6 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
 
 
 def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
-    """Put the checkpoint in place whole or not at all."""
     save = write_safetensors if target.suffix == SUFFIX else torch.save
     size = sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
     try:
@@ -270,9 +271,9 @@ def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None
             progress("writing", 0, size)
             save(checkpoint, part)
         progress("writing", size, size)
-    # PyTorch's own writer raises RuntimeError on a full disk, safetensors' SafetensorError.
+    # On a full disk PyTorch raises RuntimeError, safetensors SafetensorError.
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{target}: cannot be written ({quoted(error)}); it takes {size / 1e6:.0f} MB, choose "
-            "another place or make room"
+            "another folder or free space"
         ) from error

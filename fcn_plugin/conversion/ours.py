@@ -1,6 +1,4 @@
-"""The network of ours that a file's tensors fill: its factors, the backbone's settings, the shipped
-config.
-"""
+"""Which of our networks a file's tensors fill: backbone settings, factors and shipped config."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +10,7 @@ from fcn_plugin.weights.recognise import Weights
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
 
-# The shipped config of (net, classifier, classes, whether the input is Caffe's).
+# (net, classifier, number of classes, whether the input is Caffe's) -> the shipped config.
 CONFIGS = {
     **{
         (net, "vgg16", classes, caffe): f"configs/{net}_vgg16_{recipe}.py"
@@ -31,12 +29,12 @@ CONFIGS = {
 
 
 def from_caffe(weights: Weights) -> bool:
-    """Whether they were trained on Caffe's input."""
+    """Whether the weights were trained on Caffe's input (BGR)."""
     return weights.input is not None and weights.input.order == "BGR"
 
 
 def variant(weights: Weights) -> str:
-    """The key in BACKBONES; of our own AlexNets the second convolution tells which."""
+    """The key in BACKBONES; our own two AlexNets differ in the second convolution."""
     name = weights.layout.classifier
     if name == "caffenet":
         first, second = (weights.tensors.get(f"conv{i}.weight") for i in (1, 2))
@@ -46,12 +44,12 @@ def variant(weights: Weights) -> str:
 
 
 def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[str, Any]:
-    """Of a registered backbone as wide as the file's, with the levels of ``net``."""
+    """Settings of a backbone as wide as the file's, with the levels of ``net``."""
     kernel = weights.tensors.get(f"{backbone.first}.weight")
     if kernel is None or kernel.dim() != 4:
-        found = "missing" if kernel is None else tuple(kernel.shape)
+        fault = "missing" if kernel is None else tuple(kernel.shape)
         raise UserError(
-            f"{weights.path}: {backbone.first}.weight is {found}, expected 4 dimensions; {REMEDY}"
+            f"{weights.path}: {backbone.first}.weight is {fault}, expected 4 dimensions; {REMEDY}"
         )
     settings = backbone.settings | dict(
         base_channels=max(kernel.shape[0] // backbone.width, 1),
@@ -66,7 +64,7 @@ def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[st
 def shipped_config(
     weights: Weights, net: str, num_classes: int, settings: dict[str, Any]
 ) -> str | None:
-    """The config of a network, its classes being the usual ones; None if none is shipped."""
+    """The shipped config of a network with published classes; None if there is none."""
     caffe = from_caffe(weights)
     fits = (
         settings["base_channels"] == BACKBONES[variant(weights)].base_channels
@@ -78,7 +76,7 @@ def shipped_config(
 
 
 def scale_of(weights: Weights, net: str) -> tuple[float, ...] | None:
-    """The factors of ``net``, which have to be those of the file's score layers."""
+    """The file's factors, or ``net``'s if unknown; UserError if only one of them has factors."""
     wanted, stored = NETS[net].scale, weights.scale
     has_skips = any(name.startswith("score_pool") for name in weights.tensors)
     if not has_skips or (stored is None and weights.scale_untold):

@@ -1,1 +1,1 @@
-"""From a file to named tensors: read (files), whose it is (recognise), into a module (fill)."""
+"""Weight files: read them (files), tell the publisher (recognise), fill a module (fill)."""

@@ -1,10 +1,9 @@
 """Caffe's binary weight files (.caffemodel), read without Caffe.
 
-Such a file is one message of protocol buffers, NetParameter: fields behind each other, each of them
-a tag, which is the field's number and how it is written, and its content, which may be a message
-again. Its layers stand in field 2 (V1, until 2014) or in field 100, and each of them holds its
-tensors as BlobProto messages. Messages are walked where they lie in the file, so that the weights
-are never held twice.
+Such a file is one protocol-buffers message, NetParameter: a sequence of fields. A field is a tag
+(its number and wire type) and a content, which may be a message too. The layers are in field 2 (V1,
+until 2014) or in field 100; a layer holds its tensors as BlobProto messages. Messages are parsed
+inside the file, so that the weights are never in memory twice.
 """
 
 import math
@@ -22,7 +21,7 @@ from torch import Tensor
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.progress import Progress, silent
 
-# The numbers of the fields that are read here.
+# Numbers of the fields that are read here.
 LAYERS = {2: dict(name=4, blobs=6), 100: dict(name=1, blobs=7)}  # in NetParameter
 BEFORE_LAYERS = {1, 3, 4, 5, 6, 7, 8}  # name, input, input_dim, ..., input_shape
 LEGACY_SHAPE = (1, 2, 3, 4)  # num, channels, height, width
@@ -30,13 +29,13 @@ DATA, SHAPE, DOUBLE_DATA = 5, 7, 8  # in BlobProto
 DIM = 1  # in BlobShape
 MAX_DIMS = 8  # Caffe's blobs have 4
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, Caffe never wrote
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; Caffe never wrote 3, 4 (groups)
 
-KINDS = ("weight", "bias")  # of a layer's blobs, in their order
+KINDS = ("weight", "bias")  # a layer's blobs, in the file's order
 
 
 class Field(NamedTuple):
-    """One field of a message; its content lies between two bytes of the file."""
+    """One field of a message; its content is the bytes ``start`` to ``end`` of the file."""
 
     number: int
     wire_type: int
@@ -45,14 +44,14 @@ class Field(NamedTuple):
 
 
 class _Damaged(Exception):
-    """What was expected and what was found, without the file's name."""
+    """Says what was expected and what was found; the caller adds the file's name."""
 
 
 def read_caffemodel(path: Path, progress: Progress = silent) -> dict[str, Tensor]:
     """The tensors of all layers: "conv1_1.weight", "conv1_1.bias" and so on, in the file's order.
 
-    They are float32, of the shape that the file states: older files give every blob four
-    dimensions, (1, 1, 1, n) for a bias and (1, 1, out, in) for a fully connected layer.
+    They are float32, in the file's shapes: older files give every blob four dimensions,
+    (1, 1, 1, n) for a bias and (1, 1, out, in) for a fully connected layer.
 
     Raises:
         UserError: the file is missing or damaged, or has layers of more than two blobs.
@@ -83,11 +82,11 @@ def read_caffemodel(path: Path, progress: Progress = silent) -> dict[str, Tensor
 
 
 def looks_like_caffemodel(path: Path) -> bool:
-    """Whether ``path`` begins as a Caffe model does, whatever its name and whatever follows."""
+    """Whether the first bytes are a Caffe model's; neither name nor the rest is looked at."""
     with suppress(OSError, _Damaged), path.open("rb") as file:
         for field in _fields(file, 0, file.seek(0, os.SEEK_END)):
             if field.number in LAYERS:
-                # Every layer begins with a text: its name or the name of its input.
+                # Every layer begins with a string: its name or its input's name.
                 file.seek(field.start)
                 whole = field.wire_type == LENGTH and field.start < field.end
                 return whole and _varint(file) & 7 == LENGTH
@@ -117,7 +116,7 @@ def _tensor(file: BufferedReader, blob: Field) -> Tensor:
     shape = _shape(file, fields)
     double = any(field.number == DOUBLE_DATA for field in fields)
     dtype = np.dtype("<f8" if double else "<f4")
-    # One run of bytes as Caffe writes them; in several pieces, or each with a tag, it is the same.
+    # Caffe writes the numbers as one field; several fields, or one per number, mean the same.
     pieces = [field for field in fields if field.number == (DOUBLE_DATA if double else DATA)]
     size = sum(piece.end - piece.start for piece in pieces)
     if size != math.prod(shape) * dtype.itemsize:
@@ -135,7 +134,7 @@ def _tensor(file: BufferedReader, blob: Field) -> Tensor:
 
 
 def _shape(file: BufferedReader, fields: list[Field]) -> tuple[int, ...]:
-    """Of a blob; at most ``MAX_DIMS`` dimensions, all of them positive."""
+    """A blob's shape: at most ``MAX_DIMS`` dimensions, all of them positive."""
     legacy = {field.number: field for field in fields if field.number in LEGACY_SHAPE}
     stated = [field for field in fields if field.number == SHAPE]
     if legacy:
@@ -165,7 +164,7 @@ def _text(file: BufferedReader, field: Field) -> str:
 
 
 def _fields(file: BufferedReader, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message between two bytes, all of which are there."""
+    """The fields of the message in bytes ``start`` to ``end``, each checked to be complete."""
     while start < end:
         file.seek(start)
         tag = _varint(file)
@@ -191,7 +190,6 @@ def _fields(file: BufferedReader, start: int, end: int) -> Iterator[Field]:
 
 
 def _varints(file: BufferedReader, field: Field) -> Iterator[int]:
-    """The numbers in a field: the one that it is, or a run of them."""
     file.seek(field.start)
     while file.tell() < field.end:
         yield _varint(file)
@@ -200,7 +198,7 @@ def _varints(file: BufferedReader, field: Field) -> Iterator[int]:
 
 
 def _varint(file: BufferedReader) -> int:
-    """Seven bits a byte, lowest first; the top bit says that another byte follows."""
+    """Read an integer: seven bits a byte, lowest first; the top bit says that more follow."""
     value = 0
     for shift in range(0, 64, 7):
         byte = file.read(1)

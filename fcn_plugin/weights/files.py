@@ -1,6 +1,6 @@
-"""The one way into a file of weights: it is data, and nothing in it is executed.
+"""Read any file of weights without executing anything in it. All loading goes through here.
 
-Whatever the environment says: ``weights_only`` is stated, so that neither
+``weights_only`` is always passed to ``torch.load``, so that neither
 ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` nor a library's own default can turn it off.
 """
 
@@ -32,17 +32,17 @@ from fcn_plugin.weights.structure import (
 )
 from fcn_plugin.weights.tokens import ALLOWED, without_tokens
 
-ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # of PyTorch's files, and of those before 2020
-DOS_FOLDER = 0x10  # among a record's attributes
+ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # PyTorch's files since 2020, and before
+DOS_FOLDER = 0x10  # bit of a zip member's attributes
 PROGRAM = "constants.pkl"  # only TorchScript's archives have it
-# In PyTorch's message, and in the tokens'.
+# The function's name in PyTorch's message, and in the tokens'.
 ASKED = re.compile(r"(?:GLOBAL|the attribute) '?([\w.]{1,100})")
 TENSORS_ALONE = "ask its source for the tensors alone: torch.save(model.state_dict(), FILE)"
 AGAIN = "copy or download it again"
 
 
 def format_of(path: Path) -> str | None:
-    """By the first bytes one of "torch", "safetensors" and "caffemodel", or None."""
+    """The format by the first bytes: "torch", "safetensors", "caffemodel" or None."""
     with path.open("rb") as file:
         start = file.read(START_BYTES)
     if looks_like_safetensors(start):
@@ -57,11 +57,10 @@ def read(
 ) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The tensors of any file of weights, by the file's own names, and its meta data.
 
-    The format is recognised by the bytes. Where it allows, tensors lie in the file until they are
-    used.
+    The format is recognised by the bytes. PyTorch's zip archives are memory-mapped.
 
     Returns:
-        Tensors, and meta data: None of a caffemodel, which cannot have any.
+        Tensors, and meta data; None for a caffemodel, which cannot have any.
 
     Raises:
         UserError: as ``read_content``, or the file holds no tensors.
@@ -76,19 +75,19 @@ def read(
 
 
 def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
-    """All that a PyTorch or safetensors file holds, as mmengine's loaders give it.
+    """The whole content of a PyTorch or safetensors file, as mmengine's loaders return it.
 
     Args:
-        map_location: as of ``torch.load``; of a safetensors file a device, anything else is "cpu".
-        mmap: leave the tensors in the file until they are used, where its format allows. The file
-            must not be written to meanwhile.
+        map_location: as in ``torch.load``; for a safetensors file a device, else "cpu" is taken.
+        mmap: memory-map the tensors of PyTorch's zip archives. The file must not be written to
+            meanwhile.
 
     Returns:
         What was saved, without the meta data's "config": mmengine executes that on resuming.
 
     Raises:
-        UserError: the file asks for more than tensors, numbers, texts and mmengine's logs, is
-            damaged, truncated or of another kind, or its parts are not of the right types.
+        UserError: the file holds more than tensors, numbers, texts and mmengine's logs, is
+            damaged, truncated or of another format, or its parts have the wrong types.
         OSError: it cannot be opened.
     """
     kind = format_of(path)
@@ -106,10 +105,12 @@ def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
 
 
 def tensors_and_meta(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``read_content`` gave, in two: under the usual names, or all of it is tensors.
+    """Tensors and meta data from ``read_content``'s result.
+
+    The tensors are its "state_dict" or "model_state_dict", else all of it.
 
     Raises:
-        UserError: there are no tensors, or some that no network can be filled from.
+        UserError: there are no tensors, or some cannot fill a network (sparse, quantized, ...).
     """
     if not isinstance(content, dict):
         raise UserError(f"{path}: {NO_STATE_DICT}")
@@ -120,30 +121,30 @@ def tensors_and_meta(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[
     for key in ("state_dict", "model_state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
-    # What modules keep beside tensors is theirs.
+    # A module's extra state need not be a tensor.
     tensors = {k: v for k, v in content.items() if not str(k).endswith(EXTRA_STATE)}
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()):
         raise UserError(f"{path}: {NO_STATE_DICT}")
     check_tensors(path, tensors, finite=False)
-    if all(name.startswith("module.") for name in tensors):  # from within a wrapper
+    if all(name.startswith("module.") for name in tensors):  # saved from DataParallel
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors, meta
 
 
 def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
-    """Refuse what is no checkpoint before anything is built, or has become damaged.
+    """The content of a sound checkpoint; a damaged or foreign file is refused.
 
-    The whole file is read once, for the checksums of its tensors.
+    The whole file is read once, to compare checksums.
 
     Args:
-        finite: refuse NaN and inf among its weights as well.
+        finite: also refuse weights with NaN or inf.
 
     Returns:
-        Its content; the tensors lie in the file until they are used.
+        As ``read_content`` with ``mmap``.
 
     Raises:
-        UserError: it is missing, hostile, damaged, truncated or of another kind, or has NaN or inf
-            among its weights.
+        UserError: it is missing, hostile, damaged, truncated or of another format, or its weights
+            contain NaN or inf.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
@@ -161,7 +162,7 @@ def verify(path: Path) -> None:
     whole file is read, at some GB per second if it is in memory.
 
     Raises:
-        UserError: they differ.
+        UserError: a checksum differs.
     """
     with path.open("rb") as file:
         if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
@@ -180,7 +181,7 @@ def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
     with path.open("rb") as file:
         try:
             mmap = _is_archive(path, file) and mmap
-            # By its name PyTorch takes a file for safetensors, but not where it is given opened.
+            # PyTorch reads a path ending in .safetensors as safetensors, but not an open file.
             source = path if mmap and path.suffix != ".safetensors" else file
             with _tokens_only():
                 content = torch.load(
@@ -192,16 +193,14 @@ def _unpickle(path: Path, map_location: Any, mmap: bool) -> Any:
         # What torch.load raises on arbitrary bytes is not documented.
         except Exception as error:
             if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
-                # Without PyTorch's own message, which advises to execute the file.
+                # PyTorch's own message is left out: it advises executing the file.
                 raise _refused(path, str(error)) from None
             raise _unreadable(path, error) from error
 
 
 @contextmanager
 def _tokens_only() -> Iterator[None]:
-    """While loading, our placeholders replace the real classes that the program allowed torch to
-    make.
-    """
+    """While loading, hide the real classes that the program allowed; our placeholders apply."""
     allowed, names = torch.serialization.get_safe_globals(), {name for _, name in ALLOWED}
     others = [entry for entry in allowed if entry not in ALLOWED and _name(entry) in names]
     if not others:
@@ -220,10 +219,10 @@ def _name(entry: Any) -> str:
 
 
 def _is_archive(path: Path, file: BinaryIO) -> bool:
-    """Whether it is one of PyTorch's zip archives; refuses what torch.save does not write in one.
+    """Whether it is one of PyTorch's zip archives; refuses what torch.save never writes into one.
 
-    That is programs, compression (it hides sizes) and folders: PyTorch does not read a record that
-    one wrong bit marks as a folder, and says nothing: its tensor is whatever was in memory.
+    That is programs, compression (it hides sizes) and folders: one wrong bit marks a tensor as a
+    folder, and PyTorch then silently returns whatever was in memory.
     """
     archived = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     if archived:
@@ -232,7 +231,7 @@ def _is_archive(path: Path, file: BinaryIO) -> bool:
         if any(member.filename.rpartition("/")[2] == PROGRAM for member in members):
             raise UserError(f"{path}: a TorchScript program, which is not opened; {TENSORS_ALONE}")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise UserError(f"{path}: compressed, as no PyTorch file is; save it by torch.save")
+            raise UserError(f"{path}: compressed, as no PyTorch file is; save it with torch.save")
         if folder := next((m.filename for m in members if m.external_attr & DOS_FOLDER), None):
             raise UserError(f"{path}: damaged, {quoted(folder)} is marked as a folder; {AGAIN}")
     file.seek(0)

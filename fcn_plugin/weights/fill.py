@@ -1,4 +1,4 @@
-"""Honest loading: every tensor of a file is used or dropped by name, nothing passes unseen."""
+"""Fill a module from a file: each tensor is used, or dropped with a reason, or an error."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from fcn_plugin.weights.structure import is_finite
 
 @dataclass
 class Report:
-    """What became of the tensors of a file, and of the parameters of a module."""
+    """The file's tensors that were used and dropped, and the module's that the file lacks."""
 
     used: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)  # name -> reason
@@ -36,19 +36,19 @@ def fill(
     """The tensors of a module, by its own names, from those of a file.
 
     Args:
-        shapes: of the module's tensors.
-        targets: the module's name for each tensor of the file that has a place.
-        reason: why one without a place is dropped; None if it should have had one.
-        remedy: for a tensor that has no place or does not fit.
+        shapes: the shapes of the module's tensors, by name.
+        targets: Caffe's name of a tensor -> the module's name.
+        reason: why a tensor without a target is dropped (by Caffe's name); None if it may not be.
+        remedy: the end of the error message.
 
     Returns:
-        The tensors that the file has, in the module's shapes; and a report in the file's names.
+        The file's tensors in the module's shapes; and a report in the file's names.
 
     Raises:
-        UserError: a tensor that neither has a place nor may be dropped, does not fit, or contains
+        UserError: a tensor has no target and may not be dropped, has another shape, or contains
             NaN or inf.
     """
-    filled, homeless = {}, []
+    filled, unplaced = {}, []
     report = Report(dropped=dict(weights.dropped))
     for name, tensor in weights.tensors.items():
         stored_name, target = weights.names[name], targets.get(name)
@@ -68,22 +68,22 @@ def fill(
         elif why := reason(name):
             report.dropped[stored_name] = why
         else:
-            homeless.append(stored_name)
-    if homeless:
+            unplaced.append(stored_name)
+    if unplaced:
         raise UserError(
-            f"{weights.path}: has {len(homeless)} tensors that there is no place for, e.g. "
-            f"{min(homeless)}; {remedy}"
+            f"{weights.path}: has {len(unplaced)} tensors that the network has no place for, e.g. "
+            f"{min(unplaced)}; {remedy}"
         )
     report.new = sorted(set(shapes) - set(filled))
     return filled, report
 
 
 def reshaped(tensor: Tensor, shape: torch.Size) -> Tensor | None:
-    """``tensor`` in ``shape`` if it is the same layer's; None if it is not.
+    """``tensor`` in ``shape`` if both describe the same layer; None if they do not.
 
-    Caffe's old files fill four dimensions with leading ones: a bias of n is 1 x 1 x 1 x n. And a
-    fully connected layer is a convolution over its whole input (CVPR section 3.1): 4096 x 25088
-    is 4096 x 512 x 7 x 7, channels first in both.
+    Caffe's old files pad shapes to four dimensions with leading ones: a bias of n numbers is
+    1 x 1 x 1 x n. A fully connected layer is a convolution over its whole input (CVPR section 3.1):
+    4096 x 25088 is 4096 x 512 x 7 x 7, channels first in both.
     """
     if tensor.shape == shape:
         return tensor

@@ -1,12 +1,12 @@
 """mmengine's checkpoint loaders, replaced so that no file is executed.
 
 mmengine's runner, ``init_model``, the inferencer and ``init_cfg=dict(type="Pretrained")`` load
-through its ``CheckpointLoader``, which has one function for each kind of address. Those of mmengine
-0.10.7 execute the pickles that come from http, and the local ones where the environment says so.
-Ours end in ``files.read_content``, and keep mmengine's function names, for it logs ``name[10:]``.
+through its ``CheckpointLoader``, which has one function for each kind of address. In mmengine
+0.10.7 these execute pickles from http, and local ones if the environment says so. Ours call
+``files.read_content``. They keep mmengine's function names, because it logs ``name[10:]``.
 
-A config is Python and is executed when it is read. So is the one that a checkpoint holds where
-mmseg is given a checkpoint alone: ``MMSegInferencer(weights=FILE)``; give it the config as well.
+A config is Python and is executed when it is read. ``MMSegInferencer(weights=FILE)`` without a
+config executes the config inside the checkpoint, so always give it a config as well.
 """
 
 import os
@@ -32,7 +32,7 @@ from fcn_plugin.weights.files import read_content, verify
 
 @CheckpointLoader.register_scheme(prefixes="", force=True)
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """A file of this machine, compared with its checksums."""
+    """The content of a local file, whose checksums are compared."""
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{filename}: no such checkpoint; check its name")
@@ -43,7 +43,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 @CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
 def load_from_http(filename: str, map_location: Any = None) -> Any:
-    """A file of another machine, kept in torch's own cache as mmengine does."""
+    """The content of a file at a URL, which is kept in torch's own cache as mmengine does."""
     target = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(filename).path).name)
     once_per_machine(lambda: download(filename, target, None))
     try:
@@ -54,7 +54,7 @@ def load_from_http(filename: str, map_location: Any = None) -> Any:
 
 @CheckpointLoader.register_scheme(prefixes=("modelzoo://", "torchvision://"), force=True)
 def load_from_torchvision(filename: str, map_location: Any = None) -> Any:
-    """One of torchvision's files, by its model's name; torchvision knows their addresses."""
+    """The content of torchvision's file for a model; torchvision knows the address."""
     try:
         models = get_torchvision_models()
     except ImportError as error:
@@ -67,13 +67,13 @@ def load_from_torchvision(filename: str, map_location: Any = None) -> Any:
 
 @CheckpointLoader.register_scheme(prefixes=("open-mmlab://", "openmmlab://"), force=True)
 def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
-    """One of OpenMMLab's files, or of the user's own list ``open_mmlab.json``."""
+    """The content of a file in OpenMMLab's list, or in the user's own ``open_mmlab.json``."""
     scheme, _, name = filename.partition("://")
     name = get_deprecated_model_names().get(name, name)
     address = _address(f"{scheme}://{name}", get_external_models())
     if address.startswith(("http://", "https://")):
         return load_from_http(address, map_location)
-    # Where mmengine looks for that list.
+    # mmengine looks for the user's list here.
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = Path(os.environ.get("MMENGINE_HOME", f"{cache}/mmengine"))
     return load_from_local(str(home / address), map_location)
@@ -81,7 +81,7 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
 
 @CheckpointLoader.register_scheme(prefixes="mmcls://", force=True)
 def load_from_mmcls(filename: str, map_location: Any = None) -> Any:
-    """The backbone of one of MMClassification's files."""
+    """The backbone in one of MMClassification's files."""
     content = load_from_http(_address(filename, get_mmcls_models()), map_location)
     state = content.get("state_dict", content)
     prefix = "backbone."
@@ -93,15 +93,14 @@ def load_from_mmcls(filename: str, map_location: Any = None) -> Any:
     prefixes=["pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"], force=True
 )
 def load_from_elsewhere(filename: str, map_location: Any = None) -> NoReturn:
-    """Model clouds and object stores, which mmengine reads by clients of theirs."""
-    raise UserError(f"{filename}: no files are read from there; copy it here and give its path")
+    """Refuse object stores and model clouds, for which mmengine needs further packages."""
+    raise UserError(f"{filename}: cannot be read from there; copy it here and give its path")
 
 
 def _address(name: str, models: Mapping[str, str]) -> str:
-    """Where the model is that "SCHEME://MODEL" names."""
     scheme, _, model = name.partition("://")
     if model not in models:
         names = [f"{scheme}://{model}" for model in models]
         hint = did_you_mean(name, names, "give a file or its address")
-        raise UserError(f"{name}: no model that mmengine knows; {hint}")
+        raise UserError(f"{name}: mmengine knows no such model; {hint}")
     return models[model]

@@ -1,8 +1,8 @@
-"""Whose file is it: the names that each publisher gives to the same layers.
+"""Each publisher's names for the same layers, translated to the Caffe files' names.
 
-Whatever the source, a tensor ends up with the name of its layer in the Caffe files and its kind:
-``conv1_1.weight``, ``inception_3a/1x1.bias``, ``norm_conv1_1.running_mean``, ``score_fr.weight``.
-Sources are recognised by the names they hold, see ``recognise``.
+Whatever the publisher, a tensor ends up as Caffe's layer name and its kind: ``conv1_1.weight``,
+``inception_3a/1x1.bias``, ``norm_conv1_1.running_mean``, ``score_fr.weight``. The publisher is
+recognised by the names in the file, see ``recognise``.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,13 +26,13 @@ class Layout:
     """One publisher's names for one network.
 
     Attributes:
-        title: for messages.
-        names: for each name in the file that of Caffe's layer.
+        title: the publisher and network, for messages.
+        names: the file's name of a tensor -> Caffe's name.
         classifier: the key in ``networks.BACKBONES``.
-        input: what it was trained to see, None if the file's names do not tell.
-        dropped: the names in the file that have no place, and why.
+        input: the input it was trained on, None if the file's names do not tell.
+        dropped: the file's name of a tensor that is not used -> why.
         segmentor: whether it scores segmentation classes.
-        published: whether it is somebody else's, and so has all layers of the network.
+        published: whether it is another publisher's, and so has all layers of the network.
         features_only: whether it lacks the fully connected layers.
     """
 
@@ -53,8 +53,8 @@ NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
 
-# In torchvision's classifier a dropout follows each ReLU, in justincj's and in torchvision's
-# AlexNet it precedes the layer. All have ImageNet's classes last.
+# In torchvision's VGG a dropout follows each ReLU; in justincj's VGG and torchvision's AlexNet it
+# precedes the layer. In all of them ImageNet's classes are the last layer.
 TORCHVISION_FC = {"classifier.0": "fc6", "classifier.3": "fc7"}
 JUSTINCJ_FC = {"classifier.1": "fc6", "classifier.4": "fc7"}
 LAST_FC = dict.fromkeys(("classifier.6.weight", "classifier.6.bias"), IMAGENET)
@@ -85,7 +85,7 @@ GOOGLENET_CONVS = {
 
 
 def recognise(names: Collection[str]) -> Layout | None:
-    """The layout of a file that holds tensors of these names; None if it is no known one."""
+    """The layout of a file whose tensors have these names; None if it is unknown."""
     for publisher in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
         if layout := publisher(set(names)):
             return layout
@@ -93,7 +93,7 @@ def recognise(names: Collection[str]) -> Layout | None:
 
 
 def _own(names: set[str]) -> Layout | None:
-    """Our checkpoints, of a whole model or of a backbone."""
+    """Our own checkpoints, of a segmentor or of a backbone."""
     if not any(name.removeprefix("backbone.").startswith("stages.") for name in names):
         return None
     scores = [name for name in names if name.startswith("decode_head.score.")]
@@ -104,7 +104,7 @@ def _own(names: set[str]) -> Layout | None:
         for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
             layers[f"decode_head.score.{i}"] = score
             layers[f"decode_head.upscore.{i}.deconv"] = upscore
-    whole = any(name.startswith("backbone.") for name in names)
+    whole_model = any(name.startswith("backbone.") for name in names)
     table, dropped = {"decode_head.level_scale": "level_scale"}, {}
     for name in sorted(names):
         layer, _, kind = name.rpartition(".")
@@ -112,7 +112,7 @@ def _own(names: set[str]) -> Layout | None:
             table[name] = caffe_name(name.removeprefix("backbone."))
         elif layer in layers:
             table[name] = f"{layers[layer]}.{kind}"
-        elif whole and name not in table:
+        elif whole_model and name not in table:
             dropped[name] = NO_PLACE
     if (classifier := _classifier(table.values())) is None:
         return None
@@ -142,7 +142,7 @@ def _torchvision_vgg(names: set[str]) -> Layout | None:
 
 
 def features_only(layout: Layout) -> Layout:
-    """``layout`` without its classifier. Of VGG-16 there is one such file, with other inputs."""
+    """``layout`` without fc6 and fc7. The one such VGG-16 was trained on another input."""
     return replace(
         layout,
         title=f"{layout.title}, features only",
@@ -158,8 +158,8 @@ def _without_counts(names: Collection[str]) -> set[str]:
 def _vgg_features(convs: tuple[int, ...], norm: bool) -> Iterator[tuple[str, str]]:
     """(torchvision's name, Caffe's) of each tensor of the convolutions.
 
-    torchvision numbers all its layers: a convolution, its norm and its ReLU each take a number,
-    and so does the pooling at the end of a stage.
+    torchvision numbers all layers: each convolution, norm and ReLU, and the pooling that ends a
+    stage.
     """
     index = 0
     for stage, count in enumerate(convs, start=1):
@@ -198,7 +198,7 @@ def _torchvision_googlenet(names: set[str]) -> Layout | None:
 
 
 def _caffe(names: set[str]) -> Layout | None:
-    """Caffe's own names: caffemodels, and pytorch-fcn's files."""
+    """Files with Caffe's own names: caffemodels and pytorch-fcn's."""
     classifier = _classifier(names)
     if classifier is None:
         return None
@@ -222,11 +222,11 @@ def _caffe(names: set[str]) -> Layout | None:
 
 
 def _classifier(names: Iterable[str]) -> str | None:
-    """Which classifier has layers of these (Caffe's) names."""
+    """The key in ``BACKBONES`` of the classifier with these tensors (Caffe's names)."""
     names = set(names)
-    convs_held = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
+    layers = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():
-        if {name.partition(".")[0] for _, name in _vgg_features(convs, norm=False)} == convs_held:
+        if {name.partition(".")[0] for _, name in _vgg_features(convs, norm=False)} == layers:
             return f"vgg{depth}{'_bn' if 'norm_conv1_1.weight' in names else ''}"
     if "conv1/7x7_s2.weight" in names:
         return "googlenet-torchvision" if "conv1/norm_7x7_s2.weight" in names else "googlenet"

@@ -1,9 +1,9 @@
-"""The published networks by name, and what their layers are called in the Caffe files."""
+"""Tables of the published networks and backbones: their layers' names, levels and settings."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# Of BatchNorm; files of before 2018 have none, and nothing depends on it.
+# A buffer of BatchNorm; files from before 2018 lack it, and nothing depends on it.
 COUNT = "num_batches_tracked"
 
 # Convolutions in each of VGG's five stages (Simonyan and Zisserman, table 1: A, B, D, E).
@@ -17,12 +17,12 @@ VGG_CONVS = {
 
 @dataclass(frozen=True)
 class Net:
-    """One network of the skip-fusion family; all names finest level first, as in the head.
+    """One network of the skip-fusion family; names are Caffe's, finest level first as in the head.
 
     Attributes:
         scores: its score layers.
-        upscores: its upsampling layers: the finest onto the image, each other onto the next finer.
-        scale: the fixed factors before the score layers.
+        upscores: its upsampling layers, each to the next finer level, the first to the image.
+        scale: fixed factors on the levels, applied before the score layers; None without.
     """
 
     scores: tuple[str, ...]
@@ -42,14 +42,14 @@ HEAD_LAYERS = {layer for net in NETS.values() for layer in (*net.scores, *net.up
 
 
 class Backbone(NamedTuple):
-    """What a classifier is called here.
+    """A classifier as a backbone.
 
     Attributes:
-        settings: of the registered backbone.
-        base_channels: of the published one.
-        first: the layer that sees the image,
-        width: and how many ``base_channels`` wide it is.
-        levels: for each net that can be made of it, the ``out_indices``.
+        settings: the registered backbone's type and variant.
+        base_channels: the published network's.
+        first: Caffe's name of the layer that sees the image.
+        width: the number of channels of that layer, in units of ``base_channels``.
+        levels: name in ``NETS`` -> ``out_indices``, for each network that it can be part of.
     """
 
     settings: dict[str, Any]
@@ -85,7 +85,7 @@ BACKBONES = {
 
 
 def net_name(levels: int, at_once: bool) -> str | None:
-    """Which network has this many levels, with or without factors before its score layers."""
+    """The name in NETS of the network with this many levels; ``at_once``: with fixed factors."""
     for name, net in NETS.items():
         if len(net.scores) == levels and (net.scale is not None) == at_once:
             return name
@@ -96,11 +96,11 @@ def net_of(model: Any) -> str | None:
     """The name in NETS of a built segmentor; None if its head, backbone or levels match none."""
     head: Any = getattr(model, "decode_head", None)
     outputs = getattr(getattr(model, "backbone", None), "out_indices", ())
-    chosen = getattr(head, "in_index", ())
-    if type(head).__name__ != "SkipFusionHead" or max(chosen) >= len(outputs):
+    in_index = getattr(head, "in_index", ())
+    if type(head).__name__ != "SkipFusionHead" or max(in_index) >= len(outputs):
         return None
-    name = net_name(len(chosen), at_once=head.scale is not None)
-    kind, levels = type(model.backbone).__name__, tuple(outputs[i] for i in chosen)
+    name = net_name(len(in_index), at_once=head.scale is not None)
+    kind, levels = type(model.backbone).__name__, tuple(outputs[i] for i in in_index)
     published = (
         backbone.levels.get(name or "")
         for backbone in BACKBONES.values()
@@ -110,7 +110,7 @@ def net_of(model: Any) -> str | None:
 
 
 def caffe_name(parameter: str) -> str:
-    """The Caffe files' name of a classifier's parameter.
+    """The Caffe files' name of a backbone's parameter.
 
     >>> caffe_name("stages.2.inception_3a.1x1.weight")
     'inception_3a/1x1.weight'

@@ -1,4 +1,4 @@
-"""Classifiers' weights into a backbone (CVPR section 3.1)."""
+"""Load a classifier's weights into a backbone (CVPR section 3.1)."""
 
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,29 @@ REMEDY = (
     "against the file"
 )
 OF_HEAD = "of the decode head"
-# What a file may lack: features only, or norms in a network that was trained without.
+# Layers that a file may lack: it may hold features only.
 OPTIONAL = ("fc6.", "fc7.")
 
 
 def load_classifier(backbone: Any, checkpoint: str) -> Report:
-    """Fill ``backbone`` from a classifier's file; log what became of each tensor.
+    """Fill ``backbone`` from a classifier's file; return and log what became of each tensor.
 
     Args:
-        checkpoint: one of ``sources.SOURCES``, e.g. 'torchvision://vgg16', or a file: any that
+        checkpoint: one of ``sources.SOURCES``, e.g. 'torchvision://vgg16', or a file that
             ``weights.recognise.open_weights`` knows, with or without its last layers.
+
+    Raises:
+        UserError: the file is missing, damaged or unknown, or does not fit.
     """
     path = _locate(checkpoint)
     weights = open_weights(path, identify=False)
     state = backbone.state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items()}
     targets = {caffe_name(name): name for name in state}
-    beyond = {caffe_name(name) for name in backbone.unbuilt}
+    unbuilt = {caffe_name(name) for name in backbone.unbuilt}
 
     def reason(name: str) -> str | None:
-        if name in beyond:
+        if name in unbuilt:
             return "beyond the last level in out_indices"
         return OF_HEAD if name.startswith(("score", "upscore")) else None
 
@@ -61,7 +64,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
 
 
 def _locate(checkpoint: str) -> Path:
-    """The file on disk; a published one is fetched into torch's own cache first."""
+    """The path of the file; a published one is downloaded into torch's own cache first."""
     if "://" not in checkpoint:
         if not Path(checkpoint).is_file():
             raise UserError(f"{checkpoint}: no such file; check init_cfg.checkpoint in the config")

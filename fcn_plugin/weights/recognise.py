@@ -1,4 +1,4 @@
-"""Open a file of published weights, whatever its kind, and say what it is."""
+"""Open a weight file of any format and identify it: publisher, network, input and classes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,27 +19,27 @@ EXPECTED = (
     "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16 or of "
     "pytorch-fcn, or a checkpoint of fcn_plugin; download it again if it should be one"
 )
-# By the number of classes of a Caffe segmentor, where it is not VOC's. Of NYUDv2's 40 classes there
-# are networks for several inputs, which look alike.
+# Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
+# several inputs and cannot be told apart.
 INPUT_OF_CLASSES = {40: None, 60: PASCAL_CONTEXT}
 
 
 @dataclass
 class Weights:
-    """The tensors of a published file.
+    """The tensors of a weight file, and what it is.
 
     Attributes:
-        tensors: by Caffe's names (see ``names``), as the file has them.
-        names: what each is called in the file.
-        dropped: the file's other tensors, each with the reason.
-        known: the published file that this is, by its hash.
-        input: what the network was trained to see, if the file tells.
-        net: which of ``NETS`` it is; None for a classifier, or for a head that is none of them.
-        scale: fixed factors on the levels, finest first,
-        scale_names: and the tensors of the file that they come from.
-        scale_untold: whether they may be there without the file telling.
-        dataset_meta: of our own checkpoints: classes and palette.
-        padding: that a segmentor was trained with.
+        tensors: Caffe's name (see ``weights.names``) -> tensor, in the file's shape.
+        names: Caffe's name -> the file's name.
+        dropped: the file's name of a tensor that is not used -> why.
+        known: the published file with the same hash; None if there is none.
+        input: the input that the network was trained on; None if unknown.
+        net: its name in ``NETS``; None for a classifier or an unknown head.
+        scale: fixed factors on the levels, finest first; None without.
+        scale_names: the file's names of the tensors that hold ``scale``.
+        scale_untold: True if the file may be fcn8s or fcn8s-atonce and does not say which.
+        dataset_meta: classes and palette, only in our own checkpoints.
+        padding: the ``padding`` setting that a segmentor was trained with.
     """
 
     path: Path
@@ -58,27 +58,27 @@ class Weights:
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes it scores; None for a classifier."""
+        """The number of classes it scores; None for a classifier."""
         score = self.tensors.get("score_fr.weight")
         return score.shape[0] if self.net and score is not None else None
 
 
 def open_weights(path: Path, progress: Progress = silent, identify: bool = True) -> Weights:
-    """Read the file at ``path`` and recognise it by its content.
+    """The tensors of the file at ``path``, and what it is, judged by its content.
 
     Args:
-        identify: look for its hash among the published ones.
+        identify: compare its hash with the published files'.
 
     Raises:
-        UserError: it is missing, damaged, truncated or none of the known layouts.
+        UserError: it is missing, damaged, truncated or of an unknown layout.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
     if format_of(path) is None:
         with path.open("rb") as file:
             start = file.read(8)
-        found = f"begins with {start!r}" if start else "is empty"
-        raise UserError(f"{path}: {found}; {EXPECTED}")
+        fault = f"begins with {start!r}" if start else "is empty"
+        raise UserError(f"{path}: {fault}; {EXPECTED}")
     tensors, meta = read(path, progress)
     weights = _by_names(path, tensors)
     if identify:
@@ -90,7 +90,7 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
 
 
 def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
-    """What ``open_weights`` says of a file with these tensors; ``path`` is for messages."""
+    """As ``open_weights``, from tensors and meta data already read; ``path`` is for messages."""
     return _described(_by_names(path, tensors), meta)
 
 
@@ -101,8 +101,8 @@ def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
         raise UserError(f"{path}: holds {len(stored)} tensors ({examples}, ...); {EXPECTED}")
     if unknown := sorted(stored.keys() - layout.names.keys() - layout.dropped.keys()):
         raise UserError(
-            f"{path}: looks like {layout.title}, but has {len(unknown)} tensors that it does not, "
-            f"e.g. {unknown[0]}; {EXPECTED}"
+            f"{path}: looks like {layout.title}, but has {len(unknown)} tensors that do not belong "
+            f"to it, e.g. {unknown[0]}; {EXPECTED}"
         )
     names = {target: name for name, target in layout.names.items() if name in stored}
     return Weights(
@@ -115,7 +115,7 @@ def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
 
 
 def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
-    """With its network, its factors, its input and its classes."""
+    """Add the network, the factors, the input and the classes."""
     _drop_invalid_classifier(weights)
     _take_scale(weights, meta)
     meta = meta or {}
@@ -136,7 +136,7 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:
-    """amdegroot's VGG16 in torchvision has NaN where its classifier was (reference section 7)."""
+    """Drop fc6 and fc7 if NaN, as in torchvision's copy of amdegroot's VGG16 (section 7)."""
     fc = [name for name in weights.tensors if name.startswith(("fc6.", "fc7."))]
     if weights.layout.input is not TORCHVISION or not any(
         weights.tensors[name].isnan().any() for name in fc
@@ -149,7 +149,7 @@ def _drop_invalid_classifier(weights: Weights) -> None:
 
 
 def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
-    """Take the factors before the score layers out of the tensors."""
+    """Move the levels' fixed factors from ``tensors`` to ``scale``."""
     layers = [
         name
         for name in ("scale_pool3.weight", "scale_pool4.weight", "level_scale")
@@ -165,17 +165,17 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
     elif layers:
         raise UserError(f"{weights.path}: has only one of the two scale layers; download it again")
     elif meta is not None and weights.layout.published and "score_pool3.weight" in weights.tensors:
-        # pytorch-fcn's at-once network has no scale layers: they are in its code. Its checkpoints
-        # name the class, its published files are known by their hash; others by their name alone.
+        # pytorch-fcn's at-once network has the factors in its code, not in the file. Hashes tell
+        # its published files, the class name its checkpoints; otherwise the file's name decides.
         arch = str(meta.get("arch", ""))
-        told = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
-        at_once = weights.known.at_once if weights.known else "atonce" in told
+        label = (arch or weights.path.stem).lower().replace("-", "").replace("_", "")
+        at_once = weights.known.at_once if weights.known else "atonce" in label
         weights.scale_untold = not (weights.known or at_once or arch)
         weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
 
 
 def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:
-    """The factor of a scale layer, which Caffe stores once for every channel."""
+    """The factor of a scale layer; Caffe stores it once per channel."""
     if tensor.numel() == 0 or (tensor != tensor.flatten()[0]).any():
         raise UserError(
             f"{weights.path}: {name} is {tuple(tensor.shape)} numbers that differ, expected one; "

@@ -1,7 +1,7 @@
-"""Checkpoints as safetensors: tensors, and what else there is as text.
+"""Read and write checkpoints as safetensors.
 
-Such a file begins with the length of its header (8 bytes, little-endian), then the header itself,
-which is JSON. Its ``__metadata__`` holds texts only: a checkpoint's meta data are JSON there.
+Such a file begins with the length of its header (8 bytes, little-endian) and the header, which is
+JSON. Its ``__metadata__`` holds strings only, so a checkpoint's meta data are one string of JSON.
 """
 
 import json
@@ -18,20 +18,20 @@ from fcn_plugin.errors import UserError, quoted
 SUFFIX = ".safetensors"
 START_BYTES = 9
 META = "fcn_plugin"  # key in __metadata__
-# What is a tuple in our meta data, and would come back as a list.
+# These are tuples in our meta data; JSON would return lists.
 TUPLES = ("classes", "mean", "std")
 
 
 def looks_like_safetensors(start: bytes) -> bool:
-    """Whether a file with these first bytes is one, whatever its name and whatever follows."""
+    """Whether these are the first bytes of a safetensors file."""
     return start[4:8] == bytes(4) and start[8:9] == b"{"
 
 
 def read_safetensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """A checkpoint with "state_dict" and "meta" if ours, else the tensors by name.
+    """Of our checkpoints "state_dict" and "meta", of other files the tensors by name.
 
     Raises:
-        UserError: it is damaged or truncated.
+        UserError: the file is damaged or truncated.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -40,7 +40,7 @@ def read_safetensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             tensors = {name: file.get_tensor(name) for name in names}
         meta = json.loads(stored.get(META, "null"), object_hook=_with_tuples)
         if meta is not None and not isinstance(meta, dict):
-            raise ValueError(f"its {META} is no table")
+            raise ValueError(f"its {META} is not a table")
     # What the library raises on arbitrary bytes is not documented.
     except Exception as error:
         reason = quoted(error)
@@ -51,21 +51,22 @@ def read_safetensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write "state_dict" and "meta" of ``checkpoint``; any memory layout, tensors may be shared.
+    """Write "state_dict" and "meta" of ``checkpoint``.
 
     Args:
-        checkpoint: meta data are text, numbers, and tables and sequences of these.
+        checkpoint: tensors may be shared and have any memory layout; meta data may be strings,
+            numbers, and dicts and sequences of these.
     """
-    path.touch()  # for its mode: the library makes files that only their owner reads
+    path.touch()  # for its mode: the library writes files that only the owner can read
     mode = path.stat().st_mode
-    # Data sets have arrays and numbers of numpy in their meta data.
+    # Data sets' meta data may contain numpy arrays and numbers.
     text = json.dumps(checkpoint["meta"], default=lambda value: value.tolist())
     save_file(_apart(checkpoint["state_dict"]), path, metadata={"format": "pt", META: text})
     path.chmod(mode)
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors contiguous, each in memory of its own, as the library demands."""
+    """The tensors, contiguous and without shared memory, as the library requires."""
     storages: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():

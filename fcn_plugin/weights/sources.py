@@ -1,4 +1,4 @@
-"""Published files: where they are, what their bytes hash to, and what input they expect."""
+"""Tables of the published weight files: URL, hash and expected input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,10 @@ from fcn_plugin.system.download import Digest
 
 @dataclass(frozen=True)
 class Input:
-    """What a network was trained to see: (values of 0-255 - mean) / std.
+    """The input that a network was trained on: (values in 0-255 - mean) / std.
 
     Attributes:
-        order: of the channels, 'RGB' or 'BGR', in which mean and std are given too.
+        order: of the channels, of mean and of std: 'RGB' or 'BGR'.
     """
 
     order: str
@@ -20,14 +20,14 @@ class Input:
 
     @classmethod
     def stored(cls, meta: Any) -> "Input | None":
-        """From a checkpoint's meta data; None if what stands there is none of ours."""
+        """The input in a checkpoint's meta data; None if there is none in our form."""
         value = meta.get("input") if isinstance(meta, dict) else None
         if not isinstance(value, dict) or set(value) != {"order", "mean", "std"}:
             return None
         return cls(value["order"], tuple(value["mean"]), tuple(value["std"]))
 
     def preprocessor(self) -> dict:
-        """The settings of mmseg's ``SegDataPreProcessor``, whose images come as BGR."""
+        """Settings of mmseg's ``SegDataPreProcessor``, which gets images as BGR."""
         return dict(mean=list(self.mean), std=list(self.std), bgr_to_rgb=self.order == "RGB")
 
 
@@ -37,7 +37,7 @@ def _bgr(*mean: float) -> Input:
 
 # Reference sections 2 and 7; the means of CaffeNet and GoogLeNet from their Caffe readmes.
 TORCHVISION = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-INCEPTION = Input("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # of [-1, 1]
+INCEPTION = Input("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # to [-1, 1]
 FEATURES_ONLY = Input("RGB", (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0))
 CAFFE_VGG = _bgr(103.939, 116.779, 123.68)
 CAFFENET = _bgr(104.007, 116.669, 122.679)
@@ -51,7 +51,7 @@ class Source:
     """One published file.
 
     Attributes:
-        at_once: whether its skip levels are scaled, where the file itself does not tell.
+        at_once: True for fcn8s-atonce, if the file itself does not say so.
     """
 
     file_name: str
@@ -62,7 +62,7 @@ class Source:
 
 
 def _named_by_hash(url: str, input: Input) -> Source:
-    """A file whose first digits of sha256 stand at the end of its name."""
+    """A file whose name ends with the first digits of its sha256."""
     file_name = url.rsplit("/", 1)[-1]
     digits = file_name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
     return Source(file_name, Digest("sha256", digits), input, url)
@@ -78,7 +78,7 @@ def _caffe(url: str, sha1: str, input: Input) -> Source:
 
 BERKELEY = "http://dl.caffe.berkeleyvision.org"
 
-# ImageNet classifiers, by the names that init_cfg's checkpoint takes. Licences: torchvision's are
+# ImageNet classifiers, by their names in init_cfg.checkpoint. Licences: torchvision's are
 # BSD-3-Clause, the VGG-16 of Caffe and justincj CC-BY-4.0, Caffe's others unrestricted.
 SOURCES = {
     "torchvision://vgg11": _torchvision("vgg11-8a719046.pth"),
@@ -124,7 +124,7 @@ def _pytorch_fcn(net: str, md5: str) -> Source:
     return Source(name, Digest("md5", md5), VOC, at_once="atonce" in net)
 
 
-# And networks that were trained to segment, of unknown licences.
+# All published files whose hashes we know; the licences of the segmentation networks are unknown.
 KNOWN = (
     *SOURCES.values(),
     _fcn_caffe("fcn8s", "c449ea74dd7d83751d1357d6a8c323fcf4038962"),

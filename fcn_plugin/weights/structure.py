@@ -1,7 +1,7 @@
-"""What a checkpoint is made of, checked as soon as it is read: its users need not ask again.
+"""Check what a checkpoint contains, and the types, as soon as it is read.
 
-A file says what it likes: names that are numbers, a palette that is a text, an optimizer that is a
-list. Each of these would end in a traceback somewhere.
+A file may have numbers for names, a string for a palette, a list for an optimizer. Without these
+checks each would end in a traceback somewhere.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +20,8 @@ from fcn_plugin.errors import UserError, printable, quoted
 Check = Callable[[Any], bool]
 
 NO_STATE_DICT = "holds no state_dict; save model.state_dict() into it"
-ANOTHER = "take another file, or mend it where it was saved"
-EXTRA_STATE = "_extra_state"  # what PyTorch's modules keep beside tensors
+ANOTHER = "use another file, or correct what was saved"
+EXTRA_STATE = "_extra_state"  # end of a module's entry that need not be a tensor
 
 
 def _is(*kinds: type) -> Check:
@@ -40,7 +40,7 @@ def _whole(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> bool:
-    """A number, NaN maybe, or a tensor or array of one."""
+    """A number (NaN is allowed), or a tensor or array with one element."""
     return isinstance(value, Real) or getattr(value, "shape", None) in ((), (1,))
 
 
@@ -66,7 +66,7 @@ def _palette(value: Any) -> bool:
 
 
 def _input(value: Any) -> bool:
-    """Ours, see ``sources.Input``; tables with other keys are somebody else's."""
+    """A valid ``sources.Input``; a table with other keys is not ours and passes."""
     if not isinstance(value, dict) or set(value) != {"order", "mean", "std"}:
         return isinstance(value, dict)
     numbers = all(_filled(_each(_number))(value[key]) for key in ("mean", "std"))
@@ -77,7 +77,7 @@ def _version(module: Any) -> bool:
     return _table()(module) and (module.get("version") is None or _whole(module["version"]))
 
 
-# Where in a checkpoint what is expected, in words and as a check.
+# Key in a checkpoint -> the expected value, in words and as a check.
 Rules = Mapping[str, tuple[str, Check]]
 TABLE, TEXT, WHOLE = ("a table", _table()), ("a text", _text), ("a whole number", _whole)
 CONTENT: Rules = {
@@ -95,7 +95,7 @@ CONTENT: Rules = {
     "meta.dataset_meta.reduce_zero_label": ("True or False", _flag),
     "meta.dataset_meta.label_map": ("a table of numbers", _table(_number, by=_number)),
 }
-# What a run cannot go on without, and what else of a run is looked at.
+# Entries that resuming needs; RUN_OPTIONAL: entries that may be absent.
 RUN: Rules = {
     "meta.epoch": WHOLE,
     "meta.iter": WHOLE,
@@ -128,7 +128,7 @@ VERSIONS: Rules = {"_metadata": ("versions of modules", _table(_version))}
 
 
 def check_content(path: Path, content: Any) -> None:
-    """Refuse a file whose state_dict or meta data are no such things.
+    """Refuse a file whose state_dict or meta data have wrong types.
 
     Raises:
         UserError: in one line, with the file and what is wrong in it.
@@ -141,7 +141,7 @@ def check_content(path: Path, content: Any) -> None:
     for name, value in state.items():
         if not isinstance(value, Tensor) and not name.endswith(EXTRA_STATE):
             raise UserError(
-                f"{path}: {quoted(name)} is no tensor but {type(value).__name__}; {ANOTHER}"
+                f"{path}: {quoted(name)} is {type(value).__name__}, expected a tensor; {ANOTHER}"
             )
     _refuse(path, getattr(state, "__dict__", {}), VERSIONS, inside="state_dict.")
     check_names(path, (*state, *content))
@@ -150,14 +150,14 @@ def check_content(path: Path, content: Any) -> None:
 
 
 def check_names(path: Path, names: Iterable[Any]) -> None:
-    """Refuse names that a terminal would obey: mmengine prints them as they are."""
+    """Refuse names with control characters: mmengine prints them to the terminal unescaped."""
     for name in names:
         if isinstance(name, str) and printable(name) != name:
             raise UserError(f"{path}: has control characters in the name {quoted(name)}; {ANOTHER}")
 
 
 def check_run(path: Path, content: dict[str, Any]) -> None:
-    """Refuse what a run cannot go on from; ``check_content`` has passed it.
+    """Refuse a checkpoint that cannot be resumed from; call ``check_content`` first.
 
     Raises:
         UserError: in one line, with the file and what is wrong in it.
@@ -166,24 +166,24 @@ def check_run(path: Path, content: dict[str, Any]) -> None:
     _refuse(path, content, RUN_OPTIONAL)
     hub, optimizer = content["message_hub"], content["optimizer"]
     check_names(path, (*hub["log_scalars"], *hub["runtime_info"], *hub["resumed_keys"]))
-    # Several optimizers are a table of theirs.
-    several = {"": optimizer} if "param_groups" in optimizer else optimizer
-    for name, one in several.items():
+    # Several optimizers are saved as a table by name.
+    optimizers = {"": optimizer} if "param_groups" in optimizer else optimizer
+    for name, state in optimizers.items():
         inside = f"optimizer.{name}." if name else "optimizer."
-        _refuse(path, one, OPTIMIZER, needed=True, inside=inside)
+        _refuse(path, state, OPTIMIZER, needed=True, inside=inside)
 
 
 def check_tensors(path: Path | str, tensors: Mapping[str, Tensor], finite: bool = True) -> None:
-    """Refuse tensors that no network can be filled from: sparse, quantized, without numbers.
+    """Refuse tensors that cannot fill a network: sparse, quantized, complex or without data.
 
     Args:
-        finite: refuse NaN and inf as well; each tensor is read once, and none is copied.
+        finite: also refuse NaN and inf; each tensor is read once, and none is copied.
 
     Raises:
         UserError: in one line, with the file and the tensor.
     """
     for name, tensor in tensors.items():
-        # Masks of attention are -inf where nothing is looked at.
+        # Attention masks contain -inf on purpose.
         judged = finite and not name.endswith("mask")
         if fault := _fault(tensor) or (judged and not is_finite(tensor) and "NaN or inf in it"):
             raise UserError(f"{path}: {quoted(name)} has {fault}; {ANOTHER}")
@@ -204,28 +204,28 @@ def _fault(tensor: Tensor) -> str | None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no number in it is NaN or inf; it is read once, and not copied."""
+    """Whether ``tensor`` has neither NaN nor inf; it is read once, and not copied."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     with torch.no_grad():
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            # An expanded tensor: what it shows many times is read once.
+            # An expanded tensor: read its storage, where each number is once.
             tensor = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
                 tensor.untyped_storage()
             )
-        if tensor.element_size() == 1:  # float8, which PyTorch can only convert
+        if tensor.element_size() == 1:  # float8 has no aminmax
             tensor = tensor.float()
-        # Of the extremes alone: isfinite would make another tensor as large.
+        # Only of the extremes: isfinite of the tensor would make another one as large.
         return all(extreme.isfinite() for extreme in tensor.aminmax())
 
 
 def _refuse(path: Path, content: Any, rules: Rules, needed: bool = False, inside: str = "") -> None:
-    """Check what stands where the rules say; absent, or None, it passes unless it is ``needed``."""
-    for place, (words, check) in rules.items():
+    """Check ``content`` by ``rules``; absent entries and None pass unless ``needed``."""
+    for dotted, (words, check) in rules.items():
         value = content
-        for key in place.split("."):
+        for key in dotted.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         if check(value) or (value is None and not needed):
             continue
-        found = "None" if value is None else f"{type(value).__name__} {quoted(repr(value), 40)}"
-        raise UserError(f"{path}: its {inside}{place} is {found}, expected {words}; {ANOTHER}")
+        actual = "None" if value is None else f"{type(value).__name__} {quoted(repr(value), 40)}"
+        raise UserError(f"{path}: its {inside}{dotted} is {actual}, expected {words}; {ANOTHER}")

@@ -1,12 +1,11 @@
-"""What a checkpoint is given for the objects of numpy and mmengine that it asks for: tokens.
+"""Tokens: harmless placeholders for the numpy and mmengine objects in a pickled checkpoint.
 
 mmengine's logs are arrays, which are pickled as calls of numpy's own functions. Those trust their
-arguments: ``numpy.ndarray((1,), "O", ADDRESS)`` is any object in memory. And PyTorch's unpickler
-calls whatever is allowed with whatever a file says, gives the result any state, and sets any of its
-attributes. So nothing of a library is allowed. A token checks its arguments, keeps the state that
-the file gives it, and does nothing; when the whole file is read, ``without_tokens`` puts real
-objects in the tokens' places, each once its token is known to be a number, or an array of as many
-numbers as its shape says, or a log of such arrays.
+arguments: ``numpy.ndarray((1,), "O", ADDRESS)`` is any object in memory. PyTorch's unpickler calls
+any allowed function with the file's arguments, gives the result any state, and sets any of its
+attributes. So no library function is allowed. A token checks its arguments, keeps the state that
+the file gives it, and does nothing. When the whole file is read, ``without_tokens`` checks the
+tokens and replaces them by the real numbers, arrays and logs.
 """
 
 import math
@@ -22,7 +21,7 @@ from torch import Tensor
 CODES = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
 NUMBERS = sorted({np.dtype(code).str[1:] for code in CODES})  # "f8" and the like
 ORDERS = ("<", ">", "|", "=")
-DEPTH = 64  # of containers within containers; mmengine's checkpoints have 6
+DEPTH = 64  # of nested containers; mmengine's checkpoints have 6
 
 
 class Token:
@@ -47,20 +46,20 @@ class Token:
         raise UnpicklingError("a checkpoint may not set attributes")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """As the real object: what plain ``torch.load`` has read can be saved again."""
+        """Pickle as the real object, so that what plain ``torch.load`` read can be saved again."""
         return self.real().__reduce_ex__(protocol)
 
     def check(self) -> None:
-        """Raise an UnpicklingError unless the object may be called with ``arguments``."""
+        """Raise UnpicklingError unless ``arguments`` are allowed."""
         raise UnpicklingError(f"a call of GLOBAL {self.of}")
 
     def real(self) -> Any:
-        """The object that this stands for; raises an UnpicklingError unless its state is sound."""
+        """The real object; raises UnpicklingError unless the state is valid."""
         raise UnpicklingError(f"GLOBAL {self.of} is no data")
 
 
 class StoredDtype(Token):
-    """For numpy.dtype, which a pickle calls with its kind and then gives its byte order."""
+    """For numpy.dtype: the argument is the kind, the state holds the byte order."""
 
     __slots__ = ()
     of = "numpy.dtype"
@@ -71,7 +70,7 @@ class StoredDtype(Token):
             raise UnpicklingError("a checkpoint may hold arrays of numbers only")
 
     def real(self) -> np.dtype:
-        # Version, byte order, and of structures the rest.
+        # Version and byte order; the other entries describe structured types.
         state = (3, "=") if self.state is None else self.state
         order = state[1] if type(state) is tuple and len(state) > 1 else None
         if type(order) is not str or order not in ORDERS:
@@ -80,14 +79,14 @@ class StoredDtype(Token):
 
 
 class StoredArrayType(Token):
-    """For numpy.ndarray, which is only ever mentioned."""
+    """For the class numpy.ndarray, which a pickle names and never calls."""
 
     __slots__ = ()
     of = "numpy.ndarray"
 
 
 class StoredArray(Token):
-    """For the empty array of numpy's _reconstruct, which is given a state."""
+    """For numpy's _reconstruct, which makes an empty array; the state holds its content."""
 
     __slots__ = ()
     of = "numpy.ndarray"
@@ -104,12 +103,12 @@ class StoredArray(Token):
             raise _damaged("an array's shape")
         numbers = _numbers(dtype, data, math.prod(shape))
         numbers = numbers.reshape(shape, order="F" if columns_first is True else "C")
-        # A copy of its own, in this machine's byte order.
+        # A writable copy, in this machine's byte order.
         return numbers.astype(numbers.dtype.newbyteorder("="), order="K")
 
 
 class StoredNumber(Token):
-    """For numpy's scalar."""
+    """For a numpy scalar: the arguments are its type and its bytes."""
 
     __slots__ = ()
     of = "numpy.generic"
@@ -125,7 +124,7 @@ class StoredNumber(Token):
 
 
 class StoredLog(Token):
-    """For mmengine's HistoryBuffer."""
+    """For mmengine's HistoryBuffer; the state holds its two arrays."""
 
     __slots__ = ()
     of = "mmengine.logging.HistoryBuffer"
@@ -155,18 +154,18 @@ class StoredLog(Token):
 
 
 class StoredCycle(Token):
-    """For the schedule of one cycle, which is only ever mentioned."""
+    """For the class OneCycleParamScheduler, which a pickle names and never calls."""
 
     __slots__ = ()
     of = "mmengine.optim.OneCycleParamScheduler"
 
 
 class StoredMethod(Token):
-    """For getattr.
+    """For getattr, which may only return the methods in ``known``.
 
-    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name), and a
-    schedule of one cycle with its curve. The real getattr would let a file reach any function from
-    there.
+    A HistoryBuffer is pickled with four of its methods, each as getattr(HistoryBuffer, name); a
+    OneCycleParamScheduler with one of its two curves. Through the real getattr a file could reach
+    any function.
     """
 
     __slots__ = ()
@@ -197,12 +196,12 @@ class StoredMethod(Token):
 
 
 def no_bytes() -> bytes:
-    """For bytes, which the pickle of an empty array calls."""
+    """For bytes(), which the pickle of an empty array calls."""
     return b""
 
 
-# All that is allowed beside PyTorch's own list. numpy 2 moved its private functions, and files of
-# both ages name them.
+# All that is allowed beside PyTorch's own list. numpy 2 moved its private functions; files may use
+# the old or the new names.
 ALLOWED: tuple[tuple[Callable[..., Any], str], ...] = (
     (StoredArrayType, "numpy.ndarray"),
     (StoredDtype, "numpy.dtype"),
@@ -216,13 +215,13 @@ ALLOWED: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def without_tokens(content: Any) -> Any:
-    """A copy of what ``torch.load`` has read, with the real objects in place of tokens.
+    """A copy of what ``torch.load`` has read, with real objects in place of tokens.
 
-    Tensors are the same ones, without attributes that the file sets. Of an OrderedDict's attributes
+    Tensors are not copied, but lose attributes that the file sets. Of an OrderedDict's attributes
     only PyTorch's own ``_metadata`` is kept.
 
     Raises:
-        UnpicklingError: a token is no data, or containers hold themselves or nest too deep.
+        UnpicklingError: a token is not valid, or a container contains itself or nests too deep.
     """
     return _real(content, {}, 0)
 
@@ -258,7 +257,7 @@ def _real(value: Any, done: dict[int, Any], depth: int) -> Any:
 
 
 def _numbers(dtype: Any, data: Any, count: int) -> np.ndarray:
-    """As many numbers of a type as a file's bytes should be."""
+    """``data`` as ``count`` numbers; raises UnpicklingError if it has another length."""
     if type(dtype) is not StoredDtype or type(data) is not bytes:
         raise _damaged("an array's type or data")
     real = dtype.real()

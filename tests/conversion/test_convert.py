@@ -115,11 +115,11 @@ def test_what_tells_that_a_network_was_trained_at_once(tmp_path, monkeypatch):
     # The class that a checkpoint of pytorch-fcn names.
     for arch, net in (("FCN8sAtOnce", "fcn8s-atonce"), ("FCN8s", "fcn8s")):
         result = convert(written(source, dict(arch=arch, model_state_dict=state)), target)
-        assert result.net == net and "does not tell" not in str(result)
+        assert result.net == net and "does not say" not in str(result)
     # The file's name; if it says nothing, that is said; then whoever converts it.
     named_so = convert(written(tmp_path / "fcn8s-atonce_from_caffe.pth", state), target)
     assert named_so.net == "fcn8s-atonce" and named_so.scale == AT_ONCE
-    assert "trained at once: taken for fcn8s" in str(convert(written(source, state), target))
+    assert "assumed fcn8s (no scales)" in str(convert(written(source, state), target))
     assert convert(source, target, net="fcn8s-atonce").scale == AT_ONCE
     # The hash of a published file, whatever it is called now.
     digest = Digest("md5", hashlib.md5(source.read_bytes()).hexdigest())
@@ -254,7 +254,7 @@ BROKEN = [
     ("numbers that differ", dict(scale_pool4=[zeros(32)], scale_pool3=[np.arange(16.0)])),
     ("only one of the two scale", dict(scale_pool4=[zeros(32)])),
     ("NaN or inf", dict(fc7=[NAN, zeros(FC)])),
-    ("its score layers are of none", dict(score_fr_sem=[zeros(3, FC, 1, 1)])),
+    ("its score layers match none of", dict(score_fr_sem=[zeros(3, FC, 1, 1)])),
     ("has control characters in the name", {"\x1b[31m": [zeros(1)]}),
 ]
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_asked_for(tmp_path):
         (fcn_layers("fcn8s"), dict(net="fcn8s-atonce"), "were trained without scales"),
         (fcn_layers("fcn8s-atonce"), dict(net="fcn8s"), "trained with scales 0.0001/0.01/1,"),
         (alexnet_layers(), dict(net="fcn8s"), "makes fcn32s, not fcn8s"),
-        (fcn_layers("fcn8s"), dict(dataset="CamVid"), "no data set of mmseg"),
+        (fcn_layers("fcn8s"), dict(dataset="CamVid"), "mmseg has no such data set"),
         (fcn_layers("fcn8s"), dict(dataset="CamVidDataset", num_classes=12), "leave one out"),
     ):
         with pytest.raises(UserError, match=message):
@@ -409,9 +409,9 @@ FOUR = dict(in_channels=(8, 16, 32, FC), in_index=range(4))
     ("backbone", "head", "message"),
     [
         # pool5 and fc7: as wide as pool4 and fc7
-        (dict(out_indices=(4, 5)), TWO, "of none of"),
-        (dict(out_indices=(3, 5)), TWO | dict(scale=(0.01, 1.0)), "of none of"),
-        (dict(out_indices=(1, 2, 3, 5)), FOUR, "of none of"),
+        (dict(out_indices=(4, 5)), TWO, "match none of"),
+        (dict(out_indices=(3, 5)), TWO | dict(scale=(0.01, 1.0)), "match none of"),
+        (dict(out_indices=(1, 2, 3, 5)), FOUR, "match none of"),
         (dict(norm_cfg=dict(type="GN", num_groups=2)), {}, "norm_conv1_1.running_mean"),
     ],
     ids=["pool5", "scaled 16s", "four levels", "GroupNorm"],
