@@ -37,7 +37,7 @@ def main() -> None:
 
     from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.engine.processes import prepare_cpu
-    from fcn_plugin.engine.resuming import set_aside
+    from fcn_plugin.engine.resuming import move_checkpoints
     from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import type_name
@@ -76,7 +76,7 @@ def main() -> None:
         runner.logger.warning(fault)
     if runner.rank == 0:
         claim(Path(runner.work_dir), CLAIM_PATIENCE)
-        earlier = None if cfg.resume else set_aside(Path(cfg.work_dir), cfg.get("load_from"))
+        earlier = None if cfg.resume else move_checkpoints(Path(cfg.work_dir), cfg.get("load_from"))
         if earlier:
             runner.logger.warning(f"The checkpoints of an earlier run are now in {earlier}")
     if args.resume == "auto" and not cfg.resume:

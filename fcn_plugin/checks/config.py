@@ -1,4 +1,4 @@
-"""Refuse a config that cannot be run, before anything is built: parts, data sets, loaders."""
+"""Check the settings, data sets and data loaders of a config before anything is built from it."""
 
 import os
 from importlib.util import find_spec
@@ -17,13 +17,13 @@ from fcn_plugin.data.numbering import set_colours
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, dicts_in, type_name
 
-# What belongs together in a config: the runner wants all of a row or none.
+# Settings that belong together: the runner needs all of a row or none.
 TOGETHER = (
     ("train_dataloader", "train_cfg", "optim_wrapper"),
     ("val_dataloader", "val_cfg", "val_evaluator"),
     ("test_dataloader", "test_cfg", "test_evaluator"),
 )
-# The packages of mmengine's backends that may be absent: any of a row will do.
+# Optional packages that mmengine's backends need: any one of a row is enough.
 BACKENDS = dict(
     TensorboardVisBackend=("tensorboard", "tensorboardX"),
     WandbVisBackend=("wandb",),
@@ -33,21 +33,19 @@ BACKENDS = dict(
     DVCLiveVisBackend=("dvclive",),
     AimVisBackend=("aim",),
 )
-# Seconds that a run waits for a batch, far longer than any disk takes; as env_cfg.dist_cfg.timeout.
+# Seconds to wait for a batch, far longer than any disk takes; the same as dist_cfg.timeout.
 PATIENCE = 600
-# Each tensor that a data loader's worker hands over is an open file to both.
-TENSORS = 2  # of a sample: image and label
-OTHERS = 64  # files that a run has open besides: libraries, logs, devices
-OF_A_WORKER = 8  # pipes and locks
+# Each tensor that a worker hands over is an open file in both processes.
+TENSORS = 2  # in a sample: image and label
+OTHERS = 64  # other open files of a run: libraries, logs, devices
+PER_WORKER = 8  # pipes and locks
 
 
 def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Check the config and complete it: loader timeouts, ignore index, class colours,
-    DataCheckHook.
+    """Check ``cfg`` and complete it; ``loaders`` are the keys of the data loaders to be used.
 
-    Loaders are given up after a time, one number for ignored pixels is set everywhere, each class
-    gets its own colour, and ``DataCheckHook`` is added if it is not there.
-    ``loaders`` are the keys of the data loaders that are going to be used.
+    Sets a timeout for loaders with workers, the same ignore index everywhere and a colour for each
+    class; adds ``DataCheckHook`` if it is missing.
 
     Raises:
         UserError: a part of the config or of the installation is missing or wrong.
@@ -63,14 +61,14 @@ def check_config(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 
 def check_settings(cfg: Config) -> None:
-    """Raise ``UserError`` for what of ``cfg`` a runner cannot be built of."""
+    """Raise ``UserError`` if related settings are incomplete or a visualizer is not installed."""
     for row in TOGETHER:
-        given = [key for key in row if cfg.get(key) is not None]
+        present = [key for key in row if cfg.get(key) is not None]
         missing = [key for key in row if cfg.get(key) is None]
-        if given and missing:
+        if present and missing:
             raise UserError(
-                f"the config has {' and '.join(given)}, but no {' and no '.join(missing)}; add it, "
-                f"or set {'=None '.join(given)}=None"
+                f"the config has {' and '.join(present)}, but no {' and no '.join(missing)}; add "
+                f"it, or set {'=None '.join(present)}=None"
             )
     backends = (cfg.get("visualizer") or {}).get("vis_backends") or ()
     for index, backend in enumerate(backends):
@@ -83,7 +81,7 @@ def check_settings(cfg: Config) -> None:
 
 
 def is_installed(package: str) -> bool:
-    """A folder of that name, such as one that wandb leaves, is no package."""
+    """Whether ``package`` is installed; a mere folder, such as wandb leaves, does not count."""
     spec = find_spec(package)
     return spec is not None and spec.origin is not None
 
@@ -92,9 +90,9 @@ def is_installed(package: str) -> bool:
 
 
 def prepare_loaders(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Give loaders with workers a ``timeout`` and raise the limit of open files as they need.
+    """Give loaders with workers a ``timeout``, and raise the limit of open files for them.
 
-    A worker that may open no more files loses its batch, and the run would wait for it for ever.
+    A worker that cannot open another file loses its batch: the run would wait for it forever.
 
     Raises:
         UserError: the system's limit (``ulimit -n``) is too low for them.
@@ -107,10 +105,10 @@ def prepare_loaders(cfg: Config, loaders: tuple[str, ...]) -> None:
         loader.setdefault("timeout", PATIENCE)
         batch = TENSORS * int(loader.get("batch_size") or 1)
         ahead = batch * int(loader.get("prefetch_factor") or 2)
-        # What a worker has open that is as far ahead as it may be, and what the run has open where
-        # all workers but one wait for that one.
-        least[key] = OTHERS + ahead + OF_A_WORKER * workers
-        most += (ahead + OF_A_WORKER) * (workers + 1)
+        # least: of a worker that has prefetched all it may; most: of a run that waits for one
+        # worker while all others have prefetched all they may.
+        least[key] = OTHERS + ahead + PER_WORKER * workers
+        most += (ahead + PER_WORKER) * (workers + 1)
     allowed = _raise_limit(most)
     for key, files in least.items():
         if files > allowed:
@@ -121,7 +119,7 @@ def prepare_loaders(cfg: Config, loaders: tuple[str, ...]) -> None:
 
 
 def _raise_limit(wanted: int) -> float:
-    """Let this process and its workers have ``wanted`` open files; the number it may have then."""
+    """Raise the limit of open files to ``wanted`` if the system allows it; return the limit."""
     if os.name != "posix":
         return float("inf")
     import resource
@@ -138,7 +136,7 @@ def _raise_limit(wanted: int) -> float:
 
 
 def check_datasets(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Refuse data sets whose folders or lists are missing or whose classes are misspelt."""
+    """Raise ``UserError`` for data sets with missing folders or lists or misspelt classes."""
     for loader in loaders:
         for _, dataset in dicts_in(cfg.get(loader)):
             if "data_root" not in dataset and "ann_file" not in dataset:
@@ -164,11 +162,11 @@ def _check_classes(dataset: dict) -> None:
     shipped = (getattr(class_of(dataset, DATASETS), "METAINFO", None) or {}).get("classes")
     metainfo = dataset.get("metainfo") or {}
     classes = metainfo.get("classes", shipped or ())
-    if isinstance(classes, str):  # names a file of them
+    if isinstance(classes, str):  # the name of a file that lists them
         if not Path(classes).is_file() and "://" not in classes:
             raise UserError(
-                f"metainfo.classes={classes!r} of {type_name(dataset)} is one text, and no file of "
-                f"that name is there; give a list of all names, such as ['background', {classes!r}]"
+                f"metainfo.classes={classes!r} of {type_name(dataset)} is a string, and no such "
+                f"file exists; give a list of all names, such as ['background', {classes!r}]"
             )
         classes = list_from_file(classes)
     for name in classes:
@@ -181,9 +179,9 @@ def _check_classes(dataset: dict) -> None:
 
 
 def _check_palette(dataset: dict, palette: Any, classes: int, shipped: int) -> None:
-    if not palette or isinstance(palette, str):  # mmseg draws one
+    if not palette or isinstance(palette, str):  # mmseg draws random colours
         return
-    # Of some of a data set's own classes mmseg takes their colours out of all.
+    # If only some of its classes are used, mmseg picks their colours from the full palette.
     if len(palette) not in (classes, shipped):
         raise UserError(
             f"metainfo.palette of {type_name(dataset)} has {len(palette)} colours for {classes} "
@@ -222,7 +220,7 @@ def _check_paths(dataset: dict, loader: str) -> None:
 
 
 def _check_suffix(folder: Path, suffix: str, at: str) -> None:
-    """All images of a folder make up the data set; in an empty one samplers search for ever."""
+    """Without a list the folder is the data set; if it is empty, samplers search forever."""
     if any(path.name.endswith(suffix) for path in folder.rglob("*")):
         return
     suffixes = sorted({path.suffix for path in folder.rglob("*") if path.is_file()})
@@ -231,7 +229,7 @@ def _check_suffix(folder: Path, suffix: str, at: str) -> None:
 
 
 def remedy(root: Path, missing: object = "") -> str:
-    """How to come by ``missing``, a path in the data set at ``root``, or by all of it."""
+    """How to get ``missing``, a path in the data set at ``root``, or the whole data set."""
     command = command_for(root, str(missing))
     get_it = f"run {command}" if command else "put it there (README, 'Data')"
     return f"{get_it}, or set data_root in the config to where it is"

@@ -1,7 +1,7 @@
-"""Look at images and labels before the first iteration, for a few seconds at most.
+"""Check images and labels before the first iteration, for a few seconds at most.
 
-Finds what validation would fail with thousands of iterations later, and labels that nothing can be
-learned from.
+Finds files on which validation would fail thousands of iterations later, and labels from which
+nothing can be learned.
 """
 
 import time
@@ -25,7 +25,7 @@ from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
-PATIENCE = 2.0  # seconds for each of the two that look at more than one file
+PATIENCE = 2.0  # seconds, for check_batches and check_labels each
 
 
 def check_files(dataset: BaseDataset) -> None:
@@ -45,7 +45,7 @@ def check_files(dataset: BaseDataset) -> None:
 
 
 def image_names(dataset: object) -> set[str]:
-    """What identifies the images of a data set: PASCAL's names, or else their paths."""
+    """The images of a data set: PASCAL VOC's names without suffix, or else full paths."""
     return {
         Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
         for part in plain_datasets(dataset)
@@ -54,11 +54,11 @@ def image_names(dataset: object) -> set[str]:
 
 
 def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -> None:
-    """Load the first image that is going to be scored, as it will be.
+    """Load the first image of a validation or test data set as its loop will.
 
     Raises:
-        UserError: its label has another size than its prediction will have; or whatever the
-            pipeline raises.
+        UserError: the label and the prediction would differ in size. The pipeline may raise
+            other errors.
     """
     with random_numbers(0):
         loaded = dataset[0]
@@ -80,10 +80,10 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
 
 
 def check_batches(name: str, loader: Any) -> None:
-    """Raise ``UserError`` if images of different sizes come together in a batch to be scored.
+    """Raise ``UserError`` if a batch for validation or test has images of different sizes.
 
-    mmengine stacks such a batch as it is. What the pipeline makes of a size is seen from one image
-    that has it, of the others only the headers are read.
+    mmengine stacks such a batch without padding. Only one image of each size goes through the
+    pipeline; of the others only the headers are read.
     """
     dataset, end = loader.dataset, time.monotonic() + PATIENCE
     if loader.batch_size in (None, 1) or not hasattr(dataset, "get_data_info"):
@@ -98,7 +98,7 @@ def check_batches(name: str, loader: Any) -> None:
                 path = dataset.get_data_info(index)["img_path"]
                 try:
                     header = size_and_turn(path)
-                except Exception:  # what Pillow raises is not documented; loading judges the file
+                except Exception:  # Pillow's errors are not documented; loading reports the file
                     return
                 if time.monotonic() > end:
                     return
@@ -115,20 +115,20 @@ def check_batches(name: str, loader: Any) -> None:
 
 
 def _shape(loaded: Any) -> tuple[int, int] | None:
-    """Height and width of what a pipeline gives; of test-time augmentation the first."""
+    """Height and width of a pipeline's output; the first with test-time augmentation."""
     inputs = loaded.get("inputs") if isinstance(loaded, dict) else None
     image = inputs[0] if isinstance(inputs, list) else inputs
     return None if image is None else tuple(image.shape[-2:])
 
 
 def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
-    """Look for a pixel of every class in the labels that are trained on.
+    """Look for a pixel of every class in the training labels.
 
-    In any order, until all classes have been met or two seconds are over. Warns of classes that
-    no label has; if time was short, only tells which have not been met.
+    Reads labels in random order until every class has occurred or two seconds are over. Warns of
+    classes that no label has; if some labels were not read, only logs the missing classes.
 
     Raises:
-        UserError: no label has any class but the first, beside ignored pixels: masks of 0 and 255.
+        UserError: the labels have only the first class and ignored pixels: masks of 0 and 255.
     """
     names = datasets[0].metainfo.get("classes") if datasets else None
     labels = [
@@ -148,7 +148,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
             return
         try:
             label = loader.transform(dict(info, seg_fields=[]))["gt_seg_map"]
-        except DamagedFile:  # as training is told to treat it
+        except DamagedFile:  # train_cfg.unreadable decides in training
             continue
         pixels += pixel_counts(label)
         checked += 1
@@ -162,8 +162,8 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
     folder = Path(info["seg_map_path"]).parent
     if checked < len(labels):
         logger.info(
-            f"Not met in {checked} of {len(labels)} training labels, all that were looked at: "
-            f"{some(missing)}"
+            f"These classes did not occur in the {checked} (of {len(labels)}) training labels "
+            f"checked: {some(missing)}"
         )
         return
     if pixels[loader.ignore_index] and pixels[0] and len(missing) == len(names) - 1:

@@ -1,7 +1,6 @@
-"""Refuse before the first iteration, in one line, what a run would die of later.
+"""Check the model, loops, scores and data of a run before the first iteration.
 
-``config`` reads a config before anything is built; the hook looks at what was built: the model, the
-run's loops and scores, and the data.
+``checks.config`` checks a config before these are built from it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,16 +40,16 @@ from fcn_plugin.errors import UserError
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Before the first iteration: what would stop or spoil the run later, in one line.
+    """Report in one line, before the first iteration, what would stop or spoil the run later.
 
-    Every image has its label; all heads and label loaders know the data set's classes; one number
-    stands for ignored pixels; the data end where a loop waits for it; losses, windows and BatchNorm
-    can work; the first image to be scored is loaded; batches can be stacked; the scores are those
-    that are waited for. Warns of images that are both trained on and validated with, and of classes
-    that no label has.
+    Checks that every image has its label; all heads and label loaders have the data set's classes;
+    there is one ignore index; the data end if a loop waits for their end; losses, windows and
+    BatchNorm can work; the first image to be scored loads; batches can be stacked; and the metrics
+    give the scores that hooks wait for. Warns of images in both the training and the validation
+    data, and of classes that no label has.
 
     Raises:
-        UserError: any of these is not so.
+        UserError: one of these checks fails.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -63,9 +62,9 @@ class DataCheckHook(Hook):
         layer = pooled_batch_norm(model)
         if layer and smallest_batch(loader, runner.train_loop) == 1:
             raise UserError(
-                f"{layer} normalises one pixel of each image, which takes two images or more, but "
-                "a batch of training has 1; set train_dataloader.batch_size=2, or drop_last=True "
-                "where only the last has 1"
+                f"{layer} normalises one pixel of each image, which needs at least two images, but "
+                "a training batch has 1; set train_dataloader.batch_size=2, or drop_last=True if "
+                "only the last batch has 1"
             )
         for warning in _doubts(model, parts, ignored_number(runner.cfg), batch_size(loader)):
             runner.logger.warning(warning)
@@ -87,7 +86,7 @@ class DataCheckHook(Hook):
 
 
 def _check_scored(runner: Runner, name: str, loop: Any) -> None:
-    """What validation and testing have in common."""
+    """The checks that validation and testing have in common."""
     model, loader = bare_model(runner), loop.dataloader
     check_order(name, loader, loop)
     check_windows(model)

@@ -1,8 +1,8 @@
-"""One number for the pixels that do not count, everywhere in a config.
+"""Use the same ignore index everywhere in a config.
 
-Label files have 255 for them, and so has every default. Where a config gives its heads another
-number (``ignore_index``), the 255 that loaders, crops and padding put into labels would be taken
-for a class: the loss fails, on a GPU by a device assert.
+Label files mark ignored pixels with 255, which is also every default. If a config gives its heads
+another ``ignore_index``, the 255 that loaders, crops and padding put into labels would be taken
+for a class: the loss fails, on a GPU with a device assert.
 """
 
 import re
@@ -31,21 +31,21 @@ HEAD = re.compile(r".*\.(decode_head|auxiliary_head)(\.\d+)?\.ignore_index")
 
 
 class Setting(NamedTuple):
-    """Where a config can say which label does not count, and what it says or defaults to."""
+    """A setting of a config that decides which label is ignored, and its value or default."""
 
     node: dict
     key: str
     path: str  # as for --cfg-options
     value: Any
-    rules: bool = False  # a head's or a label loader's, which all others follow
-    image: Any = None  # the images' own number, where one setting has both
+    rules: bool = False  # of a head or a label loader, which all others follow
+    image: Any = None  # the value for images, if one setting has both
 
 
 def unify_ignored(cfg: Config) -> None:
-    """Set the number that the heads of ``cfg`` ignore wherever else it stands at 255.
+    """Replace 255 by the heads' ignore index in all other settings of ``cfg``.
 
     Raises:
-        UserError: two numbers are given, or one that no label can hold.
+        UserError: settings contradict each other, or the number is not from 0 to 255.
     """
     for setting, number in _others(cfg):
         both = dict(img=setting.image, seg=number)
@@ -53,7 +53,7 @@ def unify_ignored(cfg: Config) -> None:
 
 
 def refuse_other_ignored(cfg: Config) -> None:
-    """Raise ``UserError`` where ``unify_ignored`` would change a setting, which names them all."""
+    """Raise ``UserError`` listing every setting whose ignore index differs from the heads'."""
     others = list(_others(cfg))
     if others:
         number = others[0][1]
@@ -65,16 +65,16 @@ def refuse_other_ignored(cfg: Config) -> None:
 
 
 def ignored_number(cfg: Config) -> int:
-    """The number that heads and label loaders of ``cfg`` ignore; 255 if none says another."""
+    """The ignore index of the heads and label loaders of ``cfg``; 255 if none is set."""
     return _number(list(_settings(cfg)))
 
 
 def _others(cfg: Config) -> Iterator[tuple[Setting, int]]:
-    """The settings that stand at 255, and the number that they should have."""
+    """The settings that are still 255, each with the number it should have."""
     settings = list(_settings(cfg))
     number = _number(settings)
     for setting in settings:
-        # mmseg's own metric leaves out whatever is no class.
+        # mmseg's own metric leaves out every label that is not a class.
         strict = number != IGNORED or type_name(setting.node) == "ConfusionMatrixMetric"
         if setting.value == IGNORED != number:
             yield setting, number
@@ -111,7 +111,7 @@ def _settings(cfg: Config) -> Iterator[Setting]:
                     place = f"{path}.{name}"
                     rules = type_name(node) == "LoadCheckedLabel" or HEAD.fullmatch(place)
                     yield Setting(node, name, place, value, bool(rules))
-            if kind is Pad:  # has one setting for images and labels; a mere number is the images'
+            if kind is Pad:  # one setting for both; a plain number is for the images
                 values = node.get("pad_val", 0)
                 if isinstance(values, dict):
                     value = values.get("seg", IGNORED)
@@ -121,7 +121,7 @@ def _settings(cfg: Config) -> Iterator[Setting]:
 
 
 def _default(kind: Any, name: str) -> Any:
-    """The default of a constructor's argument, which may be one of a base class."""
+    """The default of an argument of ``kind``'s constructor or of a base class's."""
     for parameters in constructors(kind):
         if name in parameters:
             return parameters[name].default

@@ -1,4 +1,4 @@
-"""A checkpoint knows what it was trained as: network, padding, preprocessing and classes."""
+"""Compare network, padding, preprocessing and classes of a checkpoint with those of the model."""
 
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from fcn_plugin.weights.networks import COUNT, net_of
 from fcn_plugin.weights.sources import Input
 from fcn_plugin.weights.structure import check_tensors
 
-# Means that differ by less are those of two samples of the same pictures: Caffe's VGG subtracts
+# Means that differ by less come from two samples of the same pictures: Caffe's VGG subtracts
 # 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
 SAME_MEAN = 2.0
 SAME_STD = 1.05
@@ -26,8 +26,8 @@ class Stored(NamedTuple):
     """What a checkpoint records about the model it was saved from.
 
     Attributes:
-        meta: mmengine's and ours; empty without a checkpoint.
-        shapes: of its tensors by name; None without a checkpoint.
+        meta: mmengine's and our entries; empty without a checkpoint.
+        shapes: Shape of each tensor by name; None without a checkpoint.
     """
 
     meta: dict[str, Any]
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
         return cls(meta if isinstance(meta, dict) else {}, shapes)
 
     def refuse_others(self, model: nn.Module, dataset_meta: Any) -> None:
-        """Raise ``UserError`` unless the checkpoint is of this model and of these classes."""
+        """Raise ``UserError`` unless the checkpoint fits the model and the classes' order."""
         for fault in [*self.faults(model, dataset_meta), self._lacking(model)]:
             if fault:
                 config = self.meta.get("made_for")
@@ -48,7 +48,7 @@ class Stored(NamedTuple):
                 raise UserError(fault + for_config)
 
     def faults(self, model: nn.Module, dataset_meta: Any) -> list[str]:
-        """Where network, padding, input or order of the classes are others."""
+        """A message for each of network, padding, input and order of classes that differs."""
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
         of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
         metas = self.meta.get("dataset_meta"), dataset_meta
@@ -65,12 +65,12 @@ class Stored(NamedTuple):
         stored = self.meta.get(key)
         if not isinstance(stored, str) or configured is None or stored == configured:
             return None
-        said = quoted(stored)
-        remedy = remedy.format(said)
-        return f"the checkpoint's {what} is {said}, the config's is {configured}; {remedy}"
+        value = quoted(stored)
+        remedy = remedy.format(value)
+        return f"the checkpoint's {what} is {value}, the config's is {configured}; {remedy}"
 
     def _lacking(self, model: nn.Module) -> str | None:
-        """What mmengine only warns of: parameters that are missing or of another shape."""
+        """The first parameter that is missing or has another shape; mmengine only warns."""
         if self.shapes is None:
             return None
         for name, tensor in model.state_dict().items():
@@ -86,11 +86,11 @@ class Stored(NamedTuple):
 
 @HOOKS.register_module()
 class InputCheckHook(Hook):
-    """Writes what a model is into its checkpoints, and compares a checkpoint with the model.
+    """Record a model's input, padding and network in its checkpoints; compare them on loading.
 
-    That is its input, its padding, and which network it is. Testing is refused with a checkpoint
-    that lacks or contradicts any of this, or that has the same classes in another order: the scores
-    would be wrong, but not absurd. Training on from such weights is possible, and warned of.
+    Testing is refused if one of them differs, if a parameter is missing or has another shape, or if
+    the checkpoint has the same classes in another order: the scores would be wrong but plausible.
+    Training may start from such weights, with a warning.
     """
 
     def __init__(self) -> None:
@@ -129,9 +129,9 @@ def _padding(model: nn.Module) -> str | None:
 
 
 def input_of(model: nn.Module) -> Input | None:
-    """What ``model``'s data preprocessor makes of the pipelines' images, which are BGR.
+    """What ``model``'s data preprocessor makes of the pipelines' BGR images.
 
-    None if it subtracts no mean: the pipeline may have done it then.
+    None if it subtracts no mean, which the pipeline may do instead.
     """
     preprocessor = getattr(model, "data_preprocessor", None)
     mean, std = getattr(preprocessor, "mean", None), getattr(preprocessor, "std", None)
@@ -166,13 +166,13 @@ def input_fault(stored: Input | None, configured: Input | None) -> str | None:
     )
 
 
-def _described(given: Input) -> str:
-    mean, std = ("/".join(f"{v:.5g}" for v in values) for values in (given.mean, given.std))
-    return f"{given.order} with mean {mean} and std {std}"
+def _described(image: Input) -> str:
+    mean, std = ("/".join(f"{v:.5g}" for v in values) for values in (image.mean, image.std))
+    return f"{image.order} with mean {mean} and std {std}"
 
 
 def _classes_fault(stored: Any, configured: Any) -> str | None:
-    """Whether the classes are the same, but in another order."""
+    """The message if the classes are the same in another order, else None."""
     if not stored or not configured or set(stored) != set(configured):
         return None
     pairs = enumerate(zip(stored, configured, strict=False))

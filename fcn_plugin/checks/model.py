@@ -1,4 +1,4 @@
-"""Heads, losses, windows and BatchNorm that would stop or spoil a training later."""
+"""Check a model's heads, losses, windows and BatchNorm before it is trained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
 
 
 def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Each head, those of a cascade and all auxiliary ones included, and its place in a config."""
+    """Path in the config and module of each head, cascaded and auxiliary ones included."""
     for name in ("decode_head", "auxiliary_head"):
         head = getattr(model, name, None)
         if isinstance(head, nn.ModuleList):
@@ -29,7 +29,7 @@ def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
-    """Raise ``UserError`` where a head scores another number of classes than ``dataset`` has."""
+    """Raise ``UserError`` if a head's number of classes is not that of ``dataset``."""
     for place, head in heads(model):
         scored = getattr(head, "num_classes", None)
         if scored not in (None, classes) and type(head).__name__ not in OTHER_CLASSES:
@@ -40,7 +40,7 @@ def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
 
 
 def check_losses(model: nn.Module, device: str) -> None:
-    """Raise ``UserError`` where a loss cannot be had of its head's scores, or says nothing."""
+    """Raise ``UserError`` if a head's loss cannot be computed from its scores, or is always 0."""
     for place, head in heads(model):
         losses = getattr(head, "loss_decode", None)
         channels = getattr(head, "out_channels", None)
@@ -69,7 +69,7 @@ def check_losses(model: nn.Module, device: str) -> None:
                 raise UserError(
                     f"{place}.loss_decode: mmseg's FocalLoss {fault}; use CrossEntropyLoss with "
                     "class_weight, or with sampler=dict(type='OHEMPixelSampler') in the head, "
-                    "which also turn to what is rare or hard"
+                    "which also emphasise rare classes or hard pixels"
                 )
 
 
@@ -85,12 +85,12 @@ def _fault_of_focal(device: str) -> str:
     if device == "cpu":
         return "fails on a CPU (it takes one class of the labels for all)"
     if not is_installed("mmcv._ext"):
-        return "needs the operators of full mmcv, which mmcv-lite has not"
+        return "needs the operators of full mmcv, which mmcv-lite lacks"
     return ""
 
 
 def losses_failing_on_void(model: nn.Module) -> list[str]:
-    """Where mmseg's cross entropy looks up the weight of ignored pixels' class, which has none."""
+    """Config paths of mmseg's cross entropies that fail on ignored pixels: 255 has no weight."""
     return [
         f"{place}.loss_decode"
         for place, head in heads(model)
@@ -104,9 +104,9 @@ def losses_failing_on_void(model: nn.Module) -> list[str]:
 
 
 def check_windows(model: nn.Module) -> None:
-    """Raise ``UserError`` for sliding windows that the first validation would fail with."""
+    """Raise ``UserError`` for sliding windows on which the first validation would fail."""
     if not isinstance(model, EncoderDecoder) or isinstance(model, DepthEstimator):
-        return  # has modes of its own
+        return  # DepthEstimator has other modes
     settings = model.test_cfg or {}
     mode = settings.get("mode", "whole")
     if mode not in ("whole", "slide"):
@@ -126,7 +126,7 @@ def check_windows(model: nn.Module) -> None:
 
 
 def pooled_batch_norm(model: nn.Module) -> str | None:
-    """The first BatchNorm on a map that is pooled to one pixel, by name; it needs two images."""
+    """Name of the first BatchNorm after pooling to one pixel, which needs two images; or None."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Sequential) and len(module) > 1:
             pool, conv = module[0], module[1]

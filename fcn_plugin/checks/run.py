@@ -1,4 +1,4 @@
-"""Loops, loaders, scores and schedules that do not go together."""
+"""Check that the loops, data loaders, scores and schedules of a run fit together."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -24,9 +24,9 @@ IOU_SCORES = dict(
     mDice=("mDice", "mAcc"),
     mFscore=("mFscore", "mPrecision", "mRecall"),
 )
-# Those that fall until their end; a warm-up ends early, and steps are where milestones say.
+# These fall until their end. Warm-ups end early, and steps fall at their milestones.
 FALLING = PolyParamScheduler, CosineAnnealingParamScheduler, OneCycleParamScheduler
-NO_END = 10**9  # mmengine's end of a schedule that was given none
+NO_END = 10**9  # mmengine's default end of a schedule
 
 
 def check_order(name: str, loader: Any, loop: object) -> None:
@@ -44,12 +44,12 @@ def check_order(name: str, loader: Any, loop: object) -> None:
 
 
 def batch_size(loader: Any) -> int:
-    """Images of a batch of the ``DataLoader``; 0 if it is not known."""
+    """Images in a batch of the ``DataLoader``; 0 if unknown."""
     return loader.batch_size or getattr(loader.batch_sampler, "batch_size", 0)
 
 
 def smallest_batch(loader: Any, loop: object) -> int:
-    """Images of the smallest batch that a process is given in training; 0 if it is not known."""
+    """Images in the smallest training batch of a process; 0 if unknown."""
     size = batch_size(loader)
     if size and isinstance(loop, EpochBasedTrainLoop) and not loader.drop_last:
         return len(loader.sampler) % size or size
@@ -60,7 +60,7 @@ def smallest_batch(loader: Any, loop: object) -> int:
 
 
 def check_scores(metrics: Iterable[BaseMetric], hooks: Iterable[Hook]) -> None:
-    """Raise ``UserError`` if a hook waits for a score that the metrics, all known, do not give."""
+    """Raise ``UserError`` if a hook waits for a score that no metric gives, if all are known."""
     names: set[str] = set()
     for metric in metrics:
         scores = _scores(metric)
@@ -85,7 +85,7 @@ def _wanted(hooks: Iterable[Hook]) -> Iterator[tuple[str, str]]:
 
 
 def _scores(metric: BaseMetric) -> set[str] | None:
-    """The names of a metric's scores; None if it is not known here."""
+    """The names of a metric's scores; None if the metric is unknown here."""
     names: list[str]
     if type(metric) is ConfusionMatrixMetric:
         names = ["aAcc", "mAcc", "mIoU", "fwIoU", *(["score"] if metric.absent == "zero" else [])]
@@ -93,7 +93,7 @@ def _scores(metric: BaseMetric) -> set[str] | None:
         asked: Any = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
         if unknown := [name for name in asked if name not in IOU_SCORES]:
             raise UserError(
-                f"IoUMetric: iou_metrics {unknown[0]!r} is none; give some of "
+                f"IoUMetric: iou_metrics {unknown[0]!r} does not exist; give some of "
                 f"{', '.join(IOU_SCORES)}"
             )
         names = ["aAcc", *(score for name in asked for score in IOU_SCORES[name])]
@@ -109,10 +109,10 @@ def _scores(metric: BaseMetric) -> set[str] | None:
 
 @HOOKS.register_module()
 class ScheduleCheckHook(Hook):
-    """Warns, as training begins, if the learning rate's schedule ends elsewhere than the training.
+    """Warns before training if the learning rate's schedule does not end with the training.
 
     This happens when only ``train_cfg.max_iters`` was changed: the learning rate hardly falls, or
-    it stays at its least for the rest.
+    it stays at its minimum for the rest.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -122,7 +122,7 @@ class ScheduleCheckHook(Hook):
         for name, group in groups.items():
             if (last := _misfit(group, runner)) is not None:
                 late = last.end > _length(last, runner)
-                outcome = "hardly falls" if late else "stays at its least for the rest"
+                outcome = "hardly falls" if late else "stays at its minimum for the rest"
                 unit = "epoch" if last.by_epoch else "iteration"
                 runner.logger.warning(
                     f"training ends with {unit} {_length(last, runner)}, the schedule of the "
@@ -153,7 +153,7 @@ def _length(scheduler: Any, runner: Runner) -> int:
 def _remedy(last: Any, name: str, index: int, runner: Runner) -> str:
     if last.last_step > 0:
         return "it is the checkpoint's; for the config's begin a new run, with load_from"
-    # Where the scheduler stands in the config, and its settings there.
+    # The path of the scheduler in the config, and its settings there.
     path, settings = "param_scheduler", runner.cfg.get("param_scheduler")
     if isinstance(settings, dict) and name in settings:
         path, settings = f"{path}.{name}", settings[name]

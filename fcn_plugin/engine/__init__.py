@@ -1,4 +1,4 @@
-"""What mmengine's runner lacks."""
+"""Hooks, a training loop and an order of images that mmengine's runner lacks."""
 
 from fcn_plugin.engine.bad_numbers import BadNumbersHook
 from fcn_plugin.engine.compiling import CompileHook

@@ -1,8 +1,8 @@
 """Stop a run, or skip a step, whose loss or gradient is not finite, and name the origin.
 
-Without this a single NaN passes into every weight, and the run goes on to its end with nothing
-left to be learned. Here the optimizer looks at its gradients before it uses them, and the batch
-goes through the network a second time, watched layer by layer.
+Without this a single NaN spreads to every weight, and the run continues to its end without
+learning. Gradients are checked before each step of an optimizer; after NaN or inf the batch goes
+through the network a second time, watched layer by layer.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
+from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, nonfinite_kind
 from fcn_plugin.engine.processes import BFloat16OptimWrapper
 from fcn_plugin.engine.runner import bare_model, optim_wrappers
 from fcn_plugin.engine.snapshots import WHOLE_FILES
 from fcn_plugin.engine.train_loop import PLACE
 from fcn_plugin.errors import UserError, check_choice, quoted, some
 
-# By the part of a layer that is not finite.
+# Keys are values of Origin.part.
 REMEDIES = {
     "image": "look at the image and at model.data_preprocessor",
     "weight": "lower optim_wrapper.optimizer.lr or start from other weights (load_from)",
     "statistic": "start from other weights (load_from)",
 }
-OTHERWISE = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
-NAMED = 3  # images in a message
-# Each halves the scale: so many in a row make any gradient small enough, unless it is not finite.
+OTHER_REMEDY = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
+NAMED = 3  # at most this many images are named in a message
+# Each overflow halves the loss scale; after 100 in a row only NaN or inf can still overflow.
 MOST_OVERFLOWS = 100
 
 
@@ -42,22 +42,22 @@ MOST_OVERFLOWS = 100
 class BadNumbersHook(Hook):
     """Stops a run, or skips a step, whose loss or gradient is not finite.
 
-    The message names the iteration, as the log counts them, the images and the first layer
-    concerned. The state before the step is left in ``bad_numbers_iter_N.pth`` of the work dir, of
-    the first such step only; a run that is resumed from it meets the same batch again.
+    The message names the iteration (as the log counts them), the images and the first bad layer.
+    At the first bad step the state before it is saved as ``bad_numbers_iter_N.pth`` in the work
+    dir; a run that is resumed from this file reads the same batch again.
 
     A skipped step leaves weights, the optimizer's state and BatchNorm's statistics as they were.
-    If the loss is not finite though its gradient is, the step is made nevertheless: nobody knows
-    the loss at that moment. It counts as skipped. Steps that a ``GradScaler`` leaves out, because
-    float16 overflows from time to time, are no fault while the loss is finite and they end.
+    If the loss is not finite but its gradient is, the step is made, as the loss is only known
+    later; it counts as skipped. Steps that a ``GradScaler`` skips because float16 overflows are
+    not reported as long as the loss is finite and at most 100 of them come in a row.
 
     Args:
         action: 'stop' or 'skip'.
-        max_skipped: With 'skip' one more stops the run.
+        max_skipped: With 'skip', at most this many steps are skipped; one more stops the run.
     """
 
-    # After RuntimeInfoHook (VERY_HIGH), so that the checkpoint has the loss in its log; before all
-    # that goes on from a step, such as averaged weights, schedules and checkpoints.
+    # After RuntimeInfoHook (VERY_HIGH), so that the checkpoint's log has the loss; before all that
+    # use the new weights, such as averaged weights, schedules and checkpoints.
     priority = "HIGH"
 
     def __init__(self, action: str = "stop", max_skipped: int = 10) -> None:
@@ -72,12 +72,12 @@ class BadNumbersHook(Hook):
         self.stepped = False
 
     def before_train(self, runner: Runner) -> None:
-        self.after_train(runner)  # what an earlier run left when it failed
+        self.after_train(runner)  # remove the hooks of a run that failed
         self._begin_step()
         self.skipped = 0
         self.overflows = 0  # in a row
-        self.kept = ""  # what is said of the checkpoint
-        self.place: Any = runner.message_hub.runtime_info.get(PLACE)  # before the batch was read
+        self.kept = ""  # the message's words about the checkpoint
+        self.place: Any = runner.message_hub.runtime_info.get(PLACE)  # before reading the batch
         preprocessor = bare_model(runner).data_preprocessor
         self.handles = [
             preprocessor.register_forward_hook(self._note),
@@ -91,7 +91,7 @@ class BadNumbersHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.buffers = {name: b.detach().clone() for name, b in bare_model(runner).named_buffers()}
 
-    # The graph of a compiled step shall not hold these two.
+    # Keep these two out of the graph of a compiled step.
     @torch.compiler.disable
     def _note(self, preprocessor: nn.Module, args: tuple, output: Any) -> None:
         if preprocessor.training:
@@ -99,7 +99,7 @@ class BadNumbersHook(Hook):
 
     @torch.compiler.disable
     def _judge(self, optimizer: Optimizer, *_: Any) -> None:
-        """Let ``optimizer`` use its gradients if they are finite, else hide them from it."""
+        """If a gradient is NaN or inf, delete all, so that ``optimizer`` changes nothing."""
         # A fused optimizer skips overflowing steps itself; its gradients are still scaled here.
         if (overflows := getattr(optimizer, "found_inf", None)) is not None:
             self.stepped |= not overflows
@@ -120,7 +120,7 @@ class BadNumbersHook(Hook):
         self.overflows = 0 if self.stepped else self.overflows + overflown
         lasting = self.overflows > MOST_OVERFLOWS
         fault = bool(self.faulty) or lasting or not isfinite(losses.get("loss", 0.0))
-        # The step of a process waits for all others: they stop and skip together.
+        # All processes must stop at, or skip, the same step.
         faults = torch.tensor(float(fault))
         dist.all_reduce(faults, "max")
         if faults:
@@ -132,9 +132,9 @@ class BadNumbersHook(Hook):
         self.place = runner.message_hub.runtime_info.get(PLACE)
 
     def _deal_with(self, runner: Runner, losses: dict[str, float], last: list[str]) -> None:
-        """Find the origin, undo what the batch has done, and stop or go on.
+        """Find the origin, restore the buffers, and stop the run or skip the step.
 
-        ``losses`` and ``last``, the paths of the images, are those of the last batch.
+        ``losses`` and ``last`` (paths of images) are those of the last batch.
         """
         model, several = bare_model(runner), dist.get_world_size() > 1
         self._restore(model)
@@ -159,8 +159,8 @@ class BadNumbersHook(Hook):
         if self.action == "skip":
             words.append(f"more than max_skipped={self.max_skipped} steps")
         self.after_train(runner)
-        dist.barrier()  # a process that ends has the others ended, and one of them may be writing
-        remedy = REMEDIES.get(origin.part, OTHERWISE)
+        dist.barrier()  # an ending process ends the others, and one may still be writing
+        remedy = REMEDIES.get(origin.part, OTHER_REMEDY)
         mixed = isinstance(optim_wrappers(runner)[0], AmpOptimWrapper | BFloat16OptimWrapper)
         if mixed and origin.part != "image":
             remedy += ", or train without --amp"
@@ -175,7 +175,7 @@ class BadNumbersHook(Hook):
         return f"the {'gradient' if self.faulty else 'loss'} is not finite ({listed})"
 
     def _elsewhere(self, model: nn.Module) -> str:
-        """What is said if a second pass of this process's batch shows nothing."""
+        """The message's words if the second pass of this process's batch finds nothing."""
         if dist.get_world_size() > 1:
             return "this process's batch is not the cause, another's is"
         names = [name for name, p in model.named_parameters() if any(p is f for f in self.faulty)]
@@ -184,32 +184,32 @@ class BadNumbersHook(Hook):
         return f"not found again in a second pass of the last batch{where}"
 
     def _origin(self, runner: Runner) -> Origin:
-        """By a second pass of the batch; it changes the buffers."""
+        """Find the origin by a second pass of the batch, which changes the buffers."""
         if self.batch is None:
             return Origin()
         model = bare_model(runner)
-        # The pass is an aid. Whatever it fails by, memory included, is not what is to be reported.
+        # The second pass only helps: if it fails, by lack of memory say, report the first fault.
         try:
             return find_origin(model, self.batch, optim_wrappers(runner)[0].optim_context(model))
         except Exception as error:
             return Origin(failure=quoted(error))
 
     def _restore(self, model: nn.Module) -> None:
-        """BatchNorm's statistics as they were before the iteration, which may have spoilt them."""
+        """Restore BatchNorm's statistics from before the iteration, which may have spoilt them."""
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 if name in self.buffers:
                     buffer.copy_(self.buffers[name])
 
     def _keep(self, runner: Runner, images: list[str], origin: Origin) -> str:
-        """Write a checkpoint unless there is one of this run; returns where, on process 0."""
+        """On process 0 save the run's first bad step; return the message's words about it."""
         if self.kept or dist.get_rank() > 0:
             return self.kept
         iteration = runner.iter + 1
         target = Path(runner.work_dir, f"bad_numbers_iter_{iteration}.pth")
         about = dict(iteration=iteration, images=images, layer=origin.layer)
         meta = dict(iter=runner.iter + self.stepped, bad_numbers=about)
-        # The message is worth more than the file, which a full disk is not the only one to refuse.
+        # If the file cannot be written, for whatever reason, the message must still be shown.
         try:
             whole = dict(backend=WHOLE_FILES)
             runner.save_checkpoint(
@@ -223,7 +223,7 @@ class BadNumbersHook(Hook):
         return self.kept
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """In this hook's own checkpoint the run has not read the batch yet."""
+        """Store the position before the batch in this hook's checkpoint, to read it again."""
         if "bad_numbers" in checkpoint["meta"] and not self.stepped:
             infos = checkpoint["message_hub"]["runtime_info"]
             infos.pop(PLACE, None)
@@ -232,11 +232,11 @@ class BadNumbersHook(Hook):
 
 
 def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Those of ``parameters`` with a gradient that has NaN or inf."""
-    # One number to wait for. It may overflow although all gradients are finite.
+    """The ``parameters`` whose gradient contains NaN or inf."""
+    # A single number to wait for. It may overflow although all gradients are finite.
     if torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite():
         return []
-    return [p for p in parameters if p.grad is not None and flaw(p.grad)]
+    return [p for p in parameters if p.grad is not None and nonfinite_kind(p.grad)]
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
@@ -244,13 +244,13 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _forget_gradients(optimizer: Optimizer) -> None:
-    """Without a gradient an optimizer leaves a parameter and its state alone, decay included."""
+    """Delete the gradients: optimizers skip parameters without one, weight decay included."""
     for parameter in _parameters(optimizer):
         parameter.grad = None
 
 
 def _losses(outputs: dict) -> dict[str, float]:
-    """What mmengine takes for losses: each single number with "loss" in its name."""
+    """The losses as mmengine finds them: single numbers with "loss" in their name."""
     return {
         name: float(value.detach() if isinstance(value, Tensor) else value)
         for name, value in outputs.items()

@@ -1,4 +1,4 @@
-"""Find the first layer that produces NaN or inf, by a second pass of the batch."""
+"""Run a bad batch through the network again to find the first layer with NaN or inf."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -12,21 +12,21 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 
-OF_IMAGES = ("image", "input", "output")  # parts with a row for each image
+OF_IMAGES = ("image", "input", "output")  # parts that have one row per image
 
 
-def flaw(tensor: Tensor) -> str:
-    """'nan', 'inf', or '' for a tensor that has neither."""
+def nonfinite_kind(tensor: Tensor) -> str:
+    """'nan', 'inf', or '' if ``tensor`` has neither."""
     if not tensor.is_floating_point() or not tensor.numel():
         return ""
-    # Of the extremes alone: isfinite would make another tensor as large.
+    # Look at minimum and maximum only: isfinite would make another tensor of the same size.
     extremes = torch.stack(tensor.detach().aminmax())
     return "" if extremes.isfinite().all() else "nan" if extremes.isnan().any() else "inf"
 
 
 @dataclass
 class Batch:
-    """A preprocessed batch, and the states of the random numbers that the network drew for it."""
+    """A preprocessed batch, and the states of the random generators before its first pass."""
 
     data: Any
     cpu: Tensor
@@ -39,7 +39,7 @@ class Batch:
 
     @contextmanager
     def same_chance(self) -> Iterator[None]:
-        """Draw the random numbers of the first pass; those to come are left as they would be."""
+        """Repeat the first pass's random numbers in the block; restore the generators after it."""
         with torch.random.fork_rng(self.gpus[0]):
             torch.set_rng_state(self.cpu)
             set_device_states(*self.gpus)
@@ -48,43 +48,43 @@ class Batch:
 
 @dataclass
 class Origin:
-    """The first thing that is not finite.
+    """Where NaN or inf first appears.
 
     Attributes:
         part: 'image', 'input', 'weight', 'statistic' (of BatchNorm), 'output' or 'gradient';
             'loss' if all layers are finite; '' if nothing was found.
-        layer: Its name and class.
-        flaw: 'nan' or 'inf'.
-        rows: The images of the batch that are concerned; None for all.
+        layer: The layer's name and class.
+        kind: 'nan' or 'inf'.
+        rows: Indices of the bad images in the batch; None for all.
         failure: Why the search failed.
     """
 
     part: str = ""
     layer: str = ""
-    flaw: str = ""
+    kind: str = ""
     rows: Sequence[int] | None = None
     failure: str = ""
 
     @property
     def words(self) -> str:
-        """For a message; '' if nothing was found."""
+        """The origin in a message's words; '' if nothing was found."""
         if self.failure:
             return f"the layer could not be found ({self.failure})"
         if self.part == "image":
-            return f"the image itself has {self.flaw} once it is preprocessed"
+            return f"the image itself has {self.kind} once it is preprocessed"
         if self.part == "loss":
             return "the outputs of all layers are finite"
-        return f"first layer: {self.layer}, its {self.part} has {self.flaw}" if self.part else ""
+        return f"first layer: {self.layer}, its {self.part} has {self.kind}" if self.part else ""
 
     def of(self, images: list[str]) -> list[str]:
-        """Those of the batch's ``images`` that are concerned."""
+        """The bad ones of the batch's ``images``."""
         return images if self.rows is None else [images[i] for i in self.rows if i < len(images)]
 
 
 def find_origin(model: nn.Module, batch: Batch, precision: AbstractContextManager[None]) -> Origin:
-    """Forward and backward pass of ``batch`` under ``precision``, until something is not finite.
+    """The first NaN or inf in a forward and backward pass of ``batch`` under ``precision``.
 
-    No ``grad`` is changed, and no other process is waited for. Buffers may change.
+    Changes no ``grad`` and waits for no other process. Buffers may change.
     """
     data = batch.data
     inputs = data.get("inputs") if isinstance(data, dict) else data
@@ -95,7 +95,7 @@ def find_origin(model: nn.Module, batch: Batch, precision: AbstractContextManage
     args, settings = ((), data) if isinstance(data, dict) else (data, {})
     with _alone(model), search.watching(model):
         with batch.same_chance(), precision:
-            # The class's own forward: the instance's may be compiled, and call no hooks.
+            # The class's forward: the instance's may be compiled and would then call no hooks.
             losses = type(model).forward(model, *args, **settings, mode="loss")
         loss, _ = model.parse_losses(losses)  # type: ignore[operator]
         search.judge("", loss=loss)
@@ -105,28 +105,28 @@ def find_origin(model: nn.Module, batch: Batch, precision: AbstractContextManage
 
 
 class _Search:
-    """Watches the outputs of the layers; judges all parts of the first one that is not finite."""
+    """Watches all layers' outputs; looks at every part of the first layer with NaN or inf."""
 
     def __init__(self, images: int) -> None:
         self.images = images
         self.origin = Origin()
-        self.ran: dict[str, nn.Module] = {}  # in the order in which they ran first
+        self.ran: dict[str, nn.Module] = {}  # ordered by their first call
 
     def judge(self, layer: str, **parts: Any) -> None:
-        """Keep the first part with a flaw as the origin, if there is none yet."""
+        """Make the first part with NaN or inf the origin, if none was found before."""
         for part, values in parts.items():
             for tensor in _tensors(values):
-                if not self.origin.part and (found := flaw(tensor)):
-                    self.origin = Origin(part, layer, found, self._rows(part, tensor))
+                if not self.origin.part and (kind := nonfinite_kind(tensor)):
+                    self.origin = Origin(part, layer, kind, self._rows(part, tensor))
 
     def _rows(self, part: str, tensor: Tensor) -> list[int] | None:
         if part not in OF_IMAGES or not tensor.ndim or len(tensor) != self.images:
             return None
-        return [i for i, row in enumerate(tensor.detach()) if flaw(row)]
+        return [i for i, row in enumerate(tensor.detach()) if nonfinite_kind(row)]
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Watch every layer that has weights of its own or no others inside."""
+        """Watch every layer that has weights of its own or no child layers."""
         with ExitStack() as hooks:
             for name, layer in model.named_modules():
                 if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False)):
@@ -137,7 +137,7 @@ class _Search:
 
     def _look(self, title: str, layer: nn.Module, args: tuple, output: Any) -> None:
         self.ran.setdefault(title, layer)
-        if self.origin.part or not any(map(flaw, _tensors(output))):
+        if self.origin.part or not any(map(nonfinite_kind, _tensors(output))):
             return
         self.judge(
             title,
@@ -149,7 +149,7 @@ class _Search:
         )
 
     def judge_gradients(self, loss: Tensor) -> None:
-        """Of the last layer on the way forward first, as on the way back."""
+        """Look at the gradients of the weights, last layer first, as the backward pass does."""
         trained = [
             (title, parameter)
             for title, layer in reversed(self.ran.items())
@@ -163,16 +163,16 @@ class _Search:
 
 @contextmanager
 def _alone(model: nn.Module) -> Iterator[None]:
-    """No layer waits for other processes, as each may end elsewhere.
+    """Let no layer wait for other processes, whose passes may end at another layer.
 
-    ``SyncBatchNorm`` normalises by this process's images, a head takes the mean of its own pixels.
+    ``SyncBatchNorm`` and the heads' losses use the images of this process only.
     """
     heads = [m for m in model.modules() if isinstance(m, SkipFusionHead) and m.together]
     for head in heads:
         head.together = False
     norms = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm)]
     states = [(norm.training, norm.running_mean, norm.running_var) for norm in norms]
-    for norm in norms:  # which without statistics takes those of the batch, training or not
+    for norm in norms:  # without statistics it uses those of the batch, training or not
         norm.training, norm.running_mean, norm.running_var = False, None, None
     try:
         yield

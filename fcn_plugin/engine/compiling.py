@@ -15,10 +15,10 @@ from fcn_plugin.errors import UserError
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile the segmentor's forward pass in training, with its loss: one graph.
+    """Compile the segmentor's forward pass in training, loss included, as one graph.
 
-    mmengine's runner compiles the whole step, with the samples, whose names and sizes differ each
-    time: it compiles anew until it gives up. Predictions, of images of any size, stay as they are.
+    mmengine's runner compiles the whole step; as the samples' names and sizes differ each time, it
+    compiles anew until it gives up. Prediction, where images have any size, is not compiled.
 
     Args:
         settings: Arguments of ``torch.compile``, such as backend and mode.

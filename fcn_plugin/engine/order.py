@@ -1,9 +1,9 @@
-"""The training images in one endless order, and random numbers that follow from a place in it.
+"""One endless order of the training images; random numbers depend on the place in it.
 
-mmengine's workers each draw from a stream of their own: what happens to an image depends on all
-that its worker read before, so that a resumed run has to read everything again. Here it depends on
-the seed and the image's place alone. A run can begin anywhere, with any number of workers, and with
-any number of processes whose batches add up to the same number of images.
+In mmengine each worker has its own stream of random numbers: how an image is augmented depends on
+all images its worker read before, so a resumed run has to read everything again. Here it depends
+only on the seed and the image's place in the order. A run can start anywhere, with any number of
+workers, and with any number of processes whose batches add up to the same number of images.
 """
 
 import random
@@ -20,24 +20,24 @@ from torch.utils.data import BatchSampler, Sampler
 
 from fcn_plugin.errors import DamagedFile, UserError
 
-IMAGES, STEPS = 1, 2  # what random numbers are for, so that none are used twice
-SKIPPED = "skipped"  # key of a sample: a line for each damaged image that it replaces
+IMAGES, STEPS = 1, 2  # part of a seed: images and steps never share random numbers
+SKIPPED = "skipped"  # key of a sample: one line for each damaged image it replaces
 BLOCK = 1024  # indices drawn at a time
 
 
 @DATA_SAMPLERS.register_module()
 class ReplacementSampler(Sampler[int]):
-    """Endless indices, each drawn from all images alike (Caffe ``voc_layers.py``).
+    """Endless indices, each drawn uniformly from all images (Caffe ``voc_layers.py``).
 
-    After N draws from N images a fraction of 1/e is still unseen, where mmengine's
-    ``InfiniteSampler`` has gone through all of them. For training by iterations.
+    After N draws from N images about N/e images were never drawn; mmengine's ``InfiniteSampler``
+    would have drawn each once. For training by iterations.
 
-    The processes take turns at one common stream: together they see the same images however many
-    they are. Every iterator begins the stream anew.
+    The processes take turns with one common stream: together they draw the same images, whatever
+    their number. Every iterator starts the stream anew.
 
     Args:
         dataset: The data set to draw from.
-        seed: Of the stream, the same in every process; by default they agree upon one.
+        seed: Seed of the stream, the same in every process; by default a common random one.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
@@ -58,7 +58,7 @@ class ReplacementSampler(Sampler[int]):
 
 
 class Place(int):
-    """The index of an image in its data set, and its place in the order of all processes."""
+    """An image's index in its data set, with its place in the order of all processes."""
 
     place: int
 
@@ -84,8 +84,8 @@ class PlacedBatches(Sampler[list[Place]]):
         batches: Config of another batch sampler, as for mmengine's data loader.
 
     Attributes:
-        begin: The first batch; None yields nothing, so that a data loader can be built before it
-            is known what to read.
+        begin: Number of the first batch; None yields nothing, for a data loader that is built
+            before the number is known.
     """
 
     def __init__(
@@ -135,16 +135,16 @@ class PlacedBatches(Sampler[list[Place]]):
 
 @DATASETS.register_module()
 class PlacedDataset:
-    """A data set whose random numbers follow from the ``Place`` of the image asked for.
+    """A data set whose random numbers depend only on ``seed`` and the image's ``Place``.
 
-    Whatever draws random numbers on the way (Python's, NumPy's, or torch's for the CPU) draws the
-    same for the same place. By a plain index, and in all else, it is the data set itself.
+    Python's, NumPy's and torch's CPU generators give the same numbers for the same place. With a
+    plain index, and in everything else, it behaves as ``dataset`` itself.
 
     Args:
         dataset: The data set or its config.
-        seed: Of the random numbers.
-        max_skipped: So many damaged images in a row are replaced by others, drawn at random, and
-            named under ``skipped`` in the sample. None: a damaged image is an error.
+        seed: Seed of the random numbers.
+        max_skipped: At most this many damaged images in a row are replaced by random others (and
+            named under ``skipped`` in the sample). None: a damaged image is an error.
     """
 
     def __init__(self, dataset: Sized | dict, seed: int, max_skipped: int | None = None) -> None:
@@ -152,8 +152,8 @@ class PlacedDataset:
         self.seed, self.max_skipped = seed, max_skipped
 
     def __getattr__(self, name: str) -> Any:
-        # "dataset" is missing while this is unpickled. Names such as __getitems__, by which a data
-        # loader takes many samples at once, would bypass the seed.
+        # "dataset" does not exist yet during unpickling. Forwarding __getitems__, with which a
+        # data loader fetches many samples at once, would bypass the seed.
         if name == "dataset" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -187,7 +187,7 @@ class PlacedDataset:
 
 @contextmanager
 def random_numbers(*seed: int) -> Iterator[None]:
-    """Draw from ``seed`` within the block, afterwards as before; a GPU's numbers are left alone."""
+    """Seed the CPU's random generators within the block and restore them afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     torch.default_generator.manual_seed(_seeded(seed))
     try:
@@ -199,7 +199,7 @@ def random_numbers(*seed: int) -> Iterator[None]:
 
 
 def begin_random_numbers(*seed: int) -> None:
-    """Draw from ``seed`` from here on, on every device."""
+    """Seed the random generators of every device."""
     torch.manual_seed(_seeded(seed))
 
 

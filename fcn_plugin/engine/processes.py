@@ -26,12 +26,12 @@ from fcn_plugin.system.configs import dicts_in, type_name
 def prepare_cpu(cfg: Config) -> None:
     """Make ``cfg`` run on the CPU if there is no GPU.
 
-    With a launcher the process group is joined here (gloo), before the runner would ask for nccl.
-    A process waits for another for ``env_cfg.dist_cfg.timeout`` seconds (by default torch's 30
-    minutes), then fails.
+    With a launcher, join the process group with gloo before the runner would ask for nccl. A
+    process that waits for another fails after ``env_cfg.dist_cfg.timeout`` seconds (by default
+    torch's 30 minutes).
 
     Raises:
-        UserError: another launcher than torch's, or a timeout that is no time.
+        UserError: the launcher is not 'pytorch', or the timeout is not a number of seconds.
     """
     if get_device() != "cpu":
         return
@@ -65,7 +65,7 @@ def prepare_cpu(cfg: Config) -> None:
 
 
 def _timeout(cfg: Config) -> timedelta | None:
-    """``env_cfg.dist_cfg.timeout``, which mmengine reads for a GPU only."""
+    """``env_cfg.dist_cfg.timeout``, which mmengine reads only with a GPU."""
     seconds = cfg.get("env_cfg", {}).get("dist_cfg", {}).get("timeout")
     if seconds is None:
         return None
@@ -89,10 +89,10 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 @HOOKS.register_module()
 class SameBuffersHook(Hook):
-    """Before a validation every process takes the buffers of the first, which checkpoints hold.
+    """Before validation, copy the first process's buffers to all: checkpoints store only these.
 
     Without SyncBN each process has running statistics of its own images: the scores would be of
-    several networks, and others once a run has been resumed.
+    several networks, and a resumed run would give other scores.
     """
 
     def before_val(self, runner: Runner) -> None:

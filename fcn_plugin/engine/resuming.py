@@ -15,11 +15,11 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.weights.files import check_checkpoint
 from fcn_plugin.weights.structure import check_run
 
-LAST = "last_checkpoint"  # mmengine's file with the name of the last one
-SCORED = "scored"  # in the message hub: the iteration that was scored last
+LAST = "last_checkpoint"  # mmengine's file that names the last checkpoint
+SCORED = "scored"  # key in the message hub: the iteration scored last
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
-WRITTEN = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
-NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # in a checkpoint to resume from
+ANY_CHECKPOINT = re.compile(r"((?:iter|epoch)_|best_|bad_numbers_).*\.pth")
+NEEDED = ("state_dict", "optimizer", "message_hub", "meta")  # keys of a checkpoint to resume from
 
 
 def first_usable(
@@ -27,7 +27,7 @@ def first_usable(
     warn: Callable[[str], None],
     check: Callable[[Path], object] = check_checkpoint,
 ) -> Path | None:
-    """The first file that passes ``check``; ``warn`` gets a line for each one before it."""
+    """The first file that passes ``check``; ``warn`` gets a line for each file before it."""
     for file in files:
         try:
             check(file)
@@ -38,10 +38,10 @@ def first_usable(
 
 
 def find_checkpoint(path: Path) -> Path:
-    """``path`` itself, or of a work dir the newest best checkpoint that is whole, else the last.
+    """``path`` itself; for a work dir the newest undamaged best checkpoint, else the last one.
 
     Raises:
-        UserError: there is none, or the file is damaged.
+        UserError: there is no checkpoint, or ``path`` is damaged.
     """
     if not path.is_dir():
         check_checkpoint(path)
@@ -54,12 +54,12 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
-    """The last checkpoint of a run that it can be resumed from; None if it wrote none yet.
+    """The last checkpoint that the run can be resumed from; None if it has none yet.
 
     ``warn`` gets a line for each damaged one that is skipped.
 
     Raises:
-        UserError: there are some, but all are damaged.
+        UserError: all of its checkpoints are damaged.
     """
     files = list(checkpoints_of(work_dir))
     file = first_usable(files, warn, check_resumable)
@@ -74,26 +74,26 @@ def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
 
 
 def check_resumable(path: Path, finite: bool = True) -> None:
-    """Raise a ``UserError`` if a run cannot go on from ``path`` as it would have.
+    """Raise ``UserError`` if a run cannot be resumed exactly from the checkpoint ``path``.
 
     ``finite`` is as for ``check_checkpoint``.
     """
-    held = check_checkpoint(path, finite)
-    if missing := [name for name in NEEDED if name not in held]:
+    checkpoint = check_checkpoint(path, finite)
+    if missing := [name for name in NEEDED if name not in checkpoint]:
         raise UserError(
             f"{path}: holds no {' and no '.join(missing)}, so that a run cannot go on from it; "
             "give an iter_N.pth, or start with it: --cfg-options load_from=FILE"
         )
-    check_run(path, held)
+    check_run(path, checkpoint)
 
 
 def checkpoints_of(work_dir: Path) -> Iterator[Path]:
-    """A run's checkpoints: the last by its own record, then the others, latest first."""
+    """A run's checkpoints: the one named in ``last_checkpoint``, then the others, latest first."""
     last = work_dir / LAST
     record = last.read_text(errors="replace").strip() if last.is_file() else ""
     folder, name = Path(record).parent, Path(record).name
-    # The record is relative to where the run was started, and work dirs are moved and copied; but
-    # checkpoints may lie elsewhere (out_dir).
+    # The recorded path is relative to where the run was started, and a work dir may have been moved
+    # since: look in the work dir, unless only the recorded folder (out_dir) has the file.
     if not name or (work_dir / name).is_file() or not (folder / name).is_file():
         folder = work_dir
     if name:
@@ -104,22 +104,22 @@ def checkpoints_of(work_dir: Path) -> Iterator[Path]:
     yield from (path for path in latest_first if path.name != name)
 
 
-def set_aside(work_dir: Path, needed: str | None) -> Path | None:
-    """Move an earlier run's checkpoints, but for ``needed``, into a new folder, and return it.
+def move_checkpoints(work_dir: Path, needed: str | None) -> Path | None:
+    """Move an earlier run's checkpoints, except ``needed``, to a new folder; return the folder.
 
-    A new run would not delete them, a resumed one could go on from them, and the best of them would
-    be taken for its best.
+    A new run would not delete them, resuming it might start from one of them, and their best would
+    be taken for the new run's best.
     """
-    written = [path for path in work_dir.glob("*.pth") if WRITTEN.fullmatch(path.name)]
+    files = [path for path in work_dir.glob("*.pth") if ANY_CHECKPOINT.fullmatch(path.name)]
     if needed and Path(needed).exists():
-        written = [path for path in written if not path.samefile(needed)]
-    if not written:
+        files = [path for path in files if not path.samefile(needed)]
+    if not files:
         return None
     folder = next(
         folder for n in count(1) if not (folder := work_dir / f"earlier_run_{n}").exists()
     )
     folder.mkdir()
-    for path in (work_dir / LAST, *written):
+    for path in (work_dir / LAST, *files):
         if path.exists():
             path.rename(folder / path.name)
     return folder
@@ -127,15 +127,15 @@ def set_aside(work_dir: Path, needed: str | None) -> Path | None:
 
 @HOOKS.register_module()
 class ScoreResumedHook(Hook):
-    """A resumed run first scores the snapshot it goes on from.
+    """Score the snapshot a run is resumed from, unless that was done before it was saved.
 
-    mmengine writes a snapshot, scores it, deletes the best one so far and writes the new best. If
-    it is killed meanwhile, the resumed run starts after the scoring: the snapshot is never a
-    candidate, or the best one is gone. A snapshot that was written again after its scoring, as the
-    best one is, says so and is not scored twice: schedules may go by the number of scorings.
+    mmengine writes a snapshot, scores it, deletes the old best one and writes the new best. A run
+    killed in between resumes after the scoring: its snapshot cannot become the best, or the best is
+    lost. A best snapshot is saved after scoring and records that, so it is not scored again:
+    schedules may count the scorings.
     """
 
-    # After CheckpointHook (VERY_LOW), which in ``before_train`` finds the best snapshot so far.
+    # After CheckpointHook (VERY_LOW), which looks up the best snapshot in ``before_train``.
     priority = "LOWEST"
 
     def before_val(self, runner: Runner) -> None:

@@ -1,8 +1,8 @@
-"""mmengine's runner: brief on the terminal, and it resumes only from a checkpoint of its own run.
+"""A runner with a short output on the terminal, which checks the checkpoint it resumes from.
 
-mmengine and PyTorch take whatever settings of optimizers and schedules a checkpoint has: a learning
-rate that is a text, a schedule whose ``step`` is a number. Each would end in a traceback at the
-first iteration.
+mmengine and PyTorch accept any settings of optimizers and schedules from a checkpoint, even a
+learning rate that is a string or a schedule whose ``step`` is a number. These would end in a
+traceback at the first iteration.
 """
 
 import logging
@@ -22,16 +22,16 @@ from torch import Tensor
 from fcn_plugin.errors import UserError, printable, quoted
 
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
-# Entries of an optimizer's state that are as large as the parameter.
+# Entries of an optimizer's state that have the shape of the parameter.
 MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-# Two values are alike if both fall under the same entry here; others if their types are equal.
+# Two values are alike if both belong to the same entry here, or else if their types are equal.
 KINDS: tuple[Any, ...] = (Number | Tensor | np.generic, str, list | tuple, dict, Callable)
 
 Settings = dict[str, dict[str, Any]]
 
 
 def bare_model(runner: Runner) -> Any:
-    """The model, out of its wrappers for several processes and for test-time augmentation."""
+    """The model without its wrappers for several processes and for test-time augmentation."""
     model: Any = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -39,14 +39,14 @@ def bare_model(runner: Runner) -> Any:
 
 
 def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
-    """One for each optimizer; none before they are built."""
+    """The wrapper of each optimizer; none before they are built."""
     wrapper = runner.optim_wrapper
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return [each for each in wrappers if isinstance(each, OptimWrapper)]
 
 
 class BriefRunner(Runner):
-    """mmengine's runner; config and list of hooks, hundreds of lines, only go into the log file."""
+    """mmengine's runner; the config and the list of hooks go only into the log file."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -62,7 +62,7 @@ class BriefRunner(Runner):
         """Resume as mmengine does.
 
         Raises:
-            UserError: the checkpoint is of another run, or has values of other types.
+            UserError: the checkpoint belongs to another run, or has settings of other types.
         """
         before = _settings(self)
         try:
@@ -80,14 +80,14 @@ class BriefRunner(Runner):
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
-    """Names from files may be anywhere in what is logged; its own line ends and tabs stay."""
-    with suppress(Exception):  # a call with wrong arguments, which logging tells of
+    """Escape what a terminal cannot show, e.g. in names of files; keep line ends and tabs."""
+    with suppress(Exception):  # wrong arguments, which logging itself reports
         record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
     return True
 
 
 def _settings(runner: Runner) -> Settings:
-    """The settings of each parameter group and each schedule, by its name in messages."""
+    """The settings of each parameter group and each schedule, by their name in messages."""
     groups = [g for wrapper in optim_wrappers(runner) for g in wrapper.optimizer.param_groups]
     settings = {f"optimizer.param_groups.{i}": dict(group) for i, group in enumerate(groups)}
     for i, scheduler in enumerate(_schedulers(runner)):
@@ -96,14 +96,14 @@ def _settings(runner: Runner) -> Settings:
 
 
 def _schedulers(runner: Runner) -> list[Any]:
-    """Those that are built already."""
+    """The schedulers that are already built."""
     schedulers: Any = runner.param_schedulers or []
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     return [each for group in groups for each in group if not isinstance(each, dict)]
 
 
 def _first_fault(runner: Runner, before: Settings) -> str | None:
-    """What has become of another kind than ``before``, and so is not of this run."""
+    """The first setting or state that cannot be this run's, in words; None if all can."""
     for name, after in _settings(runner).items():
         for key, value in before.get(name, {}).items():
             if key not in after:
@@ -113,12 +113,12 @@ def _first_fault(runner: Runner, before: Settings) -> str | None:
     for i, scheduler in enumerate(_schedulers(runner)):
         for key in vars(scheduler).keys() - before.get(f"param_schedulers.{i}", {}).keys():
             if callable(getattr(type(scheduler), key, None)):
-                return f"param_schedulers.{i}.{key} would hide what the schedule does"
+                return f"param_schedulers.{i}.{key} would hide a method of the schedule"
     for wrapper in optim_wrappers(runner):
         for parameter, state in wrapper.optimizer.state.items():
             if not isinstance(parameter, Tensor):
-                return "optimizer.state is of parameters that the model has not"
-            # ZeroRedundancyOptimizer has none of what other processes keep.
+                return "optimizer.state has parameters that the model does not have"
+            # ZeroRedundancyOptimizer has no state of parameters that other processes keep.
             for key, value in (state or {}).items():
                 if value is None:
                     continue
@@ -136,7 +136,7 @@ def _kind(value: Any) -> Any:
 def _alike(before: Any, after: Any) -> bool:
     if before is None:
         return after is None or _kind(after) in (_kind(0), str)
-    if after is None:  # a switch that is left open
+    if after is None:  # an unset switch, such as foreach=None
         return isinstance(before, bool)
     if _kind(before) != _kind(after):
         return False

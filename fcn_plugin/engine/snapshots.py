@@ -1,4 +1,4 @@
-"""Checkpoints that are whole whenever a run ends."""
+"""Checkpoints that stay complete even if a run is killed while it writes one."""
 
 import os
 from collections import deque
@@ -17,18 +17,18 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import replacing
 from fcn_plugin.weights.files import check_checkpoint
 
-WHOLE_FILES = "fcn_plugin.whole_files"  # among mmengine's file backends
+WHOLE_FILES = "fcn_plugin.whole_files"  # its name among mmengine's file backends
 
 
 @register_backend(WHOLE_FILES)
 class WholeFilesBackend(LocalBackend):
-    """The local disk; a file is written whole, and is on the disk, or it stays as it was."""
+    """The local disk; a write replaces the whole file, synced to disk, or leaves the old one."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write ``obj`` to ``filepath``.
 
         Raises:
-            OSError: with the file's name, which a full disk alone does not tell.
+            OSError: with the file's name, which the error of a full disk lacks.
         """
         try:
             with replacing(Path(filepath)) as part, part.open("wb") as file:
@@ -62,22 +62,22 @@ class LateDeletion:
                 self.backend.remove(path)
 
     def _here(self, path: str) -> str:
-        """A run may go on from a checkpoint of another run, whose best one stays."""
+        """The file of this name in the folder: the best file of another run is never deleted."""
         return self.backend.join_path(self.folder, Path(path).name)
 
 
 @HOOKS.register_module()
 class SnapshotHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``; a kill, a crash or a full disk leaves the last one whole.
+    """mmengine's ``CheckpointHook``; a kill, a crash or a full disk leaves the last file complete.
 
-    Each file is written beside its place and moved there, and outdated ones are deleted last: for
-    a moment there is one more than ``max_keep_ckpts``. Arguments are mmengine's.
+    Each file is written under another name and then renamed, and outdated ones are deleted last:
+    for a moment there is one more than ``max_keep_ckpts``. Arguments are mmengine's.
     """
 
-    # Higher is better for these too; parts of names, whatever prefix a metric has.
+    # Higher is better for these too; each matches any part of a score's name.
     _default_greater_keys = [*CheckpointHook._default_greater_keys, "IoU", "Fscore", "Recall"]
 
-    # mmengine's, whose types it leaves open.
+    # mmengine's attributes, which it does not annotate.
     backend_args: dict | None
     keep_ckpt_ids: deque[int]
 
@@ -91,11 +91,11 @@ class SnapshotHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         self.file_backend: Any = LateDeletion(self.file_backend, self.out_dir)
-        # mmengine forgets it when resumed, and then does not record the new best checkpoint.
+        # A resumed CheckpointHook forgets it, and then does not record the new best checkpoint.
         self.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
         steps = (runner.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
         intervals = [self.interval] if not self.by_epoch and self.interval > 0 else []
-        if self.save_best and runner.val_loop is not None:  # the last one is written then, too
+        if self.save_best and runner.val_loop is not None:  # it writes the last one again
             intervals.append(runner.train_loop.val_interval)
         if any(interval % steps for interval in intervals):
             runner.logger.warning(
@@ -109,13 +109,13 @@ class SnapshotHook(CheckpointHook):
         self._delete_outdated(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # The old best file goes before a checkpoint names the new one: what no checkpoint names is
-        # never deleted.
+        # Delete the old best file before saving a checkpoint that records the new one; a resumed
+        # run deletes only files its checkpoint lists.
         self._delete_outdated(runner)
         if self.max_keep_ckpts > 0:
             steps = [*(old for old in self.keep_ckpt_ids if old != step), step]
             self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
-            # Names the outdated too: a resumed run deletes what this one does not come to.
+            # Lists outdated files too: a resumed run deletes those that this run did not.
             runner.message_hub.update_info("keep_ckpt_ids", steps)
             for old in steps[: -self.max_keep_ckpts]:
                 self.file_backend.remove(self.filename_tmpl.format(old))
@@ -144,13 +144,13 @@ class SnapshotHook(CheckpointHook):
         self.file_backend.delete({v for k, v in infos.items() if k.startswith("best_ckpt")})
 
     def _check_first(self) -> None:
-        """Better now than after a crash: what a schedule or a hook keeps may be no mere data."""
+        """Check the first checkpoint: a schedule or hook may store what cannot be loaded again."""
         if self._checked or self.backend_args != dict(backend=WHOLE_FILES):
             return
         self._checked = True
         try:
-            # NaN and inf are BadNumbersHook's to report; nobody resumes from what is saved without
-            # an optimizer.
+            # BadNumbersHook reports NaN and inf; a checkpoint without an optimizer is not for
+            # resuming.
             check = check_resumable if self.save_optimizer else check_checkpoint
             check(Path(str(self.last_ckpt)), finite=False)
         except UserError as fault:

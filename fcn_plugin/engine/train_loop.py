@@ -1,4 +1,4 @@
-"""Training that an interruption does not change."""
+"""A training loop whose result does not depend on interruptions."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -23,7 +23,7 @@ PLACE, UNREADABLE = "place", "unreadable"  # keys in a checkpoint's message hub
 
 
 class Position(NamedTuple):
-    """How far a run has come in the order of its images, and what it is made of."""
+    """How many images a run has seen, and the settings that decide what comes next."""
 
     images_seen: int  # by all processes
     processes: int
@@ -38,20 +38,20 @@ class Position(NamedTuple):
 
 @LOOPS.register_module()
 class ExactTrainLoop(IterBasedTrainLoop):
-    """mmengine's ``IterBasedTrainLoop``; killed and resumed, it ends with the same weights.
+    """mmengine's ``IterBasedTrainLoop``; a killed and resumed run ends with the same weights.
 
-    Bit for bit on a CPU: the images, what is drawn at random for each, and what the network draws
-    in each iteration follow from the seed (``engine.order``). A resumed run begins to read where
-    the checkpoint was written; mmengine reads everything before it again.
+    Bit for bit on a CPU: the images, their augmentation and the network's random numbers in each
+    iteration depend only on the seed (``engine.order``). A resumed run starts to read where its
+    checkpoint was written; mmengine reads everything before that again.
 
-    The number of processes, the batch size and the number of workers may change meanwhile. With as
-    many images in all processes' batches together, they are the same images.
+    The number of processes, the batch size and the number of workers may change on resuming. The
+    images of a step stay the same if processes x batch size does.
 
     Args:
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As mmengine's;
             ``dataloader`` must be a config.
-        unreadable: "error", or "skip" to replace an image that is damaged, or whose label is;
-            each is named in the log.
+        unreadable: "error", or "skip" to replace images that are damaged or whose label is; each
+            is named in the log.
         max_unreadable: at most this many different images are skipped by a process; one more is
             an error.
 
@@ -81,10 +81,10 @@ class ExactTrainLoop(IterBasedTrainLoop):
         super().__init__(
             runner, placed(dataloader, self._seed, self.max_unreadable), *args, **kwargs
         )
-        self.dataloader_iterator = None  # mmengine's, whose workers would idle
+        self.dataloader_iterator = None  # mmengine's iterator, whose workers would idle
 
     def run(self) -> Module:
-        """Train from the iteration reached on."""
+        """Train from the current iteration to the last; return the model."""
         _check_common(self._iter)
         if self._iter >= self._max_iters:
             self.runner.logger.warning(
@@ -93,7 +93,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
         self._decide_current_val_interval()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
-        with closing(self._batches()) as batches:  # or the workers outlive an error
+        with closing(self._batches()) as batches:  # ends the workers after an error
             while self._iter < self._max_iters and not self.stop_training:
                 self.runner.model.train()
                 batch = next(batches)
@@ -108,8 +108,8 @@ class ExactTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def _batches(self) -> Generator[Any]:
-        """The batches that are left; checkpoints get the position after each."""
-        if self._seed != (seed := _common(self.runner.seed)):  # a checkpoint brings its own
+        """The remaining batches; records the position after each for checkpoints."""
+        if self._seed != (seed := _common(self.runner.seed)):  # a resumed run has the checkpoint's
             self._seed = seed
             self.dataloader = self.runner.build_dataloader(
                 placed(self._config, seed, self.max_unreadable), seed
@@ -120,8 +120,8 @@ class ExactTrainLoop(IterBasedTrainLoop):
         seen = order.begin * now.step_size
         if self._iter > 0:
             self.runner.logger.info(
-                f"Goes on after iteration {self._iter} and {seen} images, none of which are read "
-                "again"
+                f"Resumed after iteration {self._iter}; the {seen} images already seen are not "
+                "read again"
             )
         for batch in self.dataloader:
             seen += now.step_size
@@ -130,7 +130,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
             yield batch
 
     def _seen_before(self, now: Position) -> int:
-        """How many images the resumed run has seen; warns of what has changed since."""
+        """The number of images seen before resuming; warns of settings that have changed."""
         if self._iter == 0:
             return 0
         stored = self.runner.message_hub.runtime_info.get(PLACE)
@@ -176,7 +176,7 @@ def placed(dataloader: dict, seed: int, max_skipped: int | None = None) -> dict:
 
 
 def changes(before: Position, now: Position) -> list[str]:
-    """What has changed between two positions, and what follows from it."""
+    """One line for each setting that has changed between two positions, with its effect."""
     changes = []
     if (before.processes, before.batch_size) != (now.processes, now.batch_size):
         outcome = "learning rate and iterations stay as configured"
@@ -188,8 +188,8 @@ def changes(before: Position, now: Position) -> list[str]:
         )
     if before.dataset_size != now.dataset_size:
         changes.append(
-            f"a data set of {now.dataset_size} images instead of {before.dataset_size}: the order "
-            "of the images is another"
+            f"a data set of {now.dataset_size} images instead of {before.dataset_size}: the "
+            "images come in another order"
         )
     return changes
 

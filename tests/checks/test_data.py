@@ -62,12 +62,7 @@ def looked_at(data, caplog) -> list[tuple[str, str]]:
     [
         ([(0, 255), (1,)], 9, "WARNING", "No pixel of the 2 training labels in {} is of c, d:"),
         ([(0,)], 9, "WARNING", "1 training labels in {} is of b, c, d:"),
-        (
-            [(0, 255)] * 3,
-            0,
-            "INFO",
-            "Not met in 1 of 3 training labels, all that were",
-        ),
+        ([(0, 255)] * 3, 0, "INFO", "These classes did not occur in the 1 (of 3) training labels"),
         ([(0, 255), (1, 3), (2,)], 9, None, None),
     ],
     ids=["some", "all but one", "not in time", "none"],

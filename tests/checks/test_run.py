@@ -78,7 +78,7 @@ SEVERAL = IoUMetric(iou_metrics=["mDice", "mFscore"])
         (PREFIXED, "mIoU", "val/mIoU"),
         (IoUMetric(), ["mIoU", "mRecall"], "save_best='mRecall'"),
         (IoUMetric(), "mDice", "EarlyStoppingHook.monitor='mDice'"),
-        (IoUMetric(iou_metrics=["mIOU"]), "mIoU", "'mIOU' is none; give some of mIoU, mDice"),
+        (IoUMetric(iou_metrics=["mIOU"]), "mIoU", "'mIOU' does not exist; give some of mIoU"),
     ],
 )
 def test_scores_that_are_waited_for(metric, best, said):
@@ -88,7 +88,7 @@ def test_scores_that_are_waited_for(metric, best, said):
         return check_scores([metric], hooks)
     with pytest.raises(UserError, match=said):
         check_scores([metric], hooks)
-    if "is none" not in said:
+    if "does not exist" not in said:
         check_scores([metric, Other()], hooks)  # who knows
 
 
@@ -143,8 +143,8 @@ def test_ends_that_are_right(caplog):
     [
         ([WARM_UP, POLY | dict(begin=2, end=80)], "with 80: it hardly falls; set {}.1.end=8"),
         ([POLY | dict(begin=8, end=80)], "hardly falls; set {0}.0.begin and {0}.0.end=8"),
-        ([COSINE | dict(end=6), MOMENTUM | dict(end=8)], "least for the rest; set {}.0.end=8"),
-        (COSINE | dict(end=6), "with 6: it stays at its least for the rest; set {}.end=8"),
+        ([COSINE | dict(end=6), MOMENTUM | dict(end=8)], "minimum for the rest; set {}.0.end=8"),
+        (COSINE | dict(end=6), "with 6: it stays at its minimum for the rest; set {}.end=8"),
         ([POLY | dict(by_epoch=True, end=3)], "{}.0.by_epoch=False, and begin and end in iter"),
     ],
 )

@@ -22,7 +22,7 @@ from torch import distributed, nn
 
 from fcn_plugin.engine import BadNumbersHook, BFloat16OptimWrapper, CompileHook
 from fcn_plugin.engine.bad_numbers import REMEDIES, without_finite_gradient
-from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, flaw
+from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, nonfinite_kind
 from fcn_plugin.errors import UserError
 
 NAN, INF = float("nan"), float("inf")
@@ -119,7 +119,7 @@ def test_the_hook_leaves_no_trace(tmp_path):
     assert same(skipped.chances, alone.chances)
     assert not same(alone.chances[0], alone.chances[1])
     spoilt, _ = train(tmp_path / "spoilt", loop, spoil_image, action=None)
-    assert all(flaw(parameter) for parameter in spoilt.model.parameters())
+    assert all(nonfinite_kind(parameter) for parameter in spoilt.model.parameters())
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -206,7 +206,7 @@ def test_a_skipped_step_changes_nothing(tmp_path, wrapper):
     after = state(run)
     assert not same(after["model"], before["model"])
     assert not same(after["optimizer"], before["optimizer"])
-    assert not any(map(flaw, after["model"].values()))
+    assert not any(map(nonfinite_kind, after["model"].values()))
     assert run.saved == [("bad_numbers_iter_2.pth", 1)]
     kept = f"the weights before iteration 2 are in {tmp_path / 'bad_numbers_iter_2.pth'}"
     assert all(kept in said for said in run.said)
@@ -237,7 +237,7 @@ def test_gradients_accumulate_until_the_step(tmp_path):
         run.iterate(inputs)
         states.append(copy.deepcopy(run.optim_wrapper.state_dict()))
     assert [same(one, two) for one, two in pairwise(states)] == [False, True, False]
-    assert not any(map(flaw, run.model.state_dict().values()))
+    assert not any(map(nonfinite_kind, run.model.state_dict().values()))
     spoilt = run.model.b[1].weight.register_hook(lambda g: g * NAN)
     run.iterate(FINE)
     spoilt.remove()
@@ -276,7 +276,7 @@ def test_the_optimizer_is_left_as_it_was(tmp_path, action):
     for parameter in run.model.parameters():
         parameter.grad = torch.full_like(parameter, NAN)
     run.optim_wrapper.optimizer.step()
-    assert all(map(flaw, run.model.parameters()))
+    assert all(map(nonfinite_kind, run.model.parameters()))
 
 
 class Scaled(AmpOptimWrapper):
@@ -299,7 +299,7 @@ def test_overflows_are_no_fault_unless_they_never_end(tmp_path, fused):
     assert run.optim_wrapper.loss_scaler.get_scale() == 2.0**15
     run.iterate(*[FINE] * 102)
     assert not same(dict(run.model.named_parameters()), before)
-    assert not any(map(flaw, run.model.parameters()))
+    assert not any(map(nonfinite_kind, run.model.parameters()))
     run.spoil("b.1.weight")
     run.iterate(*[FINE] * 100)
     assert run.said == []
@@ -496,10 +496,10 @@ def test_finite_gradients_whose_norm_overflows_are_no_fault():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_flaws(dtype):
+def test_kind_of_nonfinite(dtype):
     tensor = torch.zeros(3, 2, dtype=dtype)
-    assert flaw(tensor) == flaw(tensor[:0]) == flaw(tensor.long()) == ""
+    assert {*map(nonfinite_kind, [tensor, tensor[:0], tensor.long()])} == {""}
     tensor[1, 0] = -INF
-    assert flaw(tensor) == "inf"
+    assert nonfinite_kind(tensor) == "inf"
     tensor[2, 1] = NAN
-    assert (flaw(tensor), flaw(tensor[0])) == ("nan", "")
+    assert (nonfinite_kind(tensor), nonfinite_kind(tensor[0])) == ("nan", "")

@@ -296,7 +296,7 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     was, now = (f"{n} x {4 // n}" for n in (before, after))
     assert f"Resumed with {now} images in a step (processes x batch_size) instead of {was}" in log
     assert "the same images in each step" in log
-    assert " and 16 images, none of which are read again" in log
+    assert "; the 16 images already seen are not read again" in log
     _, expected = train(before, f"all{before}", 10)
     assert relative(found, expected) < 1e-5 < relative(start, expected) / 100
 

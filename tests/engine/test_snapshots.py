@@ -19,7 +19,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fcn_plugin.engine.resuming import check_resumable, find_checkpoint, last_resumable, set_aside
+from fcn_plugin.engine.resuming import (
+    check_resumable,
+    find_checkpoint,
+    last_resumable,
+    move_checkpoints,
+)
 from fcn_plugin.errors import UserError
 
 
@@ -233,12 +238,12 @@ def test_to_predict_with_the_best_one_is_found(work, capsys):
 def test_a_new_run_sets_the_old_ones_aside(work):
     (work / "mine.pth").write_bytes(b"mine")
     written = files(work) - {"mine.pth"}
-    aside = set_aside(work, needed=str(work / "iter_6.pth"))
+    aside = move_checkpoints(work, needed=str(work / "iter_6.pth"))
     assert aside is not None
     assert files(aside) == written - {"iter_6.pth"} and (aside / "last_checkpoint").is_file()
     assert files(work) == {"iter_6.pth", "mine.pth"}
-    assert set_aside(work, needed=None) == work / "earlier_run_2"
-    assert set_aside(work, needed=None) is None
+    assert move_checkpoints(work, needed=None) == work / "earlier_run_2"
+    assert move_checkpoints(work, needed=None) is None
     assert last(work) is None
 
 

@@ -149,7 +149,7 @@ def test_what_was_seen_is_not_read_again(tmp_path):
         settings = dict(dataset=rest, loader=dict(batch_size=size), log_level="INFO", **NO_SCORES)
         log = log_of(ran(folder, resume=True, **settings))
         assert rest.reads == order.reads[8 : 8 + 4 * size]
-        assert "Goes on after iteration 4 and 8 images" in log
+        assert "Resumed after iteration 4; the 8 images" in log
         told = "1 x 4 images in a step (processes x batch_size) instead of 1 x 2: learning rate"
         assert (told in log) == (size == 4)
 

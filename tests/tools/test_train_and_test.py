@@ -132,7 +132,7 @@ def test_runs_go_on_and_a_new_one_sets_the_old_aside(project):
     assert "resumed epoch: 0, iter: 2" in resumed
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", resumed) == ["3"]
     requeued = ran(train, folder=project, SLURM_RESTART_COUNT="1").stdout
-    assert "Goes on after iteration 3 and 12 images, none of which are read again" in requeued
+    assert "Resumed after iteration 3; the 12 images already seen are not read again" in requeued
     assert not (project / "again/earlier_run_1").exists()
     anew = ran(two, folder=project).stdout
     assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew

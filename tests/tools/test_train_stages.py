@@ -96,7 +96,7 @@ def runs(project) -> list[str]:
 
 def test_a_killed_chain_goes_on_where_it_was(runs, project):
     assert f"stage 1 of 2: fcn32s: {ITERATIONS} iterations" in runs[0]
-    assert f"Goes on after iteration {EVERY} " in runs[1]
+    assert f"Resumed after iteration {EVERY}; " in runs[1]
     assert f"stage 1 of 2: fcn32s: goes on, up to iteration {ITERATIONS}" in runs[1]
     # Its snapshot had been scored already.
     assert runs[1].index("Iter(val)") > runs[1].index(f"Iter(train) [{EVERY + 1}/{ITERATIONS}]")
