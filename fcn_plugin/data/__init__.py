@@ -1,1 +1,1 @@
-"""Images, labels and data sets, as every run needs them."""
+"""Load and check images, labels and data sets."""

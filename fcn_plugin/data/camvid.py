@@ -14,7 +14,7 @@ from fcn_plugin.errors import UserError, did_you_mean
 
 VOID_LABEL = 11
 
-# class, colour (RGB) of the labels as they are usually shown
+# class -> RGB colour in which CamVid's labels are usually shown
 CLASSES = {
     "sky": [128, 128, 128],
     "building": [128, 0, 0],
@@ -38,16 +38,16 @@ class CamVidDataset(BaseSegDataset):
     ``label_map``. Layout and split: the ``CamVid`` folder of SegNet's tutorial.
 
     Args:
-        data_prefix: ``img_path``, the folder of the frames, and ``seg_map_path``, that of the
-            labels; without the latter (or with None) there are no labels, in ``test_mode`` only.
-        img_suffix: A frame may end in any of these.
+        data_prefix: ``img_path``, the folder of the frames, and ``seg_map_path``, the folder of the
+            labels. ``seg_map_path`` may be missing or None in ``test_mode``: no labels are loaded.
+        img_suffix: The suffixes of frames.
         **kwargs: As for mmseg's ``BaseSegDataset``. ``ann_file`` lists names without suffix, one
-            a line; without it every frame is taken. ``metainfo=dict(classes=[...])`` chooses some
+            per line; without it every frame is used. ``metainfo=dict(classes=[...])`` chooses some
             of the classes; the pixels of the others become 255.
 
     Raises:
-        UserError: a class that CamVid does not have, a folder without frames, a frame missing,
-            there twice, or without its label.
+        UserError: CamVid has no such class, a folder has no frames, or a frame is missing, is
+            there twice or has no label.
     """
 
     METAINFO = {"classes": tuple(CLASSES), "palette": list(CLASSES.values())}
@@ -58,15 +58,15 @@ class CamVidDataset(BaseSegDataset):
         img_suffix: str | Sequence[str] = (".png", ".jpg"),
         **kwargs: Any,
     ) -> None:
-        given = {key: folder for key, folder in data_prefix.items() if folder is not None}
-        super().__init__(data_prefix=given, img_suffix=img_suffix, **kwargs)
+        folders = {key: folder for key, folder in data_prefix.items() if folder is not None}
+        super().__init__(data_prefix=folders, img_suffix=img_suffix, **kwargs)
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """Which class index each value of the files stands for, void included.
+        """The class index of each value in the label files, void included.
 
         Args:
-            new_classes: The classes wanted, in their new order; all if None.
+            new_classes: The chosen classes, in their new order; all if None.
         """
         wanted = list(CLASSES if new_classes is None else new_classes)
         for name in wanted:
@@ -78,7 +78,7 @@ class CamVidDataset(BaseSegDataset):
         return label_map | {VOID_LABEL: IGNORED}
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """The samples, sorted by name, as mmseg's pipelines expect them."""
+        """The samples, sorted by name, in the format of mmseg's pipelines."""
         img_dir = self.data_prefix.get("img_path", "")
         ann_dir = self.data_prefix.get("seg_map_path")
         if ann_dir is None and not self.test_mode:
@@ -115,7 +115,7 @@ class CamVidDataset(BaseSegDataset):
         return sorted(line.strip() for line in lines if line.strip())
 
     def _files(self, folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-        """The files of a folder by their names without suffix."""
+        """Name without suffix -> path, for the files of a folder."""
         remedy = "unpack CamVid there or correct data_root and data_prefix"
         backend: dict[str, Any] = dict(backend_args=self.backend_args)
         if not fileio.isdir(folder, **backend):

@@ -1,6 +1,6 @@
-"""What is published of each data set: archives, hashes, folders, splits and how many they hold.
+"""The published archives, hashes, folders, splits and image counts of each data set.
 
-The numbers are those of the publishers' own pages and papers; a tree that differs is not the set.
+The numbers come from the publishers' pages and papers; prepared folders must match them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,60 +10,60 @@ from typing import Any
 
 from fcn_plugin.system.download import Digest
 
-# What file managers add to an archive.
+# Files and folders that macOS adds to archives.
 JUNK = ("__MACOSX", ".DS_Store")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Some of a data set's images, which are trained on or scored together."""
+    """The images of a data set that are trained on, or scored, together."""
 
     name: str
     count: int
-    images: str  # folder, relative to the data set's
-    labels: str | None = None  # folder; None for images whose labels are secret, or elsewhere
-    ids: str | None = None  # list of names without suffix; None: all that is in `images`
+    images: str  # folder, relative to the data set's folder
+    labels: str | None = None  # folder; None if the labels are secret or in several folders
+    ids: str | None = None  # list of names without suffix; None: all files in `images`
     label_suffix: str = ".png"
-    md5: str | None = None  # of the list, one name a line
-    optional: bool = False  # not everybody has it
+    md5: str | None = None  # of the list, written with one name per line
+    optional: bool = False  # may be missing
 
     @property
     def names_in(self) -> str:
-        """What tells the images' names: the list, or the folder of images."""
+        """The path that gives the images' names: the list, or the folder of images."""
         return self.ids or self.images
 
 
 @dataclass(frozen=True)
 class Part:
-    """One archive of a data set, and the splits that it brings."""
+    """One archive of a data set, and the splits in it."""
 
     name: str
     file: str
     splits: tuple[Split, ...]
-    root: str  # the folder in the archive whose content is taken
-    into: str = ""  # where in the data set's folder that content goes
-    url: str | None = None  # None: only to be had by hand
+    root: str  # folder in the archive; only its content is unpacked
+    into: str = ""  # folder to unpack into, relative to the data set's folder
+    url: str | None = None  # None: cannot be downloaded by a program
     digest: Digest | None = None
-    by_hand: str = ""  # how to come by it
+    by_hand: str = ""  # how the user can get it
     optional: bool = False
-    # folder -> its id as a tree of git, where the archive's own bytes are not published
+    # folder -> its git tree id, for an archive that has no published hash
     git_trees: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set, in a folder below the root that all data sets share."""
+    """A data set, in a folder of its own below the common root (usually ``data``)."""
 
     title: str
     folder: str  # relative to the common root
     parts: tuple[Part, ...]
     num_classes: int
-    derived: tuple[Split, ...] = ()  # made of the parts, of other data sets' too
-    reduce_zero_label: bool = False  # 0 in the files is no class
+    derived: tuple[Split, ...] = ()  # computed from the parts, some with other data sets
+    reduce_zero_label: bool = False  # 0 in the files is void
     label_map: dict[int, int] = field(default_factory=dict)
 
     def place(self, member: PurePosixPath) -> PurePosixPath | None:
-        """Where a member of any of the archives goes, relative to the data set's folder."""
+        """The path to unpack an archive's member to, in the data set's folder; None: skip it."""
         if any(step in JUNK or step.startswith("._") for step in member.parts):
             return None
         for part in self.parts:
@@ -73,11 +73,11 @@ class DataSet:
         return None
 
     def split(self, name: str) -> Split:
-        """The first split of that name."""
+        """The first split named ``name``."""
         return next(split for split in self.splits() if split.name == name)
 
     def splits(self) -> Iterator[Split]:
-        """All splits, those of the parts first."""
+        """All splits: first the parts', then the derived ones."""
         for part in self.parts:
             yield from part.splits
         yield from self.derived
@@ -120,7 +120,7 @@ DATA_SETS = {
         num_classes=21,
         derived=(
             _voc("aug", 9118, labels="SegmentationClassAug", optional=True),
-            # Its labels are in two folders where mmseg's own converter was at work.
+            # mmseg's converter leaves its labels in two folders.
             _voc("trainaug", 10582, labels=None, optional=True),
         ),
     ),
@@ -221,7 +221,7 @@ DATA_SETS = {
     ),
 }
 
-# (what is scored, what is trained on): no image may be in both
+# (scored split, training split): no image may be in both
 APART = (
     ("voc2012/val", "voc2012/train"),
     ("voc2012/val", "voc2012/aug"),
@@ -240,7 +240,7 @@ APART = (
 
 
 def command_for(folder: Path, missing: str = "") -> str | None:
-    """What to run for ``missing``, a path in a data set's ``folder``; None for a folder of others.
+    """The command that makes ``missing``, a path in a data set's ``folder``; None if unknown.
 
     >>> command_for(Path("data/VOCdevkit/VOC2012"), "ImageSets/Segmentation/aug.txt")
     'tools/prepare_data.py voc2012 and tools/prepare_data.py sbd'

@@ -1,4 +1,4 @@
-"""Images of any number of bands and any type, as pictures to look at."""
+"""Convert images of any number of bands and any dtype to 8-bit RGB for viewing."""
 
 import logging
 from collections.abc import Sequence
@@ -13,22 +13,25 @@ from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.originals import load_image, plain_datasets, steps_of
 from fcn_plugin.errors import UserError
 
-GREY = 128  # of an image that cannot be shown
+GREY = 128  # stands in for an image that cannot be shown
 
 
 class Shown(NamedTuple):
-    """A picture H x W x 3, uint8, RGB, and a note where it does not show all that there is."""
+    """A picture [H, W, 3] uint8, RGB, and a note if bands are left out or values scaled."""
 
     pixels: np.ndarray
     note: str = ""
 
 
 def shown(image: np.ndarray) -> Shown:
-    """An image as a pipeline loads it, H x W or H x W x C, to look at.
+    """A viewable picture of an image that a pipeline loaded, [H, W] or [H, W, C].
 
-    Three bands are BGR. Of more the first three are shown as red, green and blue, of two the first,
-    in grey. What is not of 8 bits is scaled to 0..255, each band from its least to its largest
-    value.
+    Three bands are read as BGR. Of four or more, the first three become red, green and blue; of
+    one or two, the first becomes grey. Other dtypes than uint8 are scaled to 0..255, each band by
+    its own minimum and maximum, except floats that already hold whole values up to 255.
+
+    Raises:
+        UserError: not an array of numbers in such a shape.
 
     >>> shown(np.ones((2, 2, 5), np.uint16)).note
     'bands 1-3 of 5, scaled'
@@ -38,30 +41,30 @@ def shown(image: np.ndarray) -> Shown:
         raise UserError(f"an array of shape {image.shape} and {image.dtype} is no image")
     count = bands.shape[-1]
     if count == 3:
-        chosen, notes = bands[..., ::-1], []
+        visible, notes = bands[..., ::-1], []
     elif count > 3:
-        chosen, notes = bands[..., :3], [f"bands 1-3 of {count}"]
+        visible, notes = bands[..., :3], [f"bands 1-3 of {count}"]
     else:
-        chosen, notes = bands[..., :1], ["band 1 of 2"] * (count == 2)
-    if chosen.dtype != np.uint8:
-        if not _has_levels(chosen):
-            chosen = _scaled(chosen)
+        visible, notes = bands[..., :1], ["band 1 of 2"] * (count == 2)
+    if visible.dtype != np.uint8:
+        if not _has_levels(visible):
+            visible = _scaled(visible)
             notes.append("scaled")
-        chosen = chosen.astype(np.uint8)
-    if chosen.shape[-1] == 1:
-        chosen = chosen.repeat(3, -1)
-    return Shown(chosen, ", ".join(notes))
+        visible = visible.astype(np.uint8)
+    if visible.shape[-1] == 1:
+        visible = visible.repeat(3, -1)
+    return Shown(visible, ", ".join(notes))
 
 
 def _has_levels(bands: np.ndarray) -> bool:
-    """Whether floats are the levels of an 8-bit picture, as of a loader with ``to_float32``."""
+    """Whether floats hold an 8-bit picture, as a loader with ``to_float32`` gives."""
     if bands.dtype.kind != "f" or not np.isfinite(bands).all():
         return False
     return bands.min() >= 0 and 1 < bands.max() <= 255 and bool((bands == bands.round()).all())
 
 
 def _scaled(bands: np.ndarray) -> np.ndarray:
-    """To 0..255 and rounded; NaN and inf become 0."""
+    """Each band scaled to 0..255 and rounded; NaN and inf become 0."""
     values = bands.astype(np.result_type(bands.dtype, np.float32))
     finite = np.isfinite(values)
     low = values.min((0, 1), where=finite, initial=np.inf)
@@ -71,10 +74,10 @@ def _scaled(bands: np.ndarray) -> np.ndarray:
 
 
 class Viewer:
-    """Pictures of the images of a built data set, as its own pipeline loads them.
+    """Viewable pictures of a built data set's images, loaded by its own pipeline.
 
-    One that cannot be shown is grey and says so, and the first is warned of: no picture is worth
-    the scores.
+    An image that cannot be shown never stops a test: it becomes a grey picture with a note, and
+    the first one is logged as a warning.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -83,7 +86,7 @@ class Viewer:
         self._positions: dict[str, tuple[BaseDataset, int]] = {}
 
     def load(self, path: str) -> np.ndarray:
-        """The image H x W or H x W x C as the data set loads it, before anything is done to it.
+        """The image [H, W] or [H, W, C] right after the data set's loading step.
 
         Raises:
             UserError: it cannot be loaded.
@@ -97,25 +100,25 @@ class Viewer:
         if path in self._positions:
             part, index = self._positions[path]
             steps, info = steps_of(part), part.get_data_info(index)
-        # A data set without a pipeline of its own has files that anyone can read.
+        # A data set without a pipeline has ordinary picture files.
         results, _ = load_image(steps or [LoadCheckedImage()], info)
         return results["img"]
 
     def __call__(self, sample: SegDataSample) -> Shown:
-        """The picture of a sample's image, of which there are predicted labels."""
+        """The picture of a sample's image; a grey one takes its size from ``pred_sem_seg``."""
         try:
             return shown(self.load(sample.img_path))
-        except Exception as error:  # of a loader, or a data set, of the user's own
+        except Exception as error:  # a user's own loader or data set may raise anything
             self.warn(sample, error)
             size = sample.pred_sem_seg.data.shape[-2:]
             return Shown(np.full((*size, 3), GREY, np.uint8), "cannot be shown")
 
     def warn(self, sample: SegDataSample, error: Exception) -> None:
-        """Log the first such warning, in one line."""
+        """Log the first of these errors in one line; later calls do nothing."""
         if not self.warned:
             path = str(sample.get("img_path", "an image"))
             reason = " ".join(str(error).split()) or type(error).__name__
-            named = reason if path in reason else f"{path}: {reason}"
-            text = f"A picture cannot be shown, and there may be more: {named}"
+            line = reason if path in reason else f"{path}: {reason}"
+            text = f"A picture cannot be shown, and there may be more: {line}"
             print_log(text, "current", logging.WARNING)
         self.warned = True

@@ -1,4 +1,4 @@
-"""Name what cannot be read as an image, by a file's first bytes, and what to do with it."""
+"""Recognise files that cannot be read as images by their first bytes, with a remedy for each."""
 
 import io
 import re
@@ -13,22 +13,18 @@ from PIL.TiffImagePlugin import (
     ImageFileDirectory_v2,
 )
 
-START = 512  # bytes of a file that tell what it is
+START = 512  # bytes of a file that are compared with the patterns
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_NUMBERS = {1: "whole numbers", 2: "numbers with a sign", 3: "floating-point numbers"}
-NEW_SUBFILE_TYPE, REDUCED, DNG_VERSION = 254, 1, 50706  # TIFF tags and a value of the first
+NEW_SUBFILE_TYPE, REDUCED, DNG_VERSION = 254, 1, 50706  # TIFF tag, its value for previews, tag
 
 
 class Kind(NamedTuple):
-    """What a file is, and what to do with it.
-
-    Attributes:
-        reader: Pillow's name of the format, which some installations of Pillow can read.
-    """
+    """What a file is, and what to do with it."""
 
     name: str
     remedy: str
-    reader: str = ""
+    reader: str = ""  # Pillow's name of a format that only some installations of it can read
 
 
 CONVERT = "convert it to PNG or JPEG"
@@ -40,7 +36,7 @@ DOWNLOAD = "it may say why it is not the picture; download that again"
 RAW = Kind("a camera's raw file", "develop it to PNG, TIFF or JPEG")
 VIDEO = Kind("a video", "extract its frames, for example with ffmpeg -i FILE frame_%05d.png")
 NUMBERS = Kind("an array of numbers", OWN_LOADER)
-# Patterns of the first bytes; the first that matches counts.
+# Patterns of a file's first bytes; the first match decides.
 KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"....ftyp(avif|avis)", Kind("an AVIF picture", CONVERT, "AVIF")),
     (rb"....ftyp(hei|hev|mif1|msf1)", Kind("a HEIC picture", CONVERT, "HEIF")),
@@ -72,7 +68,7 @@ KINDS: tuple[tuple[bytes, Kind], ...] = (
 
 
 def kind_of(content: bytes) -> Kind | None:
-    """The kind of a file that Pillow does not take for an image; None if it is unknown."""
+    """The kind of a file that Pillow cannot open as an image; None if it is unknown."""
     if content.startswith(TIFF_STARTS):
         return _tiff(content)
     for pattern, kind in KINDS:
@@ -89,19 +85,19 @@ def _tiff(content: bytes) -> Kind | None:
         file.seek(tags.next)
         tags.load(file)
         return RAW if is_raw(content, tags) else Kind(tiff_in_words(tags), OWN_LOADER)
-    # What it raises on arbitrary bytes is not documented.
+    # Pillow does not document what it raises on arbitrary bytes.
     except Exception:
         return None
 
 
 def tiff_in_words(tags: ImageFileDirectory_v2) -> str:
-    """Such as ``a TIFF of 5 bands, 16-bit whole numbers``."""
+    """A description such as ``a TIFF of 5 bands, 16-bit whole numbers``."""
     bits, bands = tags[BITSPERSAMPLE][0], tags.get(SAMPLESPERPIXEL, 1)
     numbers = TIFF_NUMBERS.get(tags.get(SAMPLEFORMAT, (1,))[0], "numbers")
     return f"a TIFF of {bands} band{'' if bands == 1 else 's'}, {bits}-bit {numbers}"
 
 
 def is_raw(content: bytes, tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF is a camera's raw file, of which Pillow reads only the preview in it."""
-    is_canons = content[8:10] == b"CR"
-    return is_canons or DNG_VERSION in tags or tags.get(NEW_SUBFILE_TYPE) == REDUCED
+    """Whether a TIFF is a camera's raw file; Pillow would read only its preview."""
+    from_canon = content[8:10] == b"CR"
+    return from_canon or DNG_VERSION in tags or tags.get(NEW_SUBFILE_TYPE) == REDUCED

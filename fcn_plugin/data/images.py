@@ -1,6 +1,6 @@
-"""Load images as BGR of 8 bits; a damaged or unusable file is one error that names it.
+"""Load images as 8-bit BGR; a damaged or unusable file raises one error that names it.
 
-mmseg's loader fills the missing part of a truncated JPEG with grey (OpenCV before 5).
+mmseg's loader returns a truncated JPEG with its missing part in grey (OpenCV before 5).
 """
 
 import logging
@@ -30,33 +30,33 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
 from fcn_plugin.system.memory import check_picture
 
-# OpenCV refuses as many pixels; so many are converted at once.
+# OpenCV refuses pictures of this many pixels; pixels to convert at a time.
 OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
-FEWEST, MOST = 8, 16  # bits that LoadCheckedImage may be told of
-# Cameras and scanners write numbers of 12 bits to files of 16, whose upper 8 are nearly black.
+FEWEST, MOST = 8, 16  # limits of LoadCheckedImage's argument `bits`
+# Many cameras store 12-bit numbers in 16-bit files; the upper 8 of 16 bits are nearly black then.
 USUAL = 12
 
 
-# mmseg's inferencer looks in a test pipeline for a step of the name "LoadImageFromFile", to put
-# its own in its place. With _scope_="fcn_plugin" beside it, that name is this loader.
+# mmseg's inferencer replaces the step named "LoadImageFromFile" in a test pipeline by its own.
+# Beside _scope_="fcn_plugin" that name means this loader.
 @SCOPED_TRANSFORMS.register_module(name="LoadImageFromFile")
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """Load ``img_path`` as BGR, 8 bits: in place of mmseg's ``LoadImageFromFile``.
+    """Load ``img_path`` as 8-bit BGR; replaces mmseg's ``LoadImageFromFile``.
 
-    Adds ``img`` [H, W, 3] uint8, ``img_shape`` and ``ori_shape`` (H, W). Turned upright by its EXIF
-    orientation, as mmseg does; grey, palette, CMYK and 16-bit pictures are converted, and
-    transparency is dropped.
+    Adds ``img`` [H, W, 3] uint8, ``img_shape`` and ``ori_shape`` (H, W). The picture is turned
+    upright by its EXIF orientation, as in mmseg; grey, palette, CMYK and 16-bit pictures are
+    converted, and transparency is dropped.
 
     Args:
-        backend_args: Where files are read from, as for mmseg's.
-        bits: Of 16-bit pictures, how many bits hold numbers, 8 to 16: with ``bits=12`` the values 0
-            to 4095 become 0 to 255. Default: all 16, as OpenCV reads them; the first picture that
-            would be nearly black so is named in a warning.
+        backend_args: Where files are read from, as in mmseg's loader.
+        bits: How many bits of a 16-bit picture are used, 8 to 16: with ``bits=12`` the values 0 to
+            4095 become 0 to 255. Default: all 16, as OpenCV reads them; then a warning names the
+            first picture that becomes nearly black.
 
     Attributes:
-        check_size: refuses a picture by its path, width and height, before it is decoded; by
-            default one that does not fit into the memory that is free.
+        check_size: called with path, width and height before a picture is decoded; the default
+            refuses a picture that does not fit into free memory.
 
     Raises:
         UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
@@ -80,7 +80,7 @@ class LoadCheckedImage(LoadImageFromFile):
         return results
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
-        """The picture [H, W, 3] in the bytes of a file; ``path`` is its name in errors."""
+        """The picture [H, W, 3] in a file's bytes; errors name ``path``."""
         opened = open_checked(content, path, "image", self.check_size)
         with damage_named(path, "image", content):
             image: Image.Image = opened
@@ -94,21 +94,21 @@ class LoadCheckedImage(LoadImageFromFile):
         return self.convert(image, path) if img is None else img
 
     def convert(self, image: Image.Image, path: str) -> np.ndarray:
-        """Pillow's picture, of any mode, as ``decode`` returns it."""
+        """A Pillow picture of any mode as 8-bit BGR [H, W, 3], upright."""
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise UserError(f"{path}: {numbers_in_words(image)}; {OWN_LOADER}")
         with damage_named(path, "image", None):
-            image.load()  # a PNG may have its orientation behind the pixels
+            image.load()  # a PNG may store its orientation after the pixels
             if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or Pillow makes a copy
                 image = ImageOps.exif_transpose(image)
         if image.mode in WIDE_MODES:
             image = Image.fromarray(self._narrow(np.asarray(image), path))
-        # Some rows at a time, since each step makes a copy.
+        # A few rows at a time, because each step makes a copy.
         bgr = np.empty((image.height, image.width, 3), np.uint8)
         for top in range(0, image.height, rows := max(1, AT_ONCE // image.width)):
             part = image.crop((0, top, image.width, min(top + rows, image.height)))
             if part.mode == "P":
-                # By way of RGBA, or Pillow warns of a transparency that is dropped.
+                # First to RGBA: Pillow warns if it drops transparency itself.
                 part = part.convert("RGBA")
             if part.mode != "RGB":
                 part = part.convert("RGB")
@@ -116,7 +116,7 @@ class LoadCheckedImage(LoadImageFromFile):
         return bgr
 
     def _narrow(self, pixels: np.ndarray, path: str) -> np.ndarray:
-        """Whole numbers of 16 bits, of any shape, as uint8: the upper 8 of ``bits``."""
+        """16-bit whole numbers of any shape as uint8: the upper 8 of ``bits``."""
         low, high = int(pixels.min()), int(pixels.max())
         if low < 0 or high >= 1 << MOST:
             raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
@@ -138,14 +138,14 @@ class LoadCheckedImage(LoadImageFromFile):
         return (pixels >> (bits - 8)).astype(np.uint8)
 
     def _narrow_colour(self, image: Image.Image, content: bytes, path: str) -> Image.Image:
-        """A picture of 16 bits a channel, of which Pillow decodes the upper 8."""
+        """A colour picture with 16 bits per channel; ``image`` has Pillow's upper 8 of them."""
         brightest = np.asarray(image)[..., : len(image.mode.rstrip("A"))].max()
         if not self.bits and brightest >= 1 << (USUAL - 8):
             return image
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is None or pixels.dtype != np.uint16:
-            raise UserError(f"{path}: not 16 bits to OpenCV; save it with 8 bits")
+            raise UserError(f"{path}: OpenCV does not read it as 16 bits; save it with 8 bits")
         narrow = Image.fromarray(cv2.cvtColor(self._narrow(pixels, path), cv2.COLOR_BGR2RGB))
         turn = ExifTags.Base.Orientation
         narrow.getexif()[turn] = image.getexif().get(turn, 1)
@@ -153,10 +153,10 @@ class LoadCheckedImage(LoadImageFromFile):
 
 
 def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
-    """A grey or colour JPEG as BGR, upright, by OpenCV, which is quicker than Pillow.
+    """A grey or colour JPEG as BGR, upright, by OpenCV, which is faster than Pillow.
 
-    None for all else, for a JPEG without its end marker, whose missing part OpenCV before 5 makes
-    up, and for one whose orientation may stand in XMP, where OpenCV does not look.
+    None for any other picture, for a JPEG without an end marker (OpenCV before 5 invents the
+    missing part), and for a JPEG with XMP (it may hold an orientation that OpenCV ignores).
     """
     if image.mode not in ("L", "RGB") or "xmp" in image.info:
         return None

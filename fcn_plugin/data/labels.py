@@ -1,7 +1,7 @@
-"""Labels: read from a file, turned into class indices, checked, counted, and written.
+"""Read, check, count and write labels.
 
-mmseg's loader turns label values above 255 into others, and leaves a value that is no class to fail
-in the loss; here either is one error that names the file.
+mmseg's loader wraps label values above 255, and lets a value that is no class fail in the loss;
+here both raise one error that names the file.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -28,28 +28,26 @@ from fcn_plugin.data.picture_files import (
 from fcn_plugin.errors import UserError, some, width_by_height
 
 INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
-# Pillow stretches grey of two and four bits to 0..255; the indices are these fractions of it.
+# Pillow stretches 2-bit and 4-bit grey to 0..255; divided by these numbers it is indices again.
 STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
-# Other formats lose indices (JPEG), number them anew (GIF) or stretch them (PGM).
+# Other formats lose indices (JPEG), renumber them (GIF) or stretch them (PGM).
 LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_TIFFS = ("jpeg", "webp")
-BLOCK = 1 << 20  # pixels that are counted at once
+BLOCK = 1 << 20  # pixels to count at a time
 
 
 # --- read ----------------------------------------------------------------------------------------
 
 
 def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
-    """The class indices [H, W] stored in a label of one channel, grey or palette.
-
-    uint8, or wider where the file is.
+    """The class indices [H, W] in a grey or palette label; uint8, or wider if the file is.
 
     Args:
         backend_args: Where files are read from, as for mmseg's loaders.
 
     Raises:
-        UserError: the file is missing, truncated, in colour, or of a kind that does not keep
-            indices as they are.
+        UserError: the file is missing, truncated, in colour, or in a format that may change
+            indices.
     """
     content = content_of(path, "label", backend_args)
     image = open_checked(content, path, "label")
@@ -63,7 +61,7 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     elif image.mode not in INDEX_MODES:
         fault = f"label in colour (mode {image.mode})"
         remedy = "save the class indices as one channel (grey or palette)"
-    # Grey TIFFs may have 0 for white ("L;I").
+    # In some grey TIFFs 0 is white ("L;I").
     elif (
         image.format not in LABEL_FORMATS
         or image.info.get("compression") in LOSSY_TIFFS
@@ -80,21 +78,20 @@ def read_label(path: str | Path, backend_args: dict | None = None) -> np.ndarray
 
 @TRANSFORMS.register_module()
 class LoadCheckedLabel(LoadAnnotations):
-    """Load ``seg_map_path`` as class indices: in place of mmseg's ``LoadAnnotations``.
+    """Load ``seg_map_path`` as class indices; replaces mmseg's ``LoadAnnotations``.
 
-    Adds ``gt_seg_map`` [H, W] uint8 and its name to ``seg_fields``: the values of the file after
-    the data set's ``reduce_zero_label`` and ``label_map``, all below ``num_classes`` or
-    ``ignore_index``. A sample without ``seg_map_path``, from a data set without labels, passes as
-    it is.
+    Adds ``gt_seg_map`` [H, W] uint8, and its name to ``seg_fields``: the values of the file after
+    the data set's ``reduce_zero_label`` and ``label_map``. Each is below ``num_classes`` or equals
+    ``ignore_index``. A sample without ``seg_map_path`` is returned unchanged.
 
     Args:
         num_classes: As in the decode head, at most 255.
-        backend_args: Where files are read from, as for mmseg's.
-        ignore_index: As in the decode head, 0 to 255; takes the place of 255, which is ignored too.
+        backend_args: Where files are read from, as in mmseg's loader.
+        ignore_index: As in the decode head, 0 to 255; void (255) is replaced by it.
 
     Raises:
-        UserError: the file is missing, truncated, in colour, not of its image's size, or holds a
-            value that is no class.
+        UserError: the file is missing, truncated or in colour, has another size than its image,
+            or holds a value that is no class.
     """
 
     def __init__(
@@ -114,7 +111,7 @@ class LoadCheckedLabel(LoadAnnotations):
         if path is None:
             return results
         stored = read_label(path, self.backend_args)
-        # Not img_shape: test pipelines resize the image before they load the label.
+        # Not img_shape, because test pipelines resize the image before they load the label.
         shape = tuple(results.get("ori_shape", stored.shape)[:2])
         if stored.shape != shape:
             sizes = f"{width_by_height(stored.shape)} for an image of {width_by_height(shape)}"
@@ -123,13 +120,13 @@ class LoadCheckedLabel(LoadAnnotations):
         if self.ignore_index != IGNORED:
             meaning = np.where(meaning == self.ignore_index, np.uint8(IGNORED), meaning)
         label = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
-        # One more than each, and 255 becomes 0: a quick test of all pixels, which most labels pass.
+        # Quick test, which most labels pass: 255 + 1 is 0, so legal values + 1 are <= num_classes.
         if stored.dtype != np.uint8 or (label + np.uint8(1)).max() > self.num_classes:
             legal = np.flatnonzero((meaning < self.num_classes) | (meaning == IGNORED)).tolist()
             if wrong := values_outside(legal, stored):
                 raise UserError(
                     f"{path}: label values {values_in_words(wrong)}, but with "
-                    f"num_classes={self.num_classes} only {ranges_in_words(legal)} can be; "
+                    f"num_classes={self.num_classes} only {ranges_in_words(legal)} are legal; "
                     "correct the file or num_classes"
                 )
         if self.ignore_index != IGNORED:
@@ -146,19 +143,19 @@ class LoadCheckedLabel(LoadAnnotations):
 
 
 def pixel_counts(labels: np.ndarray, count: int = VALUES) -> np.ndarray:
-    """Pixels [count], int64, of each label from 0 on.
+    """The number of pixels of each label 0 .. count - 1, int64 [count].
 
     Args:
         labels: unsigned integers of any shape, all below ``count``.
     """
     counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
-    for start in range(0, len(pixels), BLOCK):  # each is copied as int64
+    for start in range(0, len(pixels), BLOCK):  # bincount copies its input as int64
         counts += np.bincount(pixels[start : start + BLOCK], minlength=count)
     return counts
 
 
 def values_outside(legal: Container[int], labels: np.ndarray) -> dict[int, int]:
-    """The values of labels, integers of any shape, that are not ``legal``, and their pixels.
+    """Each label value that is not ``legal`` -> its number of pixels; labels of any shape.
 
     >>> values_outside(range(3), np.array([[0, 7, 7], [-1, 2, 0]]))
     {-1: 1, 7: 2}
@@ -169,7 +166,7 @@ def values_outside(legal: Container[int], labels: np.ndarray) -> dict[int, int]:
 
 
 def values_in_words(pixels: Mapping[int, int]) -> str:
-    """Label values and their pixels; a long list is cut.
+    """Label values and their pixel counts as text; a long list is cut.
 
     >>> values_in_words({7: 2, 20: 1})
     '7 (2 px), 20 (1 px)'
@@ -178,7 +175,7 @@ def values_in_words(pixels: Mapping[int, int]) -> str:
 
 
 def ranges_in_words(values: Iterable[int]) -> str:
-    """Label values in short.
+    """Label values as text, runs of them as ranges.
 
     >>> ranges_in_words([255, 0, 1, 2])
     '0-2, 255'
@@ -194,10 +191,9 @@ def ranges_in_words(values: Iterable[int]) -> str:
 def save_labels(
     labels: np.ndarray, path: Path, palette: Sequence[Sequence[int]] | None = None
 ) -> None:
-    """Write labels H x W, uint8 or uint16, as a PNG whose values are the labels themselves.
+    """Write labels [H, W], uint8 or uint16, as a PNG that stores them unchanged.
 
-    ``palette`` gives RGB in 0-255 for the labels from 0 on, and an indexed PNG; without it the PNG
-    is grey.
+    With ``palette``, RGB in 0-255 for the labels from 0 on, the PNG is indexed; without, grey.
     """
     image = Image.fromarray(labels)
     if palette is not None:
@@ -206,7 +202,7 @@ def save_labels(
 
 
 def voc_palette() -> list[list[int]]:
-    """The 256 RGB colours of PASCAL VOC: the bits of the index, dealt out to R, G, B in turn."""
+    """The 256 RGB colours of PASCAL VOC: the bits of the index go to R, G and B in turn."""
     return [
         [
             sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8))
@@ -217,5 +213,5 @@ def voc_palette() -> list[list[int]]:
 
 
 def in_full(palette: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """256 colours, VOC's after one's own: of fewer Pillow spends fewer bits on a pixel."""
+    """``palette`` padded to 256, because Pillow writes shorter ones with fewer bits per pixel."""
     return [*palette, *voc_palette()[len(palette) :]]

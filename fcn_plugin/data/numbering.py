@@ -1,10 +1,10 @@
-"""How a data set's label files number its classes: the way in, and the way out.
+"""Convert between the values in a data set's label files and class indices.
 
     value in a file  -- reduce_zero_label, then label_map -->  class index, or void (255)
     class index      -- the inverse                       -->  value in a file
 
-``LoadCheckedLabel`` goes in. Whatever this package writes or returns as labels has gone out, into
-the data set's own numbers.
+``LoadCheckedLabel`` converts file values to indices. All labels that this package writes or
+returns are converted back to the data set's own numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, constructors, innermost, type_name
 
 IGNORED = 255
-VALUES = 256  # of a label file
+VALUES = 256  # number of values of an 8-bit label file
 BLACK = (0, 0, 0)
-KEYS = ("reduce_zero_label", "label_map")  # of a data set's metainfo, and perhaps of a sample's
+KEYS = ("reduce_zero_label", "label_map")  # in a data set's metainfo, sometimes in a sample
 
 Colours = Sequence[Sequence[int]]
 
@@ -34,8 +34,8 @@ class Numbering:
 
     Attributes:
         count: number of classes.
-        reduce_zero_label: 0 in the files is no class, and 1 is class 0.
-        label_map: (old, new) class indices, applied after that; others stay as they are.
+        reduce_zero_label: 0 in the files is void, and 1 is class 0.
+        label_map: pairs (old, new) of class indices, applied afterwards; others do not change.
 
     >>> camvid_without_sky = Numbering(2, label_map=((0, 255), (1, 1), (2, 0)))
     >>> camvid_without_sky.meaning[:3].tolist(), camvid_without_sky.numbers
@@ -48,35 +48,35 @@ class Numbering:
 
     @property
     def meaning(self) -> np.ndarray:
-        """The class index [256] uint8 that each value of a file stands for; 255: none, void."""
+        """The class index of each value of a file, uint8 [256]; 255 is void."""
         return _meaning(self.reduce_zero_label, self.label_map)
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The value of each class in the files.
 
-        Where several values mean one class it is the smallest that ``label_map`` names, or else
-        the smallest.
+        If several values mean one class, the smallest that ``label_map`` names, or else the
+        smallest.
 
         Raises:
             UserError: no value means one of the classes.
         """
-        if self.count > IGNORED:  # more than 8 bits can tell apart
+        if self.count > IGNORED:  # 8 bits are not enough
             return tuple(range(self.reduce_zero_label, self.count + self.reduce_zero_label))
         reduced, named = _meaning(self.reduce_zero_label, ()), dict(self.label_map)
-        first: dict[int, int] = {}
+        value_of: dict[int, int] = {}
         for value in sorted(range(VALUES), key=lambda value: int(reduced[value]) not in named):
-            first.setdefault(int(self.meaning[value]), value)
-        missing = [index for index in range(self.count) if index not in first]
+            value_of.setdefault(int(self.meaning[value]), value)
+        missing = [index for index in range(self.count) if index not in value_of]
         if missing:
             raise UserError(
                 f"no value of the data set's label files means class {missing[0]}; correct its "
                 "reduce_zero_label, or the label_map that its metainfo.classes make"
             )
-        return tuple(first[index] for index in range(self.count))
+        return tuple(value_of[index] for index in range(self.count))
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
-        """Class indices as the data set's own numbers; all else, such as void, as 255.
+        """Class indices as the data set's own numbers; anything else, such as void, as 255.
 
         Args:
             indices: unsigned integers of any shape.
@@ -88,11 +88,11 @@ class Numbering:
         table = np.full(max(VALUES, self.count), IGNORED, np.uint16 if wide else np.uint8)
         table[: self.count] = self.numbers
         if indices.dtype == np.uint8 and indices.ndim == 2 and not wide:
-            return cv2.LUT(indices, table)  # without a copy as 64-bit integers
+            return cv2.LUT(indices, table)  # makes no 64-bit copy
         return table[np.minimum(indices, len(table) - 1)]
 
     def palette(self, colours: Colours) -> list[Sequence[int]]:
-        """The colours of the classes by their numbers, black where a number is no class."""
+        """The colour of each number from 0 on; black if the number is no class."""
         numbered: list[Sequence[int]] = [BLACK] * (max(self.numbers) + 1)
         for number, colour in zip(self.numbers, colours, strict=False):
             numbered[number] = colour
@@ -101,7 +101,7 @@ class Numbering:
 
 @cache
 def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """In mmseg's order of steps."""
+    """``Numbering.meaning``, with the steps in mmseg's order."""
     meaning = np.arange(VALUES)
     if reduce_zero_label:
         meaning = np.where((meaning == 0) | (meaning == IGNORED), IGNORED, meaning - 1)
@@ -112,13 +112,13 @@ def _meaning(reduce_zero_label: bool, label_map: tuple[tuple[int, int], ...]) ->
 
 
 def numbering_of(meta: Mapping[str, Any], count: int | None = None) -> Numbering:
-    """The numbering of a data set, by its ``metainfo`` or by a sample.
+    """The numbering of a data set, from its ``metainfo`` or from a sample.
 
     Args:
-        count: of the classes; by default as many as ``meta`` names.
+        count: number of classes; by default, of the classes in ``meta``.
 
     Raises:
-        UserError: ``label_map`` maps other things than integers.
+        UserError: ``label_map`` does not map integers to integers.
     """
     label_map = meta.get("label_map") or {}
     if not isinstance(label_map, Mapping) or not all(
@@ -132,18 +132,18 @@ def numbering_of(meta: Mapping[str, Any], count: int | None = None) -> Numbering
     )
 
 
-# --- by a config, without the data set's files ---------------------------------------------------
+# --- from a config, without the data set's files -------------------------------------------------
 
 
 def metainfo_of(cfg: dict) -> dict[str, Any]:
-    """The ``metainfo`` that a data set will have, by its config; within wrappers, too.
+    """The ``metainfo`` that a data set built from this config will have; wrappers are opened.
 
     Returns:
-        ``reduce_zero_label``, ``label_map``, and if they are known ``classes`` and ``palette``, in
+        ``reduce_zero_label``, ``label_map``, and if known ``classes`` and ``palette``, which has
         the order of the classes.
 
     Raises:
-        UserError: the data sets in a wrapper number their classes in several ways.
+        UserError: the data sets in a wrapper number their classes in different ways.
     """
     first, *others = (_metainfo(part) for part in innermost(cfg))
     for other in others:
@@ -157,16 +157,16 @@ def metainfo_of(cfg: dict) -> dict[str, Any]:
 
 
 def check_numbers(cfg: dict) -> None:
-    """Refuse a data set, by its config, whose labels cannot be written in its own numbers."""
+    """Raise ``UserError`` if a config's data set has a class that no label value means."""
     meta = metainfo_of(cfg)
     if meta.get("classes"):
         numbering_of(meta).numbers  # noqa: B018  # raises
 
 
 def set_colours(cfg: dict) -> None:
-    """Put the colours of a config's data sets in the order of the classes that it sets.
+    """Give a config's data sets their colours in the order of their ``metainfo.classes``.
 
-    mmseg leaves them in the old order if all classes are there.
+    mmseg keeps the old order if no class is left out.
     """
     for part in innermost(cfg):
         own = part.get("metainfo") or {}
@@ -183,12 +183,12 @@ def _metainfo(cfg: dict) -> dict[str, Any]:
         raise UserError(f"type={name!r} in the config is no known data set; {hint}")
     shipped, own = getattr(kind, "METAINFO", None) or {}, cfg.get("metainfo") or {}
     meta = {**shipped, **own}
-    if isinstance(meta.get("classes"), str):  # a file of them
+    if isinstance(meta.get("classes"), str):  # path of a file with the names
         meta["classes"] = list_from_file(meta["classes"])
     if "classes" in own and "palette" not in own and "palette" in shipped:
         colours = dict(zip(shipped["classes"], shipped["palette"], strict=False))
         meta["palette"] = [colours.get(name, BLACK) for name in meta["classes"]]
-    try:  # of mmseg's and ours; others have no maps
+    try:  # other data sets than mmseg's and ours have no label map
         mapped = getattr(kind, "get_label_map", lambda classes: None)
         label_map = mapped(meta.get("classes"))
     except ValueError as error:
@@ -199,7 +199,7 @@ def _metainfo(cfg: dict) -> dict[str, Any]:
 def _reduces(kind: type, cfg: dict) -> bool:
     if "reduce_zero_label" in cfg:
         return bool(cfg["reduce_zero_label"])
-    # The nearest constructor that takes it; the others hand it on.
+    # The nearest constructor with this parameter sets the default; the others pass it on.
     settings = (parameters.get("reduce_zero_label") for parameters in constructors(kind))
     setting = next(filter(None, settings), None)
     return setting is not None and setting.default is True

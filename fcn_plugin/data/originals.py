@@ -1,4 +1,4 @@
-"""What a built data set holds: its plain parts, its steps, and images as the steps load them."""
+"""Read images from a built data set as its pipeline loads them, before any other step."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -9,13 +9,13 @@ from fcn_plugin.errors import UserError
 
 
 def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Run a pipeline up to the step that gives ``img``.
+    """Run a pipeline up to the first step that adds ``img``.
 
     Returns:
-        What the steps know of the image, and how many there were.
+        The results dictionary with ``img``, and the number of steps that were run.
 
     Raises:
-        UserError: a step cannot load the image, or none of them gives one.
+        UserError: a step fails, or no step adds ``img``.
     """
     path, loaded = results.get("img_path", "the image"), cast(Any, results)
     for number, step in enumerate(steps, start=1):
@@ -23,7 +23,7 @@ def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str,
             loaded = step(loaded)
         except UserError:
             raise
-        except Exception as error:  # whatever a loader of the user's own may raise
+        except Exception as error:  # a user's own loader may raise anything
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise UserError(f"{path}: {type(step).__name__} cannot load it ({reason})") from error
         if loaded is None:
@@ -43,5 +43,5 @@ def plain_datasets(dataset: Any) -> Iterator[BaseDataset]:
 
 
 def steps_of(dataset: BaseDataset) -> Sequence[Any]:
-    """The steps of its pipeline; none where the pipeline is not mmengine's."""
+    """The steps of a data set's pipeline; empty if the pipeline is not mmengine's."""
     return getattr(dataset.pipeline, "transforms", ())

@@ -1,8 +1,8 @@
-"""Open and write picture files; one that is damaged or cut off is refused in one line by its name.
+"""Open and write picture files; a damaged or truncated file raises one line that names it.
 
-Decoders make up rows that are missing: Pillow leaves them black where the data of a PNG end early
-with right checksums, libjpeg makes them grey where a JPEG ends too soon. Most files are quickly
-seen to be whole; the others are read a second time.
+Decoders invent missing rows: Pillow leaves them black if a PNG with correct checksums ends early,
+and libjpeg fills them with grey if a JPEG does. A last row or corner in such a colour is suspect,
+and so is an interlaced PNG; only these files are decoded a second time.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,29 +27,29 @@ from fcn_plugin.system.memory import check_picture
 CheckSize = Callable[[str | Path, tuple[int, int]], None]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG"}
-WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")  # Pillow's, of one channel of more than 8 bits
-TURNED = (5, 6, 7, 8)  # EXIF's orientations of pictures that lie on their side
+WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")  # Pillow's modes of one channel above 8 bits
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# What libjpeg puts for missing pixels, also when these are inverted, as CMYK is.
+# libjpeg's value for missing pixels, as it is and inverted, as in CMYK.
 GREY = (127, 128)
-FILLING = bytes(range(1, 65))  # no code of a JPEG's end, and not the same for long
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the header's colour type
-# First column and row, steps across and down, of each pass of an interlaced PNG.
-ADAM7 = [tuple(map(int, each)) for each in ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]]
-BLOCK = 1 << 16  # bytes that are unpacked at a time
+# Extra JPEG data: varied, so that it decodes to something, and without 0xff, so without a marker.
+FILLING = bytes(range(1, 65))
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type in the header -> channels
+# Each pass of an interlaced PNG: first column, first row, column step, row step.
+ADAM7 = [tuple(map(int, row)) for row in ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]]
+BLOCK = 1 << 16  # bytes to decompress at a time
 
-# Held while Pillow's guard against large pictures, which is one for all threads, is lifted.
+# Held while Pillow's limit on large pictures is off, because all threads share that limit.
 UNGUARDED = Lock()
 
 
 def save_picture(image: Image.Image, path: Path, **options: Any) -> None:
-    """Write a .png or .jpg whole or not at all; several processes may write the same one.
+    """Write a .png or .jpg whole or not at all; several processes may write the same file.
 
     Args:
-        options: Pillow's, of the format.
+        options: Pillow's options for the format.
     """
-    # Into memory first: to a file Pillow writes JPEGs itself, and does not see that the disk took
-    # only a part.
+    # Into memory first: Pillow does not notice if a full disk takes only part of a JPEG.
     content = BytesIO()
     image.save(content, FORMATS[path.suffix], **options)
     with replacing(path, alone=False) as part:
@@ -60,9 +60,9 @@ def save_picture(image: Image.Image, path: Path, **options: Any) -> None:
 
 
 def open_picture(source: Any, formats: list[str] | None = None) -> ImageFile.ImageFile:
-    """A picture of any size, from a file or bytes, its pixels still to be decoded.
+    """A picture of any size from a file or bytes, with its pixels not decoded yet.
 
-    Pillow refuses large pictures as attacks; here memory decides.
+    Pillow's size limit is lifted; ``check_picture`` compares with the free memory instead.
     """
     with UNGUARDED:
         guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -73,16 +73,16 @@ def open_picture(source: Any, formats: list[str] | None = None) -> ImageFile.Ima
 
 
 def size_and_turn(path: str) -> tuple[tuple[int, int], bool]:
-    """Width and height from the head of a picture's file, and whether upright they swap places."""
+    """(width, height) in a picture file's header, and whether turning it upright swaps them."""
     with open_picture(path) as image:
         return image.size, image.getexif().get(ExifTags.Base.Orientation) in TURNED
 
 
 def content_of(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
-    """The bytes of a file, an "image" or a "label".
+    """The bytes of a file; ``kind``, "image" or "label", is for the messages.
 
     Raises:
-        UserError: it is missing, unreadable, or a pipe, device or socket.
+        UserError: the file is missing, unreadable, or a pipe, device or socket.
     """
     if not backend_args and is_special(path):
         raise DamagedFile(f"{path}: a pipe, device or socket; save the {kind} to a file")
@@ -98,36 +98,36 @@ def content_of(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
 def open_checked(
     content: bytes, path: str | Path, kind: str, check_size: CheckSize = check_picture
 ) -> ImageFile.ImageFile:
-    """A picture whose pixels are still to be decoded; all checksums of a PNG are right.
+    """A picture with its pixels not decoded yet; the checksums of a PNG have been verified.
 
     Raises:
-        UserError: it is damaged or no picture, or ``check_size`` refuses it.
+        UserError: the file is damaged or no picture, or ``check_size`` refuses it.
     """
     with damage_named(path, kind, content):
         image = open_picture(BytesIO(content))
-        # Pillow would have Ghostscript run an EPS, sees only the preview of a raw file, and only
-        # the name of a stub.
+        # Pillow would run Ghostscript on an EPS, would read only the preview of a camera's raw
+        # file, and cannot decode formats that it has only a stub for.
         raw = isinstance(image, TiffImageFile) and is_raw(content, image.tag_v2)
         if raw or image.format == "EPS" or isinstance(image, ImageFile.StubImageFile):
             raise Image.UnidentifiedImageError
         if image.format == "PNG":
-            image.verify()  # the checksums of the pixels, which decoding does not look at
-            image = open_picture(BytesIO(content))  # the verified one cannot be used further
+            image.verify()  # decoding does not verify the pixels' checksums
+            image = open_picture(BytesIO(content))  # verify() leaves an image unusable
     check_size(path, image.size)
     return image
 
 
 @contextmanager
 def damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that names the file."""
+    """Turn any exception of a decoder into a ``DamagedFile`` of one line that names the file."""
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES  # another package may have set it
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         yield
     except UserError:
         raise
-    # What a decoder raises on arbitrary bytes is not documented: OSError, SyntaxError, struct.error
-    # and more have been seen.
+    # Decoders do not document what they raise on arbitrary bytes: OSError, SyntaxError,
+    # struct.error and more have occurred.
     except Exception as error:
         unknown = isinstance(error, Image.UnidentifiedImageError)
         if unknown and content and (other := kind_of(content)):
@@ -137,7 +137,7 @@ def damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator
         elif unknown:
             reason = "no image format is recognised in it"
         else:
-            reason = " ".join(str(error).split())  # OpenCV's go over several lines
+            reason = " ".join(str(error).split())  # OpenCV's messages have several lines
         remedy = "copy, download or unpack it again"
         raise DamagedFile(f"{path}: damaged {kind}, {reason}; {remedy}") from error
     finally:
@@ -145,7 +145,7 @@ def damage_named(path: str | Path, kind: str, content: bytes | None) -> Iterator
 
 
 def raw_mode_of(image: ImageFile.ImageFile) -> str:
-    """Pillow's name for the pixels as the file has them, before it has decoded them."""
+    """Pillow's name for the pixel format in the file; call it before decoding."""
     if not image.tile:
         return image.mode
     raw_mode = image.tile[0][3]
@@ -153,7 +153,7 @@ def raw_mode_of(image: ImageFile.ImageFile) -> str:
 
 
 def numbers_in_words(image: Image.Image) -> str:
-    """A picture of other numbers than 8 or 16 bits hold, such as ``a TIFF of 1 band, ...``."""
+    """Describe a picture of floats or wide integers, such as ``a TIFF of 1 band, ...``."""
     tags = getattr(image, "tag_v2", None)
     return tiff_in_words(tags) if tags else "a picture of numbers beyond 16 bits"
 
@@ -162,11 +162,11 @@ def numbers_in_words(image: Image.Image) -> str:
 
 
 def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> None:
-    """Refuse a picture whose last rows its file does not have.
+    """Raise an error if the file of a picture lacks its last rows.
 
     Args:
-        image: decoded, unless ``bgr`` is there.
-        bgr: H x W x 3 as OpenCV decoded it, turned or not.
+        image: decoded, unless ``bgr`` is given.
+        bgr: [H, W, 3] as decoded by OpenCV, turned upright or not.
 
     Raises:
         OSError: rows are missing.
@@ -189,14 +189,14 @@ def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> No
 
 
 def _png_lacks_rows(content: bytes, is_interlaced: bool) -> bool:
-    """Whether the data unpack to less than the header promises; all checksums have been checked."""
+    """Whether a PNG with correct checksums decompresses to fewer bytes than its header promises."""
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     bits = content[24] * PNG_CHANNELS[content[25]]
     promised = 0
     for left, top, across, down in ADAM7 if is_interlaced else [(0, 0, 1, 1)]:
         columns, rows = len(range(left, width, across)), len(range(top, height, down))
         if columns:
-            promised += rows * (1 + (columns * bits + 7) // 8)  # each with the number of its filter
+            promised += rows * (1 + (columns * bits + 7) // 8)  # 1: the row's filter
     unpacking, at = decompressobj(), 8
     while promised > 0 and at < len(content):
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")
@@ -209,8 +209,8 @@ def _png_lacks_rows(content: bytes, is_interlaced: bool) -> bool:
 
 
 def _jpeg_lacks_blocks(content: bytes) -> bool:
-    """Whether more data before the end would be decoded as pixels; a whole file ignores them."""
+    """Whether data added before the end marker changes the pixels; a complete JPEG ignores it."""
     end = content.rindex(JPEG_END)
     filled = content[:end] + FILLING + content[end:]
-    before, after = (crc32(open_picture(BytesIO(each)).tobytes()) for each in (content, filled))
+    before, after = (crc32(open_picture(BytesIO(jpeg)).tobytes()) for jpeg in (content, filled))
     return before != after

@@ -1,12 +1,12 @@
-"""mmseg's augmentation of 8-bit images and labels, the same to the last bit in less time.
+"""Faster versions of mmseg's augmentations of 8-bit images and labels, with equal results.
 
-Each class takes the random numbers of mmseg's class of the same name, in the same order, and gives
-the same arrays, so a seed means the same training run with either. What is quicker:
+Each class draws the random numbers of mmseg's class of the same name in the same order and returns
+the same arrays, so a seed gives the same training run with either. They are faster because:
 
-- A crop's classes are counted by a histogram; mmseg sorts the pixels of up to ten crops.
-- A distortion of one 8-bit value has 256 results: a table of them, in place of arithmetic in
-  floating point on every pixel.
-- Images stay contiguous. NumPy copies a mirrored view some thirty times slower than OpenCV mirrors.
+- A histogram counts the classes of a crop; mmseg sorts the pixels of up to ten crops.
+- A distortion of an 8-bit value has only 256 results: a table replaces floating-point arithmetic
+  on every pixel.
+- Images stay contiguous. NumPy's copy of a mirrored view takes some 30 times as long as OpenCV's.
 """
 
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ from mmseg.registry import TRANSFORMS
 
 from fcn_plugin.errors import UserError
 
-# How often mmseg draws another crop for one in which a class has too large a share.
+# How often mmseg draws a new crop if one class fills too much of it.
 TRIES = 10
-# OpenCV's histogram counts in float32, exactly up to here.
+# OpenCV's histogram counts in float32, which is exact up to this number.
 MAX_COUNT = 1 << 24
 VALUES = np.arange(256, dtype=np.uint8)
 HUE, SATURATION = 0, 1
-HUES = 180  # OpenCV's degrees of hue in 8 bits are double ones
-MAX_CHANNELS = 4  # enough of OpenCV's 512
-MIRRORED = dict(horizontal=1, vertical=0, diagonal=-1)  # OpenCV's names of the directions
+HUES = 180  # OpenCV stores hue in 8 bits, in steps of 2 degrees
+MAX_CHANNELS = 4  # images with more are left to mmcv; OpenCV's limit is 512
+MIRRORED = dict(horizontal=1, vertical=0, diagonal=-1)  # OpenCV's flip codes
 
 
 @TRANSFORMS.register_module()
 class FastRandomCrop(RandomCrop):
-    """mmseg's ``RandomCrop``: a random window of ``crop_size``, not nearly all of one class.
+    """mmseg's ``RandomCrop``: a random window, drawn again if one class fills too much of it.
 
     Changes ``img`` [H, W, C], every label of ``seg_fields`` [H, W] and ``img_shape``. Arguments are
-    mmseg's. The crops are copies, so that the whole image is not kept for them.
+    mmseg's. The crops are copies, so the memory of the whole image is freed.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class FastRandomCrop(RandomCrop):
             )
         super().__init__(sides, cat_max_ratio, ignore_index)
 
-    # mmcv lists here what several images share; without a list of its own it adds to RandomCrop's.
+    # cache_randomness appends to this list; without one here it would append to RandomCrop's.
     _methods_with_randomness: list[str] = []
 
     @cache_randomness
     def crop_bbox(self, results: dict[str, Any]) -> tuple[int, int, int, int]:
-        """The window as (top, bottom, left, right), beyond the image where that is smaller."""
+        """The window as (top, bottom, left, right); it may exceed a smaller image."""
         shape = results["img"].shape
         bbox = self._draw(shape)
         if self.cat_max_ratio >= 1:
             return bbox
         label = results["gt_seg_map"]
-        # An image not larger than the window gives the same one each time.
+        # Cached: an image no larger than the window gives the same window each time.
         is_mixed = cache(lambda bbox: self._is_mixed(super(FastRandomCrop, self).crop(label, bbox)))
         for _ in range(TRIES):
             if is_mixed(bbox):
@@ -79,7 +79,7 @@ class FastRandomCrop(RandomCrop):
         return top, top + height, left, left + width
 
     def _is_mixed(self, label: np.ndarray) -> bool:
-        """Whether there are two classes or more, none with ``cat_max_ratio`` of the pixels."""
+        """Whether the label has two classes or more, each below ``cat_max_ratio`` of the pixels."""
         counts = _counts(label, self.ignore_index)
         return len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio
 
@@ -89,7 +89,7 @@ class FastRandomCrop(RandomCrop):
 
 
 def _counts(label: np.ndarray, ignored: int) -> np.ndarray:
-    """Pixels of each class that occurs."""
+    """The number of pixels of each class that occurs, without ``ignored``."""
     if label.dtype != np.uint8 or label.size > MAX_COUNT:
         values, counts = np.unique(label, return_counts=True)
         return counts[values != ignored]
@@ -114,9 +114,9 @@ class FastRandomFlip(RandomFlip):
             for key in ("img", "gt_seg_map"):
                 view = results.get(key)
                 if view is not None and view.dtype == np.uint8 and view[0, 0].size <= MAX_CHANNELS:
-                    # Mirrored again it is contiguous, as OpenCV wants it.
+                    # mmcv's view, mirrored back, is contiguous as OpenCV needs it.
                     mirrored = cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction])
-                    results[key] = mirrored.reshape(view.shape)  # OpenCV drops a channel of one
+                    results[key] = mirrored.reshape(view.shape)  # OpenCV drops an axis of 1
         return results
 
 
@@ -127,11 +127,11 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
     Changes ``img`` [H, W, 3] uint8 (BGR). Arguments are mmseg's.
 
     Raises:
-        UserError: the image is not of 8 bits.
+        UserError: the image is not uint8.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Distort ``results["img"]``; the array itself is left as it was."""
+        """Replace ``results["img"]`` by a distorted copy."""
         dtype = results["img"].dtype
         if dtype != np.uint8:
             remedy = "load the image with 8 bits, or take PhotoMetricDistortion"
@@ -139,18 +139,18 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
         return super().transform(results)
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """``alpha * img + beta``, limited to 0..255, its fraction cut off; uint8."""
+        """``alpha * img + beta``, clipped to 0..255 and truncated to uint8."""
         return cv2.LUT(img, super().convert(VALUES, alpha, beta))
 
     def saturation(self, img: np.ndarray) -> np.ndarray:
-        """The image, or every second time one of other saturation."""
+        """The image, with probability 1/2 with its saturation scaled at random."""
         if np.random.randint(2):
             alpha = np.random.uniform(self.saturation_lower, self.saturation_upper)
             img = _replaced(img, SATURATION, super().convert(VALUES, alpha))
         return img
 
     def hue(self, img: np.ndarray) -> np.ndarray:
-        """The image, or every second time one of other hue."""
+        """The image, with probability 1/2 with its hue shifted at random."""
         if np.random.randint(2):
             turn = np.random.randint(-self.hue_delta, self.hue_delta)
             img = _replaced(img, HUE, ((VALUES.astype(int) + turn) % HUES).astype(np.uint8))
@@ -158,7 +158,7 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
 
 
 def _replaced(img: np.ndarray, channel: int, table: np.ndarray) -> np.ndarray:
-    """The BGR image with one channel of its HSV replaced by what ``table`` [256] has for it."""
+    """The BGR image after mapping one of its HSV channels through ``table`` [256]."""
     planes = list(cv2.split(mmcv.bgr2hsv(img)))
     planes[channel] = cv2.LUT(planes[channel], table)
     return mmcv.hsv2bgr(cv2.merge(planes))
@@ -166,14 +166,14 @@ def _replaced(img: np.ndarray, channel: int, table: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FastPackSegInputs(PackSegInputs):
-    """mmseg's ``PackSegInputs``: the tensors and the sample that a segmentor is given.
+    """mmseg's ``PackSegInputs``: the image tensor and the data sample for a segmentor.
 
-    ``inputs`` is [C, H, W] of the image's type, ``data_samples`` a ``SegDataSample`` with the label
-    [1, H, W] int64. Arguments are mmseg's.
+    ``inputs`` is [C, H, W] of the image's dtype, ``data_samples`` a ``SegDataSample`` with the
+    label [1, H, W] int64. Arguments are mmseg's.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Pack the keys that are there."""
+        """Pack the keys that ``results`` has."""
         img = results.get("img")
         if img is None or img.ndim != 3 or img.dtype != np.uint8:
             return super().transform(results)

@@ -1,4 +1,4 @@
-"""Confusion counts of two folders of label PNGs, predicted and true."""
+"""Count confusions between two folders of label PNGs, true and predicted."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,25 +16,25 @@ from fcn_plugin.errors import UserError, some, width_by_height
 from fcn_plugin.evaluation.protocols import Protocol
 from fcn_plugin.system.workers import on_all_cores
 
-BLOCK = 1 << 20  # pixels; bounds the memory of counting, whatever an image's size
-CHUNK = 8  # pairs of files that a worker takes at once, at most
-TURNS = 8  # how often each worker takes some, at least, if there are enough
-MAX_NAMED = 3
+BLOCK = 1 << 20  # pixels to count at a time, so that large images need no more memory
+CHUNK = 8  # pairs of files in one task of a worker, at most
+TURNS = 8  # tasks per worker, at least, if there are enough pairs
+MAX_NAMED = 3  # names in a message
 
 
 class Pair(NamedTuple):
-    """The files of one image."""
+    """The true and the predicted label of one image."""
 
     truth: Path
     prediction: Path
 
 
 def matched(truth: Path, prediction: Path, ids: Path | None = None) -> list[Pair]:
-    """The pairs of ``*.png`` of the same name right in the two folders.
+    """The pairs of ``*.png`` with the same name in the two folders.
 
     Args:
-        truth, prediction: the folders; folders within them are not looked into.
-        ids: a file with the names to score, without ``.png``, one a line; default: all there are.
+        truth, prediction: the folders; their subfolders are not searched.
+        ids: a file with the names to score, without ``.png``, one per line; default: all names.
 
     Raises:
         UserError: a folder or list is missing or empty, a name is listed twice, or a file of a
@@ -68,7 +68,7 @@ def _pngs(folder: Path, option: str) -> dict[str, Path]:
     files = {file.stem: file for file in folder.glob("*.png")}
     if not files:
         raise UserError(
-            f"{folder}: no *.png right in it; give {option} the folder that holds the label PNGs"
+            f"{folder}: no *.png directly in it; give {option} the folder that holds the label PNGs"
         )
     return files
 
@@ -87,11 +87,11 @@ def _listed(file: Path) -> list[str]:
 
 @dataclass
 class Tally:
-    """What has been counted in some pairs of files."""
+    """The counts over some pairs of files: pixels [truth, prediction], and images."""
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros((VALUES, VALUES), np.int64))
     images: int = 0
-    unclassed: int = 0  # images with a class predicted as none
+    unclassed: int = 0  # images where a pixel of a class is predicted as ``protocol.unclassed``
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.counts += other.counts
@@ -101,17 +101,17 @@ class Tally:
 
 
 def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``counts[truth, prediction]`` of pixels, int64 [256, 256], from uint8 arrays of one shape.
+    """Pixels by ``[truth, prediction]``, int64 [256, 256], of two uint8 arrays of equal shape.
 
     >>> counts = pair_counts(np.uint8([[0, 0, 255]]), np.uint8([[0, 7, 7]]))
     >>> int(counts[0, 0]), int(counts[0, 7]), int(counts[255, 7]), int(counts.sum())
     (1, 1, 1, 3)
     """
     counts = np.zeros(VALUES * VALUES, np.int64)
-    rows, columns = truth.ravel(), prediction.ravel()
-    for start in range(0, len(rows), BLOCK):
+    true, predicted = truth.ravel(), prediction.ravel()
+    for start in range(0, len(true), BLOCK):
         block = slice(start, start + BLOCK)
-        joined = rows[block].astype(np.uint16) * VALUES + columns[block]
+        joined = true[block].astype(np.uint16) * VALUES + predicted[block]
         counts += pixel_counts(joined, len(counts))
     return counts.reshape(VALUES, VALUES)
 
@@ -136,11 +136,11 @@ def _read(file: Path) -> np.ndarray:
 
 
 def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Tally]:
-    """Tallies of a few of the pairs each; their sum is the same for any number of processes.
+    """Tallies of a few pairs each; their sum does not depend on the number of processes.
 
     Raises:
         UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
-            truth, or holds a label that is illegal by ``protocol``.
+            truth, or holds a label that ``protocol`` forbids.
     """
     size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
     chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]

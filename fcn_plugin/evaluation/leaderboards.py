@@ -1,4 +1,4 @@
-"""What leaderboards take: VOC's server, MIT's for ADE20K, or whoever judges one's own data."""
+"""The archive formats of leaderboards: VOC's server, MIT's for ADE20K, and a plain zip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from fcn_plugin.errors import UserError
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What a server takes; by default a zip of PNGs.
+    """The archive that a server accepts; by default a zip of PNGs.
 
     Attributes:
-        classes: of its data set.
-        numbers: of the classes in a PNG.
-        palette: RGB in 0-255 from number 0 on, of indexed PNGs; None for grey ones.
-        title: what the archive is for.
-        images: how many the server's test list has; None if there is no such list.
-        member: path of a PNG in the archive.
-        comps: the competitions that ``member`` tells apart, the usual one last.
-        suffixes: of the archive.
+        classes: names of its data set's classes.
+        numbers: value of each class in a PNG.
+        palette: RGB in 0-255 from number 0 on, for indexed PNGs; None for grey PNGs.
+        title: what the archive is for, in the log.
+        images: number of images in the server's test list; None if there is no such list.
+        member: path of a PNG in the archive, as a format string.
+        comps: numbers of the competitions, the default last.
+        suffixes: suffixes that the archive's name may have.
     """
 
     name: str
@@ -67,16 +67,16 @@ def leaderboard_of(
     own: bool = False,
     numbering: Numbering | None = None,
 ) -> Leaderboard:
-    """The leaderboard of a data set with these classes, in whatever order.
+    """The leaderboard of a data set with these classes, in any order.
 
-    Any other data set has one of its own, with its ``palette`` or else VOC's.
+    For a data set of no leaderboard: a zip of PNGs with its ``palette``, or else VOC's.
 
     Args:
-        own: The data set is none of a leaderboard's, though it may have some of its classes.
-        numbering: of the classes in its files; by default from 0 on.
+        own: The data set is the user's own, even if its classes are some of a leaderboard's.
+        numbering: The values of the classes in its label files; by default from 0 on.
 
     Raises:
-        UserError: a leaderboard has these classes and more.
+        UserError: the classes are only some of a leaderboard's, and ``own`` is false.
     """
     for board in LEADERBOARDS:
         if sorted(classes) == sorted(board.classes):
@@ -98,10 +98,10 @@ def leaderboard_of(
 
 
 def choose_comp(board: Leaderboard, file: Path, comp: int | None) -> int | None:
-    """The competition: ``comp``, or the usual one; None where there is none.
+    """The competition: ``comp``, or the default one; None if the leaderboard has none.
 
     Raises:
-        UserError: the leaderboard takes no such file, or has no such competition.
+        UserError: ``file`` has the wrong suffix, or the leaderboard has no such competition.
     """
     if not file.name.endswith(board.suffixes):
         raise UserError(

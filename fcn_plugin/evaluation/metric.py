@@ -1,4 +1,4 @@
-"""The scores of the paper as a metric of mmengine."""
+"""The paper's scores as an mmengine metric."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
 from fcn_plugin.evaluation.tables import score_table
 
-# Images checked at once, by device: reading a count makes the CPU wait for any other device.
+# Images per check, by device type: reading a count makes the CPU wait for a GPU.
 CHECKED_TOGETHER = {"cpu": 1}
 CHECKED_TOGETHER_ELSEWHERE = 64
 
@@ -25,24 +25,24 @@ CHECKED_TOGETHER_ELSEWHERE = 64
 class ConfusionMatrixMetric(BaseMetric):
     """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, in percent, unrounded.
 
-    Keys ``aAcc``, ``mAcc``, ``mIoU``, ``fwIoU``. One int64 matrix per process is counted and the
-    matrices are summed once, so that any number of processes gives the same scores. Samples that
-    a distributed sampler repeats to give every process as many count once. The counts stay on
-    the predictions' device. Labels outside the classes are refused: on the CPU image by image,
-    elsewhere every 64 images, so that the device need not be waited for after each.
+    Keys ``aAcc``, ``mAcc``, ``mIoU``, ``fwIoU``. Each process counts into one int64 matrix and the
+    matrices are summed at the end, so any number of processes gives the same scores. A sample that
+    a distributed sampler repeats to fill the last round counts once. The counts stay on the
+    predictions' device. Labels outside the classes raise an error: on the CPU at each image, on
+    other devices every 64 images, to avoid waiting for the device after each.
 
     Args:
-        absent: what a class without any pixel does to the means: 'skip' (VOC, FCN), or 'zero'
-            (MIT), which also yields ``score``, the mean of pixel accuracy and mean IU.
-        ignore_index: truth that is not counted.
-        output_dir: folder for the predictions as label PNGs, named as their images, in the data
+        absent: what a class without any pixel does to the means: 'skip' leaves it out (VOC, FCN),
+            'zero' counts 0 (MIT) and adds ``score``, the mean of pixel accuracy and mean IU.
+        ignore_index: true label that is not counted.
+        output_dir: folder for the predictions as label PNGs, named like their images, in the data
             set's own numbers.
-        format_only: write ``output_dir`` and score nothing, for images without labels.
-        keep_results: without effect; mmseg's ``tools/test.py --out`` sets it.
-        collect_device, prefix: as for every metric of mmengine.
+        format_only: write ``output_dir`` without scores, for images without labels.
+        keep_results: no effect; mmseg's ``tools/test.py --out`` sets it.
+        collect_device, prefix: as in mmengine's ``BaseMetric``.
     """
 
-    default_prefix = ""  # the keys as they are; None would make mmengine warn
+    default_prefix = ""  # no prefix; None would make mmengine warn
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class ConfusionMatrixMetric(BaseMetric):
         self.results.clear()
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, 1 x H x W integers.
+        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, integers [1, H, W].
 
         Raises:
-            UserError: a sample has no label, one of another size than the prediction, or labels
-                outside the classes; these perhaps some samples later, or by ``evaluate``.
+            UserError: a sample has no label or a label of another size than the prediction, or
+                labels are outside the classes (raised up to 64 samples later, or by ``evaluate``).
         """
         for sample in data_samples:
             if self.output_dir is not None:
@@ -102,7 +102,7 @@ class ConfusionMatrixMetric(BaseMetric):
                 f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
                 "load the label after the resizing steps of the test pipeline"
             )
-        # Only towards the GPU: a non-blocking copy to the CPU may be read before it is finished.
+        # Only to the GPU: a non-blocking copy to the CPU may be read before it is finished.
         truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
         classes = len(self.dataset_meta["classes"])
         matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
@@ -112,11 +112,11 @@ class ConfusionMatrixMetric(BaseMetric):
         if len(self._unchecked) >= together:
             self._refuse_illegal()
         self._counted = matrix if self._counted is None else self._counted + matrix
-        self._last = matrix  # the one that a sampler may have repeated
+        self._last = matrix  # a sampler repeats only last samples
 
     def _save(self, sample: dict, folder: Path) -> None:
         indices = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
-        # Samples of data sets that are scored together bring their own numbering.
+        # If several data sets are scored together, each sample has its own numbering.
         meta = {**self.dataset_meta, **{key: sample[key] for key in KEYS if key in sample}}
         numbering = numbering_of(meta)
         stem = Path(sample["img_path"]).stem
@@ -129,7 +129,7 @@ class ConfusionMatrixMetric(BaseMetric):
         save_labels(numbering.labels(indices), folder / f"{stem}.png", palette)
 
     def _refuse_illegal(self) -> None:
-        """Check the images that are not checked yet, in one transfer from the device."""
+        """Check all unchecked images with one transfer from the device."""
         if not self._unchecked:
             return
         names, outside = zip(*self._unchecked, strict=True)
@@ -137,7 +137,7 @@ class ConfusionMatrixMetric(BaseMetric):
         classes = len(self.dataset_meta["classes"])
         for name, (truth, prediction) in zip(names, torch.stack(outside).tolist(), strict=True):
             if truth or prediction:
-                self._forget()  # all that was counted with it: a next evaluation starts anew
+                self._forget()  # the next evaluation starts from zero
             if truth:
                 raise UserError(
                     f"{name}: {truth} pixels of its label are neither one of the {classes} classes "
@@ -150,17 +150,17 @@ class ConfusionMatrixMetric(BaseMetric):
                 )
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Scores over the data set of ``size`` samples, the same on every process; then forget all.
+        """Scores over a data set of ``size`` samples, equal on all processes; resets the counts.
 
         Raises:
-            UserError: labels outside the classes, or samples dealt out so that one cannot tell
-                which are repeated.
+            UserError: labels are outside the classes, or the sampler distributed the samples in
+                an unknown way, so that repeated ones cannot be found.
         """
         self._refuse_illegal()
         if self.format_only:
             self._forget()
             return {}
-        # On every process, whether it had samples or not: each waits for the others' answer.
+        # On every process, even one without samples: each waits for the others.
         repeated = self._last_is_repeated(size)
         matrix = self._counted
         if matrix is None:
@@ -176,9 +176,9 @@ class ConfusionMatrixMetric(BaseMetric):
         return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in metrics.items()}
 
     def _last_is_repeated(self, size: int) -> bool:
-        """Whether this process's last sample is one that another process has counted.
+        """Whether another process has counted this process's last sample, too.
 
-        The distributed samplers of torch and MMEngine deal samples out in turn and fill the last
+        The distributed samplers of torch and mmengine deal samples out in turn and fill the last
         round from the start of the data set: 5 samples on 3 processes are 0 3, 1 4, 2 0.
         """
         world = dist.get_world_size()
@@ -197,7 +197,7 @@ class ConfusionMatrixMetric(BaseMetric):
         return dist.get_rank() >= world - repeated
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Scores in percent from matrices C x C of int64, with a table by class in the log."""
+        """Scores in percent from int64 matrices [C, C]; logs a table of the classes."""
         matrix = np.sum(results, axis=0)
         result = scores(matrix, self.absent)
         metrics = {

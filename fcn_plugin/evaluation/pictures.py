@@ -1,4 +1,4 @@
-"""Draw labels, overlays and legends; ``PicturesHook`` writes such pictures while testing."""
+"""Draw labels, overlays and legends; ``PicturesHook`` writes them during a test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,24 +19,24 @@ from fcn_plugin.data.picture_files import save_picture
 
 Colours = Sequence[Sequence[int]]
 
-VOID = (224, 224, 192)  # as VOC shows it
+VOID = (224, 224, 192)  # VOC's colour for it
 PAPER, INK = (255, 255, 255), (0, 0, 0)
-PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged a whole number of times
+PANEL = 240  # pixels of a panel's longer side; smaller images are enlarged by a whole factor
 LARGEST = 2000  # pixels of an overlay's longer side
 OPACITY = 0.5  # of the colours over the image
-# Of a legend, in pixels: around it, height of a line, size of the letters, side of a colour's box.
+# Pixels in a legend: margin around it, height of a line, size of the font, side of a colour's box.
 MARGIN, LINE, FONT, BOX = 8, 18, 13, 12
 
 
 def colour_table(palette: Colours) -> np.ndarray:
-    """RGB [256 or more, 3] uint8 of each label; void's where the palette has none."""
+    """RGB of each label, uint8 [256 or more, 3]; void's colour for labels without one."""
     colours = np.full((max(256, len(palette)), 3), VOID, np.uint8)
     colours[: len(palette)] = palette
     return colours
 
 
 def percent(share: float) -> str:
-    """Such as ``12 %``, or ``< 1 %``."""
+    """A share in 0..1 as text, such as ``12 %`` or ``< 1 %``."""
     return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
 
 
@@ -47,11 +47,11 @@ def side_by_side(
     palette: Colours,
     note: str = "",
 ) -> Image.Image:
-    """Draw an image and its labels side by side, with a legend.
+    """A picture of an image and its labels side by side, with a legend.
 
     Args:
-        image: H x W x 3, uint8, RGB.
-        labels: title -> H x W integers; what is no class is drawn as void.
+        image: [H, W, 3] uint8, RGB.
+        labels: title -> integers [H, W]; a label that is no class is drawn as void.
         classes, palette: name and RGB colour of each class.
         note: added to the image's title.
     """
@@ -84,15 +84,15 @@ def overlay(
     palette: Colours,
     note: str = "",
 ) -> Image.Image:
-    """Lay the colours of the classes over an image, with borders between them and a legend.
+    """A picture of an image under the colours of its classes, with outlines and a legend.
 
     Small images are enlarged as in ``side_by_side``, large ones reduced to 2,000 pixels. The legend
-    has the classes that occur and their share of the pixels, the largest first.
+    lists the classes that occur with their share of the pixels, the largest first.
 
     Args:
-        image: H x W x 3, uint8, RGB.
-        label: H x W, uint8 or uint16, all of them classes.
-        classes, palette: name and RGB colour of each label; what is no class has a colour, too.
+        image: [H, W, 3] uint8, RGB.
+        label: [H, W] uint8 or uint16, every value below the length of ``palette``.
+        classes, palette: name of each label that occurs, and RGB colour of each label.
         note: written below the legend.
     """
     height, width = image.shape[:2]
@@ -100,29 +100,29 @@ def overlay(
     longest = max(height, width)
     zoom = LARGEST / longest if longest > LARGEST else max(1, -(-PANEL // longest))
     size = max(round(width * zoom), 1), max(round(height * zoom), 1)
-    smoothly = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
-    # The image is often a view of BGR, and large: turned around, OpenCV takes it without a copy.
-    shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=smoothly)
+    interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
+    # A large image is often a reversed view of BGR; reversed again, OpenCV needs no copy of it.
+    shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=interpolation)
     shown = np.ascontiguousarray(shown[..., ::-1])
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
 
     colours = np.asarray(palette, dtype=np.uint8)[label]
     blended = cv2.addWeighted(shown, 1 - OPACITY, colours, OPACITY, 0)
-    # Each class has an outline in its own colour, undiluted, within its area.
+    # Each class gets an outline inside its area, in its full colour.
     thick = np.ones((2 * (max(size) // 600) + 5,) * 2, np.uint8)
     border = cv2.dilate(label, thick) != cv2.erode(label, thick)
     blended[border] = colours[border]
 
     largest_first = np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]
     entries = [(f"{classes[i]} {percent(shares[i])}", tuple(palette[i])) for i in largest_first]
-    # On a large picture text is large, too: it is looked at from afar.
+    # Text grows with the picture, because large pictures are viewed reduced.
     return _with_legend(Image.fromarray(blended), entries, max(1.0, max(size) / 1000), note)
 
 
 def _with_legend(
     content: Image.Image, entries: Sequence[tuple[str, tuple]], scale: float = 1.0, note: str = ""
 ) -> Image.Image:
-    """The picture with rows of (name, colour) below, and a note below these."""
+    """The picture with (name, colour) entries in rows below it, and the note below these."""
     font, line = ImageFont.load_default(FONT * scale), round(LINE * scale)
     width, top = max(content.width, PANEL), content.height + MARGIN
     entry_places, left, below = [], MARGIN, top
@@ -146,14 +146,14 @@ def _with_legend(
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
-    """Write input, truth and prediction side by side, ``out_dir/NAME.png``.
+    """Write input, truth and prediction side by side to ``out_dir/NAME.png``.
 
-    The input is what the data set's pipeline loads, before it is resized. Whatever is wrong with a
-    picture is warned of, once, and the test goes on.
+    The input is shown as the data set's pipeline loads it, before resizing. If pictures fail, the
+    first failure is logged as a warning and the test goes on.
 
     Args:
         out_dir: folder of the pictures.
-        interval: one picture of every so many images of this process.
+        interval: write a picture of every ``interval``-th image of this process.
     """
 
     def __init__(self, out_dir: str, interval: int = 1) -> None:
@@ -178,12 +178,12 @@ class PicturesHook(Hook):
                 try:
                     self._write(sample, meta["classes"], meta["palette"])
                     self.written += 1
-                except Exception as error:  # no picture is worth the scores
+                except Exception as error:  # a failed picture must not end the test
                     self.view.warn(sample, error)
             self.tested += 1
 
     def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Colours) -> None:
-        # Loaded again: what the network saw is resized and normalised.
+        # Loaded again, because the network's input is resized and normalised.
         shown = self.view(sample)
         labels = {
             title: sample.get(key).data.squeeze(0).long().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The rules by which leaderboards score files of labels."""
+"""The rules of leaderboards for scoring label files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """A rule. ``counts[truth, prediction]`` below is int64 [256, 256], by the labels in the files.
+    """How label files are scored. ``counts[truth, prediction]`` are int64 [256, 256] by file value.
 
     Attributes:
-        name: of the rule, or file name of the config that it is by.
-        classes: their names.
-        labels: of the classes.
-        ignored: truth that is never counted.
-        unclassed: labels that may be predicted though they are no class; they are wrong.
-        others: labels that mean the same as one of ``labels``, as pairs.
-        strict: whether predictions are checked on ignored truth, too.
-        absent: what a class without any pixel does to the means, as for ``scores``.
-        mean: what the leaderboard calls the mean IU.
+        name: name of the leaderboard, or file name of the config.
+        classes: names of the classes.
+        labels: value of each class in the files.
+        ignored: true labels that are never counted.
+        unclassed: labels of no class that may be predicted, and count as wrong.
+        others: pairs (other, label): ``other`` means the same class as ``label``.
+        strict: whether predictions on ignored pixels must be legal, too.
+        absent: what a class without any pixel does to the means, as in ``scores``.
+        mean: the leaderboard's name for the mean IU.
         final: whether it ranks by the mean of pixel accuracy and mean IU.
     """
 
@@ -48,7 +48,7 @@ class Protocol:
     final: bool = False
 
     def matrix(self, counts: np.ndarray) -> np.ndarray:
-        """What ``scores`` takes: C x (C + number of ``unclassed``)."""
+        """The input of ``scores``: [C, C + number of ``unclassed``]."""
         counts = counts.copy()
         counts[list(self.ignored)] = 0
         for other, label in self.others:
@@ -57,10 +57,10 @@ class Protocol:
         return counts[np.ix_(self.labels, [*self.labels, *self.unclassed])]
 
     def check(self, counts: np.ndarray, truth: Path, prediction: Path) -> None:
-        """Refuse a pair of files whose ``counts`` hold illegal labels.
+        """Check the ``counts`` of a pair of files for illegal labels.
 
         Raises:
-            UserError: names the file, the labels with their pixels, and the remedy.
+            UserError: there are some; it names the file, labels, pixels and remedy.
         """
         classes = {*self.labels, *(other for other, _ in self.others)}
         self._refuse_others(truth, counts.sum(1), {*classes, *self.ignored}, "true")
@@ -68,19 +68,19 @@ class Protocol:
         self._refuse_others(prediction, judged.sum(0), {*classes, *self.unclassed}, "predicted")
 
     def _refuse_others(self, file: Path, pixels: np.ndarray, legal: set[int], role: str) -> None:
-        """Refuse ``file`` if ``pixels`` [256] has any of other labels than ``legal``."""
+        """Raise an error if ``pixels`` [256] counts any label that is not ``legal``."""
         counts = enumerate(pixels.tolist())
         wrong = {label: count for label, count in counts if count and label not in legal}
         if wrong:
             option = "--protocol" if self.name in PROTOCOLS else "--config"
             raise UserError(
                 f"{file}: label values {values_in_words(wrong)}, but with {option} {self.name} and "
-                f"{len(self.classes)} classes only {ranges_in_words(legal)} can be {role}; give "
-                f"{self._remedy([*wrong], role)}"
+                f"{len(self.classes)} classes only {ranges_in_words(legal)} are legal {role} "
+                f"labels; give {self._remedy([*wrong], role)}"
             )
 
     def _remedy(self, wrong: list[int], role: str) -> str:
-        """More classes, as far as ``wrong`` can be classes, or what mends the files."""
+        """Advise more classes, if ``wrong`` labels can be classes, or other files."""
         if self.name not in PROTOCOLS:
             return "the config of their data set, or class indices instead of colours"
         (ignored,), first = self.ignored, self.labels[0]
@@ -91,7 +91,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    # The devkit's VOCevalseg.m and FCN's score.py.
+    # VOCevalseg.m of VOC's devkit, and FCN's score.py.
     "voc": Protocol("voc", tuple(PascalVOCDataset.METAINFO["classes"]), range(21), ignored=(255,)),
     # demoEvaluation.m of CSAILVision/sceneparsing, the code of the ADE20K challenge.
     "mit": Protocol(
@@ -114,18 +114,20 @@ def protocol(
     ignored: int | None = None,
     first: int | None = None,
 ) -> Protocol:
-    """A row of ``PROTOCOLS``, for other classes (then named by number) or other ignored truth.
+    """A rule of ``PROTOCOLS``, adapted to other classes or another ignored label.
 
     Args:
+        num_classes: number of classes; other classes than the rule's are named by number.
+        ignored: true label that is not counted.
         first: label of the first class; the others follow it.
 
     Raises:
         UserError: labels of 8 bits cannot hold the classes, or one of them would be ignored.
     """
-    chosen = PROTOCOLS[name]
-    start = chosen.labels[0] if first is None else first
-    count = len(chosen.classes) if num_classes is None else num_classes
-    (void,) = chosen.ignored if ignored is None else (ignored,)
+    rule = PROTOCOLS[name]
+    start = rule.labels[0] if first is None else first
+    count = len(rule.classes) if num_classes is None else num_classes
+    (void,) = rule.ignored if ignored is None else (ignored,)
     if not 0 <= start < VALUES:
         raise UserError(f"--first {first}: give 0 to {VALUES - 1}")
     if not 1 <= count <= VALUES - start:
@@ -139,19 +141,19 @@ def protocol(
             "another, or another --num-classes"
         )
     return replace(
-        chosen,
+        rule,
         labels=labels,
-        classes=chosen.classes if labels == chosen.labels else tuple(map(str, labels)),
+        classes=rule.classes if labels == rule.labels else tuple(map(str, labels)),
         ignored=(void,),
-        unclassed=tuple(set(chosen.unclassed) - {*labels}),
+        unclassed=tuple(set(rule.unclassed) - {*labels}),
     )
 
 
 def protocol_of(cfg: Config) -> Protocol:
-    """The rule by which a config scores its test data set, for files in that set's own numbers.
+    """The rule of a config's test metric, for label files in its data set's own numbers.
 
     Raises:
-        UserError: nothing names its classes.
+        UserError: the class names are unknown.
     """
     meta, name = metainfo_of(cfg.test_dataloader.dataset), Path(str(cfg.filename)).name
     if not meta.get("classes"):

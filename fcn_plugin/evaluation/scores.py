@@ -1,7 +1,7 @@
 """Scores of a semantic segmentation from one integer confusion matrix.
 
-``matrix[truth, prediction]`` counts pixels over a whole data set. Pixels are pooled, images are
-not averaged (Caffe ``score.py``; MIT ``demoEvaluation.m`` with ``absent='zero'``).
+``matrix[truth, prediction]`` counts pixels over a whole data set: pixels are pooled, not averaged
+by image (Caffe ``score.py``; MIT ``demoEvaluation.m`` with ``absent='zero'``).
 """
 
 import math
@@ -17,7 +17,7 @@ LARGEST = torch.iinfo(torch.int64).max
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions in [0, 1]; per-class arrays hold NaN where a class has no pixels to judge by."""
+    """Fractions in [0, 1]; per-class arrays hold NaN for a class without pixels."""
 
     pixel_accuracy: float
     mean_accuracy: float
@@ -28,17 +28,17 @@ class Scores:
 
     @property
     def final(self) -> float:
-        """What MIT ranks by: the mean of pixel accuracy and mean IU."""
+        """MIT's ranking score: the mean of pixel accuracy and mean IU."""
         return (self.pixel_accuracy + self.mean_iu) / 2
 
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore: int) -> Tensor:
-    """Count pixels by truth and prediction, without waiting for the device.
+    """Pixel counts by truth and prediction, without waiting for the device.
 
     Args:
         truth, prediction: integer labels of any dtype, the same shape, on one device.
         num_classes: C; labels are 0 .. C - 1.
-        ignore: truth that is not counted.
+        ignore: true label that is not counted.
 
     Returns:
         int64, (C + 1) x (C + 1) on the labels' device. The last row and column collect illegal
@@ -51,16 +51,16 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
     """
     side = num_classes + 1
     truth, prediction = truth.long(), prediction.long()
-    # Negative labels become -1, which without its sign bit is the largest number, and so end in the
-    # last row or column too. Comparing and masking would be a third slower on the CPU.
+    # Negative labels become -1, which without its sign bit is the largest number, so they count in
+    # the last row or column, too. Comparing and masking would be a third slower on the CPU.
     row, column = (
         labels.clamp(min=-1).bitwise_and_(LARGEST).clamp_(max=num_classes)
         for labels in (truth, prediction)
     )
     cell = torch.add(column, row, alpha=side)
-    # Ignored pixels get a bin of their own; to select the others would wait for their number.
+    # Ignored pixels get an extra bin; selecting the others would wait for the device.
     cell = cell.masked_fill_(truth == ignore, side * side).flatten()
-    # bincount would wait for the device to find the largest value.
+    # Not bincount, which waits for the device to find the largest value.
     counts = torch.zeros(side * side + 1, dtype=torch.int64, device=cell.device)
     counts.index_add_(0, cell, counts.new_ones(1).expand(len(cell)))
     return counts[:-1].view(side, side)
@@ -69,9 +69,9 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
 def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
     """The four scores of the paper (CVPR section 5) from a C x C matrix of counts.
 
-    Columns beyond C count predictions of no class: wrong, and in no class's union but the truth's.
-    ``absent`` says what a class does that neither occurs nor is predicted: 'skip' leaves it out
-    of the means (VOC, FCN), 'zero' counts it as 0 (MIT).
+    Columns beyond C count pixels predicted as no class; they are wrong, and part of the union of
+    their true class only. A class that neither occurs nor is predicted is left out of the means
+    if ``absent`` is 'skip' (VOC, FCN), and counts as 0 if it is 'zero' (MIT).
 
     >>> worked = np.array([[3, 1, 0, 0], [1, 2, 0, 1], [0, 0, 3, 1], [2, 1, 0, 1]])
     >>> [round(iu * 84) for iu in scores(worked).class_iu]  # 3/7 2/6 3/4 1/6
@@ -91,7 +91,7 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
 
     def mean(values: np.ndarray) -> float:
         judged = values[~np.isnan(values)] if absent == "skip" else np.nan_to_num(values)
-        # fsum adds exactly and rounds once: the order of the classes changes no digit.
+        # fsum is exact before one rounding, so the order of the classes does not matter.
         return math.fsum(judged) / len(judged) if len(judged) else math.nan
 
     return Scores(pixel_accuracy, mean(accuracy), mean(iu), frequency_weighted, accuracy, iu)

@@ -1,4 +1,4 @@
-"""The predictions of a test set as an archive for its leaderboard."""
+"""Write the predictions of a test set as an archive for its leaderboard."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from fcn_plugin.system.ranks import on_first_process
 class SubmissionMetric(BaseMetric):
     """Writes the predictions of a test set as an archive for its leaderboard; scores nothing.
 
-    With the classes of VOC or ADE20K, in any order, it is what their servers take; for any other
-    data set a zip of index PNGs in its own numbers. Until all samples are predicted the PNGs wait
-    in the folder ``.NAME.spool`` beside the archive; all processes have to see it. One process and
-    many write the same bytes. Killed at any moment, ``file`` is as it was, or whole.
+    A data set with the classes of VOC or ADE20K, in any order, gives an archive for their servers;
+    any other gives a zip of index PNGs in its own numbers. Until all samples are predicted the PNGs
+    are kept in ``.NAME.spool`` beside the archive, a folder that all processes must share. Any
+    number of processes writes the same bytes. If killed, ``file`` is unchanged or complete.
 
     Args:
         file: the archive, ``.tgz`` or ``.tar.gz`` for VOC, ``.zip`` for ADE20K and all others.
-        comp: VOC's competition: 5, trained on VOC only, or 6 (default), on other data too, such
+        comp: VOC's competition: 5 if trained on VOC only, 6 (default) if on other data too, such
             as ImageNet or SBD.
-        collect_device, prefix: as for every metric of mmengine.
+        collect_device, prefix: as in mmengine's ``BaseMetric``.
 
     Raises:
-        UserError: before the first sample if the data set, the name or the folder of ``file`` will
-            not do; in the end if the archive, read back, is not what the server wants.
+        UserError: before the first sample if the data set, or the name or folder of ``file``, is
+            unsuitable; at the end if the archive, read back, is not valid for the server.
     """
 
     default_prefix = ""  # None would make mmengine warn
@@ -54,10 +54,10 @@ class SubmissionMetric(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, meta: dict) -> None:
-        """mmengine sets it in every process, once, before the first sample."""
+        """Prepare for a data set; mmengine sets this once per process, before the first sample."""
         self._dataset_meta = meta
         classes = meta["classes"]
-        # mmseg's data sets, of which a config takes some classes, have a map of them.
+        # In mmseg's data sets label_map is a dict if a config chooses some of the classes.
         own = meta.get("label_map", {}) is None
         self.board = leaderboard_of(classes, meta.get("palette"), own, numbering_of(meta))
         self.comp = choose_comp(self.board, self.file, self.comp)
@@ -70,13 +70,13 @@ class SubmissionMetric(BaseMetric):
         if self.file.is_dir():
             raise UserError(f"{self.file}: a folder; give the archive another name")
         with _writing(self.file):
-            if self.spool.exists():  # of a run that was killed
+            if self.spool.exists():  # left by a killed run
                 shutil.rmtree(self.spool)
             self.spool.mkdir(parents=True)
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Keep the predictions of a batch, ``pred_sem_seg`` of 1 x H x W integers, as PNGs."""
-        # Each process has a folder, as samplers repeat some samples on two of them.
+        """Save the predictions of a batch, ``pred_sem_seg`` [1, H, W] integers, as PNGs."""
+        # A folder per process, because samplers repeat some samples on two processes.
         folder = self.spool / str(dist.get_rank())
         for sample in data_samples:
             image = sample["img_path"]
@@ -92,7 +92,7 @@ class SubmissionMetric(BaseMetric):
             self.results.append((image, png))
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Write the archive, if the images are the ``size`` of the data set; scores nothing."""
+        """Write the archive and return {}; an error unless ``size`` images were predicted."""
         gathered = dist.all_gather_object(self.results)
         predictions = {image: png for part in gathered for image, png in part}
         self.results.clear()
@@ -120,18 +120,18 @@ class SubmissionMetric(BaseMetric):
             )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """None."""
+        """No scores, {}."""
         return {}
 
 
 def spool_of(file: Path) -> Path:
-    """The folder where predictions wait for the last one."""
+    """The folder for PNGs until the archive is written."""
     return file.with_name(f".{file.name}.spool")
 
 
 @contextmanager
 def _writing(file: Path) -> Iterator[None]:
-    """Turn what the disk refuses into one line with the remedy."""
+    """Turn an ``OSError`` into a ``UserError`` of one line with the remedy."""
     try:
         yield
     except OSError as error:

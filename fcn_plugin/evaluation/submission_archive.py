@@ -1,6 +1,6 @@
-"""Pack index PNGs as a server takes them, and find every fault of such an archive.
+"""Pack index PNGs for a leaderboard's server, and find every fault of such an archive.
 
-The same PNGs give the same bytes, whenever they are packed.
+The same PNGs always give the same bytes.
 """
 
 import gzip
@@ -23,7 +23,7 @@ from fcn_plugin.system.files import replacing
 from fcn_plugin.system.progress import Progress, progress_bar, silent
 
 LATEST_VOC = "VOC2012"
-MAX_LISTED = 3
+MAX_LISTED = 3  # faults in a message
 Member = tuple[str, bytes]  # path in the archive, content
 
 
@@ -34,7 +34,7 @@ def _write_tgz(target: Path, members: Iterable[Member]) -> None:
         tarfile.open(fileobj=stream, mode="w") as archive,
     ):
         for name, content in members:
-            info = tarfile.TarInfo(name)  # of no one, from 1970
+            info = tarfile.TarInfo(name)  # no owner, dated 1970
             info.size = len(content)
             archive.addfile(info, BytesIO(content))
 
@@ -45,14 +45,14 @@ def _read_tgz(source: Path) -> Iterator[Member]:
             for info in archive:
                 file = archive.extractfile(info) if info.isfile() else None
                 yield info.name, file.read() if file else b""
-        while stream.read(1 << 20):  # gzip's checksum comes last
+        while stream.read(1 << 20):  # to the end, where gzip verifies its checksum
             continue
 
 
 def _write_zip(target: Path, members: Iterable[Member]) -> None:
     with zipfile.ZipFile(target, "w") as archive:  # PNGs are compressed already
         for name, content in members:
-            info = zipfile.ZipInfo(name)  # from 1980, where zip begins
+            info = zipfile.ZipInfo(name)  # dated 1980, the first year of zip
             info.external_attr = 0o644 << 16
             archive.writestr(info, content)
 
@@ -63,26 +63,26 @@ def _read_zip(source: Path) -> Iterator[Member]:
             yield info.filename, archive.read(info)
 
 
-# By a leaderboard's first suffix.
+# A leaderboard's first suffix -> its functions to write and read.
 FORMATS = {".tgz": (_write_tgz, _read_tgz), ".zip": (_write_zip, _read_zip)}
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """Width and height of an image turned upright, from the head of its file."""
+    """(width, height) of an upright image, from its file's header."""
     (width, height), turned = size_and_turn(path)
     return (height, width) if turned else (width, height)
 
 
 def png_fault(content: bytes, board: Leaderboard, size: tuple[int, int]) -> str | None:
-    """What the server would not like about a PNG for an image of ``size``; None for nothing."""
+    """The fault for which the server would reject a PNG of an image of ``size``, or None."""
     try:
         open_picture(BytesIO(content), formats=["PNG"]).verify()  # the checksums
         image = open_picture(BytesIO(content), formats=["PNG"])
-        stored = str(image.tile[0][3])  # Pillow's mode with the number of bits, if not eight
+        stored = str(image.tile[0][3])  # Pillow's mode, with the number of bits unless it is 8
         image.load()
     except Image.UnidentifiedImageError:
         return "a damaged PNG (it does not begin as one)"
-    # What a decoder raises on arbitrary bytes is not documented.
+    # Decoders do not document what they raise on arbitrary bytes.
     except Exception as error:
         return f"a damaged PNG ({error})"
     mode, kind = ("P", "indexed") if board.palette else ("L", "grey")
@@ -106,42 +106,42 @@ def archive_faults(
     sizes: Mapping[str, tuple[int, int]],
     progress: Progress = silent,
 ) -> list[str]:
-    """What the server would not like about an archive; read wholly.
+    """The faults for which the server would reject an archive; reads all of it.
 
     Args:
-        sizes: width and height of the image behind each path that the archive is to have.
+        sizes: path expected in the archive -> (width, height) of its image.
     """
     _, read = FORMATS[board.suffixes[0]]
-    faults, seen = [], Counter[str]()
+    faults, members = [], Counter[str]()
     try:
         for name, content in read(archive):
-            seen[name] += 1
+            members[name] += 1
             if name in sizes and (fault := png_fault(content, board, sizes[name])):
                 faults.append(f"{name}: {fault}")
-            progress("Reading back", seen.total(), len(sizes))
-    # tarfile, zipfile, gzip and zlib have each their own errors, and not all are documented.
+            progress("Reading back", members.total(), len(sizes))
+    # tarfile, zipfile, gzip and zlib raise errors of their own, not all documented.
     except Exception as error:
         faults.append(f"the archive is damaged ({error})")
-    faults += [f"{name}: missing" for name in sizes if name not in seen]
-    faults += [f"{name}: there {count} times" for name, count in seen.items() if count > 1]
-    faults += [f"{name}: not the prediction of an image" for name in seen if name not in sizes]
-    return [" ".join(fault.split()) for fault in faults]  # names may hold ends of lines
+    faults += [f"{name}: missing" for name in sizes if name not in members]
+    faults += [f"{name}: there {count} times" for name, count in members.items() if count > 1]
+    faults += [f"{name}: not the prediction of an image" for name in members if name not in sizes]
+    return [" ".join(fault.split()) for fault in faults]  # names may contain newlines
 
 
 def write_submission(
     file: Path, board: Leaderboard, comp: int | None, predictions: Mapping[str, Path]
 ) -> str:
-    """Pack PNGs, read the archive back, and only then let it take the place of ``file``.
+    """Pack PNGs, check the archive by reading it back, and only then replace ``file``.
 
     Args:
         predictions: image -> PNG.
 
     Returns:
-        What is now in ``file``, as a line.
+        One line for the log that describes ``file``.
 
     Raises:
-        UserError: two images claim one name, or the archive is not what the server wants; ``file``
-            is as it was.
+        UserError: two images have the same name, or the server would reject the archive; ``file``
+            is unchanged.
     """
     year = _voc_year(predictions)
     images: dict[str, str] = {}
@@ -162,7 +162,7 @@ def write_submission(
         if faults := archive_faults(part, board, sizes, progress):
             raise UserError(
                 f"{file}: not written, {len(faults)} faults in it: "
-                f"{some(faults, MAX_LISTED, '; ')}; put that right and test again"
+                f"{some(faults, MAX_LISTED, '; ')}; correct them and test again"
             )
     title = board.title.format(comp=comp, year=year)
     return f"{file}: {len(images):,} predictions, {title}, read back and valid"

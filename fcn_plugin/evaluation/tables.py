@@ -1,4 +1,4 @@
-"""Tables of classes as text, for terminals and logs."""
+"""Text tables with a row per class, for terminals and logs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from fcn_plugin.evaluation.scores import Scores
 def class_table(
     classes: Sequence[str], columns: Mapping[str, Sequence[Any]], last: Sequence[Any] = ()
 ) -> str:
-    """A row for each class, its name first.
+    """A text table with a row per class, its name first.
 
     Args:
-        columns: head -> a value for each class. Floats get two decimals, NaN a dash, integers
-            commas; texts stay.
+        columns: heading -> a value for each class. Floats get two decimals, NaN a dash, integers
+            commas; strings are unchanged.
         last: a row below a line, its name first.
 
     >>> print(class_table(["sky"], {"images": [1200], "IU": [float("nan")]}))
@@ -46,7 +46,7 @@ def _cell(value: Any) -> str:
 
 
 def score_table(classes: Sequence[str], scores: Scores, matrix: np.ndarray) -> str:
-    """IU, accuracy and share of the pixels of each class, in percent, and the means."""
+    """A text table of each class's IU, accuracy and share of pixels, in percent, and the means."""
     columns = {
         "IU": 100 * scores.class_iu,
         "accuracy": 100 * scores.class_accuracy,

@@ -1,1 +1,1 @@
-"""What any program needs: files, downloads, locks, workers, memory, configs."""
+"""Helpers for files, downloads, locks, workers, memory and configs."""

@@ -1,4 +1,4 @@
-"""Read configs, of which there are two styles."""
+"""Read and change configs of mmengine's old style (type names) and new style (classes)."""
 
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
@@ -8,10 +8,10 @@ from mmengine.registry import Registry
 
 
 def type_name(cfg: object) -> str:
-    """The name of the class under ``type`` of a config; '' where there is none.
+    """The class name under ``type`` in a config, without its scope or module; '' if none.
 
-    In configs of the new style (``read_base``) the class itself stands there, or its whole path if
-    mmengine has written them; in others a scope may stand before the name.
+    Configs of the new style (``read_base``) have the class itself there, or its full path after
+    mmengine has saved them.
 
     >>> type_name(dict(type="mmcv.Pad"))
     'Pad'
@@ -22,25 +22,25 @@ def type_name(cfg: object) -> str:
 
 
 def class_of(cfg: object, registry: Registry) -> type | None:
-    """The class under ``type`` of a config; None if none of that name is registered."""
+    """The class under ``type`` in a config; None if no class of that name is registered."""
     kind = cfg.get("type") if isinstance(cfg, dict) else None
     kind = registry.get(kind) if isinstance(kind, str) and kind else kind
     return kind if isinstance(kind, type) else None
 
 
 def constructors(kind: type) -> Iterator[Mapping[str, Parameter]]:
-    """The parameters of a class's constructor and of its bases', the nearest first."""
-    own = (vars(each).get("__init__") for each in kind.__mro__[:-1])
-    return (signature(init).parameters for init in own if init is not None)
+    """The parameters of a class's constructor, then of its base classes', the nearest first."""
+    inits = (vars(base).get("__init__") for base in kind.__mro__[:-1])
+    return (signature(init).parameters for init in inits if init is not None)
 
 
 def one_or_many(node: Any) -> list[Any]:
-    """Always a list: [] for None, [x] for one x."""
+    """``node`` as a list: [] for None, [x] for a single x."""
     return list(node) if isinstance(node, list | tuple) else [node] if node else []
 
 
 def dicts_in(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
-    """All dictionaries in a config, outer ones first, and where they stand."""
+    """(path, dictionary) for all dictionaries in a config, outer ones first."""
     if isinstance(node, dict):
         yield path, node
     if isinstance(node, list | tuple):
@@ -50,19 +50,19 @@ def dicts_in(node: object, path: str = "") -> Iterator[tuple[str, dict]]:
 
 
 def wrapped(dataset: dict) -> list[dict]:
-    """The data sets within a wrapper such as ``ConcatDataset``; of a plain one none."""
+    """The configs directly inside a wrapper such as ``ConcatDataset``; [] for a plain data set."""
     inner = one_or_many(dataset.get("datasets") or dataset.get("dataset"))
     return [part for part in inner if isinstance(part, dict)]
 
 
 def innermost(dataset: dict) -> list[dict]:
-    """The plain data sets of a config, through all wrappers; to be read or changed."""
+    """The configs of the plain data sets inside all wrappers; not copies."""
     inner = wrapped(dataset)
     return [plain for part in inner for plain in innermost(part)] if inner else [dataset]
 
 
 def pipeline_of(dataset: dict) -> list[Any]:
-    """The steps from a file to the network's input: those of the first data set, then a wrapper's.
+    """The steps from a file to the network's input: the first data set's, then its wrappers'.
 
     >>> mixed = dict(dataset=dict(pipeline=["load"]), pipeline=["pack"])
     >>> pipeline_of(dict(datasets=[mixed, dict(pipeline=["other"])]))
@@ -73,7 +73,7 @@ def pipeline_of(dataset: dict) -> list[Any]:
 
 
 def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
-    """Give all data sets of a config these steps alone."""
+    """Set the pipeline of all data sets in a config; wrappers' pipelines become empty."""
     inner = wrapped(dataset)
     for part in inner:
         set_pipeline(part, pipeline)
@@ -82,9 +82,9 @@ def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
 
 
 def dotted_settings(node: object, name: str) -> Iterator[tuple[str, str]]:
-    """The settings below ``name`` with their full names, as ``--cfg-options`` takes them.
+    """(full name, value) of the settings below ``name``, in the format of ``--cfg-options``.
 
-    A list of plain values is one setting, and a tuple is written as a list.
+    A list of plain values is one setting; a tuple is written as a list.
 
     >>> dict(dotted_settings(dict(lr=0.1, steps=(1, 2), hooks=[dict(type="A")]), "optim"))
     {'optim.lr': '0.1', 'optim.steps': '[1, 2]', 'optim.hooks.0.type': "'A'"}

@@ -1,4 +1,4 @@
-"""Download a file once: resumed where it stopped, checked, then put in place."""
+"""Download a file once: resume if interrupted, check the hash, then move it into place."""
 
 import hashlib
 import http.client
@@ -19,25 +19,24 @@ PAUSE = 1  # second before the next attempt
 
 
 class Digest(NamedTuple):
-    """The hash of a file's bytes, or its first digits."""
+    """The hash of a file, or the first digits of the hash."""
 
-    algorithm: str  # as hashlib calls it
+    algorithm: str  # its name in hashlib
     digits: str  # hexadecimal
 
 
 def download(url: str, target: Path, digest: Digest | None) -> Path:
-    """Download ``url`` to ``target`` unless it is there already.
+    """Download ``url`` to ``target`` unless that file exists; returns ``target``.
 
-    A broken connection is resumed for as long as every attempt brings new bytes.
+    A broken connection is resumed as long as every attempt brings new bytes.
 
     Args:
         target: the file; until it is complete and checked its bytes are in ``target.part``,
             from which the next call resumes.
-        digest: hash of the file, or its first digits; None if none is published, and then only the
-            length that the server announces is checked.
+        digest: expected hash; None if none is published: only the length is checked.
 
     Raises:
-        UserError: no network, or a file with another hash.
+        UserError: the download failed, or the file has another hash.
     """
     if target.is_file():
         return target
@@ -52,11 +51,11 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
                 f"{url}: cannot be downloaded ({reason}); fetch it elsewhere and put it at {target}"
             ) from error
         if digest is not None:
-            found = file_digests(part, [digest.algorithm], progress)[digest.algorithm]
-            if not found.startswith(digest.digits):
+            actual = file_digests(part, [digest.algorithm], progress)[digest.algorithm]
+            if not actual.startswith(digest.digits):
                 part.unlink()
                 raise UserError(
-                    f"{url}: what arrived has {digest.algorithm} {found}, expected "
+                    f"{url}: what arrived has {digest.algorithm} {actual}, expected "
                     f"{digest.digits}; it was deleted, try again"
                 )
     os.replace(part, target)
@@ -64,7 +63,7 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
 
 
 def _fetch_all(url: str, part: Path, progress: Progress) -> None:
-    """Append what is missing to ``part``, in as many attempts as bring something."""
+    """Append the missing bytes to ``part``; try again while attempts bring any."""
     while True:
         before = _size(part)
         try:
@@ -80,7 +79,7 @@ def _size(part: Path) -> int:
 
 
 def _fetch(url: str, part: Path, progress: Progress) -> None:
-    """Append what is missing to ``part``, or start over if the server cannot resume."""
+    """Append the missing bytes to ``part``, or start over if the server cannot resume."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -88,7 +87,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # There is nothing after what we have; how much there should be is in "bytes */LENGTH".
+        # 416: no bytes after ours; the header "bytes */LENGTH" tells whether ours are complete.
         if error.headers.get("Content-Range", "").rpartition("/")[2] in ("", "*", str(have)):
             return
         part.unlink()
@@ -98,9 +97,9 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
         done = have if resumed else 0
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else 0
-        progress(part.stem, done, total)  # so that what was there does not count into the speed
+        progress(part.stem, done, total)  # so the speed does not count earlier bytes
         with part.open("ab" if resumed else "wb") as file:
-            # Whatever has arrived, not a whole chunk: what was read and not written is lost.
+            # read1 returns what has arrived; waiting for a whole chunk could lose it.
             while chunk := answer.read1(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
@@ -112,7 +111,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
 def file_digests(
     path: Path, algorithms: Iterable[str], progress: Progress = silent
 ) -> dict[str, str]:
-    """The hashes of a file by algorithm; the file is read once."""
+    """Algorithm -> hash of a file, which is read only once."""
     digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     step, size = f"Checking {path.name.removesuffix('.part')}", path.stat().st_size
     with path.open("rb") as file:

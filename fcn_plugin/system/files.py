@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and read none that never ends."""
+"""Write files whole or not at all; recognise a full disk and special files."""
 
 import errno
 import os
@@ -9,24 +9,24 @@ from pathlib import Path
 
 from fcn_plugin.errors import UserError
 
-BLOCK = 1 << 20
-# A full disk, a used up quota, and a file longer than files may be.
+BLOCK = 1 << 20  # bytes
+# The disk is full, the quota is used up, or the file is too long for the file system.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
-    """A path beside ``target`` to write to; it takes the place of ``target`` if the block succeeds.
+    """A path beside ``target`` to write to; it replaces ``target`` if the block succeeds.
 
-    Killed at any moment, ``target`` is as it was or as it is meant to be. What a killed process
-    left in the path is overwritten by the next. The parents of ``target`` are made.
+    If the process is killed, ``target`` is unchanged or complete, and the next call overwrites the
+    incomplete file. The parent folders of ``target`` are created.
 
     Args:
-        alone: no other process writes ``target`` at the same time. If several may, as in a test
-            whose processes share an image, each has a path of its own.
+        alone: no other process writes ``target`` at the same time. If False, each process gets
+            its own path, as in a test whose processes share an image.
 
     Raises:
-        OSError: with the name of ``target`` if the disk is full; libraries leave it out.
+        OSError: from the block; if the disk is full it names ``target``.
 
     >>> with replacing(Path("list.txt")) as part:
     ...     _ = part.write_text("one\\n")
@@ -46,7 +46,7 @@ def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def disk_full(target: Path) -> Iterator[None]:
-    """Turn a full disk into one line that names ``target``.
+    """Raise one line that names ``target`` if the disk is full.
 
     Raises:
         UserError: the disk is full.
@@ -62,9 +62,9 @@ def disk_full(target: Path) -> Iterator[None]:
 
 
 def allocate(file: Path) -> None:
-    """Take the disk's space for a file of holes, as ``ftruncate`` and memory maps make them.
+    """Reserve disk space for a sparse file, such as a new memory map.
 
-    Writing into a hole through a memory map kills the process if the disk is full.
+    Writing to a sparse file through a memory map kills the process if the disk is full.
     """
     with file.open("r+b") as opened:
         size = os.fstat(opened.fileno()).st_size
@@ -77,9 +77,9 @@ def allocate(file: Path) -> None:
 
 
 def is_special(path: str | Path) -> bool:
-    """Whether it is a pipe, device or socket: reading may wait for ever."""
+    """Whether it is a pipe, device or socket, where reading may never end."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # what opens it says why
+    except (OSError, ValueError):  # opening it will tell the reason
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

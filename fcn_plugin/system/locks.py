@@ -1,7 +1,7 @@
 """Keep a second run out of a folder.
 
-The lock is the system's, on the file ``.lock``, which stays. It is given up when the process ends,
-however it ends.
+The operating system locks the file ``.lock``, which is never deleted, and unlocks it when the
+process ends in any way.
 """
 
 import errno
@@ -16,16 +16,16 @@ from fcn_plugin.errors import UserError
 
 LOCK = ".lock"
 PAUSE = 0.1  # seconds between two tries
-# A file system without locks, or a lock that is another user's.
+# The file system has no locks, or the lock file is another user's.
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
-_CLAIMED: list[IO[str] | None] = []
+_CLAIMED: list[IO[str] | None] = []  # open files of `claim`
 
 
 @contextmanager
 def only_one_at_work(folder: Path, patience: float) -> Iterator[None]:
-    """Lock ``folder``, which is made, until the block ends or the process is killed.
+    """Lock ``folder`` until the block ends or the process is killed; creates the folder.
 
-    Forked processes hold the lock too: work that outlives a killed run still keeps others out.
+    Forked processes share the lock, so workers that outlive a killed run still keep others out.
 
     Args:
         patience: seconds to wait for another run to end.
@@ -43,26 +43,26 @@ def only_one_at_work(folder: Path, patience: float) -> Iterator[None]:
 
 
 def claim(folder: Path, patience: float) -> None:
-    """Lock ``folder`` until this process ends, whatever its children still do.
+    """Lock ``folder`` until this process ends, even if its children still run.
 
-    ``patience`` and the error are as for ``only_one_at_work``.
+    ``patience`` and the error are as in ``only_one_at_work``.
     """
-    _CLAIMED.append(_locked(folder, patience, "lockf"))  # kept open
+    _CLAIMED.append(_locked(folder, patience, "lockf"))
 
 
 def _locked(folder: Path, patience: float, how: str) -> IO[str] | None:
-    """The open lock file; None where there are no locks.
+    """The open lock file; None on Windows and for a folder that is not writable.
 
-    Which is so on Windows, and where nothing can be written, nor has to be kept out.
+    ``how`` is the function of ``fcntl``: forked processes share a ``flock``, not a ``lockf``.
     """
     if os.name != "posix" or not os.access(folder, os.W_OK):
         return None
     import fcntl
 
-    # Not the folder itself: over NFS only what is open for writing can be locked.
+    # Not the folder itself, because NFS locks only files that are open for writing.
     try:
         file = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    except PermissionError:  # made by another user of a shared folder
+    except PermissionError:  # created by another user of a shared folder
         file = (folder / LOCK).open()
     deadline = time.monotonic() + patience
     while True:
@@ -72,7 +72,7 @@ def _locked(folder: Path, patience: float, how: str) -> IO[str] | None:
         except OSError as error:
             if error.errno in CANNOT_LOCK:
                 return file
-            # Which of the two it is, is the system's choice.
+            # Systems report a lock that is taken by either of these.
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What the machine is: its processor, and the cores that this process may use."""
+"""The machine's processor, and the cores that this process may use."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """The processor's name; Linux keeps it where ``platform`` does not look."""
+    """The processor's name; on Linux from /proc, which ``platform`` does not read."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.is_file() else ():
         if line.startswith("model name"):
@@ -15,7 +15,7 @@ def processor_name() -> str:
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which in a container can be fewer than there are."""
+    """The number of cores that this process may use; in a container maybe not all."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux has it

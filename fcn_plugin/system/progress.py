@@ -1,4 +1,4 @@
-"""How far a long piece of work is: one signature, and a bar that follows it."""
+"""Report the progress of long work: a callback type, and a bar that implements it."""
 
 import sys
 import time
@@ -15,25 +15,24 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds
+LINE_PAUSE, DRAW_PAUSE = 10, 0.1  # seconds between lines of a log, and updates of a bar
 
-# Called with the name of the step, how much of it is done, and how much there is in all, 0 if that
-# is not known.
+# Called with the name of the step, the amount done, and the total amount (0 if unknown).
 Progress = Callable[[str, int, int], None]
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """The progress of whoever does not watch."""
+    """A ``Progress`` that shows nothing."""
 
 
 @contextmanager
 def progress_bar(of_bytes: bool = False) -> Iterator[Progress]:
-    """Draw a bar on stderr if that is a terminal.
+    """A ``Progress`` that draws a bar on stderr if that is a terminal.
 
-    Elsewhere, as in the log of a batch job, write a line every ten seconds.
+    Otherwise, as in the log of a batch job, it writes a line every ten seconds.
 
     Args:
-        of_bytes: what is counted are bytes, as of a download: show the speed too.
+        of_bytes: amounts are bytes, as in a download: show the speed too.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -41,7 +40,7 @@ def progress_bar(of_bytes: bool = False) -> Iterator[Progress]:
         return
     amounts = [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
     columns = [TextColumn("{task.description}"), BarColumn(), *amounts] if of_bytes else []
-    # Without rich's thread: the work may fork.
+    # No thread of rich, because the work may fork.
     with Bar(*columns, console=console, transient=not of_bytes, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
         drawn = 0.0

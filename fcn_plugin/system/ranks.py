@@ -1,4 +1,4 @@
-"""Work that one process does for all, on a machine or in the whole run."""
+"""Let one process work for all, on each machine or in the whole run."""
 
 import os
 from collections.abc import Callable
@@ -16,10 +16,10 @@ def once_per_machine(work: Callable[[], object]) -> None:
 
 
 def on_first_process(work: Callable[[], object]) -> None:
-    """Call ``work`` in the first process; if it fails, all fail, and none is left waiting.
+    """Call ``work`` in the first process; if it fails, all processes fail, and none waits.
 
     Raises:
-        UserError: in the others, what the first one failed with.
+        UserError: in the other processes, with the message of the first one's error.
     """
     failure: Exception | None = None
     if dist.is_main_process():

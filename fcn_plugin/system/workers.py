@@ -1,6 +1,6 @@
-"""Work on many files by all cores, with PyTorch's data loader as the pool of processes.
+"""Process many files on all cores, with PyTorch's data loader as the pool of processes.
 
-Its workers end with the process that began them, and one that is killed is an error.
+Its workers end with their parent process, and a killed worker is an error.
 """
 
 import os
@@ -29,38 +29,38 @@ def on_all_cores(
     chunk: int = 16,
     jobs: int | None = None,
 ) -> Iterator[Result]:
-    """``map(function, items)`` by several processes, in the order of ``items``.
+    """``map(function, items)`` in several processes, with results in the order of ``items``.
 
-    They begin at once, also if the results are asked for later. An error, an interrupt or the end
-    of the iteration drops what has not begun yet.
+    Work starts at once, before the first result is requested. An error, an interrupt or the end of
+    the iteration cancels work that has not started.
 
     Args:
-        function: of a module, so that it can be sent to a process; so can items and results.
-        chunk: items that a process takes at a time.
-        jobs: number of processes; all cores that this process may use if None.
+        function: must be picklable, as are module-level functions; so must items and results.
+        chunk: number of items that a process takes at a time.
+        jobs: number of processes; None for one per available core.
 
     Raises:
-        UserError: a process was killed; and whatever ``function`` raises.
+        UserError: a process was killed; errors of ``function`` are raised unchanged.
     """
     chunks = _Chunks(function, items, chunk)
     jobs = min(jobs or available_cores(), len(chunks))
     if jobs <= 1:
         return map(function, items)
     with _forkable_opencv(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of more processes than cores
+        warnings.simplefilter("ignore")  # "more workers than cores"
         loader = DataLoader(
             chunks,
             batch_size=None,
             num_workers=jobs,
             collate_fn=_unchanged,
             worker_init_fn=_begin_work,
-            generator=torch.Generator(),  # or a number is drawn from the program's own
+            generator=torch.Generator(),  # leaves the global one unchanged
         )
         return _results(iter(loader))
 
 
 class _Chunks(Dataset):
-    """Item i: the results of the i-th chunk, and the error that ended it, if any."""
+    """Item i: the results of the i-th chunk, and the error that ended it, or None."""
 
     def __init__(self, function: Callable, items: Sequence, chunk: int) -> None:
         self.function, self.items, self.chunk = function, items, chunk
@@ -73,24 +73,24 @@ class _Chunks(Dataset):
         try:
             for item in self.items[number * self.chunk :][: self.chunk]:
                 results.append(self.function(item))
-        except Exception as error:  # the loader would change its message
+        except Exception as error:  # the loader would change the message
             return results, error
         return results, None
 
 
 def _unchanged(results: Any) -> Any:
-    """Not the loader's own way, which makes lists of tuples and tensors of arrays."""
+    """The results as they are; the loader's default makes lists of tuples, tensors of arrays."""
     return results
 
 
 def _begin_work(worker: int) -> None:
-    # A terminal interrupts the workers, too; it is the parent that ends them.
+    # Ctrl-C reaches the workers, too, but the parent ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """At once; the loader lets a worker do first what it has been given."""
+    """Exit as soon as the parent ends; the loader's own check comes only after queued work."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
@@ -107,16 +107,16 @@ def _results(chunks: Iterator[tuple[list, Exception | None]]) -> Iterator[Any]:
         if "DataLoader worker" not in str(error):
             raise
         raise UserError(
-            "a worker was killed from outside, as systems do when memory runs out; make room and "
-            "run it again"
+            "a worker was killed from outside, as systems do when memory runs out; free memory "
+            "and run it again"
         ) from None
     finally:
-        del chunks  # ends the workers, also while the error is still looked at
+        del chunks  # ends the workers, even if a caller keeps the error
 
 
 @contextmanager
 def _forkable_opencv() -> Iterator[None]:
-    """Without OpenCV's threads: a forked process would wait for its copies of them for ever."""
+    """Turn OpenCV's threads off: a forked process would wait for ever for its copies of them."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

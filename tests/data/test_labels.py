@@ -45,10 +45,10 @@ WIDE = np.array([[0, 5], [256, 261], [3, 261]], dtype=np.uint16)
 # pixels, settings, what is said
 ILLEGAL = [
     (FEW, dict(num_classes=7), r"a.png: label values 7 \(2 px\), 20 \(1 px\), but with "
-     "num_classes=7 only 0-6, 255 can be; correct the file or num_classes"),
+     "num_classes=7 only 0-6, 255 are legal; correct the file or num_classes"),
     # As they stand in the file.
     (np.uint8([[0, 150, 151]]), dict(num_classes=150, reduce_zero_label=True),
-     r"values 151 \(1 px\), but .* only 0-150, 255 can be"),
+     r"values 151 \(1 px\), but .* only 0-150, 255 are legal"),
     # The map may bring an old class outside the new ones, too.
     (np.uint8([[0, 150, 151]]), dict(num_classes=151, label_map={0: 151}),
      r"values 0 \(1 px\), 151 \(1 px\), but"),

@@ -86,7 +86,7 @@ def test_a_file_that_is_wrong_is_named(tmp_path, config, key):
     turned = saved(RAMP, "JPEG", exif=exif(6))
     for files, message in (
         ((cut, saved(LABEL)), "a.jpg: damaged image, .*; copy"),
-        ((saved(RAMP), saved(LABEL + 1)), r"a.png.label: label values 5 .*only 0-4, 255 can be"),
+        ((saved(RAMP), saved(LABEL + 1)), r"a.png.label: label values 5 .*only 0-4, 255 are legal"),
         # A label of the image as it is stored, not as it is seen.
         ((turned, saved(LABEL)), "a.png.label: label of 16x24 for an image of 24x16; use the"),
     ):

@@ -178,15 +178,15 @@ TEN = protocol("voc", 11, 11)
 # protocol, truth, prediction, what is said
 ILLEGAL = [
     (VOC, [0, 0, 0], [21, 59, 59], r"pred/a.png: label values 21 \(1 px\), 59 \(2 px\), but with "
-     "--protocol voc and 21 classes only 0-20 can be predicted; give --num-classes 60 if they are "
-     "classes, or a class for every pixel"),
+     "--protocol voc and 21 classes only 0-20 are legal predicted labels; give "
+     "--num-classes 60 if they are classes, or a class for every pixel"),
     # VOC's devkit refuses it wherever it stands.
-    (VOC, [0, 255], [0, 255], r"pred/a.png: .* 255 \(1 px\), .* predicted; give a class for"),
-    (VOC, [0, 99], [0, 0], "truth/a.png: .* 99 .* only 0-20, 255 can be true; .* 100 if they are"),
-    (MIT, [1, 1], [1, 151], r"pred/a.png: .* 151 \(1 px\), .* only 0-150 can be predicted"),
-    (MIT, [1, 255], [1, 1], "truth/a.png: .* 255 .* only 0-150 can be true; .*--ignore INDEX"),
-    (TEN, [0, 11], [11, 0], r"pred/a.png: .* 11 \(1 px\), .* only 0-10 can be predicted; give a"),
-    (protocol("voc", 11), [0, 11], [0, 0], "truth/a.png: .* 11 .* only 0-10, 255 can be true"),
+    (VOC, [0, 255], [0, 255], r"pred/a.png: .* 255 \(1 px\), .* predicted labels; give a class"),
+    (VOC, [0, 99], [0, 0], "truth/a.png: .* 99 .* only 0-20, 255 are legal true .* 100 if they"),
+    (MIT, [1, 1], [1, 151], r"pred/a.png: .* 151 \(1 px\), .* only 0-150 are legal predicted"),
+    (MIT, [1, 255], [1, 1], "truth/a.png: .* 255 .* only 0-150 are legal true .*--ignore INDEX"),
+    (TEN, [0, 11], [11, 0], r"pred/a.png: .* 11 \(1 px\), .* only 0-10 are legal predicted .*give"),
+    (protocol("voc", 11), [0, 11], [0, 0], "truth/a.png: .* 11 .* only 0-10, 255 are legal true"),
     (VOC, [0, 0], [0], "pred/a.png: prediction of 1x1 for a truth of 2x1; predict every"),
     (VOC, [300, 0], [0, 0], "truth/a.png: label of more than 8 bits; save the class indices"),
 ]  # fmt: skip
@@ -206,8 +206,8 @@ UNMATCHED = [
     ("ab", "abx", "a\nx", r"1 of 2 ids of .*val.txt have no label in .*t \(x\): .* off the l"),
     ("ab", "ab", "a\nb\na", "val.txt: a is listed 2 times; leave it there once"),
     ("ab", "ab", "\n \n", "val.txt: the list is empty; write one id a line"),
-    ("", "ab", None, r"t: no \*.png right in it; give --truth the folder"),
-    ("ab", "", None, r"p: no \*.png right in it; give --pred the folder"),
+    ("", "ab", None, r"t: no \*.png directly in it; give --truth the folder"),
+    ("ab", "", None, r"p: no \*.png directly in it; give --pred the folder"),
     (None, "a", None, "t: no such folder; give --truth the folder"),
     ("a", "a", None, "val.txt: no such list; give --list a file with one id a"),
 ]

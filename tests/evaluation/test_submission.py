@@ -253,7 +253,7 @@ def full_disk(given: list[dict]) -> None:
 
 
 SPOILT = [
-    (size_of_another, "1 faults in it: .*im0001.png: it is 8x4 for an image of 4x8; put that"),
+    (size_of_another, "1 faults in it: .*im0001.png: it is 8x4 for an image of 4x8; correct"),
     (outside, "im0001.jpg: predicted outside the 21 classes"),
     (one_name_twice, "sub/im0000.jpg: .*im0000.jpg has the same name"),
     (listed_twice, "4 images are predicted and the data set has 5; take repeated lines"),
