@@ -1,8 +1,8 @@
-"""Unpack an archive from the net: its plain files, below one folder, or nothing more of it.
+"""Unpack an archive from the internet safely: only plain files, and only below one folder.
 
-The standard library reads the formats, member by member. What it lets pass is refused here: paths
-that lead out of the folder, members that are no files, more bytes than were asked for, and archives
-that end too early.
+The standard library reads the formats, member by member. This module refuses what it lets pass:
+paths that lead out of the folder, members that are not files, too many bytes, and truncated
+archives.
 """
 
 import bz2
@@ -24,10 +24,10 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import disk_full
 from fcn_plugin.system.progress import Progress, silent
 
-CHUNK = 1 << 20  # bytes read at a time; no header is longer, nor what follows the end of a tar
+CHUNK = 1 << 20  # bytes read at a time; longer headers and longer padding after a tar are refused
 MAX_MEMBERS = 1_000_000
-# A compressed tar may unpack to the files asked for and so many times its own size for members that
-# are left out; deflate reaches 1000.
+# A compressed tar may unpack to the bytes asked for and, for members that are left out, to this
+# many times its own size. Hostile data can reach 1000 times by deflate.
 MAX_RATIO = 200
 
 BLOCK = tarfile.BLOCKSIZE
@@ -36,11 +36,11 @@ COMPRESSED: dict[bytes, Callable[[io.BufferedReader], io.BufferedIOBase]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
-ZIP = (b"PK\3\4", b"PK\5\6")  # starts a member, or the end of a zip without members
-ENCRYPTED = 0x2041  # flags of a zip's member, by any of three ways
-LOCAL_HEADER = 30  # bytes at least that a zip has before each member
+ZIP = (b"PK\3\4", b"PK\5\6")  # the start of a member, or of the end of an empty zip
+ENCRYPTED = 0x2041  # flags of a zip's member, one for each of three ways to encrypt
+LOCAL_HEADER = 30  # the least number of bytes before each member of a zip
 
-# The types of a tar's members and the modes of a zip's that are refused.
+# Refused types of a tar's members and file modes of a zip's members.
 KINDS: dict[bytes | int, str] = {
     tarfile.SYMTYPE: "is a symbolic link",
     tarfile.LNKTYPE: "is a hard link",
@@ -53,13 +53,13 @@ KINDS: dict[bytes | int, str] = {
     stat.S_IFIFO: "is a named pipe",
 }
 NO_FILE = "is neither a file nor a folder"
-# What a path must not match.
+# Patterns that a path must not match.
 PATHS = {
     r".{1001}|[^/]{256}": "has too long a path",
     r"(/+[^/]+){33}": "lies deeper than 32 folders",
     r"[\x00-\x1f\x7f-\x9f]": "has control characters in its name",
     r"\A\Z": "has no name",
-    r"\A/|(\A|/)[A-Za-z]:": "is an absolute path",  # the drive anywhere, as Windows takes it
+    r"\A/|(\A|/)[A-Za-z]:": "is an absolute path",  # Windows obeys a drive anywhere
     r"\\": "has a backslash in its path",
     r"(\A|/)\.\.(/|\Z)": "leads out of the folder by '..'",
 }
@@ -69,7 +69,7 @@ class _Member(NamedTuple):
     path: str
     size: int  # bytes, as announced
     is_folder: bool
-    fault: str | None  # why it is refused
+    fault: str | None  # why it is refused, or None
     open: Callable[[], IO[bytes] | None]
 
 
@@ -82,24 +82,24 @@ def unpack(
 ) -> int:
     """Write the files of an archive below ``target``, in the archive's order.
 
-    A tar, plain or compressed by gzip, bzip2 or xz, or a zip; the content tells which. Modes,
-    owners and times are not taken over; folders are made as files need them. What was written
-    before an error stays: delete the folder if this raises.
+    The archive is a zip, or a tar, plain or compressed by gzip, bzip2 or xz, whatever its name.
+    Modes, owners and times are not restored. If this raises, the files written so far stay: delete
+    the folder.
 
     Args:
         target: a new folder; it and its parents are made.
-        place: the path below ``target`` for the path of a file in the archive; None leaves it out.
-        max_bytes: that the files written may have together.
-        progress: in bytes of the archive read.
+        place: gives a file's path below ``target`` for its path in the archive; None: leave it out.
+        max_bytes: limit for all written files together.
+        progress: counts the bytes read of the archive.
 
     Returns:
         The number of files written.
 
     Raises:
-        UserError: the archive is damaged or truncated; or one of its members, left out or not, is
-            a link, a device or the like, encrypted, larger than it can be, or has a path that is
-            absolute, leads out of the folder or cannot be sensible; or two are for one path, or
-            the files take more than ``max_bytes``, or the disk is full.
+        UserError: the archive is damaged or truncated; a member, even one left out, is a link, a
+            device or the like, is encrypted or larger than the archive can hold, or has a path
+            that is absolute, leads out of the folder or makes no sense; two members have one path;
+            the files take more than ``max_bytes``; or the disk is full.
     """
     total, files, left = archive.stat().st_size, 0, max_bytes
     step = f"Unpacking {archive.name}"
@@ -139,7 +139,7 @@ def _shown(name: str) -> str:
 
 
 def _write(archive: Path, member: _Member, path: Path) -> str | None:
-    """Write a member's content, or say what stands in its way."""
+    """Write a member's content; if its path is taken, return that as its fault."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")
@@ -147,7 +147,7 @@ def _write(archive: Path, member: _Member, path: Path) -> str | None:
         return "has the path of another member"
     with file, _reading(archive):
         content, left = member.open(), member.size
-        assert content is not None  # as tarfile has it for what is no file
+        assert content is not None  # tarfile gives None only for what is not a file
         with content:
             while chunk := content.read(min(CHUNK, left + 1)):
                 left -= len(chunk)
@@ -155,21 +155,21 @@ def _write(archive: Path, member: _Member, path: Path) -> str | None:
                     break
                 file.write(chunk)
         if left:
-            raise EOFError(f"{_shown(member.path)} has not the {member.size} bytes it announces")
+            raise EOFError(f"{_shown(member.path)} has fewer than its {member.size} bytes")
     return None
 
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Turn what the standard library says of damaged content into one line."""
+    """Turn the standard library's errors about damaged content into a `UserError` of one line."""
     try:
         yield
     except UserError:
         raise
-    # What it raises on arbitrary bytes is not documented: among others TarError, BadZipFile,
-    # EOFError, struct.error, zlib.error, RecursionError, and OSError.
+    # What it raises on damaged data is not documented: TarError, BadZipFile, EOFError,
+    # struct.error, zlib.error, RecursionError, OSError and others.
     except Exception as error:
-        # Without a number it is about the content, and so is a seek to before its start.
+        # An OSError without a number is about the content; so is EINVAL, a seek before the start.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -181,26 +181,26 @@ def _reading(archive: Path) -> Iterator[None]:
 def _members(
     archive: Path, file: io.BufferedReader, total: int, max_bytes: int
 ) -> Iterator[_Member]:
-    """What an archive of ``total`` bytes holds, each to be read before the next is asked for."""
+    """The members of an archive of ``total`` bytes; read each before asking for the next."""
     with _reading(archive):
         head = file.read(BLOCK)
         file.seek(0)
-        opened = next((o for magic, o in COMPRESSED.items() if head.startswith(magic)), None)
+        decompress = next((f for magic, f in COMPRESSED.items() if head.startswith(magic)), None)
         if head.startswith(ZIP):
             yield from _zip_members(file, total)
-        elif opened:
-            with opened(file) as content:
+        elif decompress:
+            with decompress(file) as content:
                 yield from _tar_members(content, max_bytes + MAX_RATIO * total)
         else:
             yield from _tar_members(file, total)
 
 
 class _Tape(io.BufferedReader):
-    """A tar, read forward only and in chunks: of its own accord tarfile takes headers of any length
-    into memory, and goes where they say.
+    """A tar, read forward only and in chunks. Otherwise tarfile would read headers of any length
+    into memory, and seek wherever they point.
     """
 
-    last = b""  # what was read last
+    last = b""  # the bytes of the last read
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= CHUNK:
@@ -215,7 +215,7 @@ class _Tape(io.BufferedReader):
 
 
 def _tar_members(file: io.BufferedIOBase, total: int) -> Iterator[_Member]:
-    """The members of a tar of at most ``total`` bytes, not compressed any more."""
+    """The members of a decompressed tar of at most ``total`` bytes."""
     tape = _Tape(file)
     with tarfile.open(fileobj=tape, mode="r:") as tar:
         for info in tar:
@@ -225,13 +225,13 @@ def _tar_members(file: io.BufferedIOBase, total: int) -> Iterator[_Member]:
             elif not fault and (info.size < 0 or info.offset_data + info.size > total):
                 raise tarfile.ReadError(_too_large(info.name, info.size))
             yield _Member(info.name, info.size, info.isdir(), fault, partial(tar.extractfile, info))
-    # What tarfile takes for the end may be a damaged header, or the end of the file.
+    # tarfile also stops, without an error, at a damaged header and at the end of the file.
     end, tail = tape.last, tape.read(BLOCK)
     if end != bytes(BLOCK):
         raise tarfile.ReadError("neither zip nor tar, or a header of it is damaged or missing")
     if tail != bytes(BLOCK):
         raise tarfile.ReadError("the end of the tar is missing")
-    tape.read(CHUNK)  # padding; to read on also checks the sum of a compressed tar
+    tape.read(CHUNK)  # padding; reading on also verifies the checksum of a compressed tar
     if tape.read(1):
         raise tarfile.ReadError("the tar ends long before the file")
 
@@ -241,7 +241,7 @@ def _zip_members(file: IO[bytes], total: int) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as content:
         end = 0
         for info in sorted(content.infolist(), key=lambda info: info.header_offset):
-            path = info.orig_filename  # the other one is cut at NUL, or changed on Windows
+            path = info.orig_filename  # info.filename is cut at NUL, and changed on Windows
             is_folder = path.endswith("/")
             kind = stat.S_IFMT(info.external_attr >> 16)
             fault = None
@@ -250,7 +250,7 @@ def _zip_members(file: IO[bytes], total: int) -> Iterator[_Member]:
             elif info.flag_bits & ENCRYPTED:
                 fault = "is encrypted"
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # zipfile does not keep the others' decompressors from filling the memory.
+                # zipfile lets the decompressors of other methods fill the memory.
                 fault = f"is compressed by method {info.compress_type}, not by deflate"
             elif info.header_offset < end:
                 fault = "shares bytes with another member"

@@ -1,4 +1,4 @@
-"""What is made of the trees of several data sets: SBD's PNGs, seg11valid and trainaug."""
+"""Files derived from several data sets: SBD's labels as PNGs, seg11valid and trainaug."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,19 +19,19 @@ from fcn_plugin.system.workers import on_all_cores
 
 
 class Derivation(NamedTuple):
-    """All derived splits of a data set, made of one or several data sets; by the common root."""
+    """How to make a data set's derived splits; the functions get the common root folder."""
 
     title: str
-    data_set: str  # whose they are
-    needs: tuple[str, ...]
+    data_set: str  # the one that gets the files
+    needs: tuple[str, ...]  # the data sets that are read
     lists: Callable[[Path], dict[str, list[str]]] = lambda root: {}
-    # The folder of the label PNGs to make, and the files each of which becomes one of its name.
+    # The folder of the label PNGs; each source file becomes the PNG of the same name.
     label_folder: str = ""
     label_sources: Callable[[Path], list[Path]] = lambda root: []
 
     @property
     def labels(self) -> Path:
-        """Where the labels go, below the common root."""
+        """The folder of the labels, relative to the common root."""
         return Path(DATA_SETS[self.data_set].folder, self.label_folder)
 
 
@@ -51,9 +51,9 @@ def _trainaug_lists(root: Path) -> dict[str, list[str]]:
 
 
 def _trainaug_sources(root: Path) -> list[Path]:
-    """VOC's own labels of train and val, and SBD's of what it adds."""
-    own = _ids(root, "voc2012", "train") + _ids(root, "voc2012", "val")
-    origins = {"voc2012": own, "sbd": _trainaug_lists(root)["aug"]}
+    """VOC's labels of train and val, and SBD's labels of the images that SBD adds."""
+    voc = _ids(root, "voc2012", "train") + _ids(root, "voc2012", "val")
+    origins = {"voc2012": voc, "sbd": _trainaug_lists(root)["aug"]}
     return [
         root / DATA_SETS[name].folder / "SegmentationClass" / f"{image}.png"
         for name, images in origins.items()
@@ -65,7 +65,7 @@ def _ids(root: Path, name: str, split: str) -> list[str]:
     return names(root / DATA_SETS[name].folder, DATA_SETS[name].split(split))
 
 
-# In this order: each may need what the one before made.
+# In this order: trainaug copies the PNGs made for SBD.
 DERIVATIONS = (
     Derivation(
         title="SBD's labels",
@@ -92,7 +92,7 @@ DERIVATIONS = (
 
 
 def derive(derivation: Derivation, job: Preparation) -> str | None:
-    """Make what of it is missing; if a data set that it needs is, return what to do about it."""
+    """Make the missing files; if a data set they need is missing, return how to get it."""
     data_set = DATA_SETS[derivation.data_set]
     folder = job.root / data_set.folder
     for need in derivation.needs:
@@ -100,14 +100,14 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
             return f"For {derivation.title} also run: tools/prepare_data.py {need}{job.at_root}"
     lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
     for path, ids in lists.items():
-        # A list of the same names in whatever order stays.
-        if path.exists() and set(found := read_ids(path)) != set(ids):
+        # A list with the same names in another order is kept.
+        if path.exists() and set(listed := read_ids(path)) != set(ids):
             raise UserError(
-                f"{path}: has {len(found):,} names, not the {len(ids):,} that follow from the "
+                f"{path}: has {len(listed):,} names, not the {len(ids):,} that follow from the "
                 "other lists; move it away and run this again"
             )
     _make_labels(derivation.label_sources(job.root), job.root / derivation.labels, job)
-    for path, ids in lists.items():  # last, so that what they name is there
+    for path, ids in lists.items():  # last, so that every listed file exists
         if not path.exists():
             with replacing(path) as part:
                 part.write_text(list_text(ids))
@@ -120,10 +120,10 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
 
 
 def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
-    """Whether a data set is in place; ``raw``: without what is made of it."""
+    """Whether a data set is in place; ``raw``: its derived splits may be missing."""
     other = job._replace(name=name)
-    made = [split for split in other.data_set.derived if not split.optional and not raw]
-    return other.has(other.data_set.parts[0]) and not other.faults(made)
+    derived = [split for split in other.data_set.derived if not split.optional and not raw]
+    return other.has(other.data_set.parts[0]) and not other.faults(derived)
 
 
 def _make_labels(sources: Sequence[Path], target: Path, job: Preparation) -> None:
@@ -132,10 +132,10 @@ def _make_labels(sources: Sequence[Path], target: Path, job: Preparation) -> Non
     if not missing:
         return
     with staged(target) as stage:
-        made = on_all_cores(partial(_make_label, stage), missing)
-        for done, _ in enumerate(made, start=1):
+        labels = on_all_cores(partial(_make_label, stage), missing)
+        for done, _ in enumerate(labels, start=1):
             job.progress(f"Making {target.name}", done, len(missing))
-        install(stage, target, replace=False)
+        install(stage, target)
 
 
 def _make_label(folder: Path, source: Path) -> None:

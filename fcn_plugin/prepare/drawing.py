@@ -20,13 +20,13 @@ SIZE = 64
 MIN_SIZE = 32
 SPLITS = ("train", "val")
 
-# In units of the image's side: 8 to 15 pixels of 64 for the circle, whose area all shapes have.
+# The circle's radius as a fraction of the image's side; the other shapes have the circle's area.
 RADIUS = (8 / 64, 15 / 64)
 MAX_SHAPES = 3
-# The part of a shape that must be seen, neither cut off by the border nor covered by later shapes.
+# The least visible part of a shape: neither cut off by the border nor covered by later shapes.
 MIN_VISIBLE = 0.8
-# RGB distances: between the base colours of a picture, and from a base colour to the furthest one
-# of its texture. So the two sides of an outline are at least 110 - 2 * 36 = 38 apart.
+# RGB distances: the least between a picture's base colours, and the greatest from a base colour in
+# its texture. So the two sides of an outline are at least 110 - 2 * 36 = 38 apart.
 MIN_CONTRAST = 110
 MAX_SWING = 36
 COLOUR_RANGE = (30, 226)
@@ -49,7 +49,7 @@ OUTLINES: dict[int, tuple[int, float] | None] = {
 
 
 def _grid(size: int) -> tuple[Map, Map]:
-    """The pixel centres' x [1, size] and y [size, 1], to be broadcast."""
+    """The x [1, size] and y [size, 1] of the pixel centres, to be broadcast."""
     y, x = np.ogrid[:size, :size]
     return (x + 0.5).astype(np.float32), (y + 0.5).astype(np.float32)
 
@@ -59,7 +59,7 @@ def _distance(
 ) -> Map:
     """Signed distance, in pixels, from every pixel centre to the outline of one shape.
 
-    ``radius`` is that of the circle of the same area, ``turn`` in radians.
+    ``radius`` is that of a circle with the same area; ``turn`` is in radians.
     """
     x, y = _grid(size)
     x, y = x - centre[0], y - centre[1]
@@ -133,7 +133,7 @@ def _fill(rng: np.random.Generator, base: Map, size: int) -> Map:
 def _colours(rng: np.random.Generator, count: int) -> Map:
     """Base colours ``[count, 3]`` (RGB), every two at least ``MIN_CONTRAST`` apart.
 
-    All are drawn again where two are too close, so that no one of them is special.
+    If two are too close, all are drawn again, so that no colour depends on its position.
     """
     pairs = np.triu_indices(count, 1)
     while True:
@@ -155,7 +155,7 @@ def _scene(rng: np.random.Generator, size: int) -> list[tuple[int, Map]]:
         for _ in range(count):  # from the front to the back
             class_index = int(rng.integers(1, len(CLASSES)))
             radius = rng.uniform(*RADIUS) * size
-            # Nearer to the border than 0.3 radii nothing would be accepted.
+            # Within 0.3 radii of the border no shape would be visible enough.
             centre_x, centre_y = rng.uniform(0.3 * radius, size - 0.3 * radius, 2).tolist()
             turn = rng.uniform(0, 2 * math.pi)
             distance = _distance(class_index, (centre_x, centre_y), radius, turn, size)

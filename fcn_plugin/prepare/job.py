@@ -1,4 +1,4 @@
-"""What is asked for when a data set is prepared, and what of it is there."""
+"""The options for preparing a data set, and which parts of it are in place already."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,12 +12,12 @@ DEFAULT_ROOT = Path("data")
 
 
 class Preparation(NamedTuple):
-    """What is asked for."""
+    """The options of one run."""
 
     root: Path  # of all data sets
     name: str
     subset: bool  # a part of the set is enough: no published numbers and hashes
-    note: Callable[[str], None]  # told what the user should know and cannot see
+    note: Callable[[str], None]  # called with each line that the user should read
     progress: Progress = silent
 
     @property
@@ -30,15 +30,15 @@ class Preparation(NamedTuple):
 
     @property
     def at_root(self) -> str:
-        """The option for the root, for a command to run next."""
+        """The option ``--root`` for the user's next command; empty for the default root."""
         return "" if self.root == DEFAULT_ROOT else f" --root {self.root}"
 
     def has(self, part: Part) -> bool:
-        """Whether all that an archive brings is in place, or all that is made of it."""
+        """Whether all files of an archive are in place, or all splits derived from them."""
         if not self.folder.is_dir():
             return False
-        made = [split for split in self.data_set.derived if not split.optional]
-        if made and not self.faults(made):
+        derived = [split for split in self.data_set.derived if not split.optional]
+        if derived and not self.faults(derived):
             return True
         needed = [
             split
@@ -48,5 +48,5 @@ class Preparation(NamedTuple):
         return not self.faults(needed)
 
     def faults(self, splits: Iterable[Split]) -> list[str]:
-        """What is wrong with some of the data set's splits."""
+        """The faults of some of the data set's splits, in words."""
         return faults_of(self.folder, splits, self.subset)

@@ -1,7 +1,7 @@
-"""From the archives of a data set to the tree that the configs expect.
+"""Make the folders that the configs expect from the archives of a published data set.
 
-Every step ends by renaming what it made: a tree, or a file of one, is whole or not there. So an
-interrupted preparation is started again with the same command, and what is finished is left alone.
+Every step ends with a rename, so a folder or file is either complete or absent. After an
+interruption, run the same command again; it leaves finished files alone.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
 
 DOWNLOADS = "downloads"
-# Pictures hardly shrink in an archive: one that unpacks to more than this is not theirs.
+# Archives hardly compress pictures: one that unpacks to more than this does not hold the data set.
 MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
 
 
 @contextmanager
 def only_one_preparation(root: Path) -> Iterator[None]:
-    """Keep a second run out of ``root``, which is made."""
+    """Keep a second run out of ``root``; the folder is made if it is missing."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; give --root the folder of the data sets")
     with only_one_at_work(root, LOCK_PATIENCE):
@@ -36,10 +36,10 @@ def only_one_preparation(root: Path) -> Iterator[None]:
 
 
 def fetch(job: Preparation, test: bool = False) -> list[Path]:
-    """Download the archives of what is missing, with ``test`` also of the test images.
+    """Download the archives of missing parts, with ``test`` also of the test images.
 
     Returns:
-        Where the archives are.
+        The paths of the archives.
     """
     was_killed = stage_of(job.folder).exists()
     missing = [
@@ -56,26 +56,26 @@ def fetch(job: Preparation, test: bool = False) -> list[Path]:
         if faults:
             job.note(
                 f"{job.folder}: {first_of(faults, part.name)}; {part.file} is needed again "
-                "(--check lists them, --subset takes a part as whole)"
+                "(--check lists them, --subset accepts an incomplete data set)"
             )
         archives.append(download(str(part.url), job.root / DOWNLOADS / part.file, part.digest))
     return archives
 
 
 def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
-    """Unpack, verify and put in place; then make what follows from all that is there.
+    """Unpack, verify and put in place; then make the files derived from several data sets.
 
-    To be called within ``only_one_preparation``, as ``fetch``.
+    Call it within ``only_one_preparation``, like ``fetch``.
 
     Args:
-        archives: Those that ``fetch`` got, or the user's own.
+        archives: The paths that ``fetch`` returned, or the user's own archives.
 
     Returns:
-        Lines that say what there could be and what there is now.
+        Lines for the user: what else could be made, and how many images there are now.
 
     Raises:
-        UserError: an archive is damaged, hostile, incomplete or of another data set, or something
-            is missing; what was in place stays as it was.
+        UserError: an archive is damaged, hostile, incomplete or of another data set, or a part is
+            missing; the files in place stay as they were.
     """
     for archive in archives:
         if not archive.is_file():
@@ -95,7 +95,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
                 f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
             )
     hints = [derive(d, job) for d in DERIVATIONS if job.name in d.needs]
-    # What nobody asked for in this run can be wrong as well.
+    # Splits that this run did not touch can have faults, too.
     there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
     faults = job.faults(split for split in there if split.label_suffix == ".png")
     if faults := faults + leaks(job.root, job.name):
@@ -107,9 +107,9 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
 
 
 def _clear_stages(job: Preparation) -> bool:
-    """Remove what a killed run may have left; return whether it may have been moving files.
+    """Delete a killed run's stages; return whether it may have been moving files.
 
-    It may have lost files that no list mentions: unpack again.
+    If so, files that no list mentions may be lost, and the archives are to be unpacked again.
     """
     was_killed = stage_of(job.folder).exists()
     labels = [job.root / d.labels for d in DERIVATIONS if job.name in d.needs and d.label_folder]
@@ -119,7 +119,7 @@ def _clear_stages(job: Preparation) -> bool:
 
 
 def _identify(archive: Path, job: Preparation) -> Part | None:
-    """Which part an archive is, by its name or hash; None if only its content can tell."""
+    """The part in an archive, by the archive's name or hash; None if only its content can tell."""
     parts = job.data_set.parts
     only = parts[0] if len(parts) == 1 else None
     by_name = {part.file: part for part in parts}.get(archive.name, only)
@@ -156,7 +156,7 @@ def _unpack(archive: Path, job: Preparation) -> None:
 
 
 def _verify(archive: Path, stage: Path, job: Preparation) -> None:
-    """Refuse an archive that does not hold what it should, before anything is put in place."""
+    """Refuse an archive with missing or wrong files, before anything is put in place."""
     parts = [part for part in job.data_set.parts if any(is_there(stage, s) for s in part.splits)]
     if not parts:
         roots = " or ".join(dict.fromkeys(f"{part.root}/" for part in job.data_set.parts))
@@ -181,7 +181,7 @@ def _verify(archive: Path, stage: Path, job: Preparation) -> None:
 
 
 def git_tree(folder: Path) -> str:
-    """The id that git gives to a folder of plain files: one hash of all names and contents."""
+    """git's id of a folder of plain files: one hash of all names and contents."""
     entries = []
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         content = path.read_bytes()
@@ -192,7 +192,7 @@ def git_tree(folder: Path) -> str:
 
 
 def _summary(job: Preparation) -> list[str]:
-    """One line for each data set that has been prepared or made more of."""
+    """One line for each data set that this run prepared or extended."""
     lines = []
     for name in dict.fromkeys(
         [job.name, *(d.data_set for d in DERIVATIONS if job.name in d.needs)]

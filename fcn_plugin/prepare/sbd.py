@@ -22,7 +22,7 @@ def read_label(path: Path) -> np.ndarray:
         if error.filename:
             raise
         raise _damaged(path, error) from error
-    # scipy does not say what it raises on arbitrary bytes.
+    # scipy does not document what it raises on damaged files.
     except Exception as error:
         raise _damaged(path, error) from error
     if label.ndim != 2 or label.dtype.kind not in "iuf" or label.size == 0:
@@ -33,4 +33,4 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def _damaged(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: no label of SBD ({reason}); unpack SBD's archive again")
+    return UserError(f"{path}: not an SBD label ({reason}); unpack SBD's archive again")

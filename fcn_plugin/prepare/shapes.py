@@ -1,4 +1,4 @@
-"""The shapes of ``drawing`` as a small data set in VOC's layout; nothing is downloaded."""
+"""A small data set of drawn shapes in VOC's layout; nothing is downloaded."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from fcn_plugin.prepare.drawing import MIN_SIZE, SIZE, SPLITS, draw
 from fcn_plugin.prepare.staging import REMEDY, made_whole
 from fcn_plugin.system.progress import Progress, silent
 
-# Written to the finished tree; a higher number when the same parameters give other pictures.
+# Stored in a finished data set; raise it when the same parameters give other pictures.
 FORMAT = 1
 
 
@@ -38,7 +38,7 @@ def write_shapes(
         val: Number of validation images, at least 1.
         size: Side of the square images in pixels, at least 32; shapes grow with it.
         seed: Not negative. Image i of a split depends on seed, split, i and size alone.
-        progress: Told of every image.
+        progress: Called for every image.
 
     Raises:
         UserError: a number out of range, or ``root`` holds something else.
@@ -70,13 +70,13 @@ def _fill(parameters: dict[str, int], progress: Progress, root: Path) -> dict:
         for split in SPLITS
         for index in range(parameters[split])
     ]
-    # Threads, because numpy and Pillow release the interpreter lock for most of the work, and
-    # because a fork after torch's import is not safe and a fresh process would import torch again.
+    # Threads: numpy and Pillow release the interpreter lock for most of the work. A fork is not
+    # safe after torch's import, and a fresh process would import torch again.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for done, _ in enumerate(pool.map(write, items), start=1):
                 progress("Drawing shapes", done, len(items))
-        except BaseException:  # an interrupt as well: do not draw the rest first
+        except BaseException:  # also on an interrupt, do not draw the rest first
             pool.shutdown(cancel_futures=True)
             raise
     for split in SPLITS:

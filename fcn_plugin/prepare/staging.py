@@ -1,4 +1,4 @@
-"""Folders that are made out of sight and then put in place whole, or file by file."""
+"""Fill a folder out of sight, then move it into place: whole, or file by file."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.system.files import disk_full, replacing
 from fcn_plugin.system.locks import LOCK, only_one_at_work
 
-# Seconds; the workers of a run that was killed hold its lock for a moment longer.
+# Seconds to wait: the workers of a killed run hold its lock a moment longer.
 LOCK_PATIENCE = 2.0
 REMEDY = "remove it, or choose another --root"
 
@@ -23,25 +23,25 @@ def made_whole(
     state: dict[str, Any],
     fill: Callable[[Path], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Make the folder ``root``, unless an earlier run has finished it; return what its marker says.
+    """Make the folder ``root``, unless an earlier run finished it; return its marker's content.
 
-    The folder appears only when it is complete: it is filled beside its place, and moved. A run
-    that was killed leaves a hidden folder, which the next one empties.
+    The folder appears only when it is complete: it is filled as a hidden folder beside ``root``,
+    and renamed. A killed run leaves the hidden folder, and the next run empties it.
 
     Args:
-        marker: name of the JSON file in ``root`` that says that it is finished, and of what.
-        state: all that decides how ``root`` comes out; strings are not shown to the user.
-        fill: writes the content to a folder, and returns what else the marker shall say.
+        marker: name of the JSON file in ``root`` that marks it as finished.
+        state: everything that determines the content; strings are not shown to the user.
+        fill: writes the content to a folder, and returns further entries for the marker.
 
     Raises:
-        UserError: ``root`` holds something else, was made with another state, or is being made;
-            the disk is full; and whatever ``fill`` raises.
+        UserError: ``root`` holds something else, was made with another state, or another run is
+            making it; the disk is full; and whatever ``fill`` raises.
     """
     if (finished := _finished(root, marker, state)) is not None:
         return finished
     stage = stage_of(root)
     with only_one_at_work(stage, LOCK_PATIENCE):
-        # By the run that had the lock before.
+        # Another run may have finished it before we got the lock.
         if (finished := _finished(root, marker, state)) is not None:
             return finished
         try:
@@ -52,37 +52,37 @@ def made_whole(
                 elif path.name != LOCK:
                     path.unlink()
             with disk_full(root):
-                made = state | fill(stage)
-                (stage / marker).write_text(json.dumps(made) + "\n")
+                data = state | fill(stage)
+                (stage / marker).write_text(json.dumps(data) + "\n")
             stage.replace(root.resolve())
-            (root / LOCK).unlink(missing_ok=True)  # not before: it keeps others out of the stage
-        except BaseException:  # an interrupt, too
+            (root / LOCK).unlink(missing_ok=True)  # last: it keeps other runs out of the stage
+        except BaseException:  # also an interrupt
             shutil.rmtree(stage, ignore_errors=True)
             raise
-    return made
+    return data
 
 
 def _finished(root: Path, marker: str, state: dict[str, Any]) -> dict[str, Any] | None:
-    """What the marker of a finished folder says; None if the folder is still to be made."""
+    """The content of a finished folder's marker; None if the folder is still to be made."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     try:
-        made = dict(json.loads((root / marker).read_text()))
+        data = dict(json.loads((root / marker).read_text()))
     except (OSError, TypeError, ValueError):
         raise UserError(
             f"{root}: exists and is no data set made by this command; {REMEDY}"
         ) from None
-    other = {key: value for key, value in state.items() if made.get(key) != value}
+    other = {key: value for key, value in state.items() if data.get(key) != value}
     if other:
-        shown = [f"{k}={made.get(k)}, not {v}" for k, v in other.items() if not isinstance(v, str)]
+        shown = [f"{k}={data.get(k)}, not {v}" for k, v in other.items() if not isinstance(v, str)]
         how = f"with {', '.join(shown)}" if shown else "of other files or options than these"
         raise UserError(f"{root}: was made {how}; {REMEDY}")
-    return made
+    return data
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target`` that is gone afterwards."""
+    """Make a new folder beside ``target``, and delete it at the end."""
     stage = stage_of(target)
     stage.mkdir(parents=True)
     try:
@@ -97,11 +97,10 @@ def stage_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def install(stage: Path, target: Path, replace: bool = True) -> list[Path]:
-    """Move what is in ``stage`` to ``target``: one rename, or file by file into what is there.
+def install(stage: Path, target: Path) -> list[Path]:
+    """Move the content of ``stage`` to ``target``: by one rename, or file by file if that exists.
 
-    The lists go last, so that what they name is there. Of files that are there already, those of
-    another size are replaced, or none.
+    Lists go last, so that every listed file exists. Existing files of another size are replaced.
 
     Returns:
         The files that were replaced.
@@ -110,24 +109,24 @@ def install(stage: Path, target: Path, replace: bool = True) -> list[Path]:
         return []
     replaced = []
     for source in sorted(stage.iterdir(), key=lambda path: (path.name == "ImageSets", path.name)):
-        place = target / source.name
-        differs = place.exists() and place.stat().st_size != source.stat().st_size
+        goal = target / source.name
+        differs = goal.exists() and goal.stat().st_size != source.stat().st_size
         if source.is_dir():
-            replaced += install(source, place, replace)
-        elif not place.exists() or (replace and differs):
-            if not _moved(source, place):
-                with replacing(place) as part:
+            replaced += install(source, goal)
+        elif differs or not goal.exists():
+            if not _moved(source, goal):
+                with replacing(goal) as part:
                     shutil.copyfile(source, part)
             if differs:
-                replaced.append(place)
+                replaced.append(goal)
     return replaced
 
 
-def _moved(source: Path, place: Path) -> bool:
-    """Rename, if both are on one disk."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _moved(source: Path, goal: Path) -> bool:
+    """Rename a file or folder; False if the two paths are on different disks."""
+    goal.parent.mkdir(parents=True, exist_ok=True)
     try:
-        source.replace(place)
+        source.replace(goal)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

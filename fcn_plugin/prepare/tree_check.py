@@ -1,7 +1,7 @@
-"""What is wrong with a data set on disk: all of it, not the first thing.
+"""Find all faults of a data set on disk, not only the first.
 
-The survey reads lists and folders, which takes a fraction of a second; ``check`` also opens every
-image and label.
+``survey`` reads only lists and folders, in a fraction of a second; ``check`` also opens every image
+and label.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or,
 
 
 class Survey(NamedTuple):
-    """What there is of a split."""
+    """The images and files of a split, and its faults in words."""
 
     ids: list[str]
-    files: list[tuple[str, str | None]]  # image and label, where they are there
+    files: list[tuple[str, str | None]]  # images that exist, with their labels if those exist
     faults: list[str]
 
 
 def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
-    """Look for every image and label of a split; nothing is opened but the list.
+    """Look for every image and label of a split, and open only the list.
 
     Args:
-        folder: The data set's.
-        subset: Do not ask for the published number of images.
+        folder: The data set's folder.
+        subset: Do not require the published number of images.
     """
     where = folder / split.names_in
     if not where.exists():
@@ -68,7 +68,7 @@ def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
 
 
 def faults_of(folder: Path, splits: Iterable[Split], subset: bool) -> list[str]:
-    """What the surveys of some splits find wrong."""
+    """The faults that ``survey`` finds in some splits."""
     return [fault for split in splits for fault in survey(folder, split, subset).faults]
 
 
@@ -86,7 +86,7 @@ def names(folder: Path, split: Split) -> list[str]:
 
 
 def is_there(folder: Path, split: Split) -> bool:
-    """Whether anything of the split is there, its list or its folder of images."""
+    """Whether the split's list exists, or its folder of images if it has no list."""
     return (folder / split.names_in).exists()
 
 
@@ -119,8 +119,8 @@ def leaks(root: Path, name: str) -> list[str]:
     for scored, trained in APART:
         if name not in (scored.split("/")[0], trained.split("/")[0]):
             continue
-        (where, those), (other, these) = _named(root, scored), _named(root, trained)
-        both = sorted(set(those) & set(these))
+        (where, scored_ids), (other, trained_ids) = _named(root, scored), _named(root, trained)
+        both = sorted(set(scored_ids) & set(trained_ids))
         if both:
             faults.append(
                 f"{where}: {len(both):,} of its images are trained on by {other}: {some(both)}"
@@ -129,7 +129,7 @@ def leaks(root: Path, name: str) -> list[str]:
 
 
 def _named(root: Path, place: str) -> tuple[Path, list[str]]:
-    """The list or folder of a split such as ``voc2012/val``, and the names in it, if any."""
+    """The list or folder of a split such as ``voc2012/val``, and the names in it."""
     name, split_name = place.split("/")
     split = DATA_SETS[name].split(split_name)
     folder = root / DATA_SETS[name].folder
@@ -144,16 +144,16 @@ def check(
 ) -> tuple[dict[str, int], list[str]]:
     """Every fault of a data set, in words.
 
-    Each list and folder, each image and label (whole, of one size, values legal), the published
-    numbers, and that nothing scored is trained on.
+    Checks each list and folder, each image and label (complete, equal in size, legal values), the
+    published numbers, and that no scored image is trained on.
 
     Args:
         root: The common root of the data sets.
-        subset: Do not ask for the published numbers.
-        progress: In images looked at.
+        subset: Do not require the published numbers.
+        progress: Counts images.
 
     Returns:
-        The number of images by split, and the faults.
+        The number of images of each split, and the faults.
     """
     data_set = DATA_SETS[name]
     folder = root / data_set.folder
@@ -166,32 +166,32 @@ def check(
         if split.optional and not is_there(folder, split):
             continue
         if split.label_suffix != ".png" and not (folder / str(split.labels)).is_dir():
-            continue  # raw labels are not needed any more
+            continue  # raw labels may be deleted once PNGs are made of them
         surveyed = survey(folder, split, subset)
         counts[split.name] = len(surveyed.ids)
         faults += surveyed.faults
         for image, label in surveyed.files:
             labels.setdefault(image, {}).update({} if label is None else {label: None})
-    files = [(image, tuple(of_it)) for image, of_it in labels.items()]
+    files = [(image, tuple(image_labels)) for image, image_labels in labels.items()]
     faults += leaks(root, name)
-    # Faults that only opening the files tells.
-    for done, found in enumerate(on_all_cores(partial(_open, data_set), files), start=1):
-        faults += found
+    # Faults that show only when the files are opened.
+    for done, file_faults in enumerate(on_all_cores(partial(_open, data_set), files), start=1):
+        faults += file_faults
         progress("Looking at images and labels", done, len(files))
     return counts, faults
 
 
 def _open(data_set: DataSet, files: Labelled) -> list[str]:
-    """Why a run would refuse this image or its labels."""
+    """The faults for which a training run would refuse this image or its labels."""
     image, labels = files
     faults = []
-    seen: dict[str, Any] = {"img_path": image}
+    loaded: dict[str, Any] = {"img_path": image}
     try:
-        LoadCheckedImage().transform(seen)
+        LoadCheckedImage().transform(loaded)
     except UserError as error:
         faults.append(str(error))
     for label in labels:
-        sample = seen | {
+        sample = loaded | {
             "seg_map_path": label,
             "reduce_zero_label": data_set.reduce_zero_label,
             "label_map": data_set.label_map,

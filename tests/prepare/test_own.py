@@ -234,8 +234,8 @@ def test_of_long_pictures_a_scale_is_advised(tmp_path):
     halves(tmp_path / "in", (40, 4096), (40, 4096))
     made = prepare(tmp_path / "in")
     assert made.notes == [
-        f"{made.root}: the network sees 404 pixels at once, of images 4,096 pixels long; if "
-        "that shows it too little, prepare them with --scale 0.25"
+        f"{made.root}: the network sees 404 pixels at once, but images are 4,096 pixels long; "
+        "if it sees too little, prepare them with --scale 0.25"
     ]
     assert not prepare(tmp_path / "in", "small", scale=0.25).notes
     backbone = MODELS.build(dict(type="ConvolutionalizedVGG", depth=16, base_channels=2))

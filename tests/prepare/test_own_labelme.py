@@ -140,7 +140,7 @@ FAULTS = [
     (dict(imagePath="", imageData="AAAA"), r"a.json: damaged image, no image format is recognised"),
     (dict(imagePath="", imageData="A%"), r"\(imageData\) is damaged"),
     (dict(imagePath="b.jpg"), r"b.json: a.json is of the same image"),
-    (dict(shapes=()), r"a.json: no file of labelme's"),
+    (dict(shapes=()), r"a.json: not a labelme file"),
 ]
 
 

@@ -155,7 +155,7 @@ WRONG = [
     (values(0, 1, 255, labelmap=TWO_COLOURS), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
     (values(0, 1, 255, labelmap=f"{HUES}sky:255,255,255::\n"), r"a.png: colour 1,1,1 is no class"),
     (values(0, 7, 7, labelmap=HUES), r"a.png: label values 7 .* which .*labelmap.txt has no class"),
-    (remove("classes.txt"), r"nothing says what its labels are; give --classes"),
+    (remove("classes.txt"), r"no file names the classes; give --classes"),
     (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' is not name:"),
     (write("labelmap.txt", "a:0,0,0::\n:9,0,0::\n"), r"'' cannot be the name of a class"),
     (write("labelmap.txt", "a:0,0,0::\nb:0,0,0::\n"), r"'b:0,0,0::' has another class's colour"),
@@ -193,5 +193,5 @@ def test_a_class_that_no_training_image_has_is_noted(tmp_path):
     masks(tmp_path / "in", label, classes="background\ncat\ndog\n")
     made = prepare(tmp_path / "in")
     (note,) = made.notes
-    assert "no training image has cat (value 1); 255 is no class" in note
+    assert "no training image has cat (value 1); 255 is not a class" in note
     assert "| cat        |     1 |     0 |   0 |  0.00 % |" in made.lines[0]

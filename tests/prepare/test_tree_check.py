@@ -94,7 +94,7 @@ def test_the_published_numbers_and_the_order_of_seg11valid(root):
 def test_the_raw_labels_of_sbd(root):
     (root / "sbd/cls/t1.mat").write_bytes(b"")
     (fault,) = faults_of(root, "sbd")
-    assert "cls/t1.mat: no label of SBD" in fault
+    assert "cls/t1.mat: not an SBD label" in fault
     # Once the PNGs are made, the raw labels may be gone.
     shutil.rmtree(root / "sbd/cls")
     assert faults_of(root, "sbd") == []

@@ -1,4 +1,4 @@
-"""The names of a user's own classes: the files they are in, and those that cannot be trained on."""
+"""The names of a user's own classes: which files hold them, and which names are refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import MAX_NOTED, text_of
 
-# labelme's names for pixels that are no object, and for those that are left out.
+# labelme's names for pixels without an object, and for pixels to leave out.
 BACKGROUND, LABELME_BACKGROUND, LEFT_OUT = "background", "_background_", "__ignore__"
-# Files of class names in a source; the last is what labelme's documentation calls its own.
+# Files that may hold the class names; labelme's documentation uses the last.
 CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
 
 
@@ -20,18 +20,18 @@ def classes_beside(folder: Path) -> Path | None:
 
 
 def read_classes(path: Path) -> list[str]:
-    """The names in a file of one class a line, as labelme's lists too.
+    """The class names in a file with one name a line; labelme's lists are read, too.
 
-    ``_background_`` becomes background; ``__ignore__`` stays, to stand for what is left out.
+    ``_background_`` becomes background; ``__ignore__`` stays, and stands for pixels to leave out.
 
     Raises:
-        UserError: there is no such file, no name in it, or one twice.
+        UserError: the file does not exist, or ``refuse_classes`` refuses its names.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of class names; write one, with one name a line")
     names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
     names = [BACKGROUND if name == LABELME_BACKGROUND else name for name in names]
-    # Where labelme numbers classes, this is number -1.
+    # labelme gives this name the number -1, and background 0.
     if names[:2] == [LEFT_OUT, BACKGROUND]:
         del names[0]
     refuse_classes(path, names)
@@ -39,12 +39,12 @@ def read_classes(path: Path) -> list[str]:
 
 
 def refuse_classes(file: Path, names: Sequence[str]) -> None:
-    """Class names that cannot be trained on, ``__ignore__`` aside."""
+    """Raise a `UserError` if class names, ``__ignore__`` aside, cannot be trained on."""
     classes = [name for name in names if name != LEFT_OUT]
     for name in classes:
         if classes.count(name) > 1:
             raise UserError(f"{file}: class {name!r} is there twice; take one out")
-        # Such a one would be another in classes.txt, or in a config with {{ }} filled in.
+        # classes.txt would not keep such a name, or a config would replace its {{ }}.
         if not name.strip() or not name.isprintable() or "{{" in name:
             raise UserError(f"{file}: {name!r} cannot be the name of a class; rename it")
     if not 2 <= len(classes) <= IGNORED:

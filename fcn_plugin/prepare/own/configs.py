@@ -1,6 +1,6 @@
-"""Configs for a user's own data set: files of Python beside it that tools/train.py takes.
+"""Configs for a user's own data set: Python files in its folder, to be given to tools/train.py.
 
-They say what differs from the shipped ones, ``configs/_base_/datasets/own.py`` among them.
+They hold only what differs from the shipped configs, such as ``configs/_base_/datasets/own.py``.
 """
 
 import os
@@ -14,10 +14,10 @@ from fcn_plugin.prepare.own.source import Size
 
 LARGEST_CROP = 512
 BATCH = 8
-# Pixels of a picture; larger ones are trained on in windows, and predicted in windows of this side
-# that overlap by a quarter.
+# Pictures of more than LARGE pixels are trained on in windows, and predicted in windows with a side
+# of WINDOW pixels that overlap by a quarter.
 LARGE, WINDOW = 1_500_000, 1024
-# Pixels that FCN-8s on VGG16 sees at once, and the length of a picture from which that is little.
+# Side in pixels of what FCN-8s on VGG16 sees at once; little for pictures longer than LONG pixels.
 FIELD, LONG = 404, 2048
 
 DATASET = '''"""The data set in this folder, made by tools/prepare_data.py own."""
@@ -30,7 +30,7 @@ metainfo = dict(
     palette=[
 {palette}    ],
 )
-# Factor by which images are seen smaller or larger than they are, in training and after.
+# Factor by which images are resized, in training and in prediction.
 scale = {scale}
 crop_size = {crop}  # height and width
 load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
@@ -74,13 +74,13 @@ val_dataloader = dict(dataset=val)
 test_dataloader = val_dataloader
 {test}'''
 
-# Of large images.
+# Inserted for large images.
 WINDOWS = """\
-    # What the smallest factor makes a crop of; to resize all of a large image takes long.
+    # A window that is enough for a crop at the smallest zoom; resizing a whole large image is slow.
     dict(type="FastRandomCrop", crop_size=tuple(int(2 * side / scale) for side in crop_size)),
 """
 SLIDE = """\
-    # Windows that overlap: whole, an image of {size} would take much memory.
+    # Windows that overlap: a whole image of {size} would take much memory.
     test_cfg=dict(mode="slide", crop_size=({side}, {side}), stride=({stride}, {stride})),
 """
 
@@ -122,8 +122,8 @@ class Training(NamedTuple):
 
 
 EPOCHS = 100  # passes over the training images
-# By the config's name, to be filled in with the data set's. The rate of sgd_40k is for batches
-# twice as wide.
+# The keys are config names, filled in with the data set's name. The rate in sgd_40k is for batches
+# twice as large.
 TRAININGS = {
     "fcn8s_vgg16_{}": Training("from", "fcn8s_vgg16", "sgd_40k", 1e-3, 2000),
     "fcn8s_vgg16-bn_{}-scratch": Training(
@@ -133,20 +133,20 @@ TRAININGS = {
 
 
 class Facts(NamedTuple):
-    """What a config has to know of the data set."""
+    """The facts about a data set that its configs need."""
 
     root: Path
     classes: list[str]
     palette: list[list[int]]
     suffix: str  # of the images
     sizes: list[Size]
-    scale: float  # factor by which images are seen smaller or larger
-    images: int  # to train on
-    test: bool | None  # whether all test images have labels; None without any
+    scale: float  # factor by which images are resized
+    images: int  # number of training images
+    test: bool | None  # whether all test images have labels; None without test images
 
     @property
     def size(self) -> Size:
-        """The usual one, as it is seen."""
+        """The median height and width of the images, resized."""
         height, width = (
             max(1, round(statistics.median(sides) * self.scale))
             for sides in zip(*self.sizes, strict=True)
@@ -154,19 +154,19 @@ class Facts(NamedTuple):
         return height, width
 
     def advice(self) -> str:
-        """A line where the network sees little of a picture; else none."""
+        """A line for the user if the network sees little of a picture at once; else empty."""
         longest = max(self.size)
         if longest <= LONG:
             return ""
         less = self.scale * WINDOW / longest
         return (
-            f"{self.root}: the network sees {FIELD} pixels at once, of images {longest:,} pixels "
-            f"long; if that shows it too little, prepare them with --scale {less:.2g}"
+            f"{self.root}: the network sees {FIELD} pixels at once, but images are {longest:,} "
+            f"pixels long; if it sees too little, prepare them with --scale {less:.2g}"
         )
 
 
 def configs(facts: Facts) -> dict[str, str]:
-    """The text of each config by its file's name; the last two are to be trained."""
+    """The text of each config by file name; the last two are those to train with."""
     name = re.sub(r"[^\w-]+", "-", facts.root.resolve().name).strip("-") or "own"
     height, width = facts.size
     rows, cols = max(facts.sizes, key=lambda size: size[0] * size[1])
@@ -190,7 +190,7 @@ def configs(facts: Facts) -> dict[str, str]:
     texts = {"dataset.py": DATASET.format_map(common)}
     for pattern, training in TRAININGS.items():
         stem = pattern.format(name)
-        # Not too few steps for the learning rate, nor too many.
+        # Neither too few steps for the learning rate, nor too many.
         iters = min(max(EPOCHS * facts.images // BATCH, training.least), 40_000) // 100 * 100
         texts[f"{stem}.py"] = TRAINING.format_map(
             dict(
@@ -206,20 +206,20 @@ def configs(facts: Facts) -> dict[str, str]:
 
 
 def command(tool: str, *arguments: str | Path) -> str:
-    """To be typed at a prompt, whatever is in the names."""
+    """The command line that runs a tool, with all names quoted as a shell needs it."""
     texts = (text.as_posix() if isinstance(text, Path) else text for text in arguments)
     return shlex.join(["python", f"tools/{tool}.py", *texts])
 
 
 def shipped_configs() -> Path:
-    """The folder of fcn_plugin's own configs: of the clone, or in the installed package."""
+    """The folder of fcn_plugin's own configs: in the clone, or in the installed package."""
     package = Path(__file__).resolve().parents[2]
     in_clone = package.with_name("configs")
     return in_clone if (in_clone / "_base_").is_dir() else package / ".mim" / "configs"
 
 
 def bases_from(root: Path) -> str:
-    """Where the shipped configs are, as seen from ``root`` if both are in one clone."""
+    """The path of the shipped configs, relative to ``root`` if both are in one clone."""
     shipped = shipped_configs()
     if root.resolve().is_relative_to(shipped.parent):
         return Path(os.path.relpath(shipped, root.resolve())).as_posix()

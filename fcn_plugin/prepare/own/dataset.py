@@ -1,6 +1,6 @@
 """A user's own labelled pictures as a data set in VOC's layout, with configs to train on it.
 
-``readers`` says what kinds of folders are taken.
+``readers`` lists the kinds of folders that are read.
 """
 
 import hashlib
@@ -29,31 +29,31 @@ from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each
 from fcn_plugin.prepare.own.split import LISTS, Splits, with_splits
 from fcn_plugin.prepare.staging import made_whole
 
-# Part of the state of a finished tree; a higher number when the same source gives another tree.
+# Part of a finished data set's state; raise it when the same source gives another data set.
 FORMAT = 2
 LARGEST_SCALE = 8
-# Kept as they are, by Pillow's name; images in another format become PNG. MPO: JPEGs of phones.
+# Pillow's names of formats that are kept; other images become PNG. MPO: JPEGs of phones.
 KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 
 
 class Written(NamedTuple):
-    """What became of an item."""
+    """The image and label written for an item."""
 
     name: str
     suffix: str  # of its image
     size: Size
-    counts: np.ndarray  # [256] pixels of each value of its label; zeros without a label
+    counts: np.ndarray  # [256] number of pixels of each label value; zeros without a label
 
 
 def prepare_own(job: Job) -> list[str]:
-    """Make the data set ``job.root`` of the folder ``job.folder``; a finished one stays as it is.
+    """Make the data set ``job.root`` from the folder ``job.folder``; a finished one stays.
 
     ``JPEGImages``, ``SegmentationClass`` (index PNGs with a palette), ``ImageSets/Segmentation``
     with train.txt, val.txt and, if the source has test images, test.txt; ``classes.txt``,
-    ``dataset.py`` and two configs. The split is the source's own; see ``with_splits``.
+    ``dataset.py`` and two configs. For the split see ``with_splits``.
 
     Returns:
-        Lines to print: a table of the classes, and what there is now.
+        Lines to print: a table of the classes, the commands to train, and the numbers of images.
 
     Raises:
         UserError: an option is out of range; a file is damaged, or does not fit the others;
@@ -67,12 +67,12 @@ def prepare_own(job: Job) -> list[str]:
         raise UserError(f"--scale {job.scale}: give a factor up to {LARGEST_SCALE}, such as 0.5")
     source, splits = with_splits(read_source(job), job)
     state = {"state": _state(source, splits, job.scale)}
-    made = made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))
-    return list(made["lines"])
+    marker = made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))
+    return list(marker["lines"])
 
 
 def _state(source: Source, splits: Splits, scale: float) -> str:
-    """A hash of all that decides how the data set comes out; of files, their times and sizes."""
+    """A hash of everything that determines the data set; files count by their times and sizes."""
     digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, scale]).encode())
     files = {path for item in source.items for path in (item.image, item.annotation) if path}
     for path in sorted(files | set(source.settings)):
@@ -82,15 +82,15 @@ def _state(source: Source, splits: Splits, scale: float) -> str:
 
 
 def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, Any]:
-    """Write all but the marker; the lines to print."""
+    """Write all files but the marker; return its entry, the lines to print."""
     used = {name for names in splits.values() for name in names}
     items = [item for item in source.items if item.name in used]
     for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
         (stage / folder).mkdir(parents=True)
-    palette = in_full(source.palette)  # a pixel that is left out is 255
+    palette = in_full(source.palette)  # labels have 255 for pixels that are left out
     write = partial(_write_item, read=source.read, palette=palette, target=stage)
     written = each("Writing images and labels", write, items, job)
-    # Of a side, half a pixel has to be left in training, where it is halved again.
+    # Training may halve a side once more, and half a pixel has to remain.
     smallest = min(written, key=lambda item: min(item.size))
     if min(smallest.size) * job.scale < 1:
         size = width_by_height(smallest.size)
@@ -118,11 +118,11 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
         job.note(advice)
     *_, pretrained, scratch = texts
     sizes = ", ".join(f"{split} {len(names):,}" for split, names in splits.items())
-    seen = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
+    scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
         "lines": [
             _class_table(source.classes, counts),
-            *([seen] if job.scale != 1 else []),
+            *([scaled] if job.scale != 1 else []),
             f"from ImageNet weights: {command('train', job.root / pretrained)}",
             f"without them:          {command('train', job.root / scratch)}",
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
@@ -131,7 +131,7 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
 
 
 def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, np.ndarray]:
-    """Of each split that is scored, the pixels [images, 256] of each value in each label."""
+    """For each split that is scored: [images, 256] number of pixels of each label value."""
     by_name = {item.name: item.counts for item in written}
     counts = {split: np.array([by_name[name] for name in names]) for split, names in splits.items()}
     labelled = [image.any() for image in counts.get("test", ())]
@@ -139,23 +139,23 @@ def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, n
         del counts["test"]
         if any(labelled):
             images = f"{sum(labelled):,} of {len(labelled):,} test images"
-            job.note(f"{job.root}: {images} have a label; without the others' none is scored")
+            job.note(f"{job.root}: only {images} have a label, so none is scored")
     return counts
 
 
 def _note_missing(pixels: np.ndarray, classes: Sequence[str], job: Job) -> None:
-    """Classes that cannot be learned; such as those of masks whose white, 255, was to be one."""
-    left_out = "; 255 is no class, but stands for what is left out" if pixels[IGNORED] else ""
+    """Note classes without training pixels, such as one that was painted white (255) in masks."""
+    left_out = "; 255 is not a class, but marks pixels to leave out" if pixels[IGNORED] else ""
     for value, name in enumerate(map(printable, classes)):
         if not pixels[value]:
             job.note(f"{job.root}: no training image has {name} (value {value}){left_out}")
 
 
 def _class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:
-    """How many images show each class, and its share of all pixels.
+    """A table with the number of images that show each class, and its share of all pixels.
 
     Args:
-        counts: for each split, pixels [images, 256] of each value in each label.
+        counts: for each split, [images, 256] number of pixels of each label value.
     """
     pixels = sum(count.sum(axis=0) for count in counts.values())
     values = [*range(len(classes)), *([IGNORED] if pixels[IGNORED] else [])]
@@ -181,7 +181,7 @@ def _write_item(
 
 
 def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
-    """Put the image there, after a look at all of it; its suffix there and its size upright."""
+    """Copy an image and decode all of it; return its suffix in ``folder`` and its upright size."""
     part = folder / f"{item.name}.part"
     if item.image is None:
         part.write_bytes(embedded_image(item.file))
@@ -192,16 +192,16 @@ def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
     except UserError as error:
         raise UserError(str(error).replace(str(part), str(item.file))) from None
     with open_picture(part) as image:
-        kept = KEPT_FORMATS.get(str(image.format))
-    if kept:
-        part.rename(folder / f"{item.name}{kept}")
+        suffix = KEPT_FORMATS.get(str(image.format))
+    if suffix:
+        part.rename(folder / f"{item.name}{suffix}")
     else:
         _to_png(part, pixels)
-    return kept or ".png", pixels.shape[:2]
+    return suffix or ".png", pixels.shape[:2]
 
 
 def _one_format(stage: Path, written: Sequence[Written], job: Job) -> str:
-    """The suffix of all images: mmseg wants one. If there are two, JPEGs become PNGs."""
+    """The suffix of all images: mmseg allows only one. If there are two, JPEGs become PNGs."""
     suffixes = {item.suffix for item in written}
     if len(suffixes) == 1:
         return suffixes.pop()
@@ -216,6 +216,6 @@ def _jpeg_to_png(path: Path) -> None:
 
 
 def _to_png(path: Path, bgr: np.ndarray) -> None:
-    """Put a PNG in the place of a file."""
+    """Replace an image file by a PNG."""
     Image.fromarray(np.ascontiguousarray(bgr[..., ::-1])).save(path.with_suffix(".png"))
     path.unlink()

@@ -1,7 +1,7 @@
 """Labels from labelme's files: shapes as JSON, drawn the way labelme's own converter draws them.
 
-Later shapes cover earlier ones; what no shape covers is background. A shape named
-``_background_`` clears what is below it, one named ``__ignore__`` leaves it out (255).
+Later shapes cover earlier ones; pixels without a shape are background. A shape named
+``_background_`` makes its pixels background; ``__ignore__`` leaves them out (255).
 """
 
 import base64
@@ -30,7 +30,7 @@ from fcn_plugin.system.files import is_special
 
 
 class Summary(NamedTuple):
-    """What has to be known of all files before any is drawn."""
+    """The item and the label names of one file; all files are read before any is drawn."""
 
     item: Item
     labels: set[str]
@@ -41,10 +41,10 @@ def recognises(folder: Path) -> bool:
 
 
 def read(job: Job) -> Source:
-    """A folder with labelme's JSON files, right in it, and mostly the images beside them.
+    """The pictures of a folder with labelme's JSON files, most with the images beside them.
 
-    Its classes are those of ``Job.classes_file`` or of a file of ``CLASS_FILES`` in the folder, in
-    their order, or all labels that occur, sorted. Background is added in front if it is missing.
+    The classes are the names in ``Job.classes_file`` or a file of ``CLASS_FILES`` in the folder, in
+    the file's order, or else all labels that occur, sorted. Missing background is added in front.
 
     Raises:
         UserError: a file is damaged or not labelme's, a label is not in the file of classes, or two
@@ -66,8 +66,8 @@ def read(job: Job) -> Source:
     refuse_classes(file or job.folder, classes)
     numbers = {name: index for index, name in enumerate(classes)}
     numbers |= {LABELME_BACKGROUND: numbers[BACKGROUND], LEFT_OUT: IGNORED}
-    for item, of_item in summaries:
-        for label in sorted(of_item - set(numbers)):
+    for item, item_labels in summaries:
+        for label in sorted(item_labels - set(numbers)):
             hint = did_you_mean(label, numbers, "add it there, or correct the label")
             raise UserError(f"{item.annotation}: label {label!r} is not in {file}; {hint}")
     return Source(
@@ -87,9 +87,9 @@ def _summary(path: Path) -> Summary:
 
 
 def _image_of(path: Path, document: dict[str, Any]) -> Path | None:
-    """The image file of a document; None if it holds the image itself."""
+    """The image file of a document; None if the document holds the image itself."""
     named = str(document.get("imagePath") or "").replace("\\", "/")  # it may be from Windows
-    # With a path of another machine, the file may lie beside this one all the same.
+    # The path may be from another machine, with the image beside this file all the same.
     for image in (path.parent / named, path.parent / named.rpartition("/")[2]):
         if image.is_file():
             return image
@@ -101,10 +101,10 @@ def _image_of(path: Path, document: dict[str, Any]) -> Path | None:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """labelme's JSON, of any version.
+    """The content of a JSON file of any version of labelme.
 
     Raises:
-        UserError: the file cannot be read or is something else.
+        UserError: the file cannot be read or is not labelme's.
     """
     if is_special(path):
         raise UserError(f"{path}: a pipe, device or socket; save it to a file or move it away")
@@ -114,15 +114,15 @@ def read_document(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read ({reason}); save it again or delete it") from None
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
-        raise UserError(f"{path}: no file of labelme's (no list 'shapes' in it); move it away")
+        raise UserError(f"{path}: not a labelme file (no list 'shapes' in it); move it away")
     return document
 
 
 def embedded_image(path: Path) -> bytes:
-    """The image file inside a document.
+    """The bytes of the image file inside a document.
 
     Raises:
-        UserError: it is no base64.
+        UserError: they are not valid base64.
     """
     try:
         return base64.b64decode(read_document(path)["imageData"], validate=True)
@@ -137,7 +137,7 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
     assert item.annotation is not None
     document = read_document(item.annotation)
     height, width = document.get("imageHeight"), document.get("imageWidth")
-    # Not every file tells, or not in numbers.
+    # Some files lack the size, or do not give it in numbers.
     if isinstance(height, int) and isinstance(width, int) and height and width:
         refuse_size(item.annotation, (height, width), size)
     return draw(read_shapes(item.annotation, document), size, numbers)

@@ -1,7 +1,7 @@
-"""Labels that are pictures already: VOC's folders, as CVAT exports them too, or two flat ones.
+"""Labels that are pictures: in VOC's folders, which CVAT exports, too, or in two plain folders.
 
-A label picture has class indices, grey or palette, or the colours of ``labelmap.txt``, which may be
-grey.
+A label picture has class indices (grey or palette), or the colours of ``labelmap.txt``, some of
+which may be grey.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from fcn_plugin.prepare.own.classes import (
 )
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, pictures, refuse_size, text_of
 
-# folder of images -> folders of labels, the first that has any
+# folder of images -> folders of labels, of which the first with pictures is used
 LAYOUTS = {
     "JPEGImages": ("SegmentationClass", "SegmentationClassPNG"),
     "images": ("labels", "masks", "annotations"),
@@ -41,12 +41,12 @@ Colour = tuple[int, int, int]
 
 
 class Meaning(NamedTuple):
-    """What the values or the colours of labels stand for; IGNORED for what is left out.
+    """The class of each value or colour in labels; IGNORED for pixels to leave out.
 
     Attributes:
-        file: it says so.
-        numbers: the class of each value, 255 at least, or NO_CLASS.
-        colours: the class of each colour, if they tell it.
+        file: the file that defines the classes.
+        numbers: the class, or NO_CLASS, of each value from 0 to 255 or more.
+        colours: the class of each colour; empty if labels have indices.
     """
 
     file: Path
@@ -68,14 +68,14 @@ def mask_folders(folder: Path) -> tuple[Path, Path] | None:
 
 
 def read(job: Job) -> Source:
-    """A folder of VOC's layout, or with ``images`` and ``labels``, paired by name.
+    """The pictures of a folder in VOC's layout, or with ``images`` and ``labels``, paired by name.
 
-    Its classes are those of ``labelmap.txt`` (lines ``name:red,green,blue::``), by their colours,
-    or the lines of ``Job.classes_file`` or of a file of ``CLASS_FILES``, by their indices. What has
-    the name ``__ignore__`` in either is left out, as 255 is where it has no name.
+    The classes are those of ``labelmap.txt`` (lines ``name:red,green,blue::``), by colour, or the
+    lines of ``Job.classes_file`` or of a file of ``CLASS_FILES``, by index. Pixels of the name
+    ``__ignore__`` are left out, and so are pixels of 255 unless that value has a name.
 
     Raises:
-        UserError: a label without its image, or the classes are not said.
+        UserError: a label has no image, or no file names the classes.
     """
     folders = mask_folders(job.folder)
     assert folders is not None
@@ -104,7 +104,7 @@ def read(job: Job) -> Source:
 
 
 def _settings(job: Job) -> Path:
-    """The file that says what the labels mean."""
+    """The file that defines the classes."""
     if job.classes_file is not None:
         return job.classes_file
     labelmap, names = job.folder / LABELMAP, classes_beside(job.folder)
@@ -115,13 +115,13 @@ def _settings(job: Job) -> Path:
     if names:
         return names
     raise UserError(
-        f"{job.folder}: nothing says what its labels are; give --classes FILE, a line with a name "
-        f"for each value from 0 on, or put a {LABELMAP} (name:red,green,blue::) there for colours"
+        f"{job.folder}: no file names the classes; give --classes FILE with a name a line for each "
+        f"value from 0 on, or for colours put a {LABELMAP} there (lines name:red,green,blue::)"
     )
 
 
 def _numbers(names: Sequence[str]) -> np.ndarray:
-    """The class of each value, where values number names."""
+    """The class of each value, where value i has name number i."""
     classes = [name for name in names if name != LEFT_OUT]
     numbers = np.full(max(len(names), NO_CLASS), NO_CLASS)
     numbers[IGNORED] = IGNORED
@@ -131,7 +131,7 @@ def _numbers(names: Sequence[str]) -> np.ndarray:
 
 
 def _by_labelmap(file: Path) -> tuple[list[str], list[list[int]], Meaning]:
-    """The classes, background first, their palette, and what the labels stand for."""
+    """The classes, background first, their palette, and the meaning of the labels."""
     names = read_labelmap(file)
     colours = {name: list(colour) for colour, name in names.items() if name != LEFT_OUT}
     classes = sorted(colours, key=lambda name: name != BACKGROUND)
@@ -143,10 +143,10 @@ def _by_labelmap(file: Path) -> tuple[list[str], list[list[int]], Meaning]:
 
 
 def read_labelmap(path: Path) -> dict[Colour, str]:
-    """The names in CVAT's ``labelmap.txt`` by their colours; several may be ``__ignore__``.
+    """The class names in CVAT's ``labelmap.txt`` by colour; several may be ``__ignore__``.
 
     Raises:
-        UserError: a line is no class, or a colour or another name is there twice.
+        UserError: a line does not define a class, or a colour or another name is there twice.
     """
     names: dict[Colour, str] = {}
     for line in text_of(path).splitlines():
@@ -166,12 +166,12 @@ def read_labelmap(path: Path) -> dict[Colour, str]:
 
 
 def _black_and_white(labels: Iterable[Path]) -> bool:
-    """Whether the labels have white (255), and no other value besides but 0."""
+    """Whether the labels have white (255), and no other values than 0 and 255."""
     white = False
     for path in labels:
         try:
             values = set(np.unique(read_label(path)).tolist())
-        except UserError:  # named with all other faults when it is read
+        except UserError:  # reported with all other faults when labels are read
             continue
         if values - {0, IGNORED}:
             return False
@@ -180,7 +180,7 @@ def _black_and_white(labels: Iterable[Path]) -> bool:
 
 
 def _white_is_second(labels: Path, file: Path, names: Sequence[str], job: Job) -> Meaning:
-    """That of 0 and 255, which are all values, by the names of two classes."""
+    """The meaning of labels that have only 0 and 255: the first and the second class."""
     if len(names) != 2 or LEFT_OUT in names:
         raise UserError(
             f"{labels}: no label has other values than 0 and 255, but {file} names {len(names)}; "
@@ -216,25 +216,25 @@ def _by_number(path: Path, meaning: Meaning) -> np.ndarray:
 
 
 def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
-    """By the colours of a labelmap; grey of value v is the colour v,v,v.
+    """The label by the colours of a labelmap; a grey value v is the colour v,v,v.
 
-    Where the labelmap has other colours than grey, a grey label that is not of its colours has
-    indices.
+    If the labelmap is not all grey, a grey label with other colours than the labelmap's is taken
+    to have indices.
     """
     grey, colours = _is_grey(path), meaning.colours
     packed = _packed_rgb(path, grey)
     values, inverse = np.unique(packed, return_inverse=True)
     present = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
     classes = {WHITE: IGNORED} | colours if grey else colours
-    strangers = [colour for colour in present if colour not in classes]
-    if not strangers:
+    unknown = [colour for colour in present if colour not in classes]
+    if not unknown:
         numbers = np.array([classes[colour] for colour in present], np.uint8)
         return numbers[inverse.reshape(packed.shape)]
     has_hues = any(len(set(colour)) > 1 for colour in colours.keys() - {VOC_VOID})
     if grey and has_hues and WHITE not in colours:
         return _by_number(path, meaning)
     raise UserError(
-        f"{path}: colour {','.join(map(str, strangers[0]))} is no class of {meaning.file}; add it "
+        f"{path}: colour {','.join(map(str, unknown[0]))} is no class of {meaning.file}; add it "
         "there, or save the label as PNG, not smoothed or resized"
     )
 
@@ -243,15 +243,15 @@ def _is_grey(path: Path) -> bool:
     try:
         with open_picture(path) as image:
             return image.mode in GREY_MODES
-    # What is damaged is found, and named better, when it is read.
+    # A damaged file is reported, with a better message, when it is read.
     except (OSError, SyntaxError, ValueError):
         return True
 
 
 def _packed_rgb(path: Path, grey: bool) -> np.ndarray:
     """The colours [H, W] as red * 65536 + green * 256 + blue, int64."""
-    if grey and (wide := read_label(path)).dtype != np.uint8:  # would lose its lower 8 bits
+    if grey and (wide := read_label(path)).dtype != np.uint8:  # RGB would lose the lower 8 bits
         return wide.astype(np.int64) * 0x010101
-    # A palette's colours, too, whatever numbers they have there.
+    # This also turns palette indices into the palette's colours.
     bgr = LoadCheckedImage().transform({"img_path": str(path)})["img"]
     return bgr.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16])

@@ -15,7 +15,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import BACKGROUND
 from fcn_plugin.prepare.own.source import Size
 
-# labelme's, in pixels: a line has no width of its own, and a point no size.
+# labelme's values, in pixels: its lines and points have no size of their own.
 LINE_WIDTH, POINT_RADIUS = 10, 5
 Points = list[tuple[float, float]]
 
@@ -26,14 +26,14 @@ class Shape(NamedTuple):
     label: str
     kind: str
     points: Points  # x, y in pixels
-    mask: np.ndarray | None  # [h, w] bool, of the kind "mask": within the box of its two points
+    mask: np.ndarray | None  # [h, w] bool, only of the kind "mask": fills the box of its two points
 
 
 def read_shapes(path: Path, document: dict[str, Any]) -> list[Shape]:
     """The shapes of a document, in its order.
 
     Raises:
-        UserError: one is not what its kind should be.
+        UserError: a shape has no label, an unknown kind, or points that do not fit its kind.
     """
     return [_shape(path, number, shape) for number, shape in enumerate(document["shapes"], start=1)]
 
@@ -65,10 +65,10 @@ def _shape(path: Path, number: int, shape: Any) -> Shape:
 
 
 def _decoded_mask(where: str, text: Any, points: Points) -> np.ndarray:
-    """The mask of the box between two points, both included."""
+    """The mask [h, w] bool that fills the box between two points, both included."""
     try:
         mask = np.asarray(open_picture(io.BytesIO(base64.b64decode(text)))).astype(bool)
-    # What a decoder raises on arbitrary bytes is not documented.
+    # What a decoder raises on damaged data is not documented.
     except Exception:
         raise UserError(f"{where} has a damaged mask; draw it again, or delete it") from None
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
@@ -80,10 +80,10 @@ def _decoded_mask(where: str, text: Any, points: Points) -> np.ndarray:
 
 
 def draw(shapes: Sequence[Shape], size: Size, numbers: dict[str, int]) -> np.ndarray:
-    """The label [H, W] uint8 of the shapes, background where there is none.
+    """The label [H, W] uint8 of the shapes; pixels without a shape are background.
 
     Args:
-        numbers: the value to draw, by the shapes' labels.
+        numbers: the value to draw for each label of a shape.
     """
     label = Image.new("L", size[::-1], numbers[BACKGROUND])
     brush = ImageDraw.Draw(label)
@@ -91,7 +91,7 @@ def draw(shapes: Sequence[Shape], size: Size, numbers: dict[str, int]) -> np.nda
         number = numbers[shape.label]
         if shape.mask is not None:
             left, top = (int(position) for position in shape.points[0])
-            # What is outside is cut off.
+            # Pillow cuts off what lies outside the image.
             label.paste(number, (left, top), Image.fromarray(shape.mask))
         else:
             KINDS[shape.kind].draw(brush, shape.points, number)
@@ -103,14 +103,14 @@ def _polygon(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
 
 
 def _rectangle(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
-    """By two corners in any order, or by all four, as labelme's kin write it."""
+    """Draw from two opposite corners in any order, or from all four, as similar tools write."""
     across, down = zip(*points, strict=True)
     box = (min(across), min(down), max(across), max(down))
     brush.rectangle(box, fill=number, outline=number)
 
 
 def _circle(brush: ImageDraw.ImageDraw, points: Points, number: int) -> None:
-    """By its centre and a point on it."""
+    """Draw from the centre and a point on the circle."""
     centre, rim = points
     _disc(brush, centre, math.dist(centre, rim), number)
 
@@ -132,7 +132,7 @@ def _disc(
 
 
 class Kind(NamedTuple):
-    least: int  # points
+    least: int  # number of points
     most: float
     draw: Callable[[ImageDraw.ImageDraw, Points, int], None]
 
@@ -146,5 +146,5 @@ KINDS = {
     "linestrip": Kind(2, math.inf, _line),
     "point": Kind(1, 1, _points),
     "points": Kind(1, math.inf, _points),
-    "mask": Kind(2, 2, _rectangle),  # drawn by its mask
+    "mask": Kind(2, 2, _rectangle),  # draw() pastes the mask instead
 }

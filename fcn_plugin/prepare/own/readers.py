@@ -1,4 +1,4 @@
-"""The formats of labelled pictures. For another, write a file like ``labelme`` and add a row."""
+"""The formats of labelled pictures. To add one, write a file like ``labelme`` and add a row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +13,10 @@ class Reader(NamedTuple):
     """A format.
 
     Attributes:
-        looks: what a folder of this format has, in words.
-        recognises: whether a folder has it, by its content.
-        read: what is in ``Job.folder``; its labels only when ``Source.read`` is called, in other
-            processes. Raises a `UserError` that names the file which is damaged or does not fit.
+        looks: what a folder of this format contains, in words for the user.
+        recognises: whether a folder's content has this format.
+        read: lists the pictures in ``Job.folder``; ``Source.read`` reads the labels later, in other
+            processes. Raises a `UserError` that names the file that is damaged or does not fit.
     """
 
     looks: str
@@ -32,10 +32,10 @@ READERS = (
 
 
 def read_source(job: Job) -> Source:
-    """What is in ``Job.folder``, by the reader that recognises it.
+    """The pictures in ``Job.folder``, from the first reader that recognises the folder.
 
     Raises:
-        UserError: none does, or the reader's.
+        UserError: no reader recognises the folder, or the reader finds a fault.
     """
     folder = job.folder
     if not folder.is_dir():

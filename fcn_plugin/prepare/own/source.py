@@ -1,4 +1,4 @@
-"""What a reader of labelled pictures is asked for, and what it gives; see ``readers``."""
+"""What a reader of labelled pictures gets (`Job`) and returns (`Source`); see ``readers``."""
 
 import codecs
 import os
@@ -16,23 +16,22 @@ from fcn_plugin.system.workers import on_all_cores
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_NOTED = 20
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 Size = tuple[int, int]  # height and width
 
 
 class Job(NamedTuple):
-    """What is asked for.
+    """The options of ``prepare_data.py own``.
 
     Attributes:
-        folder: the labelled pictures.
+        folder: has the labelled pictures.
         root: folder of the data set to make.
-        classes_file: names of the classes, one a line; None: what the folder says.
-        val: share of the training images to score on, unless the folder says which.
-        seed: another seed, other images in val. An image stays where it is when others are added,
-            but for a few.
-        scale: factor by which the network sees images smaller or larger, in training and after.
-        note: told what the user should know and cannot see.
+        classes_file: class names, one a line; None: use those in the folder.
+        val: share of the training images to score on, unless the folder has a list of them.
+        seed: decides which images are in val. Adding images moves only a few of the others.
+        scale: factor by which images are resized, in training and in prediction.
+        note: called with each line that the user should read.
     """
 
     folder: Path
@@ -46,8 +45,8 @@ class Job(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A picture. Without ``image`` the picture is inside its annotation; without an annotation it
-    has no label.
+    """A picture. ``image`` is None if the annotation file contains the picture; ``annotation`` is
+    None if the picture has no label.
     """
 
     name: str
@@ -56,22 +55,22 @@ class Item(NamedTuple):
 
     @property
     def file(self) -> Path:
-        """What to name in an error."""
+        """The file to name in an error."""
         path = self.image or self.annotation
         assert path is not None
         return path
 
 
 class Source(NamedTuple):
-    """A folder of labelled pictures.
+    """The contents of a folder of labelled pictures.
 
     Attributes:
-        items: those that have a label.
-        unlabelled: images that have none.
-        classes, palette: their names, and RGB in 0-255.
-        read: the label [H, W] uint8 of an item whose image has the given size: class indices, and
-            255 for what is left out. To be sent to other processes.
-        settings: files besides that decide what is read.
+        items: pictures with a label; ``with_splits`` adds test images without one.
+        unlabelled: images without a label.
+        classes, palette: the names of the classes, and their RGB colours in 0-255.
+        read: gives the label [H, W] uint8 of an item whose image has the given size: class indices,
+            and 255 for pixels to leave out. Can be pickled, for other processes.
+        settings: other files that the labels depend on.
     """
 
     items: list[Item]
@@ -83,14 +82,14 @@ class Source(NamedTuple):
 
 
 def each(
-    step: str, function: Callable[[Given], Made], items: Sequence[Given], job: Job
-) -> list[Made]:
-    """``function`` of all items, on all cores.
+    step: str, function: Callable[[Argument], Result], items: Sequence[Argument], job: Job
+) -> list[Result]:
+    """The results of ``function`` for all items, computed on all cores.
 
     Raises:
-        UserError: that of the one item that has a fault, or after the faults of all were noted.
+        UserError: an item has a fault; if several have one, the first faults are noted before.
     """
-    results: list[Made] = []
+    results: list[Result] = []
     faults: list[UserError] = []
     outcomes = on_all_cores(partial(_attempt, function), items)
     for done, outcome in enumerate(outcomes, start=1):
@@ -111,7 +110,7 @@ def each(
     return results
 
 
-def _attempt(function: Callable[[Given], Made], item: Given) -> Made | UserError:
+def _attempt(function: Callable[[Argument], Result], item: Argument) -> Result | UserError:
     try:
         return function(item)
     except UserError as error:
@@ -119,32 +118,32 @@ def _attempt(function: Callable[[Given], Made], item: Given) -> Made | UserError
 
 
 def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """The picture files right in a folder by their names without suffix; none without a folder.
+    """The picture files directly in a folder, by name without suffix; empty without a folder.
 
     Raises:
-        UserError: two with one name.
+        UserError: two files have the same name.
     """
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
         path = folder / file
         if path.suffix.lower() not in suffixes or file.startswith(".") or not path.is_file():
             continue
-        if path.stem in found:
-            other = found[path.stem].name
+        if path.stem in by_name:
+            other = by_name[path.stem].name
             raise UserError(f"{path}: {other} has the same name; rename one with its label")
-        found[path.stem] = path
-    return found
+        by_name[path.stem] = path
+    return by_name
 
 
 def text_of(path: Path) -> str:
-    """A text of any editor: UTF-8, or with a byte order mark UTF-16, as Windows' shell writes."""
+    """The text of a file: UTF-8, or UTF-16 with a byte order mark, as Windows' shell writes it."""
     content = path.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def refuse_size(annotation: Path, label: Size, image: Size) -> None:
-    """A label that is not of the image's size, as the image is seen."""
+    """Raise a `UserError` if a label's size differs from its image's, seen upright."""
     if label == image:
         return
     remedy = (

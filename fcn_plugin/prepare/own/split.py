@@ -1,7 +1,7 @@
-"""The split of a user's own pictures: the source's own lists, or a draw where it has none.
+"""Split a user's own pictures into train, val and test: by the folder's lists, or at random.
 
-What a list says is law: a picture of test is never trained on, and one that is in none of the lists
-is left out.
+Lists are obeyed: a picture in the test list is never trained on, and if there is a train list, a
+picture in no list is left out.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import IMAGE_SUFFIXES, Item, Job, Source, pictures, text_of
 
 LISTS = Path("ImageSets", "Segmentation")
-# Where lists are looked for, and the names they have there, in any case: CVAT writes Train.txt.
+# Folders that may hold lists, and the lists' names in lower case: CVAT writes Train.txt.
 PLACES = (LISTS, Path("ImageSets"), Path())
 SPLIT_OF = {
     "train": "train",
@@ -25,18 +25,18 @@ SPLIT_OF = {
     "testing": "test",
     "trainval": "trainval",  # VOC's list of both
 }
-NO_SPLIT = ("default", "all")  # lists of all pictures: CVAT's without subsets
+NO_SPLIT = ("default", "all")  # lists of all pictures, which CVAT writes without subsets
 Splits = dict[str, list[str]]
 
 
 def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
     """The source with its test images, and the names of train, val and, if there are any, test.
 
-    Test is what the source's list of it names, labelled or not, and the images of a folder
-    ``test``; other images without a label are left out.
+    Test has the images in the test list, labelled or not, and those in a folder ``test``; other
+    images without a label are left out.
 
     Raises:
-        UserError: a list names what is not there, two name one picture, or a folder that is named
+        UserError: a list names a missing picture, a picture is in two lists, or a folder named
             like a split would not be read.
     """
     lists = find_lists(job)
@@ -45,9 +45,9 @@ def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
     both = listed.pop("trainval", [])
     others = set().union(*listed.values())
     if rest := [name for name in both if name not in others]:
-        of = "val" if "train" in listed else "train"
-        if of not in listed:
-            listed[of], lists[of] = rest, lists["trainval"]
+        split = "val" if "train" in listed else "train"
+        if split not in listed:
+            listed[split], lists[split] = rest, lists["trainval"]
     _refuse_both(lists, listed)
     source = _with_test_images(source, listed.get("test", []), job)
     labelled = {item.name for item in source.items if item.annotation}
@@ -55,14 +55,14 @@ def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
         for name in listed.get(split, ()):
             if name not in labelled:
                 raise UserError(f"{lists[split]}: {name!r} has no label; take it off the list")
-    in_none = sorted(labelled.difference(*listed.values()))
-    if "train" in listed and in_none:
-        job.note(f"{job.folder}: {len(in_none):,} labelled images are in no list and left out")
+    unlisted = sorted(labelled.difference(*listed.values()))
+    if "train" in listed and unlisted:
+        job.note(f"{job.folder}: {len(unlisted):,} labelled images are in no list and left out")
     if "train" not in listed:
-        listed["train"] = in_none
+        listed["train"] = unlisted
         if listed.keys() & {"val", "test"}:
             use = "trained on" if "val" in listed else "trained on, or drawn to score on"
-            job.note(f"{job.folder}: {len(in_none):,} images are in no list, and {use}")
+            job.note(f"{job.folder}: {len(unlisted):,} images are in no list, and {use}")
     if "val" not in listed:
         where = lists.get("train", job.folder)
         listed["train"], listed["val"] = _drawn(listed["train"], where, job)
@@ -76,12 +76,12 @@ def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
 
 
 def find_lists(job: Job) -> dict[str, Path]:
-    """The list of each split, and of trainval, in the one of ``PLACES`` that has any.
+    """The list file of each split, and of trainval, from the one folder of ``PLACES`` with lists.
 
     Raises:
-        UserError: two lists of one split, lists that are of no split, or lists in two places.
+        UserError: a split has two lists, a list is of no split, or two folders have lists.
     """
-    found: dict[str, Path] = {}
+    all_lists: dict[str, Path] = {}
     for place in PLACES:
         folder = job.folder / place
         lists: dict[str, Path] = {}
@@ -96,12 +96,12 @@ def find_lists(job: Job) -> dict[str, Path]:
                 raise UserError(f"{path}: {lists[split].name} is of the same split; delete one")
             else:
                 lists[split] = path
-        if lists and found:
-            one, other = next(iter(found.values())), next(iter(lists.values()))
+        if lists and all_lists:
+            one, other = next(iter(all_lists.values())), next(iter(lists.values()))
             raise UserError(f"{other}: {one} is a list of the same pictures; keep all in one place")
-        found |= lists
+        all_lists |= lists
         if place == Path():
-            break  # other texts there are no lists
+            break  # other text files there are not lists
         others = [path for path in others if path.stem.lower() not in NO_SPLIT]
         if others and not lists:
             raise UserError(
@@ -109,13 +109,13 @@ def find_lists(job: Job) -> dict[str, Path]:
             )
         for path in others:
             job.note(f"{path}: not named like a split (train, val, test), and not read")
-    return found
+    return all_lists
 
 
 def _names(source: Source, folder: Path) -> dict[str, str]:
-    """The names of the pictures by how a list may write them: as they are, or as a path.
+    """Each picture's name, by all ways in which a list may write it: the name, or a path.
 
-    The path of the image or label in ``folder``, or a whole one, without suffix.
+    The path is that of the image or label without suffix, absolute or relative to ``folder``.
     """
     items = [*source.items, *(Item(path.stem, path, None) for path in source.unlabelled)]
     names = {}
@@ -127,10 +127,10 @@ def _names(source: Source, folder: Path) -> dict[str, str]:
 
 
 def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
-    """The pictures that a list names.
+    """The names of the pictures in a list.
 
     Raises:
-        UserError: none, one twice, or one that is not there.
+        UserError: the list is empty, has a name twice, or names a missing picture.
     """
     lines = [line.strip() for line in text_of(path).splitlines() if line.strip()]
     listed = [_named(path, line, names, folder) for line in lines]
@@ -143,10 +143,10 @@ def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
 
 
 def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
-    # Some lists have the label's path beside the image's.
+    # Some lists have the paths of the image and of the label in one line.
     for parts in ([line], line.split()):
-        found = {_name(part, names) for part in parts}
-        if len(found) == 1 and (name := found.pop()) is not None:
+        matches = {_name(part, names) for part in parts}
+        if len(matches) == 1 and (name := matches.pop()) is not None:
             return name
     raise UserError(
         f"{path}: {line!r} is no picture in {folder.absolute()}; add it, or take it off the list"
@@ -154,14 +154,14 @@ def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
 
 
 def _name(written: str, names: dict[str, str]) -> str | None:
-    place = written.replace("\\", "/").removeprefix("./")
-    stem, _, suffix = place.rpartition(".")
+    path = written.replace("\\", "/").removeprefix("./")
+    stem, _, suffix = path.rpartition(".")
     is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
-    return names.get(place) or (names.get(stem) if is_file else None)
+    return names.get(path) or (names.get(stem) if is_file else None)
 
 
 def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
-    """A picture in two lists."""
+    """Raise a `UserError` if a picture is in two lists."""
     owners: dict[str, str] = {}
     for split, names in listed.items():
         for name in names:
@@ -190,21 +190,21 @@ def _with_test_images(source: Source, listed: Sequence[str], job: Job) -> Source
 
 
 def _test_folder(folder: Path, source: Source) -> list[Path]:
-    """The images in the folder ``test``; what a folder of another split holds is refused."""
+    """The images in the folder ``test``; folders of splits that would not be read are refused."""
     images: list[Path] = []
-    beside = {item.image.parent for item in source.items if item.image}
-    for place in sorted({folder, *(path for path in beside if path.is_relative_to(folder))}):
-        for path in sorted(place.iterdir()):
+    parents = {item.image.parent for item in source.items if item.image}
+    for parent in sorted({folder, *(path for path in parents if path.is_relative_to(folder))}):
+        for path in sorted(parent.iterdir()):
             split = SPLIT_OF.get(path.name.lower())
             if split is None or not path.is_dir():
                 continue
-            right_in = pictures(path)
+            direct = pictures(path)
             suffixes = [file.suffix.lower() for file in path.rglob("*")]
             labelled = ".json" in suffixes
-            below = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes) > len(right_in)
-            if split == "test" and place == folder and not labelled and not below:
-                images += right_in.values()
-            elif labelled or below or right_in:
+            deeper = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes) > len(direct)
+            if split == "test" and parent == folder and not labelled and not deeper:
+                images += direct.values()
+            elif labelled or deeper or direct:
                 raise UserError(
                     f"{path}: is not read{', for it has labels' if labelled else ''}; move its "
                     f"files to the others, and name them in {folder / LISTS / split}.txt"
@@ -213,8 +213,8 @@ def _test_folder(folder: Path, source: Source) -> list[Path]:
 
 
 def _drawn(names: Sequence[str], where: Path, job: Job) -> tuple[list[str], list[str]]:
-    """Those to train on, and those to score on."""
-    # By a hash of each name, so that an image that is added moves hardly any other.
+    """The names to train on, and the names to score on."""
+    # In the order of a hash of each name, so that adding an image moves hardly any other.
     drawn = sorted(names, key=lambda name: hashlib.sha256(f"{job.seed} {name}".encode()).digest())
     if len(drawn) < 2:
         raise UserError(
