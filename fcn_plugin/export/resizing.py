@@ -36,8 +36,8 @@ class Resizing(NamedTuple):
         resize: Resize = TRANSFORMS.build(step)
         if (resize.interpolation, resize.backend) != ("bilinear", "cv2"):
             raise UserError(
-                "the test pipeline has another Resize than bilinear by OpenCV; leave it to whoever "
-                "uses the file: --no-resize"
+                "the test pipeline has a Resize other than OpenCV's bilinear one; leave it to the "
+                "users of the file: --no-resize"
             )
         if resize.scale:
             width, height = resize.scale

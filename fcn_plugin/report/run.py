@@ -36,7 +36,7 @@ class Run:
 
 
 def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:
-    """The run of a work dir; its config is ``cfg``, else that of the last session.
+    """The run of a work dir; its config is ``cfg`` or by default the last session's.
 
     Raises:
         UserError: the folder is not a work dir.
