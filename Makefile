@@ -2,9 +2,9 @@
 # make test    runs the tests;  make test-slow  runs those that take longer
 # make docs    builds the documentation, docs/_build/html/index.html (Python 3.11 and later)
 # make lint    checks style and types
-# make clean   removes what can be made again, but neither data/ nor work_dirs/
+# make clean   removes generated files, but neither data/ nor work_dirs/
 #
-# Each sets up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
+# All but clean set up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # With a compiled mmcv 2.1.0 instead of mmcv-lite:
 #   make test EXTRAS=export,docs,test && .venv/bin/pip install mmcv==2.1.0
@@ -13,10 +13,10 @@ PYTHON ?= python3
 EXTRAS ?= lite,export,docs,test
 TORCH_INDEX ?=
 ARGS ?=
-# Many tests start a process of their own and wait for it.
+# Two at a time: many tests start a process and wait for it.
 SIDE_BY_SIDE ?= -n 2 --dist loadfile
 
-# Waiting threads sleep, as in the tools (tools/common.py).
+# Make waiting threads sleep, as in tools/common.py.
 ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
@@ -51,8 +51,8 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# The stamp is written last, so that an interrupted set-up starts again. OpenCV with windows needs
-# libGL, which servers and containers often lack; the build without windows takes its place there.
+# The stamp is written last, so that an interrupted set-up starts again. opencv-python needs libGL,
+# which servers and containers often lack; there it is replaced by opencv-python-headless.
 $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
 	  echo "$(PYTHON) is not Python 3.10 to 3.13: choose one with make PYTHON=python3.12" >&2; exit 1; }

@@ -1,16 +1,16 @@
-"""Mutation testing of the core modules: do their tests notice a small mistake in them?
+"""Mutation testing of the core modules: do their tests notice small mistakes?
 
     pip install cosmic-ray==8.7.0
     python benchmarks/mutants.py --out mutants                    # mutants.md and mutants.json
     python benchmarks/mutants.py --modules geometry scores --sample 40 --jobs 2 --tree ../other
 
-cosmic-ray's operators make the mutants, and one more alters the strings that are names. Docstrings,
-annotations, assertions, errors that are raised and texts with a blank, which are messages, stay. A
-mutant's rank in the sample follows from the seed, its module's label, its definition, its operator
-and which of the operator's occurrences there it is: what two trees share is sampled alike.
+cosmic-ray's operators make the mutants, and one more operator alters strings without blanks.
+Docstrings, annotations, assertions, raise statements and strings with blanks (messages) are not
+mutated. A mutant's rank in the sample is a hash of the seed and of its label, definition, operator
+and occurrence, so that the same mutants are sampled in two trees.
 
-Each mutant is tested in a fork of this process, which has imported all but the package, on a copy
-of the tree. What the files of ``--out`` hold of other modules is kept.
+Each mutant is tested on a copy of the tree, in a fork of this process, which has imported
+everything but the package. Results of other modules in the files of ``--out`` are kept.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
-# Label: source files below fcn_plugin, and the tests below tests that are about them.
+# Label -> (source files below fcn_plugin, their tests below tests).
 FUSION = "models/test_skip_fusion property/test_any_fusion"
 ARCHIVES = "evaluation/leaderboards evaluation/submission_archive"
 SUBMISSION = "evaluation/test_submission evaluation/test_submission_archive"
@@ -70,7 +70,7 @@ IMPORTED_BEFORE = (
     "numpy scipy cv2 PIL.Image hypothesis safetensors google.protobuf.message_factory "
     "rich.progress torch._dynamo mmseg.apis mmseg.datasets mmseg.models"
 )
-# An operator that is put in place of another one takes the same operands.
+# Only operators of the same group replace each other, as they take the same operands.
 REPLACED_BY_EACH_OTHER = (
     {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod"},
     {"RShift", "LShift", "BitOr", "BitAnd", "BitXor", "Sub"},
@@ -78,13 +78,13 @@ REPLACED_BY_EACH_OTHER = (
     {"Is", "IsNot"},
     {"USub", "UAdd", "Not", "Delete"},
 )
-MEMORY = 16 * 2**30  # bytes of address space of a run
+MEMORY = 16 * 2**30  # most bytes of address space of a test run
 FORK = multiprocessing.get_context("fork")
 Mutant = dict[str, Any]
 
 
 class ReplaceString(Operator):
-    """A string, but no f-string, with one more letter."""
+    """Adds a letter to a string that is not an f-string."""
 
     def mutation_positions(self, node):
         if node.type == "string":
@@ -109,7 +109,7 @@ def operators() -> dict[str, Operator]:
 
 
 def is_kept(node: ast.AST) -> bool:
-    """Whether nothing within a node is mutated."""
+    """Whether a node and everything inside it stay unmutated."""
     match node:
         case ast.Constant(value=str(text)):
             return " " in text
@@ -125,7 +125,7 @@ def is_kept(node: ast.AST) -> bool:
 
 
 def definitions(body: Iterable[ast.stmt], outer: str = "") -> Iterator[tuple[int, int, str]]:
-    """First line, last line and name of each definition, outer ones first."""
+    """(first line, last line, name) of each definition, outer ones first."""
     for node in body:
         name = getattr(node, "name", None)
         if isinstance(node, ast.Assign | ast.AnnAssign) and not outer:
@@ -161,21 +161,21 @@ def all_mutants(tree: Path, label: str) -> Iterator[Mutant]:
 
 
 def sampled(tree: Path, label: str, seed: int) -> Iterator[Mutant]:
-    """The mutants of a module with their code, in the order of the sample, one for each place."""
+    """The mutants of a module with their code, in sampling order, at most one at each place."""
 
     def rank(mutant: Mutant) -> str:
         text = "{function} {operator} {occurrence}".format_map(mutant)
         return hashlib.sha256(f"{seed} {label} {text}".encode()).hexdigest()
 
-    seen = set()
+    used = set()
     for mutant in sorted(all_mutants(tree, label), key=rank):
         place, nth = (mutant["file"], mutant.pop("place")), mutant.pop("nth")
         source = (tree / "fcn_plugin" / mutant["file"]).read_text()
         code = mutate_code(source, operators()[mutant["operator"]], nth)
         with contextlib.suppress(SyntaxError):
-            if place in seen or ast.dump(ast.parse(code)) == ast.dump(ast.parse(source)):
+            if place in used or ast.dump(ast.parse(code)) == ast.dump(ast.parse(source)):
                 continue
-            seen.add(place)
+            used.add(place)
             line = place[1][0]
             lines, changed = source.splitlines(), code.splitlines()
             after = changed[line - 1].strip() if len(changed) == len(lines) else "(removed)"
@@ -183,9 +183,9 @@ def sampled(tree: Path, label: str, seed: int) -> Iterator[Mutant]:
 
 
 def import_all_but_the_package(tree: Path) -> None:
-    """As far as that goes; what is missing each mutant imports."""
+    """Import what the tests need; a failed import is left to each test run."""
     path = tree / "fcn_plugin" / "compat.py"
-    with contextlib.suppress(OSError, ImportError):  # at the end it looks for the package
+    with contextlib.suppress(OSError, ImportError):  # its end needs the package
         exec(compile(path.read_text(), path, "exec"), compat := {"__name__": "compat"})
         compat["prepare"]()
     for name in IMPORTED_BEFORE.split():
@@ -195,7 +195,7 @@ def import_all_but_the_package(tree: Path) -> None:
 
 
 def run_tests(copy: Path, label: str) -> None:
-    """In a process of its own: the module's tests in a copy of the tree."""
+    """Run the module's tests in a copy of the tree; ends the process."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     output = os.open(f"{copy}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -215,7 +215,7 @@ def run_tests(copy: Path, label: str) -> None:
 
 
 def judge(tree: Path, scratch: Path, limit: float, mutant: Mutant) -> Mutant:
-    """What the tests say of a mutant, or without ``code`` of the tree as it is."""
+    """A mutant with its status, test and seconds; without ``code``, those of the original tree."""
     copy = scratch / f"tree{os.getpid()}"
     if not copy.exists():
         shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info"))
@@ -228,7 +228,7 @@ def judge(tree: Path, scratch: Path, limit: float, mutant: Mutant) -> Mutant:
     process.join(limit)
     status = "timeout" if process.is_alive() else "killed" if process.exitcode else "survived"
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid or 0, signal.SIGKILL)  # and what it has started
+        os.killpg(process.pid or 0, signal.SIGKILL)  # with its child processes
     process.join()
     shutil.copy2(tree / "fcn_plugin" / file, copy / "fcn_plugin" / file)
     output = Path(f"{copy}.txt").read_text(errors="replace")
@@ -243,7 +243,7 @@ def measure(tree: Path, label: str, sample: int, seed: int, jobs: int) -> list[M
         run = partial(judge, tree, Path(folder))
         control = pool.submit(run, 600, dict(module=label)).result()
         if control["status"] != "survived":
-            raise SystemExit(f"{label}: {control['test']} fails in the tree as it is")
+            raise SystemExit(f"{label}: {control['test']} fails without any mutation")
         print(f"{label}: all tests pass, {control['seconds']} s", flush=True)
         limit = max(30, 4 * control["seconds"])
         for mutant in pool.map(partial(run, limit), islice(sampled(tree, label, seed), sample)):
@@ -254,7 +254,7 @@ def measure(tree: Path, label: str, sample: int, seed: int, jobs: int) -> list[M
 
 
 def table(judged: list[Mutant]) -> str:
-    """The numbers of each module, and the mutants that survive, in Markdown."""
+    """Counts of each module, and the surviving mutants, in Markdown."""
     survivors = [mutant for mutant in judged if mutant["status"] == "survived"]
     total = Counter(name for mutant in judged for name in (mutant["module"], "all"))
     alive = Counter(name for mutant in survivors for name in (mutant["module"], "all"))

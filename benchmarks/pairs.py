@@ -1,4 +1,4 @@
-"""Try every backbone under SkipFusionHead and every head on ConvolutionalizedVGG.
+"""Try mmseg's backbones with SkipFusionHead, and mmseg's heads on ConvolutionalizedVGG.
 
 python benchmarks/pairs.py --write README.md
 """
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     add("--write", type=Path, metavar="FILE", help=f"{place}a Markdown file; default: print them")
     jobs = "pairs at a time; default 2, up to 6 GB each"
     add("--jobs", type=int, default=2, metavar="N", help=jobs)
-    quick = "narrow networks, 64 x 64 pixels: shows that it runs"
+    quick = "narrow networks, 64 x 64 pixels: only shows that pairs run"
     add("--quick", action="store_true", help=quick)
     args = parser.parse_args()
     if args.jobs < 1:
@@ -57,8 +57,8 @@ def main() -> None:
         print(*(pair.name for pair in pairs), sep="\n")
         return
     if args.write:
-        around_tables(args.write)  # before minutes of work
-    # What mmseg says while it builds.
+        around_tables(args.write)  # fails now rather than after minutes of work
+    # Hides messages of mmseg while it builds.
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(max(available_cores() // args.jobs, 1))

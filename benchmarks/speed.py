@@ -1,7 +1,7 @@
-"""Every performance figure of the README, as a ratio to mmseg's way: benchmarks/speed.py
+"""Measure every performance figure of the README, as a ratio to mmseg: benchmarks/speed.py
 
-Both ways get the same inputs, in turn, in the same run. Without names all figures are measured,
-which takes some minutes on a CPU; --list shows their names and groups.
+Both sides get the same inputs and alternate in the same run. Without names all figures are
+measured, which takes some minutes on a CPU; --list shows names and groups.
 """
 
 import argparse
@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
 
-# The profiler's own messages, which are not for the user.
+# Hides messages of torch's profiler.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     add("--peer", type=Path, metavar="DIR", help="a clone of github.com/wkentaro/pytorch-fcn")
     add("--check", action="store_true", help="exit with 1 if a bar is missed")
-    quick = "tiny sizes, once: shows that it runs, not how fast"
+    quick = "tiny sizes, one repeat: shows that figures run, not how fast"
     add("--quick", action="store_true", help=quick)
     return parser.parse_args()
 
@@ -77,7 +77,7 @@ def main() -> None:
     dtype = args.dtype or ("bfloat16" if device.type == "cuda" else "float32")
     setting = Setting(device, getattr(torch, dtype), args.batch, args.quick, args.peer)
 
-    # What mmseg and torch say while they build and run is not part of the figures.
+    # Hides messages of mmseg and torch while they build and run.
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
     machine = describe(device)
@@ -90,7 +90,7 @@ def main() -> None:
             result = measure(figure, setting, args.repeats)
         measured.append((figure, result))
         table.add(figure, result, machine["matrix_products"][dtype])
-        if args.json:  # each time, so that an interrupt loses one figure only
+        if args.json:  # after each figure, so that an interrupt loses only one
             report = to_json(measured, machine, vars(args) | dict(device=name, dtype=dtype))
             with replacing(args.json) as part:
                 part.write_text(json.dumps(report, indent=2) + "\n")

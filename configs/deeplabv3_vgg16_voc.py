@@ -2,7 +2,7 @@
 
     python tools/train.py configs/deeplabv3_vgg16_voc.py
 
-The rates are a quarter of those at stride 8, for a level at stride 32. Not run here yet.
+Dilation rates are a quarter of those for stride 8, as the level is at stride 32. Not run here yet.
 """
 
 _base_ = "psp_vgg16_voc.py"

@@ -26,18 +26,18 @@ model = dict(
         loss_decode=dict(reduction="mean", avg_non_ignore=True),
     ),
 )
-# One iteration is one image; twenty make an update.
+# One iteration takes one image; an update accumulates twenty.
 accumulated = 20
 train_cfg = dict(max_iters=100_000 * accumulated, val_interval=4_000 * accumulated)
 optim_wrapper = dict(
     accumulative_counts=accumulated,
     optimizer=dict(lr=1e-4, momentum=0.9),
-    # Only the score layer's bias is treated specially (Caffe voc-fcn-alexnet/net.py).
+    # Only the bias of the score layer has its own rate and decay (Caffe voc-fcn-alexnet/net.py).
     paramwise_cfg=dict(
         _delete_=True,
         custom_keys={"decode_head.score.0.bias": dict(lr_mult=2.0, decay_mult=0.0)},
     ),
 )
 default_hooks = dict(checkpoint=dict(interval=4_000 * accumulated))
-# Every image has its own size, and a new size would be timed anew.
+# Images differ in size, and cuDNN would benchmark every new size.
 env_cfg = dict(cudnn_benchmark=False)

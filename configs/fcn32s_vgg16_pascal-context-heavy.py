@@ -2,8 +2,8 @@
 
     python tools/train_stages.py configs/fcn{32s,16s,8s}_vgg16_pascal-context-heavy.py
 
-Released without scores (Caffe README); not yet run here. Classes stand in the published order,
-not in mmseg's alphabetical one.
+Released without scores (Caffe README); not yet run here. Classes are in the published order, not
+in mmseg's alphabetical one.
 """
 
 _base_ = [
@@ -18,5 +18,5 @@ model = dict(
     decode_head=dict(in_channels=(4096,), in_index=(0,), num_classes=60),
 )
 train_cfg = dict(max_iters=300_000)
-# Every image has its own size, and a new size would be timed anew.
+# Images differ in size, and cuDNN would benchmark every new size.
 env_cfg = dict(cudnn_benchmark=False)

@@ -17,5 +17,5 @@ model = dict(
     backbone=dict(out_indices=(5,)),
     decode_head=dict(in_channels=(4096,), in_index=(0,)),
 )
-# Every image has its own size, and a new size would be timed anew.
+# Images differ in size, and cuDNN would benchmark every new size.
 env_cfg = dict(cudnn_benchmark=False)

@@ -12,7 +12,7 @@ model = dict(
     decode_head=dict(
         in_channels=(256, 512, 4096),
         in_index=(0, 1, 2),
-        # Of pool3, pool4 and fc7: the skips' larger activations would learn too fast.
+        # Of pool3, pool4 and fc7: unscaled, the skips' larger activations would learn too fast.
         scale=(0.0001, 0.01, 1.0),
     ),
 )

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/fcn8s_convnext-t_ade20k.py
 
-Weights, rates that fall with depth and decay are those of mmseg's ConvNeXt-T + UPer. Not run
-here yet.
+Weights, layer-wise learning rates and weight decay are those of mmseg's ConvNeXt-T + UPer. Not
+run here yet.
 """
 
 _base_ = [

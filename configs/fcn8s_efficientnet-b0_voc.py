@@ -1,8 +1,8 @@
-"""Skip fusion on timm's EfficientNet-B0, as on any of timm's that gives features: pip install timm.
+"""Skip fusion on timm's EfficientNet-B0, or any feature backbone of timm: pip install timm.
 
     python tools/train.py configs/fcn8s_efficientnet-b0_voc.py
 
-timm fetches its ImageNet weights itself, under its own name for them. Not run here yet.
+timm downloads its ImageNet weights itself. Not run here yet.
 """
 
 _base_ = "fcn8s_vgg16_voc.py"

@@ -1,4 +1,4 @@
-"""Skip fusion on HRNet-W18, which keeps its resolutions side by side, on VOC 2012 + SBD.
+"""Skip fusion on HRNet-W18, which has parallel branches of 4 resolutions, on VOC 2012 + SBD.
 
     python tools/train.py configs/fcn8s_hrnet-w18_voc.py
 
@@ -43,9 +43,9 @@ model = dict(
         ),
         init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://msra/hrnetv2_w18"),
     ),
-    # Strides 8, 16 and 32; the branch at stride 4 takes part in them.
+    # Strides 8, 16 and 32; HRNet has already fused the branch at stride 4 into them.
     decode_head=dict(in_channels=(36, 72, 144), in_index=(1, 2, 3)),
 )
-# But for its last fusion, which several processes would wait for.
+# The last fusion into stride 4 is unused; several processes would wait for its gradients.
 find_unused_parameters = True
 optim_wrapper = dict(optimizer=dict(lr=1e-2))

@@ -29,5 +29,5 @@ model = dict(
     ),
     decode_head=dict(in_channels=(64, 160, 256), num_classes=150),
 )
-# The head is new: ten times the rate, as in mmseg.
+# The new head learns at ten times the rate, as in mmseg.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))

@@ -1,4 +1,4 @@
-"""Skip fusion on MobileNetV2, 1.8 million parameters: for what has to run on little, on VOC 2012.
+"""Skip fusion on MobileNetV2, 1.8 million parameters, for small devices, on VOC 2012.
 
     python tools/train.py configs/fcn8s_mobilenet-v2_voc.py
 

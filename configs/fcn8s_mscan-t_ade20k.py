@@ -26,8 +26,8 @@ model = dict(
             "mscan_t_20230227-119e8c9f.pth",
         ),
     ),
-    # It returns the level at stride 4 as well.
+    # MSCAN also returns the level at stride 4, which has index 0.
     decode_head=dict(in_channels=(64, 160, 256), in_index=(1, 2, 3), num_classes=150),
 )
-# The head is new: ten times the rate, as in mmseg.
+# The new head learns at ten times the rate, as in mmseg.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))

@@ -1,4 +1,4 @@
-"""Skip fusion on a ResNet-50: strides 8, 16 and 32 of a backbone that is not dilated.
+"""Skip fusion on a ResNet-50 without dilation: strides 8, 16 and 32.
 
 python tools/train.py configs/fcn8s_r50_voc.py
 """

@@ -1,4 +1,4 @@
-"""Skip fusion on Swin-T: a hierarchical transformer in place of the convolutions, on ADE20K.
+"""Skip fusion on Swin-T, a hierarchical transformer, on ADE20K.
 
     python tools/train.py configs/fcn8s_swin-t_ade20k.py
 

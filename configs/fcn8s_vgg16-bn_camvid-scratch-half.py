@@ -1,4 +1,4 @@
-"""As fcn8s_vgg16-bn_camvid-scratch.py at half the resolution, for two CPU cores and an hour.
+"""fcn8s_vgg16-bn_camvid-scratch.py at half the resolution: one hour on two CPU cores.
 
 python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch-half.py
 """
@@ -17,7 +17,7 @@ train_pipeline = [
 test_pipeline = [
     _base_.load_image,
     dict(type="Resize", scale=(240, 180), keep_ratio=True),
-    # After Resize: the prediction is scored at the label's own size.
+    # The label is loaded after Resize, since predictions are scored at the label's own size.
     _base_.load_label,
     dict(type="PackSegInputs"),
 ]

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch.py
 
-At full resolution, for a GPU; not yet run there. fcn8s_vgg16-bn_camvid-scratch-half.py is what
-two CPU cores manage.
+At full resolution, for a GPU; not yet run there. On two CPU cores take
+fcn8s_vgg16-bn_camvid-scratch-half.py.
 """
 
 _base_ = [
@@ -14,7 +14,7 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(360, 480)),
-    # 367 frames do not fill 134 million parameters.
+    # 367 frames are too few for the 134 million parameters of full width.
     backbone=dict(
         base_channels=32,
         fc_channels=512,

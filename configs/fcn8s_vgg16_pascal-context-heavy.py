@@ -2,15 +2,15 @@
 
     python tools/train_stages.py configs/fcn{32s,16s,8s}_vgg16_pascal-context-heavy.py
 
-Released without scores (Caffe README); not yet run here. Classes stand in the published order,
-not in mmseg's alphabetical one.
+Released without scores (Caffe README); not yet run here. Classes are in the published order, not
+in mmseg's alphabetical one.
 
-Goes on from the best FCN-16s, at a rate that is no use otherwise.
+Starts from the best FCN-16s; without it, the learning rate is too low.
 """
 
 _base_ = "fcn32s_vgg16_pascal-context-heavy.py"
 model = dict(
-    backbone=dict(out_indices=(2, 3, 5), init_cfg=None),  # all weights are the stage's before
+    backbone=dict(out_indices=(2, 3, 5), init_cfg=None),  # weights come from the stage before
     decode_head=dict(in_channels=(256, 512, 4096), in_index=(0, 1, 2)),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-14))

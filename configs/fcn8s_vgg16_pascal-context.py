@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_vgg16_pascal-context.py
 
-To compare with fcn8s_vgg16_pascal-context-heavy.py; not yet run here. Classes stand in the
+To compare with fcn8s_vgg16_pascal-context-heavy.py; not yet run here. Classes are in the
 published order.
 """
 

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/fcn8s_vgg16_pascal-context59.py
 
-As fcn8s_vgg16_pascal-context.py in all else; not yet run here. Classes stand in the published
+Otherwise equal to fcn8s_vgg16_pascal-context.py; not yet run here. Classes are in the published
 order, without background.
 """
 
@@ -15,7 +15,7 @@ tta_pipeline = [
     _base_.load_image,
     dict(type="TestTimeAug", transforms=[*_base_.tta_views, [load_label], _base_.tta_pack]),
 ]
-# Reads the same files: 0, the background, becomes void, and the values above count from 0.
+# The files are the same: 0, the background, becomes void, and the other values count from 0.
 without_background = dict(
     type="PascalContextDataset59",
     metainfo=dict(classes=_base_.metainfo.classes[1:], palette=_base_.metainfo.palette[1:]),

@@ -11,7 +11,7 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(64, 64)),
-    # A quarter of VGG16's width, with BatchNorm, since there are no weights to start from.
+    # A quarter of VGG16's width; BatchNorm, since it trains from scratch.
     backbone=dict(
         base_channels=16,
         fc_channels=256,

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/fcn8s_vgg16_voc-train.py
 
-As fcn8s_vgg16_voc.py in all else, as many iterations included; not yet run here. So few images
-are for comparisons: take fcn8s_vgg16_voc.py for the better network.
+Otherwise equal to fcn8s_vgg16_voc.py, including the iterations; not yet run here. Only for
+comparisons: fcn8s_vgg16_voc.py trains the better network.
 """
 
 _base_ = [

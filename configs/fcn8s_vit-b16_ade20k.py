@@ -1,8 +1,8 @@
-"""Skip fusion on ViT-B/16, whose maps at stride 16 a neck brings to 8, 16 and 32, on ADE20K.
+"""Skip fusion on ViT-B/16 with a neck that resizes its maps to strides 8, 16, 32, on ADE20K.
 
     python tools/train.py configs/fcn8s_vit-b16_ade20k.py
 
-The weights and what they were trained to see are those of mmseg's Segmenter. Not run here yet.
+Weights and image normalisation are those of mmseg's Segmenter. Not run here yet.
 """
 
 _base_ = [

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/ocr_vgg16_voc.py
 
-On pool4 at stride 16, since OCR compares pixels with regions. Not run here yet.
+It takes pool4 at stride 16, since OCR compares pixels with regions. Not run here yet.
 """
 
 _base_ = "fcn8s_vgg16_voc.py"

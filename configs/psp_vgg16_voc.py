@@ -2,7 +2,7 @@
 
     python tools/train.py configs/psp_vgg16_voc.py
 
-Convolutions alone (pool5, stride 32): the pyramid takes the place of fc6 and fc7.
+It takes pool5 (stride 32); its pyramid replaces fc6 and fc7.
 """
 
 _base_ = "fcn8s_vgg16_voc.py"

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/segformer_vgg16_ade20k.py
 
-On pool2 to pool5: what the head alone is worth beside MiT. Not run here yet.
+It takes pool2 to pool5; compare with MiT to see the effect of the backbone. Not run here yet.
 """
 
 _base_ = "fcn8s_vgg16_ade20k.py"

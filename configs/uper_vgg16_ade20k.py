@@ -2,7 +2,7 @@
 
     python tools/train.py configs/uper_vgg16_ade20k.py
 
-Its pyramid of context takes the place of fc6 and fc7. Not run here yet.
+Its pyramid pooling replaces fc6 and fc7. Not run here yet.
 """
 
 _base_ = "fcn8s_vgg16_ade20k.py"

@@ -1,18 +1,18 @@
-"""What all tests share: the package registered, the host's scope, one thread, a fixed seed."""
+"""Fixtures of all tests: registered modules, mmseg's scope, one thread, a fixed seed."""
 
 import logging
 
 import pytest
 import torch
 
-import fcn_plugin  # noqa: F401  # registration, and the host made importable
+import fcn_plugin  # noqa: F401  # registers our modules and makes mmseg importable
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _environment():
     from mmengine.registry import init_default_scope
 
-    # Two make tiny networks several times slower where other work shares the cores.
+    # Two threads make tiny networks several times slower if other work shares the cores.
     torch.set_num_threads(1)
     init_default_scope("mmseg")
 
@@ -24,11 +24,11 @@ def _seeded():
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_log_of_earlier_runs():
-    """The logger of a run in this process, which mmengine keeps, lets go of its file."""
+    """Close the log files of a module's runs, since mmengine keeps their logger."""
     yield
     from mmengine.logging import MMLogger
 
     logger = MMLogger.get_current_instance()
-    for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
+    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()

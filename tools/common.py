@@ -1,6 +1,6 @@
-"""What the tools share: options of a config, and errors in one line.
+"""Shared by the tools: options, loading of configs, and one-line error messages.
 
-Nothing heavy is imported at the top, so that --help and a mistyped option answer at once.
+Heavy packages are imported inside functions, so that --help and a mistyped option answer at once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 
 from explaining import explain
 
-# Waiting threads sleep. OpenMP lets them spin, which takes the core that the others need if there
-# is other work. Read when torch loads, so set before anything is imported; whoever has set either
-# of the two has chosen.
+# Make waiting threads sleep. By default OpenMP lets them spin, which blocks a core that other work
+# may need. torch reads these variables when it is imported, so they are set first, unless the user
+# has set one of them.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 if not WAITING.keys() & os.environ.keys():
     os.environ.update(WAITING)
 
-# What is read from a config beside the parameters of mmengine's Runner.
+# Keys of a config that are read in addition to the parameters of mmengine's Runner.
 OTHER_KEYS = {
     "tta_model",
     "tta_pipeline",
@@ -41,7 +41,7 @@ OTHER_KEYS = {
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """The arguments of tools that take a trained network."""
+    """Add the arguments of tools that take a trained network."""
     parser.add_argument("config", help="config file it was trained with")
     parser.add_argument(
         "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
@@ -49,7 +49,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """The option that overrides a config; with what ``load_config`` reads besides."""
+    """Add --cfg-options, and defaults for the other options that ``load_config`` reads."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -62,7 +62,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of mmseg's own tools that train.py and test.py have in common."""
+    """Add the options that train.py and test.py share, as in mmseg's own tools."""
     add_cfg_options(parser)
     parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")
     parser.add_argument(
@@ -80,10 +80,10 @@ def key_value(text: str) -> str:
 
 
 def load_config(args: argparse.Namespace):  # -> mmengine.Config
-    """Read ``args.config`` and apply the options of ``add_run_options``."""
+    """The config ``args.config`` with the options of ``add_run_options`` applied."""
     from mmengine.config import Config, DictAction
 
-    import fcn_plugin  # noqa: F401  # registers our parts and makes mmseg importable
+    import fcn_plugin  # noqa: F401  # registers our modules and makes mmseg importable
     from fcn_plugin.errors import UserError
 
     share_memory_with_workers()
@@ -100,7 +100,7 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
             _refuse_shorthand(cfg, key)
         cfg.merge_from_dict(options)
     for loader in (cfg.get(f"{name}_dataloader") for name in ("train", "val", "test")):
-        if loader and not loader.get("num_workers"):  # PyTorch refuses both without workers
+        if loader and not loader.get("num_workers"):  # then PyTorch refuses these two
             loader["persistent_workers"] = False
             loader.pop("timeout", None)
     cfg.launcher = args.launcher
@@ -109,25 +109,25 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
 
 
 def quiet_host() -> None:
-    """Leave out warnings of mmseg that users can do nothing about."""
-    # Its hook for pictures is there for its own tools; ours write other ones.
+    """Hide warnings of mmseg that users can do nothing about."""
+    # From mmseg's visualization hook, which our tools do not use.
     warnings.filterwarnings("ignore", message="The draw is False")
-    # Its heads call a builder of its own that is on its way out.
+    # From mmseg's heads, which call a deprecated function of mmseg.
     warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")
 
 
 def share_memory_with_workers() -> None:
-    """Keep a data loader's workers from copying this process's memory.
+    """Keep the workers of data loaders from copying this process's memory.
 
-    Their garbage collector would write into every object that they inherit: half an hour into a
-    run, each worker takes tens of MB more.
+    Their garbage collector would write to every inherited object, and half an hour into a run each
+    worker would take tens of MB more.
     """
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=gc.freeze)
 
 
 def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
-    """A name like data_root only abbreviates within the file; to override it changes nothing."""
+    """Refuse to override a key like data_root, which only the config file itself reads."""
     from inspect import signature
 
     from mmengine.runner import Runner
@@ -135,26 +135,26 @@ def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import dotted_settings
 
-    meant = set(signature(Runner.__init__).parameters) | OTHER_KEYS
-    if "." in key or key in meant or key not in cfg:
+    read_keys = set(signature(Runner.__init__).parameters) | OTHER_KEYS
+    if "." in key or key in read_keys or key not in cfg:
         return
-    parts = sorted(meant & set(cfg))
-    every = [name for part in parts for name, _ in dotted_settings(cfg[part], part)]
-    found = [re.match(rf"(.+?\.{re.escape(key)})(\.|$)", name) for name in every]
-    settings = [f"{name}=..." for name in dict.fromkeys(match[1] for match in found if match)]
+    parts = sorted(read_keys & set(cfg))
+    names = [name for part in parts for name, _ in dotted_settings(cfg[part], part)]
+    matches = [re.match(rf"(.+?\.{re.escape(key)})(\.|$)", name) for name in names]
+    settings = [f"{name}=..." for name in dict.fromkeys(match[1] for match in matches if match)]
     hint = f"set {' '.join(settings[:3])}" if settings else "edit the config"
     raise UserError(f"--cfg-options {key}: only a shorthand within the config; {hint}")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a tool and exit: 0 on success; else 1 and, for a user's mistake, one line on stderr.
+    """Run a tool and exit with 0, or with 1 and, for a user's mistake, one line on stderr.
 
-    ``FCN_PLUGIN_TRACEBACK=1`` shows the traceback of such a mistake as well.
+    ``FCN_PLUGIN_TRACEBACK=1`` also shows the traceback of such a mistake.
     """
     show_warnings()
     try:
         main()
-    except BrokenPipeError:  # whoever read the output has enough
+    except BrokenPipeError:  # the reader of our output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -170,7 +170,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """As ``fcn_plugin.errors.printable``, also where the package is what cannot be imported."""
+    """Like ``fcn_plugin.errors.printable``, but works if fcn_plugin cannot be imported."""
     try:
         from fcn_plugin import errors
     except ImportError:
@@ -186,11 +186,11 @@ def write_json(file: Path, content: dict) -> None:
 
 
 def show(text: object, **options: Any) -> None:
-    """Print lines with texts from files, escaped so that the terminal does not obey them."""
+    """Print lines with control characters escaped, since texts from files may contain some."""
     print(printable(str(text), keep="\n\t"), **options)
 
 
 def show_warnings() -> None:
-    """Escape texts from files in Python's warnings, too."""
+    """Escape control characters in Python's warnings, too."""
     write = warnings.formatwarning
     warnings.formatwarning = lambda *args, **kwargs: printable(write(*args, **kwargs), keep="\n")

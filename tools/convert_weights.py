@@ -1,4 +1,4 @@
-"""Published weights into a checkpoint: tools/convert_weights.py SOURCE TARGET"""
+"""Convert published weights into a checkpoint: tools/convert_weights.py SOURCE TARGET"""
 
 import argparse
 from pathlib import Path

@@ -1,16 +1,16 @@
-"""One line for an error that the user can put right."""
+"""One-line messages for errors that the user can fix."""
 
 import errno
 import re
 import traceback
 
-# Words of other libraries' errors and what to say instead, {} being the words. The first that fits.
+# Pattern in another library's message -> our message, where {} is the match. The first one counts.
 REMEDIES = {
-    # gloo's
+    # gloo
     "Timed out waiting": "another process did not answer for env_cfg.dist_cfg.timeout seconds; see "
-    "what it said last, or give it more time",
-    r"Connection (closed|reset) by peer|Broken pipe": "another process has ended; see what it said "
-    "last",
+    "its last messages, or give it more time",
+    r"Connection (closed|reset) by peer|Broken pipe": "another process has ended; see its last "
+    "messages",
     # torch's BatchNorm
     "Expected more than 1 value per channel when training": "BatchNorm has a single pixel of a "
     "single image to normalise; set train_dataloader.batch_size=2, take larger crops, or GroupNorm "
@@ -19,23 +19,23 @@ REMEDIES = {
     "Cannot infer the rule for key.*": "default_hooks.checkpoint.save_best: {}; set rule='greater' "
     "or 'less' beside it",
     # torch's data loader
-    "DataLoader timed out": "the workers of a data loader gave no batch for its timeout; see what "
-    "they said last, or give them more seconds: train_dataloader.timeout=1200, and so for val and "
-    "test",
-    # An error that a worker raises names a "DataLoader worker process", too.
+    "DataLoader timed out": "the workers of a data loader gave no batch within its timeout; see "
+    "their last messages, or give them more seconds: train_dataloader.timeout=1200, likewise for "
+    "val and test",
+    # With "(pid", since an error raised in a worker names a "DataLoader worker process", too.
     r"DataLoader worker \(pid": "a worker of the data loader was killed, as systems do when memory "
     "runs out; make room, or set the loader's num_workers lower",
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
-    # mmengine's config, which names the remedy
+    # mmengine's config; its message says what to do
     "(?s).*cannot inherit from base.*": "{}",
 }
 
 
 def explain(error: Exception) -> str | None:
-    """One line for an error that the user can put right, None for any other.
+    """One line for an error that the user can fix, None for any other error.
 
-    By name, not by class: the package may be what failed to import.
+    UserError is recognised by name, since importing fcn_plugin may be what failed.
     """
     text = str(error).strip()
     if any(kind.__name__ == "UserError" for kind in type(error).__mro__):
@@ -54,8 +54,8 @@ def explain(error: Exception) -> str | None:
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
         return unknown_type(*unknown.groups())
     for words, remedy in REMEDIES.items():
-        if found := re.search(words, text):
-            return remedy.format(found[0])
+        if match := re.search(words, text):
+            return remedy.format(match[0])
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"
@@ -63,16 +63,16 @@ def explain(error: Exception) -> str | None:
 
 
 def unknown_type(name: str, scope: str, registry: str) -> str:
-    """One line for a ``type`` of a config that no package has registered."""
+    """One line for a ``type`` in a config that no imported package has registered."""
     from mmengine import registry as roots
 
     from fcn_plugin.errors import did_you_mean
 
     kind = re.split("[ _]", registry)
-    known: set[str] = set()
+    types: set[str] = set()
     for root in vars(roots).values():
         if isinstance(root, roots.Registry) and re.split("[ _]", root.name) == kind:
             for part in (root, *root.children.values()):
-                known |= set(part.module_dict)
-    hint = did_you_mean(name, known, "is the package that has it imported?")
+                types |= set(part.module_dict)
+    hint = did_you_mean(name, types, "is the package that has it imported?")
     return f"type={name!r} in the config is not a {registry} known to {scope}; {hint}"

@@ -1,4 +1,4 @@
-"""Export a segmentor to ONNX, checked against PyTorch.
+"""Export a segmentor to ONNX, and compare its results with PyTorch's.
 
 python tools/export_onnx.py CONFIG CHECKPOINT FILE
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from common import add_cfg_options, add_network, load_config, run, show
 
-LEAST_IDENTICAL = 0.9999  # of the pixels' labels
-FILES_AND_FORM = ("Load", "Pack", "FastPack")  # steps of a test pipeline that keep the pixels
-OWN_SIZE = dict(type="Resize", scale_factor=1.0)  # as they do
+LEAST_IDENTICAL = 0.9999  # fraction of the pixels with equal labels
+FILES_AND_FORM = ("Load", "Pack", "FastPack")  # first words of steps that do not change pixels
+OWN_SIZE = dict(type="Resize", scale_factor=1.0)  # does not change them either
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
         "config's test pipeline, normalising, padding and crops are inside. Class names, palette "
         "and the rest are in the metadata: "
         "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
-        "the whole image, also where the config has sliding windows. Of a config with a loader of "
-        "its own, 'image' has as many bands as that gives, float32.",
+        "the whole image, even if the config has sliding windows. If the config has its own image "
+        "loader, 'image' is float32 and has as many bands as the loader returns.",
     )
     add_network(parser)
     parser.add_argument("file", type=Path, help="ONNX file to write, e.g. fcn8s.onnx; up to 2 GB")
@@ -45,21 +45,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--no-resize",
         action="store_true",
-        help="leave the resizing of the test pipeline to the caller; it is in the metadata then",
+        help="leave the resizing of the test pipeline to the caller; the metadata then describe it",
     )
     parser.add_argument(
         "--size",
         nargs=2,
         type=int,
         metavar=("HEIGHT", "WIDTH"),
-        help="of all images, for a network or a runtime that does not go with any size",
+        help="one size for all images, for a network or a runtime that cannot take every size",
     )
     parser.add_argument(
         "--images",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="check the file with these too; default: with made pictures of three sizes alone",
+        help="check the file with these images, too; default: only synthetic ones of three sizes",
     )
     add_cfg_options(parser)
     args = parser.parse_args()
@@ -98,10 +98,10 @@ def main() -> None:
             if image.shape[-1] != deployed.channels:
                 raise UserError(
                     f"{file}: {image.shape[-1]} bands, but the network takes {deployed.channels}; "
-                    "give --images such as it was trained on"
+                    "give --images like those it was trained on"
                 )
-        made = [examples(deployed, 1 + i % 2, size, dtype) for i, size in enumerate(sizes)]
-        batches = made + images
+        synthetic = [examples(deployed, 1 + i % 2, size, dtype) for i, size in enumerate(sizes)]
+        batches = synthetic + images
         progress("Exporting, which takes a minute or two", 0, 1)
         export_onnx(
             model,
@@ -119,7 +119,7 @@ def main() -> None:
             if check.identical < LEAST_IDENTICAL:
                 rows, cols = check.size
                 raise UserError(
-                    f"{args.file}: not written, for onnxruntime gives {100 * check.identical:.3f} "
+                    f"{args.file}: not written: onnxruntime gives {100 * check.identical:.3f} "
                     f"% of the labels that PyTorch gives, at {len(batch)} x {rows} x {cols}; train "
                     "the network first, or report it with the config"
                 )
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def keep_quiet() -> None:
-    """Leave out warnings of torch's exporter and mmseg that users can do nothing about."""
+    """Hide warnings of torch's exporter and mmseg that users can do nothing about."""
     warnings.filterwarnings("ignore")
     for name in ("torch.onnx", "torch.fx", "torch.export"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -156,7 +156,7 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
 
     file = find_checkpoint(Path(checkpoint))
     model, classes = load_network(cfg, file, torch.device("cpu"))
-    # Where mmseg's init_model puts them.
+    # The attribute that mmseg's init_model sets, too.
     model.dataset_meta = dict(
         classes._asdict(), classes=classes.names, label_map=dict(classes.label_map)
     )
@@ -166,7 +166,7 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
 def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
     """The config's image loader, and the dtype of the images that the exported file takes.
 
-    With a loader of its own that is float32, which holds what any loader gives.
+    The dtype is uint8, or float32 if the config has its own loader, which may return any values.
     """
     import torch
     from mmengine.registry import init_default_scope
@@ -180,7 +180,7 @@ def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
 
 
 def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W x C
-    """An image as the config loads it, three bands as RGB, resized if all are to be of one size."""
+    """An image as the config loads it; three bands as RGB, resized to ``size`` if given."""
     import cv2
     import numpy as np
     import torch
@@ -196,24 +196,24 @@ def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W
 
 
 def steps(cfg, inside: bool):  # mmengine.Config -> Resizing | None, list[dict]
-    """The resizing that the file does, if any, and the other steps of the test pipeline."""
+    """The resizing inside the exported file, if any, and the test pipeline's other steps."""
     from fcn_plugin.export import Resizing
     from fcn_plugin.system.configs import pipeline_of, type_name
 
-    every = pipeline_of(cfg.test_dataloader.dataset)
-    named = [dict(step, type=type_name(step)) for step in every[1:]]  # the first loads
-    pixel = [
-        step for step in named if not step["type"].startswith(FILES_AND_FORM) and step != OWN_SIZE
+    pipeline = pipeline_of(cfg.test_dataloader.dataset)
+    steps = [dict(step, type=type_name(step)) for step in pipeline[1:]]  # the first loads
+    changing = [
+        step for step in steps if not step["type"].startswith(FILES_AND_FORM) and step != OWN_SIZE
     ]
-    # The last step gives the network's image; and the file rounds to whole levels.
-    floats = any(step.get("to_float32") for step in every)
-    if inside and not floats and pixel and pixel[-1]["type"] == "Resize":
-        return Resizing.of(pixel[-1]), pixel[:-1]
-    return None, pixel
+    # Only the last step may be inside the file, which rounds to whole levels.
+    floats = any(step.get("to_float32") for step in pipeline)
+    if inside and not floats and changing and changing[-1]["type"] == "Resize":
+        return Resizing.of(changing[-1]), changing[:-1]
+    return None, changing
 
 
 def written(step: dict) -> str:
-    """As in a config."""
+    """A step in words, as in a config."""
     settings = ", ".join(f"{name}={value}" for name, value in step.items() if name != "type")
     return f"{step['type']}({settings})"
 

@@ -1,4 +1,4 @@
-"""Predict images: label PNGs, and overlays to look at.
+"""Predict the labels of images, as label PNGs and as overlays to look at.
 
 python tools/predict.py CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
 """
@@ -15,17 +15,17 @@ from typing import Any
 
 from common import add_cfg_options, add_network, load_config, run, show
 
-UNITS = " KMGT"  # powers of 1000, or of 1024 with an i
-WAITING = 4  # batches of images that wait for others of their size
-LARGE = 2**24  # bytes of an image that waits for no other
+UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
+WAITING = 4  # most images, in batches, that wait in memory for others of their size
+LARGE = 2**24  # an image of more bytes is predicted at once, alone if need be
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. Images below a folder keep their place in it. What cannot "
-        "be predicted is named and passed over, and the exit status is 1 then.",
+        "has at most 2000 pixels a side. NAME includes the subfolders of an input folder. Images "
+        "that cannot be predicted are named and skipped; the exit status is then 1.",
     )
     add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, or globs")
@@ -42,17 +42,17 @@ def parse_args() -> argparse.Namespace:
         "--no-overlays", action="store_true", help="labels only, which takes less time"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images of one size go together"
+        "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument(
         "--max-memory",
         type=number_of_bytes,
         metavar="SIZE",
-        help="memory that this process may have (on a GPU: there), e.g. 2GB; larger images are "
-        "predicted in windows that overlap; default: most of what is free",
+        help="memory that this process may use (on a GPU: GPU memory), e.g. 2GB; larger images are "
+        "predicted in overlapping windows; default: most of the free memory",
     )
-    parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
+    parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.batch_size < 1:
@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def number_of_bytes(text: str) -> int:
-    """2GB, 500M, 1.5GiB or a number of bytes."""
+    """The bytes of a text like 2GB, 500M, 1.5GiB or 1000."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give e.g. 2GB")
@@ -92,7 +92,7 @@ def main() -> None:
         totals = Totals(predictor.classes.names)
         for batch in batches(images, predictor.read, args.batch_size, totals):
             predict(batch, predictor, args, totals)
-            batch.clear()  # before the next is read
+            batch.clear()  # frees memory before the next one is read
             progress("Predicting", totals.images + len(totals.unreadable), len(images))
     if totals.images:
         totals.tell(args, time.monotonic() - began)
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> Iterator[list]:
-    """Lists of (name, picture) of one shape, at most ``size`` long, about in the order given."""
+    """Lists of at most ``size`` (name, picture) of one shape, roughly in the given order."""
     from fcn_plugin.errors import UserError
 
     waiting: dict[tuple, list] = {}
@@ -127,7 +127,7 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
 
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
-    """Predict a batch and write what was asked for."""
+    """Predict a batch, and write the files that the options ask for."""
     from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
 
@@ -136,7 +136,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     try:
         results = predictor.predict([picture for _, picture in batch], wanted)
     except UserError as error:
-        if len(batch) > 1:  # the error is of one of them
+        if len(batch) > 1:  # find the image that causes the error
             for one in batch:
                 predict([one], predictor, args, totals)
         else:
@@ -152,7 +152,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
 
 
 class Totals:
-    """What was predicted of all images."""
+    """Counts over all images, for the table and the last line."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
@@ -163,7 +163,7 @@ class Totals:
         self.factors: list[float] = []
 
     def add(self, result: Any, factors: tuple[float, ...]) -> None:
-        """``factors``: by which the config resized the image; none for several scales."""
+        """Count a result; ``factors`` are those of the config's resizing, none with --tta."""
         self.images += 1
         self.windowed += result.windows > 1
         self.factors += factors
@@ -172,21 +172,21 @@ class Totals:
             self.found_in[i] += count > 0
 
     def tell(self, args: argparse.Namespace, seconds: float) -> None:
-        """The classes found, and a last line."""
+        """Print the table of predicted classes, and the last line."""
         from fcn_plugin.evaluation.tables import class_table
 
-        met = [i for i, images in enumerate(self.found_in) if images]
-        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in met]
-        columns = dict(images=[self.found_in[i] for i in met], pixels=shares)
-        show(class_table([self.classes[i] for i in met], columns))
+        present = [i for i, images in enumerate(self.found_in) if images]
+        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in present]
+        columns = dict(images=[self.found_in[i] for i in present], pixels=shares)
+        show(class_table([self.classes[i] for i in present], columns))
         factors = sorted(self.factors) or [1.0]
-        seen = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
-        if seen != ["1"]:
+        sizes = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
+        if sizes != ["1"]:
             print(
-                f"The network saw them at {' to '.join(seen)} of their size (the config's Resize)"
+                f"The network saw them at {' to '.join(sizes)} of their size (the config's Resize)"
             )
         if self.windowed:
-            print(f"{self.windowed} of them in windows, for want of memory (--max-memory)")
+            print(f"{self.windowed} of them in windows, to fit into memory (--max-memory)")
         kinds = ["labels"] + ["overlays"] * (not args.no_overlays)
         kinds += ["probabilities"] * args.probabilities
         where = ", ".join(f"{kind} in {args.out / kind}" for kind in kinds)

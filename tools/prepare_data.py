@@ -1,4 +1,4 @@
-"""Put a data set under data/, where the configs look for it.
+"""Prepare a data set under data/, where the configs look for it.
 
 python tools/prepare_data.py shapes
 python tools/prepare_data.py voc2012
@@ -46,7 +46,7 @@ def shapes(args: argparse.Namespace) -> str:
 
 
 def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
-    """``test`` says which test images there are besides."""
+    """Add the options of a published data set; ``test`` is the help of --test, if it has that."""
     parser.add_argument(
         "--root", type=Path, default=Path("data"), help=f"folder of all data sets{DEFAULT}"
     )
@@ -56,7 +56,7 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="archives that you have already; otherwise they are downloaded to ROOT/downloads",
+        help="archives that you already have; default: download them to ROOT/downloads",
     )
     parser.set_defaults(test=False)
     if test:
@@ -64,12 +64,12 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
     parser.add_argument(
         "--subset",
         action="store_true",
-        help="a part of the data set is meant: do not ask for the published numbers and hashes",
+        help="accept a part of the data set: do not check the published counts and hashes",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="prepare nothing: look at every image and label that is there, and list all faults",
+        help="prepare nothing: check every image and label under ROOT, and list all faults",
     )
 
 
@@ -110,8 +110,8 @@ def check(args: argparse.Namespace) -> str:
             f"{folder}: faults, listed above: {len(faults):,}; delete what is damaged and run this "
             "without --check, or give --subset if only a part of the data set is meant"
         )
-    found = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    return f"{folder}: {found} images, no faults"
+    images = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    return f"{folder}: {images} images, no faults"
 
 
 def own_options(parser: argparse.ArgumentParser) -> None:
@@ -150,8 +150,8 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="FACTOR",
-        help="show the network all images smaller or larger by this factor, in training and "
-        f"after; 0.5 lets it see twice as far{DEFAULT}",
+        help="resize all images by this factor for the network, in training and prediction; "
+        f"with 0.5 it sees twice as far{DEFAULT}",
     )
 
 
@@ -165,12 +165,12 @@ def own(args: argparse.Namespace) -> str:
         return "\n".join(prepare_own(Job(*options, note, progress)))
 
 
-# name -> what it prepares, its options, the function that does it and returns the last line
+# Name -> summary, function that adds the options, function that runs and returns the last line.
 COMMANDS = {
     "shapes": ("drawn shapes in VOC's layout, no download", shapes_options, shapes),
     "voc2012": (
         "PASCAL VOC 2012: 1,464 train and 1,449 val images (2 GB); with sbd also trainaug, 10,582",
-        partial(published_options, test="say how to come by the 1,456 test images"),
+        partial(published_options, test="say how to get the 1,456 test images"),
         published,
     ),
     "voc2011": (

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run, or of two side by side.
+"""Write a self-contained HTML page about one run, or about two side by side.
 
 python tools/report.py WORK_DIR [WORK_DIR] [--out FILE]
 """
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from common import quiet_host, run, share_memory_with_workers, show
 
-KEPT = "evaluation"  # folder in a work dir
+KEPT = "evaluation"  # folder of the scores in a work dir
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="The best checkpoint (else the last) is scored on the test data set of the config "
-        "in the work dir; what comes of it is kept there in evaluation/, so that a second report "
-        "need not score again. For other images: tools/test.py CONFIG CHECKPOINT --report FILE.",
+        "in the work dir; the scores are kept there in evaluation/, so that a second report does "
+        "not score again. For other images: tools/test.py CONFIG CHECKPOINT --report FILE.",
     )
     parser.add_argument(
         "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="of tools/train.py; one or two"
@@ -64,7 +64,7 @@ def summary(trained) -> str:  # trained: fcn_plugin.report.run.Run
 
 
 def evaluated(work_dir: Path, trained):  # trained: Run -> Evaluation | None
-    """The evaluation of the best checkpoint: that kept in the work dir, else made now."""
+    """The evaluation of the best checkpoint, from the work dir if it is there, else made now."""
     from fcn_plugin.checks.config import check_datasets
     from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.errors import UserError
@@ -78,7 +78,7 @@ def evaluated(work_dir: Path, trained):  # trained: Run -> Evaluation | None
             return kept
         check_datasets(trained.cfg, ("test_dataloader",))
     except UserError as fault:
-        what = f"The scores were kept {kept.facts['date']}" if kept else "Nothing could be scored"
+        what = f"The scores are from {kept.facts['date']}" if kept else "Nothing could be scored"
         trained.notes.append(f"{what}: {fault}.")
         return kept
     score(trained.cfg, checkpoint, folder)

@@ -1,4 +1,4 @@
-"""Score folders of label PNGs by the leaderboards' rules or a config's, without a model.
+"""Score a folder of label PNGs by a leaderboard's rules or a config's, without a model.
 
 python tools/score.py --pred DIR --truth DIR --protocol voc
 python tools/score.py --pred DIR --truth DIR --config CONFIG
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         "tools/test.py --out, as tools/test.py does, classes that the config leaves out included.",
     )
     parser.add_argument(
-        "--pred", type=Path, required=True, metavar="DIR", help="predictions, right in it as *.png"
+        "--pred", type=Path, required=True, metavar="DIR", help="predictions, *.png, no subfolders"
     )
     parser.add_argument(
         "--truth", type=Path, required=True, metavar="DIR", help="labels of the same names"
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="processes that count; default: as many as there are cores",
     )
-    # What load_config reads besides.
+    # Defaults of the other options that load_config reads.
     parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
     if args.jobs is not None and args.jobs < 1:
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def as_json(rule, result, matrix, images: int) -> dict[str, Any]:
-    """Protocol, Scores and matrix; what has no pixels to judge by is None."""
+    """The scores for the JSON file; a score without any pixels is None."""
 
     def share(value: float) -> float | None:
         return None if math.isnan(value) else float(value)

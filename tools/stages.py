@@ -1,4 +1,4 @@
-"""The stages of a chain: read, checked to fit together, trained, recorded."""
+"""Stages of a chain of trainings: read them, check that they fit, train and record them."""
 
 import argparse
 import json
@@ -25,10 +25,10 @@ from fcn_plugin.weights.files import check_checkpoint
 from fcn_plugin.weights.recognise import recognise_tensors
 
 TRAIN = Path(__file__).resolve().with_name("train.py")
-# What decides how a stage ends; all else, the logs say, may change between two runs.
+# Settings that affect the result of a stage. All others may change when a run is resumed.
 DECISIVE = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 DECISIVE += ("randomness", "val_dataloader", "val_cfg", "val_evaluator")
-INDIFFERENT = ("num_workers", "persistent_workers")  # of the data loaders
+INDIFFERENT = ("num_workers", "persistent_workers")  # data-loader settings without effect on it
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Stage:
     folder: Path
     cfg: Any  # mmengine.Config
     model: Any  # on the device "meta", without memory
-    settings: dict[str, str]  # what decides how it ends, by dotted name
+    settings: dict[str, str]  # those that affect the result, by dotted name
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Stage:
 
 
 def train_stages(stages: list[Stage], folder: Path, args: argparse.Namespace) -> None:
-    """Train what is not done yet, and hand each stage's best snapshot on."""
+    """Train the unfinished stages, each from the best snapshot of the stage before."""
     done = read_record(stages, folder)
     for number, stage in enumerate(stages, start=1):
         title = f"stage {number} of {len(stages)}: {stage.name}"
@@ -65,7 +65,7 @@ def train_stages(stages: list[Stage], folder: Path, args: argparse.Namespace) ->
         write_record(stages, folder, done)
         write_json(stage.folder / "settings.json", stage.settings)
         command = [sys.executable, TRAIN, stage.config, "--work-dir", stage.folder]
-        # Scores the snapshot it goes on from, in case that was interrupted.
+        # A resumed run first scores its snapshot, in case its validation was interrupted.
         options = [*(args.cfg_options or ()), "default_hooks.score_resumed.type=ScoreResumedHook"]
         if stage.begun:
             say(f"{title}: goes on, up to iteration {stage.iterations}")
@@ -90,27 +90,25 @@ def say(line: str) -> None:
 
 
 def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
-    """All configs with the options; what is wrong with the last is better said before the first."""
+    """All stages, checked before the first one trains."""
     stages: list[Stage] = []
     for config in args.configs:
-        own = folder / config.stem
-        # They go on to tools/train.py as the value of an option, a word of mmengine's own syntax.
-        if altered := sorted(set(str(own)) & set(" ,'\"()[]")):
+        work_dir = folder / config.stem
+        # The path is passed to tools/train.py in --cfg-options, which mmengine parses.
+        if altered := sorted(set(str(work_dir)) & set(" ,'\"()[]")):
             raise UserError(
-                f"{own}: mmengine's options cannot pass a path with {altered[0]!r} on; rename the "
-                "config or choose another --work-dir, perhaps a relative one"
+                f"{work_dir}: mmengine's options cannot hold a path with {altered[0]!r}; rename "
+                "the config or choose another --work-dir, perhaps a relative one"
             )
-        if own in (other.folder for other in stages):
-            raise UserError(f"{config}: {own.name} is in the chain twice; rename one of them")
-        given = vars(args) | dict(config=config, work_dir=str(own))
-        cfg = load_config(argparse.Namespace(**given))
+        if work_dir in (other.folder for other in stages):
+            raise UserError(f"{config}: {work_dir.name} is in the chain twice; rename one of them")
+        options = vars(args) | dict(config=config, work_dir=str(work_dir))
+        cfg = load_config(argparse.Namespace(**options))
         if "max_iters" not in (cfg.get("train_cfg") or {}):
-            raise UserError(
-                f"{config}: has no train_cfg.max_iters; a stage is so many iterations long"
-            )
-        stage = Stage(config, own, cfg, model_of(cfg), settings_of(cfg, args.amp))
+            raise UserError(f"{config}: has no train_cfg.max_iters, the length of a stage")
+        stage = Stage(config, work_dir, cfg, model_of(cfg), settings_of(cfg, args.amp))
         if stages:
-            check_fit(promised(stages[-1], stage), stage)
+            check_fit(weights_after(stages[-1], stage), stage)
         check_settings(cfg)
         check_datasets(cfg, ("train_dataloader", "val_dataloader"))
         stages.append(stage)
@@ -139,7 +137,7 @@ def settings_of(cfg: Any, amp: bool) -> dict[str, str]:
 
 
 def net_of(stage: Stage) -> str:
-    """Which of the published networks a config is."""
+    """The published network that a config describes, such as "fcn16s"."""
     net = networks.net_of(stage.model)
     if net is None:
         raise UserError(
@@ -149,24 +147,24 @@ def net_of(stage: Stage) -> str:
     return net
 
 
-def promised(before: Stage, stage: Stage) -> dict[str, Any]:
-    """What the stage before will hand on, by its shapes."""
+def weights_after(before: Stage, stage: Stage) -> dict[str, Any]:
+    """The weights that ``stage`` will get from the stage before; zeros of the right shapes."""
     state = before.model.state_dict()
-    # Of one number each, seen in the tensor's shape.
+    # Each takes the memory of one number.
     empty = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
     weights = recognise_tensors(before.config, empty, dict(net=net_of(before)))
     return Conversion(weights, net=net_of(stage)).state_dict
 
 
-def check_fit(given: dict[str, Any], stage: Stage) -> None:
-    """Refuse weights that are not exactly those of the stage's model; mmengine would only warn.
+def check_fit(weights: dict[str, Any], stage: Stage) -> None:
+    """Refuse weights with other names or shapes than the stage's model; mmengine would only warn.
 
-    Learned kernels, of another stride in every stage, start as bilinear.
+    Learned upsampling kernels may be missing: their stride differs by stage, so they start anew.
     """
     wanted = stage.model.state_dict()
-    for name in sorted(wanted.keys() | given.keys()):
+    for name in sorted(wanted.keys() | weights.keys()):
         has, needs = (
-            tuple(state[name].shape) if name in state else "none" for state in (given, wanted)
+            tuple(state[name].shape) if name in state else "none" for state in (weights, wanted)
         )
         if has != needs and not (has == "none" and name.endswith(".deconv.weight")):
             raise UserError(
@@ -176,7 +174,7 @@ def check_fit(given: dict[str, Any], stage: Stage) -> None:
 
 
 def hand_on(best: Path, stage: Stage) -> Path:
-    """Write the weights that ``stage`` starts with, and return their file."""
+    """The file, written here, with the weights that ``stage`` starts from."""
     start = stage.folder / "start.pth"
     say(f"{stage.name}: starts from {best}")
     conversion = convert(best, start, net=net_of(stage))
@@ -203,7 +201,7 @@ def train(command: list, title: str) -> None:
 
 
 def best_snapshot(stage: Stage, title: str) -> dict[str, Any]:
-    """The best snapshot of a stage whose training has ended, else its last, as it is recorded."""
+    """The record of a finished stage's best snapshot, or of its last if there is no best."""
     last = last_resumable(stage.folder, say)
     reached = check_checkpoint(last)["meta"]["iter"] if last else 0
     if last is None or reached < stage.iterations:
@@ -215,7 +213,7 @@ def best_snapshot(stage: Stage, title: str) -> dict[str, Any]:
     hook = (stage.cfg.get("default_hooks") or {}).get("checkpoint") or {}
     metric = next(iter(one_or_many(hook.get("save_best"))), "auto")
     name = "*" if metric == "auto" else metric.replace("/", "_")
-    # Several are there only if a run was killed while it replaced one by the next, a better one.
+    # More than one exists only if a run was killed while it replaced one by a better one.
     newest_first = sorted(
         stage.folder.glob(f"best_{name}_iter_*.pth"), key=lambda file: -file.stat().st_mtime
     )
@@ -223,8 +221,8 @@ def best_snapshot(stage: Stage, title: str) -> dict[str, Any]:
     content = check_checkpoint(file)
     snapshot = dict(config=stage.name, file=f"{stage.name}/{file.name}")
     snapshot |= dict(iteration=content["meta"]["iter"], metric=None, score=None)
-    if found := re.fullmatch(r"best_(.+)_iter_\d+", file.stem):
-        info, metric = content["message_hub"]["runtime_info"], found[1]
+    if match := re.fullmatch(r"best_(.+)_iter_\d+", file.stem):
+        info, metric = content["message_hub"]["runtime_info"], match[1]
         score = info.get("best_score", info.get(f"best_score_{metric}"))
         snapshot |= dict(metric=metric, score=float(score))
     return snapshot
@@ -234,10 +232,10 @@ def best_snapshot(stage: Stage, title: str) -> dict[str, Any]:
 
 
 def read_record(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
-    """The best snapshots of the stages that are done, by ``stages.json``.
+    """The best snapshots of the finished stages, from ``stages.json``.
 
     Raises:
-        UserError: the folder is of another chain or of one with other settings.
+        UserError: the folder belongs to another chain, or to one with other settings.
     """
     file, names = folder / "stages.json", [stage.name for stage in stages]
     record = json.loads(file.read_text()) if file.is_file() else dict(configs=[], done=[])
@@ -255,7 +253,7 @@ def read_record(stages: list[Stage], folder: Path) -> list[dict[str, Any]]:
 
 
 def check_settings_kept(stage: Stage) -> None:
-    """Refuse to go on with a stage by other settings than it was begun with."""
+    """Refuse to continue a stage with other settings than it was begun with."""
     file = stage.folder / "settings.json"
     if not file.is_file():
         raise UserError(

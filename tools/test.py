@@ -1,4 +1,4 @@
-"""Score a checkpoint, or predict images without labels, for a leaderboard too.
+"""Score a checkpoint, or predict unlabelled images, for instance for a leaderboard.
 
 python tools/test.py CONFIG CHECKPOINT [--show-dir DIR]
 python tools/test.py CONFIG CHECKPOINT --split test --submission results.tgz
@@ -26,9 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--report", metavar="FILE", help="write a page (HTML) of scores, classes and images here"
     )
-    parser.add_argument("--tta", action="store_true", help="several scales and mirrored")
+    parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
     parser.add_argument(
-        "--split", metavar="NAME", help="of the config's table splits, e.g. val or test"
+        "--split", metavar="NAME", help="a name in the config's table splits, e.g. val or test"
     )
     parser.add_argument(
         "--submission",
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     add_run_options(parser)
     args = parser.parse_args()
     if args.comp and not args.submission:
-        parser.error("--comp is of a --submission; give that too")
+        parser.error("--comp belongs to a --submission; give that, too")
     return args
 
 
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
-    """Give the test data set the settings of an entry of the config's table ``splits``."""
+    """Set the test data set to a split of the config's table ``splits``."""
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import wrapped
 
@@ -111,13 +111,13 @@ def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
         raise UserError(
             f"--split: test_dataloader.dataset of {args.config} wraps others; edit the config"
         )
-    # One by one: a ConfigDict merges dicts within, and test images would keep val's labels.
+    # One by one: update() would merge nested dicts, and test images would keep val's labels.
     for key, value in splits[args.split].items():
         dataset[key] = value
 
 
 def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
-    """What becomes of the predictions: scores if there are labels, PNGs, an archive."""
+    """Set the evaluators: scores if there are labels, PNGs for --out, an archive."""
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import one_or_many, type_name
 
@@ -136,11 +136,11 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
                 "--submission FILE or --out DIR for the predictions"
             )
         evaluators = []
-    # mmseg's IoUMetric knows reduce_zero_label, but no label_map.
+    # Our metric writes the PNGs: mmseg's IoUMetric ignores label_map.
     theirs = [each for each in evaluators if type_name(each) == "IoUMetric"]
-    asked = [each.pop("output_dir", None) for each in theirs]
+    folders = [each.pop("output_dir", None) for each in theirs]
     evaluators = [each for each in evaluators if each not in theirs or not each.get("format_only")]
-    for folder in filter(None, [args.out] if args.out else asked):
+    for folder in filter(None, [args.out] if args.out else folders):
         ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
         if not ours:
             ours = [dict(type="ConfusionMatrixMetric", format_only=True)]
@@ -153,21 +153,21 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
 
 
 def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
-    """Refuse now what the metric would refuse after the model is built."""
+    """Refuse a bad --submission now; the metric would do so only after the model is built."""
     from mmseg.registry import DATASETS
 
     from fcn_plugin.evaluation.leaderboards import choose_comp, leaderboard_of
     from fcn_plugin.system.configs import class_of, innermost
 
     dataset = innermost(dataset)[0]
-    known = getattr(class_of(dataset, DATASETS), "METAINFO", {}).get("classes")
-    classes = (dataset.get("metainfo") or {}).get("classes") or known
+    registered = getattr(class_of(dataset, DATASETS), "METAINFO", {}).get("classes")
+    classes = (dataset.get("metainfo") or {}).get("classes") or registered
     if isinstance(classes, list | tuple):
-        choose_comp(leaderboard_of(classes, own=not known), Path(args.submission), args.comp)
+        choose_comp(leaderboard_of(classes, own=not registered), Path(args.submission), args.comp)
 
 
 def has_labels(dataset: dict) -> bool:
-    """By its config; if it wraps several, whether any has."""
+    """Whether a data set has labels, by its config; of wrapped data sets, whether any has."""
     from fcn_plugin.system.configs import innermost
 
     prefixes = [part.get("data_prefix") for part in innermost(dataset)]

@@ -9,7 +9,7 @@ from common import add_run_options, load_config, run, show
 from explaining import unknown_type
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-CLAIM_PATIENCE = 5  # seconds; a killed run may still be ending
+CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from the latest checkpoint of the work dir, or from the one given",
+        help="continue from the latest checkpoint in the work dir, or from CHECKPOINT",
     )
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
@@ -53,7 +53,7 @@ def main() -> None:
             )
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
-    # mmengine calls what it does not find, and says only that None is not callable.
+    # mmengine's own error for an unknown optimizer is only that None is not callable.
     optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
     if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
         raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
@@ -72,7 +72,7 @@ def main() -> None:
     check_config(cfg, ("train_dataloader", "val_dataloader"))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
-    for fault in faults:  # a second time, for the log file
+    for fault in faults:  # again, for the log file
         runner.logger.warning(fault)
     if runner.rank == 0:
         claim(Path(runner.work_dir), CLAIM_PATIENCE)
@@ -86,21 +86,21 @@ def main() -> None:
 
 
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config
-    """The checkpoint to go on from; None for a new run. ``faults`` gets what is passed over.
+    """The checkpoint to continue from; None for a new run. Skipped checkpoints go into ``faults``.
 
-    What ``--resume`` asks for, or the config; what torchrun starts again because a process was
-    lost, or Slurm because a job was requeued, goes on from where it was.
+    A run resumes if ``--resume`` or the config says so, or if torchrun or Slurm has restarted it
+    after losing a process or requeuing the job.
     """
     from fcn_plugin.engine.resuming import check_resumable, last_resumable
 
     wanted = asked or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     restarted = any(int(os.environ.get(name) or 0) > 0 for name in RESTARTS)
     if restarted or wanted == "auto":
-        found = last_resumable(Path(cfg.work_dir), faults.append)
+        checkpoint = last_resumable(Path(cfg.work_dir), faults.append)
         for fault in faults:
             show(f"warning: {fault}", file=sys.stderr)
-        if found or wanted in ("auto", None, False):
-            return found
+        if checkpoint or wanted in ("auto", None, False):
+            return checkpoint
     if not wanted:
         return None
     check_resumable(Path(wanted))

@@ -1,4 +1,4 @@
-"""Evaluation besides the network, on made images like VOC's."""
+"""Figures of evaluation without the network, on synthetic images like VOC's."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -21,8 +21,8 @@ from figures.scores import VOID, bilinear, coarse_scores
 from figures.steps import sample
 
 CLASSES = len(PascalVOCDataset.METAINFO["classes"])
-SIZES = ((375, 500), (500, 375), (333, 500))  # rows, columns; VOC's commonest
-DIFFERENT, REPEATED = 20, 10  # a set of 200 images; 200 different ones would need 600 MB
+SIZES = ((375, 500), (500, 375), (333, 500))  # rows, columns; the most frequent in VOC
+DIFFERENT, REPEATED = 20, 10  # 20 images, each 10 times; 200 different ones need 600 MB
 BORDER = 5  # pixels of void around VOC's objects
 STRIDE = 8
 
@@ -30,9 +30,9 @@ Image = tuple[Tensor, Tensor]
 
 
 def image(height: int, width: int, generator: torch.Generator) -> Image:
-    """Scores at stride 8, float [1, C, h, w], and the truth that they miss by a little.
+    """Scores at stride 8, float [1, C, h, w], and a truth, int64 [height, width], near them.
 
-    Regions as large as objects are; the truth, int64 [height, width], has void borders.
+    Regions are as large as objects usually are, and their borders are void in the truth.
     """
     rows, cols = -(-height // STRIDE), -(-width // STRIDE)
     objects = 3 * torch.randn(1, CLASSES, 4, 5, generator=generator)
@@ -50,8 +50,8 @@ def images(setting: Setting) -> list[Image]:
     sizes = [SIZES[i % len(SIZES)] for i in range(DIFFERENT)]
     if setting.quick:
         sizes = [(height // 8, width // 8) for height, width in sizes[:2]]
-    made = [image(*size, generator) for size in sizes]
-    moved = [(scores.to(setting.device), truth.to(setting.device)) for scores, truth in made]
+    different = [image(*size, generator) for size in sizes]
+    moved = [(scores.to(setting.device), truth.to(setting.device)) for scores, truth in different]
     return moved * (1 if setting.quick else REPEATED)
 
 
@@ -71,7 +71,7 @@ def scoring(
 
 
 def agree(ours: dict[str, float], theirs: dict[str, float]) -> str:
-    """Both in percent; mmseg sums in single precision and rounds to two decimals."""
+    """Check scores in percent; mmseg sums in single precision and rounds to two decimals."""
     for name in ("aAcc", "mAcc", "mIoU"):
         here, there = ours[f"fcn/{name}"], theirs[f"mmseg/{name}"]
         assert abs(here - there) < 0.01, f"{name}: {here} and {there}"
@@ -88,7 +88,7 @@ def compared(inputs: Sequence, ours: Callable, theirs: Callable) -> Sides:
 
 
 def metric(setting: Setting) -> Sides:
-    """The count alone: labels are predicted before."""
+    """The metric alone, on labels that are predicted beforehand."""
     samples = []
     for scores, truth in images(setting):
         predicted = F.interpolate(scores, truth.shape, mode="bilinear").argmax(1)
@@ -97,8 +97,8 @@ def metric(setting: Setting) -> Sides:
 
 
 def whole(setting: Setting) -> Sides:
-    """All that follows the network: from its scores at stride 8 to the scores of the set."""
-    mmseg = SimpleNamespace(align_corners=False)  # all that its method needs of the segmentor
+    """Everything after the network: from scores at stride 8 to the metrics of the set."""
+    mmseg = SimpleNamespace(align_corners=False)  # all that postprocess_result reads
 
     def ours(image: Image) -> list[SegDataSample]:
         scores, truth = image

@@ -1,7 +1,7 @@
-"""What a figure is, and how it is measured: two ways of one job, in turn, on the same inputs.
+"""Define and measure figures: two ways to do the same job, run alternately on the same inputs.
 
-A module of figures has a list ``FIGURES`` of ``Figure``. Most figures compare ``Sides``, ours and
-mmseg's or a peer's; a figure that is a share or a number of seconds measures by itself.
+A module of figures has a list ``FIGURES`` of ``Figure``. Most figures compare two ``Sides``, ours
+and mmseg's or another peer's; a figure of one side, such as a share, has its own ``reading``.
 """
 
 import ctypes
@@ -23,17 +23,17 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 class Skipped(Exception):
-    """Why a figure cannot be measured, and what to do about it."""
+    """A figure cannot be measured; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all figures of a run share."""
+    """Settings that all figures of a run share."""
 
-    device: torch.device  # of networks and tensors; figures without any ignore it
-    dtype: torch.dtype = torch.float32  # of the networks' computation; bfloat16 by autocast
-    batch: int | None = None  # images in a batch; None leaves it to the figure
-    quick: bool = False  # sizes so small that a figure takes about a second and says nothing
+    device: torch.device  # of networks and tensors
+    dtype: torch.dtype = torch.float32  # of networks; bfloat16 by autocast
+    batch: int | None = None  # images in a batch; None: the figure's default
+    quick: bool = False  # tiny sizes, about a second per figure, meaningless results
     peers: Path | None = None  # a clone of wkentaro/pytorch-fcn
 
     def autocast(self) -> torch.autocast:
@@ -42,22 +42,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sides:
-    """Two ways of the same job, called in turn: ours, theirs, ours, theirs, ..."""
+    """Two ways to do the same job, called alternately."""
 
     ours: Callable[[], object]
     theirs: Callable[[], object]
-    # Asserts that both results agree, and returns a word for the table: "99.999 % equal".
+    # Asserts that both results agree, and returns a note for the table: "99.999 % equal".
     agree: Callable[[Any, Any], str] | None = None
     unit: str = "ms"  # of the time of one item: "s", "ms" or "us"
     per: int = 1  # items in one call
-    count: bool = False  # the floating-point operations of matrix products and convolutions
+    count: bool = False  # whether to count the operations of convolutions and matrix products
 
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of a figure, in ``unit``; ``quartiles`` are of ours and of theirs.
+    """One quantity of a figure, in ``unit``; ``quartiles`` are those of ours, then of theirs.
 
-    ``bar`` is the highest ratio that is good enough, without ``theirs`` the highest of ours.
+    ``bar`` is the highest acceptable ratio, or without ``theirs`` the highest value of ours.
     """
 
     quantity: str
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is within its bar; None without one."""
+        """Whether the value is within its bar; None without a bar."""
         if self.bar is None:
             return None
         value = self.ratio if self.theirs is not None else self.ours
@@ -82,11 +82,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of a figure, or why it was skipped, or how its sides disagreed."""
+    """The rows of a figure, or why it was skipped, or how its sides disagree."""
 
     rows: tuple[Row, ...] = ()
     word: str = ""  # shown below the rows
-    # For the JSON file; "operations_per_second", ours first, the table compares with the machine's.
+    # For the JSON file; the table also shows "operations_per_second", ours first.
     details: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
     disagreement: str = ""
@@ -94,27 +94,27 @@ class Result:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the table: either ``setup`` or, if it measures by itself, ``reading``.
+    """One figure of the table, with either a ``setup`` or a ``reading``.
 
-    ``setup`` builds the inputs, the same for both sides; it is not timed. ``reading`` gets the
-    number of repeats as well. Either raises ``Skipped`` where the figure cannot be measured.
+    ``setup`` builds both sides on the same inputs, and is not timed. ``reading`` measures by
+    itself, with a number of repeats. Either raises ``Skipped`` if it cannot be measured.
     """
 
-    name: str  # chosen by it, or by its group, on the command line
+    name: str  # chooses it on the command line; so does the group
     group: str  # one of ``figures.GROUPS``
-    against: str  # what it is compared with: "mmseg: resize + CrossEntropyLoss + accuracy"
+    against: str  # the other side, such as "mmseg: resize + CrossEntropyLoss + accuracy"
     setup: Callable[[Setting], Sides] | None = None
     reading: Callable[[Setting, int], Result] | None = None
-    bars: dict[str, float] = field(default_factory=dict)  # by quantity
+    bars: dict[str, float] = field(default_factory=dict)  # quantity -> bar
     repeats: int = 5  # timed calls of each side
-    bars_on: tuple[str, ...] = ("cpu", "cuda")  # devices whose figures are held against the bars
+    bars_on: tuple[str, ...] = ("cpu", "cuda")  # devices on which the bars apply
 
 
 def measure(figure: Figure, setting: Setting, repeats: int | None = None) -> Result:
-    """Measure one figure; bars are left out on other devices and with ``setting.quick``.
+    """The result of one figure; without bars if quick or if the device has none.
 
     Args:
-        repeats: timed calls of each side; default the figure's own, one if quick.
+        repeats: timed calls of each side; default: the figure's own number, 1 if quick.
     """
     repeats = repeats or (1 if setting.quick else figure.repeats)
     try:
@@ -165,7 +165,7 @@ def _compare(sides: Sides, device: torch.device, repeats: int) -> Result:
 def alternate(
     calls: tuple[Callable[[], object], ...], repeats: int, device: torch.device
 ) -> list[list[float]]:
-    """Seconds of each call, called in turn, ``repeats`` times each."""
+    """Seconds of each of ``repeats`` runs of each call; the calls alternate."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, taken in zip(calls, times, strict=True):
@@ -174,12 +174,12 @@ def alternate(
             result = call()
             synchronize(device)
             taken.append(time.perf_counter() - start)
-            del result  # not within the next call's time
+            del result  # frees it outside the next call's time
     return times
 
 
 def quartiles(values: list[float]) -> list[float]:
-    """First and third quartile; of one value, itself twice."""
+    """First and third quartile; a single value is both."""
     if len(values) == 1:
         return values * 2
     first, _, third = quantiles(values, n=4, method="inclusive")
@@ -192,10 +192,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes that ``call`` needs at its peak above what is there before, its result included.
+    """Peak bytes that ``call`` adds to the memory in use, including its result.
 
-    On CUDA what the allocator hands out. Elsewhere the process's resident memory, so that numpy's
-    and OpenCV's arrays count; None where the system is not Linux, which alone tells it.
+    On CUDA these are bytes of the allocator; elsewhere resident memory of the process, so that
+    arrays of numpy and OpenCV count. None if the system does not report it, as only Linux does.
     """
     gc.collect()
     if device.type == "cuda":
@@ -208,7 +208,7 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
     if sys.platform != "linux":
         return None
     try:
-        # Give freed memory back, which would hide what is taken again, and forget the last peak.
+        # Return freed memory to the system, so that using it again counts, and reset the peak.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     except (AttributeError, OSError):
@@ -219,6 +219,6 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
 
 
 def _status(name: str) -> int:
-    """Bytes of a line of /proc/self/status, which counts in KiB."""
+    """Bytes in a line of /proc/self/status, which is in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

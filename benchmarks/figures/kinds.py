@@ -1,4 +1,4 @@
-"""What the time of a training step goes to, by torch's profiler."""
+"""Split the time of a training step by kind of operation, with torch's profiler."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from figures.framework import synchronize
 
 STEP = "training step"
-# A kind, and what the names of its operations, or of those around them, contain. The first counts.
+# Kind -> parts of the names of its operations, or of those around them. The first match counts.
 KINDS = {
     "optimizer": ("Optimizer.",),
     "convolution": ("conv",),
@@ -28,9 +28,9 @@ PARTS = [(kind, part) for kind, parts in KINDS.items() for part in parts]
 
 
 def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[str]:
-    """Seconds of one call by ``KINDS``, most first; time between operations counts as "python".
+    """Seconds of one call by kind, longest first; time between operations counts as "python".
 
-    On CUDA seconds of its kernels, which run while Python goes on.
+    On CUDA these are seconds of kernels, which run in parallel with Python.
     """
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
@@ -40,11 +40,11 @@ def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[st
         synchronize(device)
     kinds: Counter[str] = Counter()
     for event in profiler.events():
-        # The kernels' own events would count them twice.
+        # CPU events include the time of their kernels; events of kernels would count it twice.
         if event.device_type == DeviceType.CPU:
             taken = event.self_device_time_total if cuda else event.self_cpu_time_total
             names = _around(event)
-            # Another thread does the backward pass on CUDA.
+            # On CUDA the backward pass runs in another thread, outside of STEP.
             if taken > 0 and (STEP in names or any("evaluate_function" in n for n in names)):
                 fits = (kind for name in names for kind, part in PARTS if part in name)
                 kinds[next(fits, "other")] += taken / 1e6
@@ -52,7 +52,7 @@ def time_by_kind(call: Callable[[], object], device: torch.device) -> Counter[st
 
 
 def _around(event: FunctionEvent | None) -> list[str]:
-    """Names of the operation and of those around it, innermost first."""
+    """Names of the operation and of its parents, innermost first."""
     names = []
     while event is not None:
         names.append(event.name)

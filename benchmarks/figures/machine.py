@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, and its own rate of matrix products."""
+"""Describe the machine, and measure its rate of matrix products."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 from fcn_plugin.system.machine import available_cores, processor_name
 from figures.framework import alternate
 
-# Large enough that the rate no longer grows, small enough for about a second.
+# Sides of matrices: large enough for the full rate, small enough to take about a second.
 SIDES = {"cpu": 2048, "cuda": 8192}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -32,9 +32,9 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
-    """Operations per second of large square matrix products, by precision; medians of five.
+    """Operations per second of large square matrix products, by dtype; medians of five.
 
-    On a GPU float32 is TF32, as convolutions are there unless told otherwise.
+    On a GPU float32 means TF32, the default of convolutions there.
     """
     side = 1024 if quick else SIDES.get(device.type, 2048)
     precision = torch.get_float32_matmul_precision()
@@ -43,7 +43,7 @@ def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
     rates = {}
     for name, dtype in DTYPES.items():
         a, b = torch.randn(2, side, side, device=device).to(dtype)
-        # The first product also sets up the library.
+        # Six, since the first product also initialises the library.
         (times,) = alternate((lambda a=a, b=b: a @ b,), 6, device)
         rates[name] = 2 * side**3 / median(times[1:])
     torch.set_float32_matmul_precision(precision)

@@ -1,4 +1,4 @@
-"""The published padding: FCN-8s at the size of VOC's images."""
+"""Figures of the published padding: FCN-8s on images of VOC's size."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from fcn_plugin.models.features import Features
 from figures.framework import Figure, Setting, Sides
 from figures.steps import QUICK_LEVELS, QUICK_WIDTH, peer
 
-PADDINGS = dict(conv1_1=100, fc6=0, fc7=0)  # as published; of the other layers 1
+PADDINGS = dict(conv1_1=100, fc6=0, fc7=0)  # as published; other layers have 1
 
 
 def padding_plain(setting: Setting) -> Sides:
-    """FCN-8s as published, against its layers one after the other on the whole padded image."""
+    """FCN-8s as published, against its plain layers on the whole padded image."""
     backbone, head = _published(setting, narrow=setting.quick)
 
     def plain(image: Tensor) -> Tensor:
@@ -42,13 +42,13 @@ def padding_peer(setting: Setting) -> Sides:
     for name, score in zip(("score_pool3", "score_pool4", "score_fr"), head.score, strict=True):
         weights |= {f"{name}.{key}": value for key, value in score.state_dict().items()}
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
-    # Its upsampling layers are bilinear from the start.
+    # The upsampling layers are already bilinear.
     assert not unexpected and all(name.startswith("upscore") for name in missing), missing
     return _forward(lambda image: head(backbone(image)), theirs, setting)
 
 
 def _published(setting: Setting, narrow: bool) -> tuple[nn.Module, SkipFusionHead]:
-    """Backbone and head with random weights, skips as strong as the deepest level."""
+    """Backbone and head with random weights; all levels contribute about equally."""
     torch.manual_seed(0)
     width = QUICK_WIDTH if narrow else {}
     backbone = ConvolutionalizedVGG(16, padding="reference", **width)
@@ -62,7 +62,7 @@ def _published(setting: Setting, narrow: bool) -> tuple[nn.Module, SkipFusionHea
 def _forward(
     ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], setting: Setting
 ) -> Sides:
-    """Both on 1 x 3 x 375 x 500, the most frequent size of VOC: noise in the range of pixels."""
+    """Both sides on noise of 1 x 3 x 375 x 500, the most frequent size in VOC."""
     size = (97, 131) if setting.quick else (375, 500)
     image = (torch.rand(1, 3, *size) * 255 - 115).to(setting.device)
     tolerance = 1e-5 if setting.dtype == torch.float32 else 0.05

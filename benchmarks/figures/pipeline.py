@@ -1,8 +1,8 @@
-"""The input pipelines of the configs, against the same steps by mmseg's classes, on one core.
+"""Figures of the configs' input pipelines, against the same steps of mmseg, on one core.
 
-The files are drawn: pictures of textured shapes as JPEGs of a photograph's size, labels as PNGs
-with the palette. VOC's have one class on most of the picture, so that crops are drawn again as they
-are on VOC; ADE20K's are covered by classes altogether.
+The files are synthetic: pictures of textured shapes as JPEGs of a photograph's size, labels as PNGs
+with a palette. Those like VOC have one class on most of the picture, so that crops are redrawn as
+often as on VOC; those like ADE20K are covered by objects completely.
 """
 
 import tempfile
@@ -27,8 +27,8 @@ from figures.framework import Figure, Setting, Sides
 DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"
 IMAGES = 24
 QUALITY = 92
-AREAS = 8  # of one class each, in a picture of ADE20K
-# mmseg's class for ours; of the other steps the class is the same.
+AREAS = 8  # areas in a picture like ADE20K, each of one class
+# Our class -> mmseg's; all other steps use the same class.
 MMSEG = {
     "LoadCheckedLabel": "LoadAnnotations",
     "FastRandomCrop": "RandomCrop",
@@ -36,20 +36,20 @@ MMSEG = {
     "FastPhotoMetricDistortion": "PhotoMetricDistortion",
     "FastPackSegInputs": "PackSegInputs",
 }
-# What only our classes are given.
+# Settings that only our classes have.
 OURS_ALONE = ("num_classes", "_scope_")
 
 Picture = tuple[np.ndarray, np.ndarray]
 
 
 def voc_picture(index: int) -> Picture:
-    """A picture [375, 500, 3] and its label: up to three shapes before a background."""
+    """A picture [375, 500, 3] and its label: up to three shapes in front of a background."""
     image, label = draw(0, "train", index, 500)
     return image[:375], label[:375]
 
 
 def ade_picture(index: int) -> Picture:
-    """A picture [512, 683, 3] and its label: the areas nearest to random points, and shapes."""
+    """A picture [512, 683, 3] and its label: Voronoi areas of random points, and shapes."""
     rng = np.random.default_rng(index)
     image, shapes = (array[:512] for array in draw(0, "train", index, 683))
     points = rng.uniform((0, 0), (512, 683), (AREAS, 2))
@@ -62,7 +62,7 @@ def ade_picture(index: int) -> Picture:
 
 
 def write(folder: Path, index: int, picture: Picture) -> dict[str, str]:
-    """What a data set gives the pipeline for a picture, which is written to ``folder``."""
+    """The paths that a data set gives the pipeline, for a picture written to ``folder``."""
     image, label = map(Image.fromarray, picture)
     files = dict(img_path=f"{folder}/{index}.jpg", seg_map_path=f"{folder}/{index}.png")
     image.save(files["img_path"], quality=QUALITY)
@@ -78,7 +78,7 @@ def mmseg_step(step: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Within it OpenCV and PyTorch take one thread, as they do in a data loader's worker."""
+    """A context in which OpenCV and PyTorch use one thread, as in a data loader's worker."""
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -93,16 +93,16 @@ def pipeline(
     folder = tempfile.TemporaryDirectory(prefix="pipeline")
     count = 2 if setting.quick else IMAGES
     files = [write(Path(folder.name), index, picture(index)) for index in range(count)]
-    known = dict(reduce_zero_label=reduce_zero_label)
+    common = dict(reduce_zero_label=reduce_zero_label)
     steps = Config.fromfile(DATASETS / config).train_pipeline
     with DefaultScope.overwrite_default_scope("mmseg"):
         ours, theirs = Compose(steps), Compose([mmseg_step(step) for step in steps])
 
-    # The folder is kept for as long as the function is.
+    # The default argument keeps the temporary folder as long as the function.
     def run(steps: Compose, folder: tempfile.TemporaryDirectory = folder) -> list[dict[str, Any]]:
         np.random.seed(0)
         with one_core():
-            return [steps(dict(file, seg_fields=[], **known)) for file in files]
+            return [steps(dict(file, seg_fields=[], **common)) for file in files]
 
     return Sides(partial(run, ours), partial(run, theirs), agree, per=count)
 

@@ -1,4 +1,4 @@
-"""What follows from scores at stride 8: loss and accuracy with their gradient, and labels."""
+"""Figures of loss, accuracy, gradient and labels from scores at stride 8."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ bilinear = partial(resize, mode="bilinear", align_corners=False)
 
 
 def coarse_scores(scores: Tensor, size: tuple[int, int]) -> CoarseScores:
-    """Scores [N, C, h, w] that mmseg's bilinear resizing would bring to ``size``."""
+    """CoarseScores of [N, C, h, w] that mean mmseg's bilinear resizing to ``size``."""
     rows, cols = (
         Placement(side / n, (side / n - 1) / 2, 0, side)
         for side, n in zip(size, scores.shape[2:], strict=True)
@@ -27,7 +27,7 @@ def coarse_scores(scores: Tensor, size: tuple[int, int]) -> CoarseScores:
 
 
 def loss(classes: int, setting: Setting) -> Sides:
-    """Random scores, and labels in squares of one class with 2 % of void between."""
+    """Loss, accuracy and gradient, on random scores and square regions with 2 % void pixels."""
     side, batch = (64 if setting.quick else 512), setting.batch or 2
     generator = torch.Generator().manual_seed(0)
     scores = 3 * torch.randn(batch, classes, side // 8, side // 8, generator=generator)
@@ -66,12 +66,12 @@ def same_losses(ours: tuple, theirs: tuple) -> str:
 def labelling(
     classes: int, size: tuple[int, int], original: tuple[int, int], setting: Setting
 ) -> Sides:
-    """Smooth random scores of an image of ``size`` that was ``original`` before it was resized."""
+    """Labels at the ``original`` size, from smooth random scores of an image of ``size``."""
     if setting.quick:
         size, original = (64, 88), (96, 132)
     coarse = [-(-side // 8) for side in size]
     generator = torch.Generator().manual_seed(0)
-    # Regions as of things: random at stride 32, smooth between, with some noise.
+    # Regions of the size of objects: random at stride 32, interpolated, with some noise.
     seeds = torch.randn(1, classes, *(side // 4 + 2 for side in coarse), generator=generator)
     scores = bilinear(seeds, size=coarse)
     scores += 0.1 * torch.randn(scores.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Networks and training steps: ours, mmseg's and a peer's, on the same random batch."""
+"""Training steps of our network, of mmseg's and of pytorch-fcn's, on the same random batch."""
 
 import importlib
 import sys
@@ -24,11 +24,11 @@ CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_ade20k.py"
 BASES = Path(mmseg.__file__).parent / ".mim" / "configs" / "_base_"
 CLASSES = 150
 QUICK_WIDTH = dict(base_channels=8, fc_channels=32)
-QUICK_LEVELS = (32, 64, 32)  # of these widths
+QUICK_LEVELS = (32, 64, 32)  # channels of the levels at QUICK_WIDTH
 
 
 class Autocast(OptimWrapper):
-    """Forward in the setting's precision; losses are not scaled."""
+    """An optimizer wrapper with the setting's precision and without loss scaling."""
 
     def __init__(self, setting: Setting, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,7 +62,7 @@ def mmseg_step(setting: Setting, batch: int) -> Callable[[], object]:
 
 
 def _step(model: Any, optimizer: Any, setting: Setting, batch: int) -> Callable[[], object]:
-    """A training step of a segmentor as mmengine's runner does it, on the same batch each time."""
+    """A training step as in mmengine's runner, on the same batch each time."""
     side = _side(setting)
     init_default_scope("mmseg")
     model.data_preprocessor.size = (side, side)
@@ -79,21 +79,21 @@ def _side(setting: Setting) -> int:
 
 
 def _labels(batch: int, side: int) -> Tensor:
-    """batch x side x side: regions of 32 pixels, some void."""
+    """Labels batch x side x side: squares of 32 x 32 pixels, some void."""
     cells = torch.randint(0, CLASSES + 10, (batch, -(-side // 32), -(-side // 32)))
     cells[cells >= CLASSES] = 255
     return cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :side, :side].contiguous()
 
 
 def sample(label: Tensor, **data: PixelData) -> SegDataSample:
-    """An image's label [H, W] as a data set of mmseg gives it."""
+    """The data sample of an image with a label [H, W], as from mmseg's data sets."""
     shape = tuple(label.shape)
     meta = dict(img_path="image.jpg", img_shape=shape, ori_shape=shape, pad_shape=shape)
     return SegDataSample(gt_sem_seg=PixelData(data=label[None]), metainfo=meta, **data)
 
 
 def peer(setting: Setting, classes: int) -> nn.Module:
-    """pytorch-fcn's FCN-8s, without the packages around it: they download, plot and read sets."""
+    """pytorch-fcn's FCN-8s; only its module is imported, since the package needs more packages."""
     if setting.peers is None:
         raise Skipped("give --peer DIR, a clone of github.com/wkentaro/pytorch-fcn")
     sys.modules.setdefault("fcn", ModuleType("fcn"))  # only for downloads
@@ -104,7 +104,7 @@ def peer(setting: Setting, classes: int) -> nn.Module:
 
 
 def peer_step(setting: Setting, batch: int) -> Callable[[], object]:
-    """pytorch-fcn's FCN-8s, its summed loss over the labelled pixels and plain SGD."""
+    """pytorch-fcn's FCN-8s with its loss, summed over labelled pixels, and plain SGD."""
     device, side = setting.device, _side(setting)
     model = peer(setting, CLASSES).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-10, momentum=0.99, weight_decay=0.0005)

@@ -1,4 +1,4 @@
-"""What the user sees of the figures, and the same for programs."""
+"""Print the table of figures, and convert it to JSON."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ from rich.table import Table as Grid
 
 from figures.framework import Figure, Result, Row
 
-WIDTH = 100  # of what is not a terminal
-# Width and alignment of each column, by its title.
+WIDTH = 100  # columns if the output is not a terminal
+# Title -> (width, alignment) of a column.
 COLUMNS = {
     "  quantity": (20, "left"),
     "ours": (14, "right"),
@@ -26,7 +26,7 @@ VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]"}
 
 
 class Table:
-    """Printed on stdout figure by figure, as they come."""
+    """Prints the table on stdout, figure by figure."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
@@ -96,7 +96,7 @@ class Table:
 
 @contextmanager
 def progress(what: str) -> Iterator[None]:
-    """Says on stderr what is being measured; on a terminal only meanwhile."""
+    """Say on stderr what is being measured; on a terminal, erase it afterwards."""
     terminal = sys.stderr.isatty()
     print(f"measuring {what}", end="" if terminal else "\n", file=sys.stderr, flush=True)
     try:
@@ -118,14 +118,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def number(value: float, unit: str) -> str:
-    """Three digits, or all before the point."""
+    """A value with three digits, or with all digits before the point."""
     return f"{value:,.0f} {unit}" if abs(value) >= 1000 else f"{value:.3g} {unit}".strip()
 
 
 def to_json(
     results: Sequence[tuple[Figure, Result]], machine: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that was measured, in plain types."""
+    """Everything that was measured, in types that JSON has."""
     met = judged([result for _, result in results])
     plain = (bool, int, str, list, type(None))
     figures = []

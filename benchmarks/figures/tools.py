@@ -1,7 +1,7 @@
-"""How soon a tool answers, and the demo's training step beside busy processes.
+"""Figures of a tool's start, and of the demo's training step beside busy processes.
 
-Ours are the tools as they are; theirs are the same with OpenMP's own way, in which a thread spins
-while it waits for another and so takes the core that the other needs.
+Theirs is the same tool with OpenMP's default, where a thread that waits for another spins and so
+occupies a core that the other may need.
 """
 
 import json
@@ -23,10 +23,10 @@ from figures.framework import Figure, Result, Row, Setting, quartiles
 TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "fcn8s_vgg16_shapes.py"
 BUSY = (0, 2, 4, 8)
-# Steps of a run, and how many of them are not counted: the first ones also set up libraries.
+# Steps of a run; the first ones also initialise libraries and are not counted.
 STEPS, WARM_UP = 12, 4
 IMAGES = 64
-# What libgomp does where no variable is set: about 3 ms of spinning.
+# libgomp's default: about 3 ms of spinning.
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 
 
@@ -40,7 +40,7 @@ def start(setting: Setting, repeats: int) -> Result:
 
 
 def shared_cores(setting: Setting, repeats: int) -> Result:
-    """Seconds of a step, for each number of busy processes, both sides in turn."""
+    """Seconds of a step for each number of busy processes; the two sides alternate."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="shared_cores") as folder:
         data = Path(folder, "shapes")
@@ -68,14 +68,14 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def step_times(data: Path, environment: dict[str, str]) -> list[float]:
-    """Seconds of each step of tools/train.py on the drawn shapes in ``data``, after the first."""
+    """Seconds of each step of tools/train.py on the shapes in ``data``, without warm-up."""
     options = dict.fromkeys(("train_cfg.max_iters", "param_scheduler.1.end"), STEPS)
     options |= {"param_scheduler.0.end": WARM_UP, "param_scheduler.1.begin": WARM_UP}
     options |= {"default_hooks.logger.interval": 1, "train_cfg.val_interval": STEPS}
     for name in ("train", "val"):
         options[f"{name}_dataloader.dataset.data_root"] = data
     settings = [f"{key}={value}" for key, value in options.items()]
-    # This process has set what the tools set.
+    # Importing tools/common.py has set these variables in this process, too.
     unset = {name: value for name, value in os.environ.items() if name not in WAITING}
     with tempfile.TemporaryDirectory(dir=data.parent) as work_dir:
         command = [sys.executable, TRAIN, CONFIG, "--work-dir", work_dir, "--cfg-options"]
@@ -84,7 +84,7 @@ def step_times(data: Path, environment: dict[str, str]) -> list[float]:
         )
         (scalars,) = Path(work_dir).glob("*/vis_data/scalars.json")
         lines = map(json.loads, scalars.read_text().splitlines())
-        # mmengine's "time" is a mean over the last steps, of an interval of 1 that step alone.
+        # mmengine's "time" is the mean of an interval, here of one step.
         return [line["time"] for line in lines if line.get("step", 0) > WARM_UP and "loss" in line]
 
 

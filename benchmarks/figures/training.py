@@ -1,4 +1,4 @@
-"""A training step: how much of it is not convolution, and against others' networks."""
+"""Figures of a training step: its time outside convolutions, and against other networks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -59,6 +59,6 @@ SHARE = "not convolution"
 OURS = "FCN-8s VGG16, 512 x 512, 150 classes"
 FIGURES = [
     Figure(STEP, "network", OURS, reading=training, bars={SHARE: 0.15}),
-    compared("training: host", "mmseg: FCN R50-D8", mmseg_step),
+    compared("training: mmseg", "mmseg: FCN R50-D8", mmseg_step),
     compared("training: pytorch-fcn", "pytorch-fcn: FCN8s", peer_step),
 ]

@@ -1,3 +1,3 @@
-"""Every backbone under our head and every head on our backbones, for benchmarks/pairs.py."""
+"""Pairs of backbone and head, one of them mmseg's, for benchmarks/pairs.py."""
 
-import fcn_plugin  # noqa: F401  # mmseg can be imported from here on
+import fcn_plugin  # noqa: F401  # makes mmseg importable

@@ -1,8 +1,8 @@
 """Backbones of mmseg, and through it of mmpretrain and timm, under ``SkipFusionHead``.
 
-The smallest of each family, with the settings of mmseg's own configs where these have it. Levels
-are those at strides 8, 16 and 32 of FCN-8s where a backbone has them, else what it has, finest
-first. A backbone returns no others if it leaves the choice.
+The smallest of each family, with settings from mmseg's configs if these have it. Levels are at the
+strides of FCN-8s, 8, 16 and 32, if a backbone has them, else all it has, finest first. A backbone
+with ``out_indices`` returns only these levels.
 """
 
 from typing import Any

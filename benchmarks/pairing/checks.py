@@ -1,4 +1,4 @@
-"""What is found out about a pair: its size, and whether it predicts, learns and exports."""
+"""Check a pair: its size, and whether it predicts, trains and exports."""
 
 import signal
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from fcn_plugin.export import check_onnx, export_onnx
 from fcn_plugin.models import SkipFusionHead
 from pairing.pair import CLASSES, SKIPPED, YES, Levels, Pair, Row, complete, levels_of
 
-AGREE = 0.9999  # of the pixels have the same label in ONNX
-PATIENCE = 60  # seconds of processor time for an export: torch reasons about sizes for hours
+AGREE = 0.9999  # least fraction of pixels with equal labels in ONNX
+PATIENCE = 60  # seconds of CPU time for an export, which can take torch hours
 
 
 class Failed(Exception):
-    """A check that ran and found something wrong; the message says what."""
+    """A check ran and failed; the message says why."""
 
 
 def check(pair: Pair, quick: bool = False) -> Row:
-    """Build a pair and try it on images of 128 x 128 pixels; ``quick`` makes it small, and them 64.
+    """Build a pair and check it on images of 128 x 128 pixels; 64 x 64 and narrow if ``quick``.
 
-    Operations are of 512 x 512, or 64. A backbone of one size takes that.
+    Operations are counted at 512 x 512, or 64 x 64; a backbone of fixed size uses that size.
     """
     if pair.needs and not installed(pair.needs):
         return pair.row(f"{SKIPPED}: needs {pair.needs}")
@@ -56,11 +56,11 @@ def check(pair: Pair, quick: bool = False) -> Row:
 
 
 def installed(package: str) -> bool:
-    return any(found.name == package for found in metadata.distributions(name=package))
+    return any(dist.name == package for dist in metadata.distributions(name=package))
 
 
 def built(config: dict) -> BaseModel:
-    """The model; its new score layers are not zero, for all labels would be the same."""
+    """The model; its score layers are random, since with zeros all labels would be equal."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope("mmseg"):
         model = MODELS.build(config)
@@ -73,7 +73,7 @@ def built(config: dict) -> BaseModel:
 
 
 def taken(levels: Levels, head: dict | list[dict]) -> Levels:
-    """The levels that the first head takes, in its order."""
+    """The levels that the first head takes, in the order of its ``in_index``."""
     first = head[0] if isinstance(head, list) else head
     index = first.get("kernel_generate_head", first)["in_index"]
     chosen = [index] if isinstance(index, int) else index
@@ -81,11 +81,11 @@ def taken(levels: Levels, head: dict | list[dict]) -> Levels:
 
 
 def operations(model: BaseModel, side: int) -> int | None:
-    """Of convolutions and matrix products in a forward pass of one image."""
+    """Operations of convolutions and matrix products in a forward pass of one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         try:
             model.eval()(torch.zeros(1, 3, side, side), mode="tensor")
-        except TypeError:  # PointRend's head cannot be called so
+        except TypeError:  # PointRend's head has no such forward
             return None
     return counter.get_total_flops()
 
@@ -111,7 +111,7 @@ def samples(images: Tensor) -> list[SegDataSample]:
 
 @torch.no_grad()
 def predicts(model: BaseModel, images: Tensor) -> str:
-    """Finite scores, and labels of exactly the images' size."""
+    """Check that scores are finite, and that labels have the images' size."""
     for sample in model.eval().predict(images, samples(images)):
         labels = sample.pred_sem_seg.data
         if labels.shape != (1, *images.shape[-2:]):
@@ -122,7 +122,7 @@ def predicts(model: BaseModel, images: Tensor) -> str:
 
 
 def learns(model: BaseModel, images: Tensor) -> str:
-    """A finite gradient of every parameter that is trained, down to the first layer."""
+    """Check that gradients are finite and reach the first layer; count parameters without one."""
     model.train().zero_grad()
     loss, _ = model.parse_losses(model.loss(images, samples(images)))
     loss.backward()
@@ -138,11 +138,11 @@ def learns(model: BaseModel, images: Tensor) -> str:
 
 
 class TooLong(BaseException):
-    """Not an ``Exception``, which the exporter would take for the network's."""
+    """Raised by the timer; not an ``Exception``, which the exporter would catch."""
 
 
 def exports(model: BaseModel, images: Tensor) -> str:
-    """The labels of its ONNX file, made for images of this size, against its own."""
+    """Check that the labels of an ONNX file for this image size are the model's."""
 
     def stop(*_: object) -> None:
         raise TooLong

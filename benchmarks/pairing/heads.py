@@ -1,7 +1,7 @@
-"""Heads of mmseg on the convolutionalized backbones, with the settings of mmseg's own configs.
+"""Heads of mmseg on the convolutionalized backbones, with settings from mmseg's configs.
 
-A head of one level takes the deepest, of convolutions alone; the pyramid of PSP or ASPP takes the
-place of fc6 and fc7.
+A head of one level takes the deepest convolutional level, before fc6 and fc7, which the context
+modules of such heads, like PSP or ASPP, replace.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ SMALL_BACKBONES = {
 
 
 class Head(NamedTuple):
-    """``Pair`` without its backbone: a head of mmseg, or a cascade of them."""
+    """A ``Pair`` without backbone: a head of mmseg, or a cascade of heads."""
 
     name: str
     model: dict[str, Any]
@@ -36,7 +36,7 @@ class Head(NamedTuple):
 
 
 def fitted(node: Any) -> Any:
-    """A part of mmseg's config for our backbones: of four levels, counted from the deepest."""
+    """A part of mmseg's config for our backbones; ``in_index`` counts from the deepest of 4."""
     if isinstance(node, list | tuple):
         return type(node)(fitted(part) for part in node)
     if not isinstance(node, dict):
@@ -58,7 +58,7 @@ def fitted(node: Any) -> Any:
 
 
 def parts(config: str) -> dict[str, Any]:
-    """What one of mmseg's configs has behind the backbone."""
+    """The neck and heads of one of mmseg's configs."""
     kept = ("neck", "decode_head", "auxiliary_head", "train_cfg", "test_cfg")
     return {key: fitted(part) for key, part in mmseg_model(config).items() if key in kept}
 
@@ -67,14 +67,14 @@ FCN = parts("fcn_r50-d8")
 
 
 def head(name: str, config: str, needs: str = "", small: Any = (), **settings: Any) -> Head:
-    """The decode head of ``config``, and mmseg's usual auxiliary one, on the level before."""
+    """The decode head of ``config``, and mmseg's auxiliary FCN head one level before."""
     model = dict(FCN, decode_head=parts(config)["decode_head"] | settings)
     narrow = dict(channels=16, **dict(small))
     return Head(name, model, dict(decode_head=narrow, auxiliary_head=dict(channels=8)), needs)
 
 
 OCR = parts("ocrnet_r50-d8")
-OCR["decode_head"][0]["in_index"] = -1  # the two are of one size
+OCR["decode_head"][0]["in_index"] = -1  # both heads need maps of one size
 STDC = parts("stdc")["auxiliary_head"][2]
 KNET = "knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512"
 SEGNEXT = "segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512"
@@ -119,7 +119,7 @@ HEADS = [
         "Hamburger (SegNeXt)",
         SEGNEXT,
         small=dict(ham_channels=16, norm_cfg=dict(num_groups=4)),
-        ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise its answer is another each time
+        ham_kwargs=dict(MD_R=16, rand_init=False),  # otherwise outputs are random
     ),
     Head("FPN, with its neck", parts("fpn_r50"), dict(SMALL_NECK, decode_head=NARROW)),
     Head("OCR behind FCN, in a cascade", OCR, dict(decode_head=SMALL_OCR)),

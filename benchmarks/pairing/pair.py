@@ -1,4 +1,4 @@
-"""A pair of backbone and head: its config without what follows from the rest, and its row."""
+"""A pair of backbone and head, its complete config, and its row in the table."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,21 +14,21 @@ from torch import Tensor
 
 CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 CLASSES = 21
-ALL = "all"  # as in_index: every level there is
+ALL = "all"  # as in_index: all levels
 FINEST = "finest"  # as c1_in_channels, DeepLabV3+'s second input: the channels of level 0
-SIDE = 128  # pixels; each level has some
+SIDE = 128  # pixels, enough for every level
 YES, SKIPPED = "yes", "not run"
 
 
 class Levels(NamedTuple):
-    """What a backbone, or the neck behind it, returns."""
+    """Channels and strides of the levels that a backbone or neck returns."""
 
     channels: tuple[int, ...]
     strides: tuple[float, ...]  # in pixels of the image
 
 
 class Row(NamedTuple):
-    """A check is "yes", "yes, but ...", "no: why" or "not run: why"."""
+    """A row of the table; a check is "yes", "yes, but ...", "no: why" or "not run: why"."""
 
     name: str
     forward: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     onnx: str
     levels: Levels | None = None  # those that the head takes
     parameters: int | None = None
-    operations: int | None = None  # of one image; a multiplication and an addition are two
+    operations: int | None = None  # of one image; a multiply-add is two
 
     @property
     def checks(self) -> tuple[str, str, str]:
@@ -52,31 +52,31 @@ class Row(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One row of the table.
+    """The backbone and head of one row.
 
-    In ``model`` an ``in_index`` may count from the deepest level, -1, or be ``ALL``, and
-    ``in_channels`` are filled in.
+    In ``model`` an ``in_index`` may be negative, counting from the deepest level, or ``ALL``;
+    ``in_channels`` are filled in by ``complete``.
     """
 
-    name: str  # of mmseg's half
+    name: str  # of mmseg's backbone or head
     model: dict[str, Any]  # backbone, neck and heads
     small: dict[str, Any] = {}  # what makes it small, merged into ``model``
-    multiple: int = 1  # of so many pixels images have to be high and wide
-    fixed: bool = False  # images have to be of the backbone's ``img_size``
-    needs: str = ""  # the package that it is taken from, where that is not mmseg
+    multiple: int = 1  # height and width of images must be multiples of this
+    fixed: bool = False  # images must have the backbone's ``img_size``
+    needs: str = ""  # package of the backbone or head, if not mmseg
 
     def row(self, outcome: str) -> Row:
         return Row(self.name, outcome, outcome, outcome)
 
 
 def mmseg_model(config: str) -> dict[str, Any]:
-    """The model of one of mmseg's configs; of its base models where only a file is named."""
+    """The model of one of mmseg's configs; a name without folder means a base model."""
     file = f"{config}.py" if "/" in config else f"_base_/models/{config}.py"
     return single_process(Config.fromfile(CONFIGS / file).model.to_dict())
 
 
 def single_process(node: Any) -> Any:
-    """A part of a config without SyncBN, which needs several processes, and without weights."""
+    """A part of a config with BN for SyncBN, which needs several processes, and no weights."""
     if isinstance(node, list | tuple):
         return type(node)(single_process(part) for part in node)
     if not isinstance(node, dict):
@@ -87,14 +87,14 @@ def single_process(node: Any) -> Any:
 
 
 def complete(pair: Pair, small: bool = False) -> ConfigDict:
-    """The config of a model that builds; of small widths if asked."""
+    """The complete config of a pair's model; narrow if ``small``."""
     config = Config(dict(model=deepcopy(pair.model)))
     if small:
         config.merge_from_dict(dict(model=deepcopy(pair.small)))
     model = config.model
     levels = levels_of(model.backbone)
     if model.get("neck"):
-        if model.neck.type != "Feature2Pyramid":  # the one neck that has no such argument
+        if model.neck.type != "Feature2Pyramid":  # the only neck without this argument
             model.neck.in_channels = list(levels.channels)
         levels = levels_of(model.backbone, model.neck)
     cascade = isinstance(model.decode_head, list)
@@ -112,7 +112,7 @@ def complete(pair: Pair, small: bool = False) -> ConfigDict:
 
 
 def levels_of(backbone: dict, neck: dict | None = None) -> Levels:
-    """As in training, where some backbones show more levels."""
+    """The levels in training mode, in which some backbones return more."""
     side = backbone.get("img_size", [SIDE])[0]
     with torch.no_grad(), DefaultScope.overwrite_default_scope("mmseg"):
         levels: Any = torch.zeros(2, 3, side, side)
@@ -126,7 +126,7 @@ def levels_of(backbone: dict, neck: dict | None = None) -> Levels:
 
 
 def fill(node: Any, channels: Sequence[int]) -> None:
-    """Give every part of a head's config that has an ``in_index`` its ``in_channels``."""
+    """Fill in the ``in_channels`` of every part of a head's config that has an ``in_index``."""
     parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for part in parts:
         fill(part, channels)

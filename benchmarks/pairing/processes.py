@@ -1,4 +1,4 @@
-"""A process for each item, whose memory is given back when it ends and whose crash is its own."""
+"""Run each item in its own process, so that memory is freed and a crash stays contained."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +9,11 @@ from typing import Any
 def each_alone(
     function: Callable[[Any], Any], items: Sequence[Any], jobs: int
 ) -> Iterator[tuple[Any, Any]]:
-    """(item, ``function(item)``) as they are done, ``jobs`` at a time.
+    """(item, ``function(item)``) in the order they finish, ``jobs`` at a time.
 
-    The result of a process that was killed or crashed is a text that says so.
+    If a process is killed or crashes, the result is a text that says so.
     """
-    context = get_context("fork")  # which has imported mmseg already
+    context = get_context("fork")  # so that mmseg is already imported
     waiting, running = list(reversed(items)), {}
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -22,7 +22,7 @@ def each_alone(
             work = lambda item=item, sender=sender: sender.send(function(item))  # noqa: E731
             process = context.Process(target=work, daemon=True)
             process.start()
-            sender.close()  # so that the other end is the only one
+            sender.close()  # then recv() fails if the child ends
             running[receiver] = item, process
         for ready in connection.wait(list(running)):
             item, process = running.pop(ready)

@@ -1,4 +1,4 @@
-"""The tables of pairs: which there are, their Markdown, and their place in a file."""
+"""Choose pairs, format their tables in Markdown, and write them into a file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ from pairing.backbones import BACKBONES
 from pairing.heads import HEADS, OTHERS
 from pairing.pair import Pair, Row
 
-# By the title of their table.
+# Title of a table -> its pairs.
 GROUPS: dict[str, list[Pair]] = {
     "backbone": BACKBONES,
     "head": [head.on("ConvolutionalizedVGG") for head in HEADS],
 }
 BEGIN, END = "<!-- pairs: begin -->", "<!-- pairs: end -->"
 COLUMNS = ("channels @ stride", "parameters, M", "GFLOP", "forward", "backward", "ONNX")
-WIDEST = 120  # characters that a table has for what a check found
+WIDEST = 120  # most characters of a check's result
 
 
 def choose(names: Sequence[str]) -> list[Pair]:
-    """The pairs with one of ``names``; all without names."""
+    """The pairs with these names; all if there are no names."""
     pairs = {pair.name: pair for group in GROUPS.values() for pair in group}
     for name in names:
         if name not in pairs:
@@ -32,7 +32,7 @@ def choose(names: Sequence[str]) -> list[Pair]:
 
 
 def as_markdown(rows: Mapping[str, Row]) -> str:
-    """The tables of the pairs that ``rows`` has by name, and of the heads that are not paired."""
+    """Markdown tables of the pairs in ``rows`` (name -> row), and of the heads left out."""
     tables = []
     for title, group in GROUPS.items():
         if tried := [rows[pair.name] for pair in group if pair.name in rows]:
@@ -49,7 +49,7 @@ def _cells(row: Row) -> list[str]:
         ", ".join(f"{channels} @ {stride:.3g}" for channels, stride in levels),
         "" if row.parameters is None else f"{row.parameters / 1e6:.3g}",
         "" if row.operations is None else f"{row.operations / 1e9:.3g}",
-        *(shorten(found, WIDEST, placeholder=" ...") for found in row.checks),
+        *(shorten(result, WIDEST, placeholder=" ...") for result in row.checks),
     ]
 
 
@@ -58,10 +58,10 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Put ``text`` between the markers in ``file``, in place of what is there.
+    """Replace the text between the two markers in ``file``.
 
     Raises:
-        UserError: the file has not one pair of markers.
+        UserError: the file does not have each marker once.
     """
     before, after = around_tables(file)
     with replacing(file) as part:

@@ -5,8 +5,8 @@ default_scope = "mmseg"
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    # A process that does not answer for so many seconds ends the run of several. Far longer than
-    # the others wait while one writes a checkpoint.
+    # Seconds after which a silent process ends a run of several; far longer than the others wait
+    # while one process writes a checkpoint.
     dist_cfg=dict(backend="nccl", timeout=600),
 )
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]

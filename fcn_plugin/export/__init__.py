@@ -1,4 +1,4 @@
-"""A segmentor as a file that runs without PyTorch, and as a graph of ``torch.export``."""
+"""Export a segmentor to ONNX, which runs without PyTorch, or to a ``torch.export`` graph."""
 
 from fcn_plugin.export.checking import Check, check_onnx
 from fcn_plugin.export.deployed import Deployed

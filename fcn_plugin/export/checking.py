@@ -1,4 +1,4 @@
-"""Whether an ONNX file gives what the segmentor gives, image by image."""
+"""Check that an ONNX file gives the same results as the segmentor, batch by batch."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from fcn_plugin.export.graph import examples
 from fcn_plugin.export.onnx_file import need_extra
 from fcn_plugin.export.resizing import Resizing
 
-# Smaller and larger than the example of the tracing; odd, and no multiple of a stride.
+# Smaller and larger than the traced example; odd, and not all multiples of a stride.
 SIZES = ((97, 161), (256, 320), (301, 423))
 
 
@@ -24,9 +24,9 @@ class Check(NamedTuple):
 
     Attributes:
         size: (H, W) of the images.
-        identical: fraction of the pixels whose labels are the same.
-        difference: the largest difference of scores, relative to the largest score. For a file
-            that gives labels: how far at most the score of a label lies below the highest.
+        identical: fraction of the pixels with equal labels.
+        difference: largest difference of scores, relative to the largest score. For a file that
+            returns labels: how far, at most, the score of its label is below the highest score.
     """
 
     size: tuple[int, int]
@@ -41,7 +41,7 @@ def check_onnx(
     sizes: Sequence[tuple[int, int]] = SIZES,
     dtype: torch.dtype = torch.uint8,
 ) -> list[Check]:
-    """``checks`` of made images of a type, one or two of each size."""
+    """The results of ``checks`` on one or two synthetic images of each size."""
     deployed = Deployed(model)
     batches = [
         examples(deployed, 1 + number % 2, size, dtype).cpu() for number, size in enumerate(sizes)
@@ -50,22 +50,22 @@ def check_onnx(
 
 
 def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Iterator[Check]:
-    """Compare a file, run by onnxruntime on the CPU, with the model that it was made from.
+    """Compare the ONNX file, run by onnxruntime on the CPU, with its model; one Check per batch.
 
     Args:
-        model: is put into eval mode.
-        file: as ``export_onnx`` wrote it.
-        batches: images N x H x W x C of the type that the file was exported for; three are RGB.
+        model: the model that was exported; it is put into eval mode.
+        file: a file written by ``export_onnx``.
+        batches: images N x H x W x C of the dtype the file takes; RGB if there are 3 channels.
 
     Raises:
-        UserError: the file is no valid ONNX, or onnxruntime does not take it.
+        UserError: the file is not valid ONNX, or onnxruntime cannot run it.
     """
     need_extra()
     onnx, onnxruntime = import_module("onnx"), import_module("onnxruntime")
     try:
         onnx.checker.check_model(str(file), full_check=True)
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception as error:  # neither package has a base class of its errors
+    except Exception as error:  # neither package has a common error class
         raise UserError(f"{file}: {str(error).splitlines()[0]}; export it again") from error
     argmax = session.get_outputs()[0].name == "labels"
     metadata = session.get_modelmeta().custom_metadata_map
@@ -83,7 +83,7 @@ def checks(model: nn.Module, file: str | Path, batches: Sequence[Tensor]) -> Ite
 
 @torch.no_grad()
 def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The images as the network sees them, and PyTorch's scores."""
+    """The network's input, and PyTorch's scores."""
     image = deployed.prepared(batch)
     try:
         return image, deployed.enlarged(deployed.scores(image), batch)
@@ -97,10 +97,10 @@ def _scores(deployed: Deployed, batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compared(deployed: Deployed, scores: Tensor, output: Tensor) -> Check:
-    """PyTorch's scores beside the file's output, labels or scores."""
+    """Compare PyTorch's scores with the file's output, which is labels or scores."""
     labels = deployed.labels(scores)
     if deployed.argmax:
-        # A label that is no number of the data set counts as class 0 here, and as wrong below.
+        # A number that is not a class counts as class 0 here, and as a wrong label below.
         indices = torch.zeros_like(output, dtype=torch.int64)
         for index, number in enumerate(deployed.numbers):
             indices[output == number] = index

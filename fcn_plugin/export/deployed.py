@@ -1,4 +1,4 @@
-"""The deployed interface of a segmentor: pixels in, labels out, tensors only."""
+"""A segmentor as one module from pixels to labels, with tensors only, ready to export."""
 
 from typing import Any
 
@@ -13,23 +13,23 @@ from fcn_plugin.prediction.network import image_channels
 
 
 class Deployed(nn.Module):
-    """From images to labels or scores of their size, with what mmseg does around its network.
+    """Maps images to labels or scores of the same size, with mmseg's pre- and postprocessing.
 
-    Classes and their numbers in the data set are those of ``model.dataset_meta``, if it has that.
+    Class numbers are those of ``model.dataset_meta``, if the model has it.
 
-    Pixels are normalised and padded as the model's data preprocessor does for testing, and the
+    Pixels are normalised and padded as the model's data preprocessor does in testing, and the
     padding is cut off again. The network sees the whole image; ``test_cfg`` is ignored.
 
     Args:
-        model: any built segmentor of mmseg's registry.
-        argmax: return labels N x H x W in the data set's own numbers, uint8 (int64 if one is above
-            255), else scores N x C x H x W as before softmax or sigmoid, in the order of the
-            classes.
-        preprocessing: take images N x H x W x 3, RGB in 0-255, uint8 or any other type, or as many
-            bands and what values the network was trained on; else N x 3 x H x W as ``prepared``
-            returns them.
-        resizing: part of the preprocessing, for whole levels (uint8); labels and scores get the
-            size of the images again.
+        model: any built segmentor from mmseg's registry.
+        argmax: return labels N x H x W in the numbers of the data set's label files, uint8 (int64
+            if one is above 255); otherwise scores N x C x H x W before softmax or sigmoid, in the
+            order of the classes.
+        preprocessing: take images N x H x W x 3, RGB in 0-255, of any dtype, or other bands and
+            values if the network was trained on them; otherwise take N x 3 x H x W as returned by
+            ``prepared``.
+        resizing: resize uint8 images first, as part of the preprocessing; labels and scores still
+            have the size of the images.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Deployed(nn.Module):
         self.argmax = argmax
         self.preprocessing = preprocessing
         self.resizing = resizing if preprocessing else None
-        # mmseg's has all of these, others some.
+        # mmseg's preprocessor has all of these attributes, others only some.
         preprocessor = vars(model.data_preprocessor)
         self.order = "RGB" if preprocessor.get("channel_conversion") else "BGR"
         padding = preprocessor.get("test_cfg") or {}
         self.least_size: tuple[int, int] | None = padding.get("size")
-        # mmseg ignores the divisor where there is a size.
+        # mmseg ignores the divisor if there is a size.
         self.size_divisor = 1 if self.least_size else padding.get("size_divisor") or 1
         self.pad_value = preprocessor.get("pad_val", 0)
         self.head = final_head(model)
@@ -61,14 +61,13 @@ class Deployed(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Channels of the images."""
         return image_channels(self.model)
 
     @property
     def normal(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and standard deviation, 3 x 1 x 1, of pixels in 0-255, in the network's order.
+        """Mean and standard deviation, 3 x 1 x 1, in 0-255, in the network's channel order.
 
-        None if pixels stay as they are.
+        None if pixels are not normalised.
         """
         preprocessor: Any = self.model.data_preprocessor
         return (preprocessor.mean, preprocessor.std) if hasattr(preprocessor, "mean") else None
@@ -81,7 +80,7 @@ class Deployed(nn.Module):
         return self.labels(scores) if self.argmax else scores
 
     def prepared(self, image: Tensor) -> Tensor:
-        """N x H x W x 3, RGB in 0-255, to N x 3 x h x w as the network was trained to see it."""
+        """The network's input N x 3 x h x w, from images N x H x W x 3, RGB in 0-255."""
         image = image.permute(0, 3, 1, 2)
         if self.order == "BGR" and self.channels == 3:
             image = image.flip(1)
@@ -94,7 +93,7 @@ class Deployed(nn.Module):
         return (image - mean) / std
 
     def scores(self, image: Tensor) -> Tensor:
-        """N x 3 x H x W, normalised, to N x C x H x W."""
+        """Scores N x C x H x W of normalised images N x 3 x H x W."""
         rows, cols = image.shape[-2:]
         image = self._padded(image)
         size = (image.shape[-2], image.shape[-1])
@@ -103,7 +102,7 @@ class Deployed(nn.Module):
         return scores[..., :rows, :cols] if self._pads else scores
 
     def enlarged(self, scores: Tensor, image: Tensor) -> Tensor:
-        """Scores resized to their images' size, N x H x W x 3, if ``resizing`` changed it."""
+        """Scores at the size of the images N x H x W x 3; unchanged without ``resizing``."""
         if self.resizing is None:
             return scores
         size = (image.shape[1], image.shape[2])
@@ -111,7 +110,7 @@ class Deployed(nn.Module):
         return functional.interpolate(scores, size=size, mode="bilinear", align_corners=aligned)
 
     def labels(self, scores: Tensor) -> Tensor:
-        """N x C x H x W to N x H x W in the data set's own numbers."""
+        """Labels N x H x W in the data set's numbers, from scores N x C x H x W."""
         if scores.shape[1] == 1:
             indices = (scores[:, 0].sigmoid() > self.head.threshold).long()
         else:

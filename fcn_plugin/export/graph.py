@@ -1,4 +1,4 @@
-"""A segmentor as one graph of ``torch.export``, for batches and images of any size."""
+"""Export a segmentor as a ``torch.export`` graph for any batch and image size."""
 
 import inspect
 from typing import Any
@@ -12,19 +12,19 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.resizing import Resizing
 
-# The example images of the tracing: more than one, and one pixel more than a multiple of every
-# stride, without any map of a single pixel. A branch that the network takes only at even sizes or
-# at 1 would become the graph's only one.
+# The traced example: a batch above 1, and sides one above a multiple of every stride, with no
+# feature map of a single pixel. If the network branches on even sizes or on 1, an example of that
+# kind would put only that branch into the graph.
 BATCH, SIZE = 2, (257, 321)
-# The graph is tried with images of another size; this fraction of the pixels has to agree.
+# The graph is tried at another size, and at least this fraction of the outputs must agree.
 OTHER_SIZE, LEAST_ALIKE = (97, 161), 0.999
 # The option of torch.export that turns shape conditions torch cannot prove into run-time checks.
 RUN_TIME_CHECKS = "prefer_deferred_runtime_asserts_over_guards"
-SPREAD = 64  # levels that stand for one standard deviation in made images
+SPREAD = 64  # grey levels per standard deviation in synthetic images
 
 
 class RandomNetwork(Exception):
-    """The network gives another answer each time."""
+    """The network gives different outputs for the same input."""
 
 
 def export_graph(
@@ -36,15 +36,15 @@ def export_graph(
     resizing: Resizing | None = None,
     dtype: torch.dtype = torch.uint8,
 ) -> ExportedProgram:
-    """The graph of ``Deployed(model, ...)``; ``model`` is put into eval mode.
+    """The exported graph of ``Deployed(model, ...)``; puts ``model`` into eval mode.
 
     Args:
         argmax, preprocessing, resizing: see ``Deployed``.
-        size: (H, W) of all images, for a network that does not take any size.
-        dtype: of the images, if the preprocessing is inside.
+        size: fixed (H, W) of all images, for a network that cannot take every size.
+        dtype: dtype of the images, if preprocessing is included.
 
     Raises:
-        UserError: the network cannot be exported so.
+        UserError: the network cannot be exported this way.
     """
     return graph_of(Deployed(model, argmax, preprocessing, resizing), size, dtype)
 
@@ -52,7 +52,7 @@ def export_graph(
 def graph_of(
     deployed: Deployed, size: tuple[int, int] | None, dtype: torch.dtype
 ) -> ExportedProgram:
-    """``export_graph`` of a ``Deployed``; puts it into eval mode."""
+    """The exported graph of a ``Deployed``, which is put into eval mode."""
     if RUN_TIME_CHECKS not in inspect.signature(torch.export.export).parameters:
         raise UserError(f"torch {torch.__version__} is too old to export; pip install -U torch")
     deployed.eval()
@@ -66,9 +66,9 @@ def graph_of(
                 f"{network}: cannot be exported, it draws random numbers; switch that off in the "
                 "config"
             ) from error
-        except Exception as error:  # torch documents none, and the network may be anybody's
+        except Exception as error:  # torch documents no error class; networks raise their own
             faults.append(error)
-    # The first attempt's words are closer to the network's code.
+    # The message of the first attempt is closer to the network's code.
     reason = shortened(faults[0]) or type(faults[0]).__name__
     remedy = "look at it with torch.export.draft_export"
     if size is None:
@@ -77,7 +77,7 @@ def graph_of(
 
 
 def shortened(error: BaseException) -> str:
-    """The beginning of torch's words, in one line."""
+    """The beginning of torch's error message, on one line."""
     return " ".join(str(error).split())[:200]
 
 
@@ -85,10 +85,10 @@ def shortened(error: BaseException) -> str:
 def _traced(
     deployed: Deployed, size: tuple[int, int] | None, strict: bool, dtype: torch.dtype
 ) -> ExportedProgram:
-    """By running the network, or (strict) by reading its code, which takes torch longer.
+    """A graph traced by running the network or, if ``strict``, by analysing its bytecode (slower).
 
-    Only the second follows ``int`` of a size, which mmseg calls in ``Upsample`` and with
-    align_corners. The first may then silently fix the example's size.
+    Only strict tracing follows ``int(size)``, which mmseg calls in ``Upsample`` and with
+    align_corners; the other silently fixes the example's size in that case.
     """
     images = _images(deployed, 1, size or OTHER_SIZE, dtype)
     if not _alike(deployed, deployed, images):
@@ -101,15 +101,15 @@ def _traced(
     example = _images(deployed, BATCH, size or SIZE, dtype)
     graph = torch.export.export(deployed, (example,), dynamic_shapes=(dynamic,), **options)
     if not _alike(graph.module(), deployed, images):
-        raise RuntimeError(f"what depends on the size is fixed in the graph of {size or SIZE}")
+        raise RuntimeError(f"the graph is correct only for images of {size or SIZE}")
     return graph
 
 
 @torch.no_grad()
 def _alike(one: nn.Module, other: nn.Module, images: Tensor) -> bool:
-    found, expected = (module(images).double() for module in (one, other))
+    actual, expected = (module(images).double() for module in (one, other))
     largest = float(expected.nan_to_num(0, 0, 0).abs().max())
-    close = torch.isclose(found, expected, rtol=0, atol=1e-3 * largest, equal_nan=True)
+    close = torch.isclose(actual, expected, rtol=0, atol=1e-3 * largest, equal_nan=True)
     return bool(close.double().mean() >= LEAST_ALIKE)
 
 
@@ -119,7 +119,7 @@ def _images(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch
 
 
 def examples(deployed: Deployed, number: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """N x H x W x C for a network: ``clouds``, or floats of that type around its mean pixel."""
+    """Synthetic images N x H x W x C: uint8 ``clouds``, or floats around the mean pixel."""
     images = clouds(number, size, deployed.channels)
     if dtype == torch.uint8:
         return images
@@ -131,7 +131,7 @@ def examples(deployed: Deployed, number: int, size: tuple[int, int], dtype: torc
 
 
 def clouds(number: int, size: tuple[int, int], channels: int = 3) -> Tensor:
-    """N x H x W x C, uint8: coloured clouds with some noise, the same ones each time."""
+    """N x H x W x C, uint8: coloured clouds with some noise, the same at every call."""
     random = torch.Generator().manual_seed(0)
     colours = torch.rand(number, channels, 6, 8, generator=random) * 255
     smooth = functional.interpolate(colours, size, mode="bicubic", align_corners=False)
@@ -140,9 +140,9 @@ def clouds(number: int, size: tuple[int, int], channels: int = 3) -> Tensor:
 
 
 def average_pooled(x: Tensor, size: list[int]) -> Tensor:
-    """``functional.adaptive_avg_pool2d`` of N x C x h x w, as two products with matrices.
+    """``functional.adaptive_avg_pool2d`` of N x C x h x w, as two matrix products.
 
-    ONNX has no such operation, and its averages over windows cannot follow a map's size.
+    ONNX has no adaptive pooling, and its average pooling has windows of fixed size.
     """
     down, across = (
         _averages(length, pooled, x) for length, pooled in zip(x.shape[-2:], size, strict=True)
@@ -151,7 +151,7 @@ def average_pooled(x: Tensor, size: list[int]) -> Tensor:
 
 
 def _averages(length: int, pooled: int, like: Tensor) -> Tensor:
-    """pooled x length: the weights of ``length`` pixels in each average."""
+    """Weight matrix pooled x length: the share of each pixel in each average."""
     at = torch.arange(pooled, device=like.device)[:, None]
     start, stop = at * length // pooled, ((at + 1) * length + pooled - 1) // pooled
     pixels = torch.arange(length, device=like.device)
@@ -163,6 +163,6 @@ DECOMPOSITIONS = {torch.ops.aten.adaptive_avg_pool2d.default: average_pooled}
 
 
 def _decomposed(graph: ExportedProgram) -> ExportedProgram:
-    """Without the operators that ONNX lacks; needless decomposing would trace a second time."""
+    """The graph without operators that ONNX lacks; decomposed only if needed, as it retraces."""
     needed = any(node.target in DECOMPOSITIONS for node in graph.graph.nodes)
     return graph.run_decompositions(DECOMPOSITIONS) if needed else graph

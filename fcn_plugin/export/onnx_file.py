@@ -1,4 +1,4 @@
-"""A segmentor as an ONNX file whose metadata tell what it takes and returns."""
+"""Write a segmentor as an ONNX file with metadata that describe its input and output."""
 
 import json
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.system.files import replacing
 from fcn_plugin.version import __version__
 
-# torch's exporter writes it without conversion, and current runtimes read it.
+# torch's exporter writes this version without conversion, and current runtimes read it.
 OPSET = 18
-# An ONNX file is one protocol buffer, of at most 2 GiB; a little is left for the graph.
+# An ONNX file is one protocol buffer of at most 2 GiB; 16 MiB are reserved for the graph.
 MOST_BYTES = 2**31 - 2**24
 
 
@@ -33,23 +33,23 @@ def export_onnx(
     dtype: torch.dtype = torch.uint8,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``Deployed(model, ...)`` as ONNX, for any batch and size.
+    """Write ``Deployed(model, ...)`` as an ONNX file for any batch and image size.
 
-    The input is ``image``, the output ``labels`` or ``scores``, their axes ``batch``, ``height``
-    and ``width``. The file's metadata, texts and JSON, tell what they mean; names, palette and
-    numbers of classes are those of ``model.dataset_meta``, as mmseg's ``init_model`` sets it.
+    The input is called ``image``, the output ``labels`` or ``scores``; their dynamic axes are
+    ``batch``, ``height`` and ``width``. The metadata, texts and JSON, describe both; class names,
+    palette and numbers come from ``model.dataset_meta``, as set by mmseg's ``init_model``.
 
     Args:
-        model: a built segmentor with its weights; is put into eval mode.
-        file: takes the place of an older one if all goes well.
+        model: a built segmentor with its weights; it is put into eval mode.
+        file: the ONNX file; an older one is replaced only on success.
         argmax, preprocessing, resizing: see ``Deployed``.
-        size: (H, W) of all images, for a network that does not take any size.
-        dtype: of the images, if the preprocessing is inside; float32 unless they have 8 bits.
-        metadata: more entries.
+        size: fixed (H, W) of all images, for a network that cannot take every size.
+        dtype: dtype of the images, if preprocessing is included; float32 unless they have 8 bits.
+        metadata: further entries of the metadata.
 
     Raises:
-        UserError: the network cannot be exported so, its weights are too many for one file, or a
-            package of the extra 'export' is missing.
+        UserError: the network cannot be exported this way, its weights are too large for one
+            file, or a package of the extra 'export' is missing.
     """
     need_extra()
     weights = sum(p.nbytes for p in model.parameters())
@@ -91,7 +91,7 @@ def export_onnx(
 
 
 def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
-    """A file's metadata: what goes in and comes out."""
+    """The metadata of a file: input, output, preprocessing and classes."""
     meta = getattr(deployed.model, "dataset_meta", None) or {}
     normal = deployed.normal or (torch.zeros(1), torch.ones(1))
     mean, std = (value.flatten().tolist() for value in normal)

@@ -1,4 +1,4 @@
-"""The resizing of a test pipeline, as part of a graph."""
+"""The Resize step of a test pipeline as part of an exported graph."""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ WHOLE = 2048  # the weights of two neighbours add up to this
 
 
 class Resizing(NamedTuple):
-    """What mmcv's ``Resize`` does to images.
+    """Resizes images as mmcv's ``Resize`` does.
 
     Attributes:
-        scale: width and height, as the config has them; None if there are factors.
-        keep_ratio: take the largest size within ``scale``, whose longer side lies along the
-            image's.
-        factor: factors of the image's width and height.
+        scale: (width, height), as in the config; None if ``factor`` is used.
+        keep_ratio: keep the aspect ratio: take the largest size within ``scale``, whose longer
+            side is the limit for the image's longer side.
+        factor: factors of width and height.
     """
 
     scale: tuple[int, int] | None = None
@@ -28,16 +28,16 @@ class Resizing(NamedTuple):
 
     @classmethod
     def of(cls, step: dict) -> "Resizing | None":
-        """From a ``Resize`` in a pipeline's config; None if it leaves images as they are.
+        """The resizing of a ``Resize`` step's config; None if it does not change images.
 
         Raises:
-            UserError: it resizes in another way than bilinear by OpenCV.
+            UserError: the step does not use OpenCV's bilinear interpolation.
         """
         resize: Resize = TRANSFORMS.build(step)
         if (resize.interpolation, resize.backend) != ("bilinear", "cv2"):
             raise UserError(
-                "the test pipeline has another Resize than bilinear by OpenCV; leave it to whoever "
-                "uses the file: --no-resize"
+                "the test pipeline has a Resize other than OpenCV's bilinear one; leave it to the "
+                "users of the file: --no-resize"
             )
         if resize.scale:
             width, height = resize.scale
@@ -46,12 +46,12 @@ class Resizing(NamedTuple):
         return None if resizing.factor == (1.0, 1.0) else resizing
 
     def settings(self) -> dict[str, Any]:
-        """For ``Resizing(**settings)``, without the unused ones."""
+        """Keyword arguments that make this resizing: ``Resizing(**settings)``."""
         size = {"scale": self.scale} if self.scale else {"factor": self.factor}
         return {**size, "keep_ratio": self.keep_ratio}
 
     def size(self, rows: int, cols: int) -> tuple[int, int]:
-        """(H, W) of the network's image, for one of ``rows`` and ``cols``; these may be symbols."""
+        """(H, W) of a resized image of ``rows`` x ``cols``, which may be symbolic."""
         width, height = self.scale or (
             torch.sym_int(side * factor + 0.5)
             for side, factor in zip((cols, rows), self.factor, strict=True)
@@ -65,15 +65,15 @@ class Resizing(NamedTuple):
         return torch.sym_int(rows * factor + 0.5), torch.sym_int(cols * factor + 0.5)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """N x C x H x W of 0-255 to int32, the levels that OpenCV gives.
+        """Resized images N x C x h x w, int32, equal to OpenCV's, from N x C x H x W in 0-255.
 
-        OpenCV computes in integers, with weights of 2048, and drops digits on the way; in integers
-        every runtime gives the same.
+        OpenCV computes with integer weights that sum to 2048, and truncates in between. Integers
+        also give the same result in every runtime.
         """
         rows, cols = self.size(image.shape[-2], image.shape[-1])
         (left, of_left), (right, of_right) = _neighbours(image.shape[-1], cols, image.device)
-        # Left of the first centre and right of the last, that pixel has all weight. Along a column
-        # OpenCV keeps two weights of the same pixel, and drops digits of both.
+        # Beyond the first or last pixel centre of a row, that pixel has the full weight. In columns
+        # OpenCV keeps two weights of the same pixel and truncates both products.
         outside = left == right
         of_left = torch.where(outside, WHOLE, of_left)
         of_right = torch.where(outside, 0, of_right)
@@ -87,9 +87,9 @@ class Resizing(NamedTuple):
 
 
 def _neighbours(length: int, wanted: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """The two of ``length`` pixels around each of ``wanted``, each with its weights."""
+    """For each of ``wanted`` output pixels, its two input neighbours and their weights."""
     pixels = torch.arange(wanted, device=device)
-    # The centres of the pixels, in OpenCV's order of operations, the last in single precision.
+    # Pixel centres, in OpenCV's order of operations; only the result is in single precision.
     step = 1 / ((torch.ones_like(pixels) * wanted).double() / length)
     at = ((pixels + 0.5).double() * step - 0.5).float()
     first = torch.floor(at)

@@ -1,4 +1,4 @@
-"""Labels of any image from a config and a checkpoint."""
+"""Predict the labels of any image with a config and a checkpoint."""
 
 from fcn_plugin.prediction.predictor import Predictor
 from fcn_plugin.prediction.result import Prediction

@@ -1,4 +1,4 @@
-"""Which images files, folders and globs mean, and where predictions may be written."""
+"""Find the images to predict, and check the folder that predictions go to."""
 
 import glob
 import inspect
@@ -11,18 +11,18 @@ from mmseg.registry import DATASETS
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import class_of, innermost
 
-# Of images in a folder or a glob. A file that is named by itself, or by a glob that ends in a
-# suffix, may be called anything.
+# Suffixes of images in folders and globs. A single file may have any suffix, and so may the files
+# of a glob that ends in one.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-# Folders of predictions, which are never read as input, and a file beside them.
+# Folders of predictions, never read as input; the file MARK beside them says they are ours.
 WRITTEN = ("labels", "overlays", "probabilities")
 MARK = ".predictions"
 
 
 def check_target(out: Path) -> None:
-    """Refuse a folder where predictions would replace something else.
+    """Refuse an output folder where predictions would overwrite other files.
 
-    Such as the labels that a data set is trained on, which lie in a folder ``labels`` as well.
+    A data set, for example, often keeps its training labels in a folder ``labels``, too.
     """
     if out.is_file():
         raise UserError(f"{out}: is a file; give --out a folder")
@@ -35,44 +35,46 @@ def check_target(out: Path) -> None:
 
 
 def suffixes_of(dataset: dict) -> set[str]:
-    """The suffixes of images in folders, by a data set's config.
+    """The suffixes of image files, from a data set's config.
 
     >>> suffixes_of(dict(type="BaseSegDataset", img_suffix="_bands.npy"))
     {'.npy'}
     """
-    named: set[str] = set()
+    suffixes: set[str] = set()
     for part in innermost(dataset):
         kind = class_of(part, DATASETS)
         setting = inspect.signature(kind).parameters.get("img_suffix") if kind else None
         endings = part.get("img_suffix", setting.default if setting else "")
         endings = [endings] if isinstance(endings, str) else endings
-        named |= {Path(f"name{ending}").suffix.lower() for ending in endings}
-    named.discard("")
-    # Beside images of another format the usual ones are something else, such as previews.
-    return named if named - SUFFIXES else SUFFIXES
+        suffixes |= {Path(f"name{ending}").suffix.lower() for ending in endings}
+    suffixes.discard("")
+    # If the data set has its own image format, a JPEG beside an image is likely a preview.
+    return suffixes if suffixes - SUFFIXES else SUFFIXES
 
 
 def find_images(
-    given: Sequence[str], out: Path, suffixes: Collection[str] = SUFFIXES
+    inputs: Sequence[str], out: Path, suffixes: Collection[str] = SUFFIXES
 ) -> dict[Path, Path]:
-    """The images of files, folders (with those below) and globs, in the order given, each sorted.
+    """Name -> image file, of all images that files, folders and globs mean.
+
+    The inputs keep their order; the images of a folder (with its subfolders) or a glob are sorted.
 
     Args:
-        suffixes: of images in folders, and in globs that end in none.
+        suffixes: of images in folders, and in globs that do not end in a suffix.
 
     Returns:
-        Name -> image. The name is the path without its suffix, below the folder or the part of
-        the glob that has no wildcard; of a single file, that of the file.
+        The name is the image's path without suffix, relative to the folder, or to the part of
+        the glob before the first wildcard; a single file has its own name.
 
     Raises:
-        UserError: there are none, or two images would have predictions of one name.
+        UserError: an input has no images, or two images have the same name.
     """
     images: dict[Path, Path] = {}
-    for text in given:
+    for text in inputs:
         root, files = _expanded(text, out, suffixes)
         if not files:
-            known = " ".join(sorted(suffixes))
-            raise UserError(f"{text}: no images there; give files, folders or globs of {known}")
+            usual = " ".join(sorted(suffixes))
+            raise UserError(f"{text}: no images there; give files, folders or globs of {usual}")
         for file in files:
             other = images.setdefault(file.relative_to(root).with_suffix(""), file)
             if other.resolve() != file.resolve():
@@ -85,11 +87,11 @@ def find_images(
 
 
 def _expanded(text: str, out: Path, suffixes: Collection[str]) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the images; none that is hidden or was written."""
+    """The folder that names are relative to, and the images, without hidden files and outputs."""
     path = Path(text)
     if path.is_dir():
         root = path
-        # Nor those below a hidden folder, such as one of thumbnails.
+        # Hidden folders are left out, too: they may hold thumbnails.
         files = [file for file in path.rglob("*") if "/." not in f"/{file.relative_to(path)}"]
     elif path.exists():
         return path.parent, [path]

@@ -1,4 +1,4 @@
-"""How much memory a prediction takes, and how much it may take."""
+"""How much memory a prediction needs, and how much it may use."""
 
 from collections.abc import Callable
 from math import log2, sqrt
@@ -12,16 +12,15 @@ from torch.utils._pytree import tree_leaves
 
 from fcn_plugin.system.memory import Memory
 
-# Of the free memory: the system does not give back all that is freed, and others want some too.
+# Share of the free memory to use: some freed memory stays with the system, and others need some.
 SHARE = 0.8
-# Kernels have memory of their own beside the tensors (copies in other layouts, sums in parts), and
-# an allocator keeps some of what was freed: a process grew by up to 2.1 times the tensors, and once
-# by the largest weight besides.
+# Memory of the process in multiples of its tensors: kernels also allocate buffers, and allocators
+# keep some freed memory. Measured: up to 2.1 times the tensors, and once the largest weight more.
 HIDDEN = 2.25
-MEASURED = 128  # side of the smallest square that is measured
-PROPORTIONAL = 4.1  # times the memory for 4 times the pixels
-ROUNDED = 32  # pixels by which a side grows at least in the network, which rounds up to its stride
-COUNTABLE = 2**31 - 1  # elements of a tensor that every kernel can count
+MEASURED = 128  # pixels, side of the smallest square image that is measured
+PROPORTIONAL = 4.1  # at most this many times the memory for 4 times the pixels is linear growth
+ROUNDED = 32  # pixels to add to a side at least: networks round sizes up to their stride
+COUNTABLE = 2**31 - 1  # most elements of a tensor: some kernels count in int32
 
 
 def memory_of(device: torch.device) -> Memory:
@@ -32,17 +31,17 @@ def memory_of(device: torch.device) -> Memory:
 
 
 class TensorBytes(TorchDispatchMode):
-    """While entered, counts the bytes of the tensors that are made and not yet dropped.
+    """Counts, inside its ``with`` block, the bytes of all tensors that are alive.
 
     Attributes:
-        peak: the most bytes there were at a time, on any device.
-        largest: the elements of the largest tensor.
+        peak: the most bytes at any time, on all devices together.
+        largest: number of elements of the largest tensor.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = self.largest = 0
-        self._bytes: dict[StorageWeakRef, int] = {}  # 0 of what was there before, as weights
+        self._bytes: dict[StorageWeakRef, int] = {}  # 0 for tensors from before, such as weights
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -65,12 +64,11 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 class Cost(NamedTuple):
-    """What predicting an image of any shape takes: scale * area ** power bytes of tensors.
+    """Bytes of tensors to predict an image of any shape: scale * area ** power.
 
     Attributes:
-        border: pixels by which a side is longer in the network, from padding and rounding; they
-            count in the area.
-        countable: the largest area of which every kernel can count the elements.
+        border: pixels that padding and rounding add to each side; ``area`` includes them.
+        countable: the largest area whose tensors have at most ``COUNTABLE`` elements.
     """
 
     border: float
@@ -80,17 +78,17 @@ class Cost(NamedTuple):
 
     @classmethod
     def measured(cls, run: Callable[[int], TensorBytes], most: float) -> "Cost":
-        """From squares whose sides double, none of which takes more than ``most`` bytes.
+        """The cost fitted to square images of doubling side, up to about ``most`` bytes.
 
-        In most networks bytes grow with the pixels, and two squares tell all; where they grow
-        faster, as in some attention, larger squares are measured.
+        In most networks memory is proportional to the pixels, and two squares are enough; if it
+        grows faster, as with some attention, larger squares are measured.
         """
         side, tensors = 2 * MEASURED, run(2 * MEASURED)
         growth = tensors.peak / run(MEASURED).peak
         while growth > PROPORTIONAL and tensors.peak * growth <= most:
             side, before, tensors = 2 * side, tensors.peak, run(2 * side)
             growth = tensors.peak / before
-        # Where bytes grow with the area, the roots of two of them tell the border.
+        # If bytes are proportional to the area, the square roots of two of them give the border.
         ratio = min(sqrt(growth), 2)
         border = side * (1 - ratio / 2) / max(ratio - 1, 0.1)
         area = (side + border) ** 2
@@ -99,7 +97,6 @@ class Cost(NamedTuple):
         return cls(max(border, ROUNDED), tensors.peak / area**power, power, countable)
 
     def area(self, rows: float, cols: float) -> float:
-        """With the border."""
         return (rows + self.border) * (cols + self.border)
 
     def bytes(self, rows: float, cols: float) -> float:
@@ -110,7 +107,7 @@ class Cost(NamedTuple):
         return min((max(most, 0) / self.scale) ** (1 / self.power), self.countable)
 
     def window(self, rows: int, cols: int, area: float) -> tuple[int, int]:
-        """Rows and columns of a window within ``area``: a square, or longer in a narrow image."""
+        """(H, W) of a window of at most ``area``: a square, or longer if the image is narrow."""
         side = max(sqrt(area) - self.border, 0)
         high = min(rows, side)
         wide = min(cols, max(area / (high + self.border) - self.border, 0))
@@ -119,11 +116,11 @@ class Cost(NamedTuple):
 
 
 class Budget:
-    """What a network's predictions take, and what they may take.
+    """The memory that predictions of a network need, and the memory they may use.
 
     Args:
-        run: predicts a square of a side, and reads its scores if the flag is set.
-        limit: bytes that the process may have on ``device``; None: a share of what is free.
+        run: predicts a square image of the given side; the flag says whether to read its scores.
+        limit: bytes that the process may use on ``device``; None: a share of the free memory.
     """
 
     def __init__(
@@ -138,7 +135,7 @@ class Budget:
         self._costs: dict[bool, Cost] = {}
 
     def cost(self, scored: bool) -> Cost:
-        """Of labels, or of labels and scores; measured at the first call."""
+        """Cost of labels, or of labels and scores; measured at the first call."""
         if scored not in self._costs:
             self._costs[scored] = Cost.measured(lambda side: self._run(side, scored), self.left())
         return self._costs[scored]
@@ -149,11 +146,11 @@ class Budget:
         return tensors
 
     def left(self, held: int = 0) -> float:
-        """Bytes for tensors, where ``held`` bytes are taken otherwise."""
+        """Bytes left for tensors, beside ``held`` bytes for other things."""
         left = SHARE * (memory_of(self.device).left(self.limit) - held)
         return (left - self.largest_weight) / HIDDEN
 
     def need(self, side: int, scored: bool = False) -> int:
-        """Bytes that have to be free for the prediction of a square."""
+        """Bytes that must be free to predict a square image."""
         tensors = self.cost(scored).bytes(side, side)
         return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1

@@ -1,4 +1,4 @@
-"""Load the network of a config and a checkpoint, ready to predict."""
+"""Load a trained network from a config and a checkpoint, ready to predict."""
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
@@ -19,11 +19,12 @@ from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 
 
 class Classes(NamedTuple):
-    """What labels mean.
+    """Names, colours and numbers of the classes.
 
     Attributes:
-        names, palette: of each class, its colour as RGB.
-        reduce_zero_label, label_map: how the data set's files number them (``Numbering``).
+        names, palette: name and RGB colour of each class.
+        reduce_zero_label, label_map: how the data set's label files number the classes, see
+            ``Numbering``.
     """
 
     names: tuple[str, ...]
@@ -37,20 +38,21 @@ class Classes(NamedTuple):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The data set's own number of each class, as in its labels."""
+        """The number of each class in the data set's label files."""
         return self.numbering.numbers
 
 
 def load_network(
     cfg: Config, checkpoint: Path, device: torch.device, tta: bool = False
 ) -> tuple[nn.Module, Classes]:
-    """Build the network of a config, fill it from a checkpoint, and tell its classes.
+    """The network in eval mode with its weights, and its classes.
 
     Args:
-        tta: within ``cfg.tta_model``, for test-time augmentation.
+        tta: wrap the network in ``cfg.tta_model``, for test-time augmentation.
 
     Raises:
-        UserError: the checkpoint is damaged or of another network, or nothing names the classes.
+        UserError: the checkpoint is damaged or belongs to another network, or neither file names
+            the classes.
     """
     content = check_checkpoint(checkpoint)
     network = MODELS.build(cfg.model)
@@ -58,15 +60,15 @@ def load_network(
     of_config = metainfo_of(cfg.test_dataloader.dataset)
     try:
         stored.refuse_others(network, of_config)
-    except UserError as error:  # of a work dir, it was this package that chose the file
+    except UserError as error:  # names the file, since find_checkpoint may have chosen it
         raise UserError(f"{checkpoint}: {error}") from None
     tensors, _ = tensors_and_meta(checkpoint, content)
     network.load_state_dict(tensors, strict=False)
     classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
-    named, scored = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
-    if named != scored:  # mmseg's segmentors have the number of their last head
+    names, scores = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
+    if names != scores:  # num_classes of an mmseg segmentor is its last head's
         raise UserError(
-            f"{checkpoint}: has {named} class names, the network {scored} classes; set metainfo "
+            f"{checkpoint}: has {names} class names, the network {scores} classes; set metainfo "
             "of test_dataloader.dataset in the config"
         )
     model = MODELS.build(with_tta(cfg.tta_model, network)) if tta else network
@@ -76,7 +78,7 @@ def load_network(
 
 
 def image_channels(network: nn.Module) -> int:
-    """The channels of a segmentor's images: of its mean pixel, else of its first convolution."""
+    """Number of image channels, from the preprocessor's mean, else from the first convolution."""
     mean = getattr(getattr(network, "data_preprocessor", None), "mean", None)
     if mean is not None and mean.numel() > 1:
         return mean.numel()
@@ -91,21 +93,21 @@ def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
             "neither checkpoint nor config names the classes; set metainfo=dict(classes=(...), "
             "palette=[...]) of test_dataloader.dataset"
         )
-    # Labels are written for the config's data set, whatever the network was trained on.
-    numbered = of_config if len(of_config.get("classes") or ()) == len(names) else meta
-    numbering = numbering_of(numbered, len(names))
+    # Predictions are written in the numbers of the config's data set, if it has these classes.
+    numbering_meta = of_config if len(of_config.get("classes") or ()) == len(names) else meta
+    numbering = numbering_of(numbering_meta, len(names))
     palette = _palette(meta.get("palette"), of_config.get("palette"), len(names))
     colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
     return Classes(tuple(names), colours, numbering.reduce_zero_label, numbering.label_map)
 
 
 def _palette(stored: Any, of_config: Any, count: int) -> Sequence[Sequence[int]]:
-    """The checkpoint's colours, else the config's, else some of our own."""
+    """The checkpoint's colours, else the config's, else evenly spaced hues."""
     stored, of_config = (
         palette if palette is not None and len(palette) == count else None
         for palette in (stored, of_config)
     )
     if stored and of_config and sorted(map(list, stored)) == sorted(map(list, of_config)):
-        return of_config  # mmseg stores them in another order than that of the classes
+        return of_config  # mmseg stores the colours in another order than the classes
     hues = ([255 * level for level in hsv_to_rgb(i / count, 0.8, 0.9)] for i in range(count))
     return stored or of_config or list(hues)

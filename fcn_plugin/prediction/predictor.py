@@ -1,4 +1,4 @@
-"""Predict labels of images: as a whole, in batches, or in windows where memory is short."""
+"""Predict the labels of images: whole, in batches, or in windows if memory is short."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,28 +33,28 @@ from fcn_plugin.system.configs import pipeline_of
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 from fcn_plugin.system.progress import Progress, silent
 
-# Pixels of all images together that are predicted as a whole, without measuring memory.
+# Batches of at most this many pixels are predicted whole, without measuring memory.
 SMALL = 256 * 256
 
 
 class Predictor:
-    """A trained network for any image.
+    """Predicts the labels of any image with a trained network.
 
-    Images go through the config's test pipeline, as in ``tools/test.py``, and labels have the
-    image's own size. An image that would take more memory than there is goes in windows.
+    Images go through the config's test pipeline, as in ``tools/test.py``; labels have the size of
+    the image. An image that needs more memory than there is is predicted in windows.
 
     Args:
-        config: its file, or a config that was read.
-        checkpoint: file, or a work dir (its best checkpoint, else its last).
+        config: a config file, or a loaded config.
+        checkpoint: a file, or a work dir (its best checkpoint, else its last).
         device: e.g. 'cpu' or 'cuda:1'; default: a GPU if there is one.
-        max_memory: bytes that this process may have; on a GPU, what it may have there. Default:
-            what is free, but for a reserve.
-        tta: test-time augmentation by the config's ``tta_pipeline`` and ``tta_model``; then always
-            as a whole.
-        progress: counts the windows of an image that is predicted in windows.
+        max_memory: bytes that this process may use on the device. Default: the free memory
+            without a reserve.
+        tta: test-time augmentation by the config's ``tta_pipeline`` and ``tta_model``; images are
+            then always predicted whole.
+        progress: called for each window of an image that is predicted in windows.
 
     Raises:
-        UserError: config and checkpoint do not fit each other, or one cannot be used.
+        UserError: config and checkpoint do not fit each other, or one is unusable.
     """
 
     def __init__(
@@ -89,19 +89,20 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR, as OpenCV and mmseg
-                have it; of a config with a loader of its own, an array as that gives it.
-            probabilities: of each class at each pixel as well: in memory, or in this .npy file.
+            image: a file, a Pillow image, or an array H x W x 3, uint8, BGR, as OpenCV and mmseg
+                use it; if the config has its own loader, an array as that loader returns it.
+            probabilities: also return the probability of each class at each pixel: True in
+                memory, a path in this .npy file.
 
         Raises:
-            UserError: it cannot be read, or there is no memory even for windows.
+            UserError: the image cannot be read, or memory is too short even for windows.
         """
         return self.predict([self.read(image)], [probabilities])[0]
 
     def predict(
         self, pictures: Sequence[Picture], probabilities: Sequence[bool | Path]
     ) -> list[Prediction]:
-        """Predict pictures of one ``shape``, together as far as memory allows."""
+        """Predict pictures of the same ``shape``, in batches as large as memory allows."""
         results = [
             Prediction.empty(shown(picture.image), self.classes, wanted is True)
             for picture, wanted in zip(pictures, probabilities, strict=True)
@@ -126,7 +127,7 @@ class Predictor:
                 self._in_windows(pictures[start], results[start], scored)
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
-        # One batch; with test-time augmentation one of each view.
+        # One batch, or with test-time augmentation one batch per view.
         inputs = [list(view) for view in zip(*(p.inputs for p in pictures), strict=True)]
         samples = [list(view) for view in zip(*(p.samples for p in pictures), strict=True)]
         predicted = self._run(inputs, samples) if self.tta else self._run(inputs[0], samples[0])
@@ -136,10 +137,10 @@ class Predictor:
                 result.probabilities[:] = class_probabilities(sample.seg_logits.data)
 
     def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
-        (rows, cols), seen = picture.sizes
-        # The scores of an image that was reduced are enlarged to its own size.
-        enlarged = max(rows / seen[0], 1) * max(cols / seen[1], 1)
-        scored = scored or seen != (rows, cols)
+        (rows, cols), input_size = picture.sizes
+        # If the pipeline made the image smaller, its scores are enlarged again.
+        enlarged = max(rows / input_size[0], 1) * max(cols / input_size[1], 1)
+        scored = scored or input_size != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
         area = cost.area_within(self.budget.left(held)) / enlarged
@@ -153,7 +154,7 @@ class Predictor:
             result,
             self._one,
             self.layouts,
-            cost.window(*seen, max(area, least)),
+            cost.window(*input_size, max(area, least)),
             0.5 if threshold is None else threshold,
             self.progress,
         )
@@ -166,7 +167,7 @@ class Predictor:
         return cast(Any, self.model).test_step(dict(inputs=inputs, data_samples=samples))
 
     def _batch_size(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
-        """How many pictures of this shape may be predicted at once; 0: not even one."""
+        """How many pictures of this shape fit in memory at once; 0 if not even one."""
         if len(results) * max(rows * cols for rows, cols in picture.sizes) <= SMALL:
             return len(results)
         cost = self.budget.cost(scored)
@@ -174,7 +175,7 @@ class Predictor:
         return int(area / max(cost.area(*size) for size in picture.sizes))
 
     def _predict_square(self, side: int, scored: bool) -> None:
-        """Predict a black square, to measure what it takes."""
+        """Predict a black square image, to measure its memory."""
         size = (side, side)
         sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
         predicted = self._one(torch.zeros(self.read.channels, *size, dtype=torch.uint8), sample)
@@ -183,7 +184,7 @@ class Predictor:
             class_probabilities(predicted.seg_logits.data)
 
     def _check_network(self, file: Path, peak: int) -> None:
-        """Refuse a limit that the network alone takes, or took while it was loaded."""
+        """Refuse a memory limit that loading or running the network alone exceeds."""
         limit = self.budget.limit
         if limit is not None and self.device.type != "cuda":
             memory = Memory.of_process()
@@ -192,17 +193,17 @@ class Predictor:
             memory.refuse(f"{file}: the network", need, limit, "take a smaller network")
 
     def _check_size(self, path: str | Path, size: tuple[int, int]) -> None:
-        """Refuse a picture that does not fit beside the network, before it is decoded."""
-        host = () if self.device.type == "cuda" else (self.budget.limit, self._least)
-        check_picture(path, size, *host)
+        """Refuse a picture that is too large for the memory left, before it is decoded."""
+        limits = () if self.device.type == "cuda" else (self.budget.limit, self._least)
+        check_picture(path, size, *limits)
 
     def _least(self) -> int:
-        """Bytes that the smallest windows take."""
+        """Bytes needed for the smallest windows."""
         return 0 if self.tta else self.budget.need(self.smallest)
 
 
 def _unfilled(results: Sequence[Prediction]) -> int:
-    """Bytes of arrays that take memory only when they are filled; not of files."""
+    """Bytes of the empty result arrays in memory: the system counts them once they are filled."""
     arrays = (array for result in results for array in (result.labels, result.probabilities))
     return sum(a.nbytes for a in arrays if a is not None and not isinstance(a, np.memmap))
 
@@ -211,7 +212,7 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or get_device())
         torch.empty(0, device=device)
-    # torch's own words for what is not there differ by device and build.
+    # torch raises different errors for a missing device, by device and build.
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {name}: {reason}; give cpu, cuda or cuda:1") from error

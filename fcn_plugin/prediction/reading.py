@@ -1,4 +1,4 @@
-"""Read an image and prepare it for the network, by the config's test pipeline without labels."""
+"""Load an image and prepare it for the network with the config's test pipeline, without labels."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +22,12 @@ LABELS = (LoadAnnotations, LoadDepthAnnotation)
 
 
 class Picture(NamedTuple):
-    """An image, and the network's input that the test pipeline makes of it.
+    """An image, and the network inputs that the test pipeline makes from it.
 
     Attributes:
-        image: as the pipeline loads it; of a usual file H x W x 3, uint8, BGR.
-        inputs: C x h x w, one; with test-time augmentation one of each view.
-        samples: the sample of each input.
+        image: as the pipeline loads it; usually H x W x 3, uint8, BGR.
+        inputs: one C x h x w; with test-time augmentation, one per view.
+        samples: the data sample of each input.
     """
 
     image: np.ndarray
@@ -36,12 +36,12 @@ class Picture(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Pictures of one shape can be predicted together."""
+        """Sizes of all inputs; pictures with equal shapes can share a batch."""
         return tuple(size for one in self.inputs for size in one.shape)
 
     @property
     def factors(self) -> tuple[float, float]:
-        """By which the config resized it for the network, in width and height."""
+        """Factors of width and height by which the test pipeline resized the image."""
         width, height = self.samples[0].get("scale_factor", (1.0, 1.0))[:2]
         return float(width), float(height)
 
@@ -53,14 +53,14 @@ class Picture(NamedTuple):
 
 
 class Reader:
-    """Reads images as a test pipeline does.
+    """Reads images as a config's test pipeline does.
 
     Args:
-        pipeline: config of its steps; the first loads the image, by whatever loader.
-        channels: of the images that the network takes.
+        pipeline: configs of the steps; the first loads the image, with any loader.
+        channels: number of channels that the network takes.
 
     Attributes:
-        check_size: refuses a picture by its path, width and height, before it is decoded.
+        check_size: called with path and (width, height) before an image is decoded; may refuse it.
     """
 
     check_size: CheckSize = staticmethod(check_picture)
@@ -73,10 +73,10 @@ class Reader:
                 "the test pipeline of the config is empty; add a step that loads images"
             )
         load = steps.transforms[0]
-        known = type(load) in (LoadImageFromFile, LoadCheckedImage)
-        # Three bands of 8 bits; what any other loader gives, it has to check itself.
-        self.is_usual = known and load.color_type == "color" and load.imdecode_backend != "tifffile"
-        # mmcv's would make up what is missing of a truncated file.
+        usual = type(load) in (LoadImageFromFile, LoadCheckedImage)
+        # Three bands of 8 bits. Images of any other loader are checked after loading.
+        self.is_usual = usual and load.color_type == "color" and load.imdecode_backend != "tifffile"
+        # mmcv's loader would fill the missing part of a truncated file.
         if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
         if isinstance(load, LoadCheckedImage):
@@ -85,17 +85,17 @@ class Reader:
         self._load, self._steps = load, steps.transforms
 
     def load(self, file: Path) -> np.ndarray:
-        """An image as the pipeline loads it, H x W or H x W x C, before anything is done to it."""
+        """The image as the pipeline's first step loads it, H x W or H x W x C."""
         results, _ = load_image(self._steps, dict(img_path=str(file)))
         return results["img"]
 
     def __call__(self, image: str | Path | np.ndarray | Image.Image) -> Picture:
-        """Load and prepare an image: a file, a picture of Pillow, or H x W x 3 uint8 in BGR.
+        """Load and prepare an image: a file, a Pillow image, or H x W x 3, uint8, BGR.
 
-        If the config has a loader of its own, an array is what that gives.
+        If the config has its own loader, an array must look as that loader returns it.
 
         Raises:
-            UserError: it cannot be read, or is no such array.
+            UserError: the image cannot be read, or the array has another shape or type.
         """
         if isinstance(image, str | Path):
             if is_special(image):
@@ -116,7 +116,7 @@ class Reader:
         return Picture(loaded, tuple(inputs), tuple(samples))
 
     def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        """What the pipeline would load from a file of this image."""
+        """The array that the pipeline would load from a file of this image."""
         if isinstance(image, np.ndarray):
             bgr = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size
             if self.is_usual and not bgr:
@@ -135,12 +135,12 @@ class Reader:
         if image.ndim not in (2, 3) or bands != self.channels or not image.size:
             raise UserError(
                 f"{name}: an image of shape {image.shape}, but the network takes H x W x "
-                f"{self.channels}; give images as it was trained on"
+                f"{self.channels}; give images like those it was trained on"
             )
 
 
 def _drop_labels(steps: Compose) -> None:
-    """Remove the steps that load labels, also within test-time augmentation."""
+    """Remove the steps that load labels, also inside test-time augmentation."""
     steps.transforms = [step for step in steps.transforms if not isinstance(step, LABELS)]
     for step in steps.transforms:
         for variant in getattr(step, "subroutines", ()):
@@ -148,13 +148,13 @@ def _drop_labels(steps: Compose) -> None:
 
 
 def _undecoded(image: Image.Image) -> bytes | None:
-    """The file of a picture that Pillow has opened but neither decoded nor changed.
+    """The bytes of a file that Pillow has opened but not decoded or changed, else None.
 
-    It is decoded as any file is, JPEGs by another decoder than Pillow's.
+    They are then decoded like any other file; JPEGs not by Pillow.
     """
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None:
         return None
-    if image.tell() > 0 or image.decoderconfig:  # another page, or a smaller draft
+    if image.tell() > 0 or image.decoderconfig:  # not the first page, or a smaller draft
         return None
     position = image.fp.tell()
     image.fp.seek(0)

@@ -1,4 +1,4 @@
-"""What a prediction is, and what can be made of it."""
+"""The labels of an image, and how to save and show them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ from fcn_plugin.evaluation.pictures import overlay
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.system.files import allocate, replacing
 
-CHUNK = 2**20  # pixels that are numbered at once
-INDICES = 256  # that an indexed PNG can have
+CHUNK = 2**20  # pixels to renumber at once
+INDICES = 256  # most colours of an indexed PNG
 
 
 @dataclass
@@ -24,13 +24,13 @@ class Prediction:
     """The labels of one image.
 
     Attributes:
-        labels: H x W, the data set's own number of each pixel's class, as in its label files and
-            in ``save_labels``; uint8, or uint16 if a number is above 255.
-        image: H x W x 3, uint8, RGB; of images other than three bands of 8 bits what can be shown,
-            and ``note`` says what that is.
-        classes: ``names``, ``palette`` and ``numbers`` of the classes, in one order.
-        probabilities: C x H x W, float16, in the order of ``classes``, if they were asked for.
-        windows: how many windows it was predicted in; 1: as a whole.
+        labels: H x W, the number of each pixel's class as in the data set's label files and in
+            ``save_labels``; uint8, or uint16 if a number is above 255.
+        image: H x W x 3, uint8, RGB. If the image is not three bands of 8 bits, a version that
+            can be shown, described by ``note``.
+        classes: ``names``, ``palette`` and ``numbers`` of the classes, in the same order.
+        probabilities: C x H x W, float16, in the order of ``classes``; None unless requested.
+        windows: number of windows the image was predicted in; 1 if it was predicted whole.
     """
 
     labels: np.ndarray
@@ -42,7 +42,7 @@ class Prediction:
 
     @classmethod
     def empty(cls, shown: Shown, classes: Classes, probabilities: bool) -> "Prediction":
-        """Arrays to fill: ``labels`` with indices of the classes, which ``numbered`` replaces."""
+        """A prediction with arrays to fill; ``numbered`` replaces class indices in ``labels``."""
         image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
         scores = np.empty((count, *size), np.float16) if probabilities else None
@@ -50,7 +50,7 @@ class Prediction:
         return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
 
     def numbered(self) -> "Prediction":
-        """Replace the indices of the classes by the data set's own numbers; returns itself."""
+        """Itself, with class indices replaced by the data set's numbers."""
         rows = max(CHUNK // self.labels.shape[1], 1)
         for start in range(0, len(self.labels), rows):
             part = self.labels[start : start + rows]
@@ -59,10 +59,10 @@ class Prediction:
 
     @contextmanager
     def probabilities_in(self, file: Path) -> Iterator[None]:
-        """Keep the probabilities in a .npy file, which appears once the block has filled it.
+        """Keep the probabilities in a .npy file, which appears when the block ends without error.
 
         Raises:
-            OSError: the disk has less space than they take.
+            OSError: the disk has too little space.
         """
         shape = len(self.classes.names), *self.labels.shape
         with replacing(file) as part:
@@ -73,20 +73,20 @@ class Prediction:
             scores.flush()
 
     def overlay(self) -> Image.Image:
-        """The image in the colours of its classes with a legend, at most 2,000 pixels a side."""
+        """The image tinted in the class colours, with a legend; at most 2,000 pixels a side."""
         names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
         return overlay(self.image, self.labels, names, self._palette, self.note)
 
     def counts(self) -> np.ndarray:
-        """Pixels of each class, in the order of ``classes``."""
+        """Number of pixels of each class, in the order of ``classes``."""
         return pixel_counts(self.labels, len(self._palette))[list(self.classes.numbers)]
 
     def save_labels(self, path: Path) -> None:
-        """Write the labels as an indexed PNG; above 255 as a grey one of 16 bits."""
+        """Write the labels as an indexed PNG, or as 16-bit grey if a number is above 255."""
         palette = self._palette
         save_labels(self.labels, path, palette if len(palette) <= INDICES else None)
 
     @property
     def _palette(self) -> Sequence[Sequence[int]]:
-        """The colours by number."""
+        """The colour of each number in the data set's label files."""
         return self.classes.numbering.palette(self.classes.palette)

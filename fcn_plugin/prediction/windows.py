@@ -1,15 +1,15 @@
 """Predict an image in windows, so that no scores of its size exist.
 
-Along one axis, for a margin of m:
+Along one axis, with a margin of m:
 
     |<---- window 0 ---->|
-    |   taken    |   m   |
+    |    kept    |   m   |
               |<------ window 1 ------>|
-              |  m |   taken       | m |
+              |  m |    kept       | m |
 
-Windows begin at multiples of the network's stride, so that each lies on the grid of the whole
-image. A window's border changes scores as far as the network sees; with a margin of that width the
-part that is taken equals the prediction of the whole image.
+Windows begin at multiples of the network's stride, so that their features lie on the grid of the
+whole image. The border of a window changes scores as far as half the receptive field reaches; with
+a margin of that width, the kept part equals the prediction of the whole image.
 """
 
 import mmap
@@ -32,16 +32,16 @@ from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.system.progress import Progress, silent
 
-# For networks that do not tell, in pixels. Most see further, but weakly.
+# In pixels, for networks of unknown stride and receptive field. Most see further, but weakly.
 STRIDE, MARGIN = 32, 256
-# A smaller window is all margin.
+# In pixels; smaller windows would be mostly margin.
 SMALLEST = 128
 
 Run = Callable[[Tensor, SegDataSample], SegDataSample]
 
 
 class Window(NamedTuple):
-    """Pixels ``start`` .. ``stop - 1`` are seen, ``first`` .. ``beyond - 1`` are taken."""
+    """Pixels ``start`` .. ``stop - 1`` are predicted, ``first`` .. ``beyond - 1`` are kept."""
 
     start: int
     stop: int
@@ -50,13 +50,13 @@ class Window(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How windows may lie along one axis.
+    """Rules for windows along one axis.
 
     Attributes:
-        step: windows begin at its multiples.
-        margin: pixels at either side that are not taken.
-        base: windows are of ``base`` pixels and any number of steps.
-        smallest: the least pixels of a window.
+        step: windows begin at multiples of ``step``.
+        margin: pixels at either end of a window that are not kept.
+        base: a window is ``base`` pixels plus a multiple of ``step`` long.
+        smallest: least length of a window in pixels.
     """
 
     step: int
@@ -65,11 +65,11 @@ class Layout(NamedTuple):
     smallest: int = SMALLEST
 
     def size(self, most: int) -> int:
-        """The largest window of at most ``most`` pixels."""
+        """Length of the largest window of at most ``most`` pixels."""
         return self.base + (most - self.base) // self.step * self.step
 
     def cut(self, length: int, size: int) -> list[Window]:
-        """Windows of ``size`` over an axis of ``length``; the last ends with it.
+        """Windows of ``size`` that cover an axis of ``length``; the last ends where the axis ends.
 
         >>> [window[:] for window in Layout(step=8, margin=4).cut(length=50, size=32)]
         [(0, 32, 0, 28), (24, 50, 28, 50)]
@@ -80,23 +80,23 @@ class Layout(NamedTuple):
         stride = (size - 2 * margin) // self.step * self.step
         last = -(-(length - size) // self.step) * self.step
         starts = [*range(0, last, stride), last]
-        taken = [0, *(start + margin for start in starts[1:]), length]
+        firsts = [0, *(start + margin for start in starts[1:]), length]
         return [
             Window(start, min(start + size, length), first, beyond)
-            for start, first, beyond in zip(starts, taken[:-1], taken[1:], strict=True)
+            for start, first, beyond in zip(starts, firsts[:-1], firsts[1:], strict=True)
         ]
 
 
 def layouts(model: nn.Module) -> tuple[Layout, Layout]:
-    """For rows and columns.
+    """The layouts of rows and columns that suit a network.
 
-    Where the config slides over images already (``test_cfg.mode='slide'``), a window holds several
-    of its crops: each pixel is the mean of the same crops as in the whole image.
+    If the config itself slides over images (``test_cfg.mode='slide'``), a window holds several of
+    its crops, and each kept pixel is the mean of the same crops as in the whole image.
     """
     test_cfg = getattr(model, "test_cfg", None) or {}
     if isinstance(model, EncoderDecoder) and test_cfg.get("mode") == "slide":
         rows, cols = (
-            # So many steps that the image's last crop lies in the last window alone.
+            # At least as many steps as put the image's last crop into the last window only.
             Layout(step, crop - step, crop, crop + -(-crop // step) * step)
             for crop, step in zip(test_cfg["crop_size"], test_cfg["stride"], strict=True)
         )
@@ -104,7 +104,7 @@ def layouts(model: nn.Module) -> tuple[Layout, Layout]:
     layout = Layout(STRIDE, MARGIN)
     backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
     if isinstance(backbone, ConvolutionalizedClassifier) and isinstance(head, SkipFusionHead):
-        # Upsampling looks one pixel of each level further.
+        # Upsampling reaches one more pixel of each level.
         strides = [int(backbone.maps[index].scale) for index in head.in_index]
         field = receptive_field(layer for layers in backbone.layers for layer in layers)
         layout = Layout(max(strides), -(-field // 2) + sum(strides))
@@ -120,17 +120,17 @@ def predict_in_windows(
     threshold: float = 0.5,
     progress: Progress = silent,
 ) -> None:
-    """Fill ``result`` window by window; to the network each is a small image of its own.
+    """Fill ``result`` window by window; the network sees each window as an image.
 
     Args:
-        run: predicts an image 3 x h x w that belongs to a sample.
-        window: most rows and columns of one, at the size of the network's input.
-        threshold: of the probability of class 1, where the network has one score for two classes.
-        progress: counts the windows.
+        run: predicts an image 3 x h x w with its sample.
+        window: most rows and columns of a window, in pixels of the network's input.
+        threshold: for the probability of class 1, if the network has one score for two classes.
+        progress: called for each window.
     """
     (image,), (sample,) = picture.inputs, picture.samples
     sizes, original = tuple(image.shape[-2:]), result.labels.shape
-    scales = [full / seen for full, seen in zip(original, sizes, strict=True)]
+    scales = [full / size for full, size in zip(original, sizes, strict=True)]
     rows, cols = (
         layout.cut(size, size if most >= size else layout.size(most))
         for layout, size, most in zip(layouts, sizes, window, strict=True)
@@ -146,15 +146,15 @@ def predict_in_windows(
             _put(predicted, (row, col), result)
         else:
             _put_resized(predicted, (row, col), scales, threshold, result)
-        _leave_to_the_file(result.probabilities)
+        _free_pages(result.probabilities)
 
 
 def _put(predicted: SegDataSample, windows: tuple[Window, Window], result: Prediction) -> None:
     row, col = (slice(window.first, window.beyond) for window in windows)
-    own_row, own_col = (slice(w.first - w.start, w.beyond - w.start) for w in windows)
-    result.labels[row, col] = label_array(predicted)[own_row, own_col]
+    in_row, in_col = (slice(w.first - w.start, w.beyond - w.start) for w in windows)
+    result.labels[row, col] = label_array(predicted)[in_row, in_col]
     if result.probabilities is not None:
-        scores = predicted.seg_logits.data[:, own_row, own_col]
+        scores = predicted.seg_logits.data[:, in_row, in_col]
         result.probabilities[:, row, col] = class_probabilities(scores)
 
 
@@ -165,10 +165,10 @@ def _put_resized(
     threshold: float,
     result: Prediction,
 ) -> None:
-    """As mmseg resizes scores from the network's input to the image."""
+    """Resize the window's scores to the image as mmseg does, and keep its part of the result."""
     scores = in_single(predicted.seg_logits.data)[None]
     single = scores.shape[1] == 1
-    if single:  # a probability already, and a certain one would be infinite
+    if single:  # a probability; without eps the logit of 0 or 1 is infinite
         scores = scores.logit(torch.finfo(scores.dtype).eps)
     (row, rows), (col, cols) = (
         _resizing(window, scale, size, scores)
@@ -185,28 +185,28 @@ def _put_resized(
 
 
 def _resizing(window: Window, scale: float, size: int, like: Tensor) -> tuple[slice, Axis]:
-    """The pixels of the image that a window gives, and how its ``size`` pixels become them."""
+    """The image's pixels that a window fills, and the resizing of its ``size`` pixels to them."""
     first, beyond = round(window.first * scale), round(window.beyond * scale)
     # The centres of pixels x and y agree where x + 0.5 = scale * (y + 0.5).
     placement = Placement(scale, (scale - 1) / 2 + scale * window.start, first, beyond - first)
     return slice(first, beyond), axis(placement, size, False, like.dtype, like.device)
 
 
-def _leave_to_the_file(array: np.ndarray | None) -> None:
-    """Keep nothing of an array in a file in this process's memory."""
+def _free_pages(array: np.ndarray | None) -> None:
+    """Drop the pages of a memory-mapped array from this process's memory."""
     pages: Any = None if array is None else array.base
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
 def label_array(sample: SegDataSample) -> np.ndarray:
-    """Predicted labels H x W, int32; mmseg's are of various shapes and types."""
+    """Predicted labels H x W, int32; in mmseg, shape and type vary by model."""
     data = sample.pred_sem_seg.data
     return data.reshape(data.shape[-2:]).int().cpu().numpy()
 
 
 def class_probabilities(scores: Tensor) -> np.ndarray:
-    """C x H x W in float16 from scores; 2 classes from the single one, already a probability."""
+    """C x H x W, float16, from scores; a single channel is the probability of class 1 of 2."""
     if len(scores) == 1:
         return torch.cat((1 - scores, scores)).half().cpu().numpy()
     return in_single(scores).softmax(0).half().cpu().numpy()

@@ -1,5 +1,5 @@
-"""One self-contained HTML page of a run, or of two side by side.
+"""A self-contained HTML page about one run, or about two side by side.
 
-``hook`` counts while mmengine tests, ``evaluation`` keeps the counts, ``logs`` reads what training
-left, ``run`` joins them, ``page`` writes.
+``hook`` scores images while mmengine tests, ``evaluation`` stores the scores, ``logs`` reads the
+logs of training, ``run`` joins both, ``page`` renders the page.
 """

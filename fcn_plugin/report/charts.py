@@ -11,22 +11,23 @@ from fcn_plugin.report.logs import Curve
 from fcn_plugin.report.panels import data_uri
 
 SIZE = 3.6, 2.3  # inches; letters of 8 points are 11 pixels high on a phone
-POINTS = 200  # of a curve, at most; more are averaged
-MARKS = 8  # on a curve, about
-# Of the first and the second run; they differ in more than colour.
+POINTS = 200  # most points of a curve; longer curves are averaged
+MARKS = 8  # approximate number of markers on a curve
+# Styles of the first and the second run, which differ in more than colour.
 STYLES: tuple[dict[str, Any], ...] = (
     dict(color="#1f5fa8", marker="o"),
     dict(color="#a33c00", marker="s", linestyle="--", markerfacecolor="white"),
 )
-# Letters as paths look the same on every device; the salt makes the same file at every drawing.
+# Text as paths looks the same on every device; a fixed salt makes the file reproducible.
 SETTINGS: Any = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "fcn_plugin"}
 
 
 def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> dict[str, str] | None:
-    """Draw (run, curve) pairs up to iteration ``last``, without NaN and inf; None if all are empty.
+    """The chart of (run, curve) pairs up to iteration ``last``; NaN and inf are left out.
 
     Returns:
-        ``title``, ``uri`` of the picture with its data in it, and ``summary`` in words.
+        ``title``, ``uri`` (the picture as a data URI) and ``summary`` in words; None if all curves
+        are empty.
     """
     finite = [(name, [p for p in curve if math.isfinite(p[1])]) for name, curve in curves]
     if not any(curve for _, curve in finite):
@@ -37,7 +38,7 @@ def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> dict[st
 
 
 def _drawn(curves: Sequence[Curve], last: int) -> bytes:
-    # A second of importing, which only whoever writes a page should wait for.
+    # Importing matplotlib takes a second, so only when a page is written.
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
@@ -52,7 +53,7 @@ def _drawn(curves: Sequence[Curve], last: int) -> bytes:
             if curve:
                 points = _thinned(curve)
                 every = math.ceil(len(points) / MARKS)
-                marked = ((len(points) - 1) % every, every)  # the last one always
+                marked = ((len(points) - 1) % every, every)  # always marks the last point
                 (line,) = axes.plot(
                     *points.T, markersize=4, markevery=marked, clip_on=False, **style
                 )
@@ -68,9 +69,9 @@ def _drawn(curves: Sequence[Curve], last: int) -> bytes:
 
 
 def _thinned(curve: Curve) -> np.ndarray:
-    """(iteration, value) [n, 2], means of as many points as leave at most ``POINTS``."""
-    each = math.ceil(len(curve) / POINTS)
-    return np.array([np.mean(curve[i : i + each], axis=0) for i in range(0, len(curve), each)])
+    """(iteration, value) [n, 2]: means of consecutive points, at most ``POINTS`` of them."""
+    group = math.ceil(len(curve) / POINTS)
+    return np.array([np.mean(curve[i : i + group], axis=0) for i in range(0, len(curve), group)])
 
 
 def _in_words(name: str, curve: Curve) -> str:

@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint on a data set: one confusion matrix, and scores of each image."""
+"""A checkpoint's evaluation on a data set: a confusion matrix, and the scores of each image."""
 
 import json
 import math
@@ -13,15 +13,15 @@ from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.files import replacing
 
 FILE = "evaluation.json"
-PANELS = "images"  # folder beside it
-FORMAT = 2  # of that file; another is scored anew
+PANELS = "images"  # folder beside FILE
+FORMAT = 2  # of FILE; an evaluation in another format is not read but made again
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """An image and its own scores in [0, 1]; None if all of it is void.
+    """The scores of one image in [0, 1]; None if all its pixels are void.
 
-    ``mean_iu`` is over the classes in its truth or its prediction; ``note`` belongs to its picture.
+    ``mean_iu`` averages the classes in its truth or prediction; ``note`` describes its picture.
     """
 
     path: str
@@ -32,18 +32,18 @@ class ScoredImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluation.json`` holds.
+    """The content of ``evaluation.json``.
 
     Attributes:
         dataset: data set and split, in words.
-        classes, palette, numbers: name, RGB colour in 0-255, and the data set's own number of each
-            class.
-        absent: what a class without any pixel does to the means, 'skip' or 'zero'.
-        matrix: int64, C x C, pixels by truth and prediction.
-        images: in the order of the data set.
-        sha256: of the checkpoint.
+        classes, palette, numbers: name, RGB colour in 0-255, and number in the data set's label
+            files, of each class.
+        absent: whether the means 'skip' a class without any pixel or count it as 'zero'.
+        matrix: C x C, int64, number of pixels by truth and prediction.
+        images: scores of each image, in the order of the data set.
+        sha256: hash of the checkpoint.
         facts: checkpoint, command and versions, in words.
-        folder: where it is kept, beside its pictures.
+        folder: the folder of ``evaluation.json`` and the pictures.
     """
 
     dataset: str
@@ -70,23 +70,23 @@ class Evaluation:
 
 
 def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
-    """From the image's own matrix, C x C."""
-    own = scores(matrix)
+    """The scores of an image from its confusion matrix, C x C."""
+    result = scores(matrix)
     mean_iu, accuracy = (
-        None if math.isnan(score) else score for score in (own.mean_iu, own.pixel_accuracy)
+        None if math.isnan(score) else score for score in (result.mean_iu, result.pixel_accuracy)
     )
     return ScoredImage(path, mean_iu, accuracy, note)
 
 
 def save(evaluation: Evaluation) -> None:
     content = {**asdict(evaluation), "format": FORMAT, "matrix": evaluation.matrix.tolist()}
-    del content["folder"]  # which may be moved
+    del content["folder"]  # may be moved later
     with replacing(evaluation.folder / FILE) as part:
         part.write_text(json.dumps(content, allow_nan=False) + "\n")
 
 
 def load(folder: Path) -> Evaluation | None:
-    """The evaluation kept in ``folder``; None if there is none that can be read."""
+    """The evaluation in ``folder``; None if it is missing or unreadable."""
     try:
         content = json.loads((folder / FILE).read_text())
         if content.pop("format") != FORMAT:
@@ -94,7 +94,7 @@ def load(folder: Path) -> Evaluation | None:
         content["matrix"] = np.array(content["matrix"], np.int64)
         content["images"] = [ScoredImage(**image) for image in content["images"]]
         return Evaluation(**content, folder=folder)
-    # Whatever is wrong with it, it can be made again.
+    # Any damaged file can simply be made again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

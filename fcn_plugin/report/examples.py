@@ -9,17 +9,17 @@ import numpy as np
 from fcn_plugin.report.evaluation import Evaluation, ScoredImage
 from fcn_plugin.report.panels import errors_uri, jpeg_uri, labels_uri, load_labels
 
-SHOWN = 4  # of a group, at most
+SHOWN = 4  # most images of a group
 BY = "by mean IU over the classes that are in the image's own truth or prediction"
 
-# Mean IU or its change, and the image's index in each evaluation; the lowest first.
+# Pairs (mean IU or its change, the image's index in each evaluation), the lowest first.
 Ranked = list[tuple[float, tuple[int, ...]]]
 
 
 def groups(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Worst and best images of one run, or those that differ most between two.
+    """The worst and best images of one run, or the largest gains and losses between two.
 
-    Each group has a title, a text and examples; none is empty.
+    Each group has a title, a text and at least one example.
     """
     if not evaluations:
         return []
@@ -45,7 +45,7 @@ def groups(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 
 def key(image: ScoredImage) -> str:
-    """Folder and name, which stay if the data set is moved."""
+    """Folder and file name, which stay the same if the data set is moved."""
     return "/".join(PurePath(image.path.replace("\\", "/")).parts[-2:])
 
 
@@ -64,7 +64,7 @@ def _ranked_by_change(first: Evaluation, second: Evaluation) -> Ranked:
 
 
 def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
-    """The first and the last few; none is in both."""
+    """The first few and the last few, without overlap."""
     shown = min(SHOWN, len(ranked) // 2)
     return ranked[: shown or 1], ranked[len(ranked) - shown :]
 
@@ -79,10 +79,10 @@ def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dic
         _labels_panel("truth", name, truth, first),
     ]
     shown, texts = [truth], []
-    for letter, evaluation, own in zip("AB", evaluations, indices, strict=False):
+    for letter, evaluation, image_index in zip("AB", evaluations, indices, strict=False):
         run = f" {letter}" if len(evaluations) > 1 else ""
-        image = evaluation.images[own]
-        _, prediction = load_labels(evaluation.panels, own)
+        image = evaluation.images[image_index]
+        _, prediction = load_labels(evaluation.panels, image_index)
         accuracy = f"pixel accuracy {_percent(image.pixel_accuracy)}"
         shown.append(prediction)
         texts.append(f"{run} mean IU {_percent(image.mean_iu)}, {accuracy}".strip())

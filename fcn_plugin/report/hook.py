@@ -1,4 +1,4 @@
-"""Keep evaluations, and write pages of them, while mmengine tests."""
+"""Hooks that store the evaluation of a test, or write a page about it."""
 
 import shlex
 import shutil
@@ -33,15 +33,15 @@ from fcn_plugin.system.ranks import on_first_process
 
 
 class EvaluationHook(Hook):
-    """Keep a test in ``folder``: evaluation.json, and small pictures of every image.
+    """Stores a test's results in ``folder``: evaluation.json, and small pictures of each image.
 
-    Labels that are not counted and the rule for absent classes are those of the test's own metric.
-    Samples that a distributed sampler repeats are left out, so that any number of processes keeps
-    the same; all processes have to see the folder.
+    Ignored labels and the rule for absent classes are those of the test's metric. Samples that a
+    distributed sampler repeats are left out, so the result does not depend on the number of
+    processes; all processes must be able to write to the folder.
 
     Args:
-        folder: what an earlier evaluation left there is deleted.
-        progress: counts the images.
+        folder: an earlier evaluation in it is deleted.
+        progress: called after each batch of images.
     """
 
     def __init__(self, folder: Path, progress: Progress = silent) -> None:
@@ -54,8 +54,8 @@ class EvaluationHook(Hook):
         ours = [metric for metric in metrics if isinstance(metric, ConfusionMatrixMetric)]
         theirs = [metric for metric in metrics if isinstance(metric, IoUMetric)]
         self.absent = ours[0].absent if ours else "skip"
-        self.ignored = (ours or theirs)[0].ignore_index if ours or theirs else 255
-        self.seen = 0
+        self.ignore_index = (ours or theirs)[0].ignore_index if ours or theirs else 255
+        self.count = 0
         self.images: dict[int, ScoredImage] = {}
         self.classes = len(self.dataset.metainfo["classes"])
         self.matrix = torch.zeros(self.classes, self.classes, dtype=torch.int64)
@@ -73,12 +73,12 @@ class EvaluationHook(Hook):
     ) -> None:
         size, world = len(self.dataset), dist.get_world_size()
         for sample in outputs or ():
-            # Samples are dealt out in turn, and the last round is filled from the start.
-            index = self.seen * world + dist.get_rank()
-            self.seen += 1
+            # Processes take samples in turn; the sampler fills the last round with the first ones.
+            index = self.count * world + dist.get_rank()
+            self.count += 1
             if index < size:
                 self._keep(index, sample)
-        self.progress("Scoring", min(self.seen * world, size), size)
+        self.progress("Scoring", min(self.count * world, size), size)
 
     def _keep(self, index: int, sample: SegDataSample) -> None:
         path = sample.img_path
@@ -87,17 +87,17 @@ class EvaluationHook(Hook):
         truth, prediction = (
             labels.data.squeeze(0).cpu() for labels in (sample.gt_sem_seg, sample.pred_sem_seg)
         )
-        counted = confusion_matrix(truth, prediction, self.classes, self.ignored)
-        matrix = counted[:-1, :-1]
-        if outside := int(counted.sum() - matrix.sum()):
+        counts = confusion_matrix(truth, prediction, self.classes, self.ignore_index)
+        matrix = counts[:-1, :-1]
+        if outside := int(counts.sum() - matrix.sum()):
             raise UserError(
-                f"{path}: {outside} pixels of its label or prediction are none of the "
+                f"{path}: {outside} pixels of its label or prediction belong to none of the "
                 f"{self.classes} classes; check the label, and the decode head's num_classes"
             )
         self.matrix += matrix
         shown = self.view(sample)
         self.images[index] = scored_image(path, matrix.numpy(), shown.note)
-        truth = truth.masked_fill(truth == self.ignored, 255)
+        truth = truth.masked_fill(truth == self.ignore_index, 255)
         panels = (labels.numpy().astype(np.uint8) for labels in (truth, prediction))
         save_panels(self.folder / evaluation.PANELS, index, shown.pixels, *panels)
 
@@ -108,7 +108,7 @@ class EvaluationHook(Hook):
             return
         images = {index: image for part in parts for index, image in part.items()}
         checkpoint, meta = Path(str(runner.cfg.load_from)), self.dataset.metainfo
-        digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # an address
+        digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # else a URL
         evaluation.save(
             Evaluation(
                 dataset=origin.dataset_title(runner.cfg),
@@ -134,13 +134,13 @@ class EvaluationHook(Hook):
 
 @HOOKS.register_module()
 class ReportHook(EvaluationHook):
-    """Write a page of a test: scores, classes, confusions, worst and best images, config.
+    """Writes a page about a test: scores, classes, confusions, worst and best images, config.
 
-    Learning curves are on it if the checkpoint lies in the work dir of its training. Until the end
-    the pictures wait in the folder ``.NAME.spool`` beside the page.
+    The page has learning curves if the checkpoint lies in its work dir. During the test, pictures
+    are stored in the folder ``.NAME.spool`` beside the page.
 
     Args:
-        file: the page, written whole or not at all.
+        file: the page; written completely or not at all.
     """
 
     def __init__(self, file: str) -> None:
@@ -150,7 +150,7 @@ class ReportHook(EvaluationHook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         super().after_test_epoch(runner, metrics)
-        # The others wait, or they would clear up what is not written yet.
+        # The other processes wait; they would delete the pictures that the page still needs.
         on_first_process(lambda: self._write(runner))
         runner.logger.info("The report is %s", self.file)
 

@@ -1,6 +1,6 @@
-"""Read mmengine's logs of a work dir: learning curves, how long it took, on what.
+"""Read the learning curves, duration and environment of a run from mmengine's logs.
 
-A run that is resumed has several folders named by the time, each with a log of its own.
+Each session of a run (a start or a resume) has its own folder of logs, named by its start time.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 SCALARS = "vis_data/scalars.json"
 STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", re.MULTILINE)
-# At the head of mmengine's log.
+# Lines at the beginning of mmengine's log.
 ENVIRONMENT = re.compile(r"^ +(Python|PyTorch|MMEngine|GPU [\d,]+|seed): +([^\n(]+)", re.MULTILINE)
 TRAINED = ("lr", "loss")
 
@@ -21,13 +21,13 @@ Curve = list[tuple[int, float]]  # iteration, value
 
 @dataclass
 class Training:
-    """What the logs of a run say.
+    """The content of a run's logs.
 
     Attributes:
-        train, val: iteration -> what was logged there; what a resumed session repeated, by that.
-        sessions: how many times it was started or resumed.
-        seconds: from the first to the last line of each session's log, summed.
-        environment: versions and devices by the last log that has them.
+        train, val: iteration -> logged values; of iterations trained twice, the later values.
+        sessions: how many times the run was started or resumed.
+        seconds: time between the first and last line of each session's log, summed.
+        environment: versions and devices, from the last log that has them.
     """
 
     train: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Training:
 
 
 def read_training(work_dir: Path) -> Training:
-    """Join the sessions; a resumed one replaces what was logged beyond its start."""
+    """The joined logs of all sessions; a resumed session replaces entries after its start."""
     training = Training()
     for folder in session_folders(work_dir):
         train, val = _entries(folder / SCALARS)
@@ -73,7 +73,7 @@ def read_training(work_dir: Path) -> Training:
 
 
 def session_folders(work_dir: Path) -> list[Path]:
-    """The folders of the training sessions, the earliest first; tests log no curve."""
+    """The folders of the training sessions, earliest first, without those of tests."""
     return sorted(path.parents[1] for path in work_dir.glob(f"*/{SCALARS}"))
 
 
@@ -85,12 +85,12 @@ def _entries(file: Path) -> tuple[dict[int, dict], dict[int, dict]]:
         try:
             entry = json.loads(line)
             step = int(entry["step"])
-        except (ValueError, KeyError, TypeError):  # cut off as the run was killed
+        except (ValueError, KeyError, TypeError):  # the line was cut off when the run was killed
             continue
         if "loss" in entry:
             train[step] = entry
             if epoch := entry.get("epoch"):
                 last_of_epoch[epoch] = step
-        else:  # a run that counts epochs gives those as steps of its validations
+        else:  # with epoch-based training, the step of a validation is its epoch
             val[last_of_epoch.get(step, step)] = entry
     return train, val

@@ -1,4 +1,4 @@
-"""Where an evaluation comes from: data set, command, versions, device."""
+"""Describe where an evaluation comes from: data set, versions, device."""
 
 import platform
 import subprocess
@@ -14,11 +14,11 @@ from fcn_plugin.system.machine import processor_name
 from fcn_plugin.version import __version__
 
 PACKAGES = ("torch", "mmengine", "mmsegmentation", "mmcv", "mmcv-lite", "numpy")
-SHORTENED = 12  # digits of a commit
+SHORTENED = 12  # digits shown of a commit's hash
 
 
 def dataset_title(cfg: Config) -> str:
-    """Such as "CamVidDataset in data/camvid, val"; of several, each.
+    """The test data set in words, such as "CamVidDataset in data/camvid, val"; several joined.
 
     The last part is a name in the config's table ``splits``, else a list or a folder.
     """
@@ -40,7 +40,7 @@ def _title(dataset: dict, splits: dict[str, dict]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of each package; of a git checkout of this one, the commit too."""
+    """Versions of Python and packages; for fcn_plugin in a git checkout, with the commit."""
     installed = {"fcn_plugin": __version__ + _commit(), "Python": platform.python_version()}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -55,7 +55,7 @@ def _commit() -> str:
     ask = ["git", "-C", str(root), "describe", "--always", "--dirty", f"--abbrev={SHORTENED}"]
     try:
         done = subprocess.run(ask, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git here, or it refuses the folder
+    except (OSError, subprocess.CalledProcessError):  # git is missing or refuses the folder
         return ""
     return f", commit {done.stdout.strip().replace('-dirty', ' with changes')}"
 

@@ -1,4 +1,4 @@
-"""The HTML page of one run or two: the values that the template shows."""
+"""Render the HTML page about one run or two."""
 
 import math
 from collections.abc import Sequence
@@ -19,42 +19,42 @@ from fcn_plugin.report.logs import Training
 from fcn_plugin.report.panels import shares_uri
 from fcn_plugin.report.run import Run, settings
 
-# Title -> key in mmengine's logs, and attribute of Scores.
+# Title -> (key in mmengine's logs, attribute of Scores).
 SCORES = {
     "mean IU": ("mIoU", "mean_iu"),
     "pixel accuracy": ("aAcc", "pixel_accuracy"),
     "mean accuracy": ("mAcc", "mean_accuracy"),
     "frequency-weighted IU": ("fwIoU", "frequency_weighted_iu"),
-    "final score (MIT)": ("score", "final"),  # where absent classes count as zero
+    "final score (MIT)": ("score", "final"),  # only if absent classes count as zero
 }
 CURVES = {"loss": "loss", "learning rate": "lr", "mean IU, validation": "mIoU"}
-MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash where there is no number
-WORST = 3  # classes that are marked as the worst
-MISTAKEN = 2  # classes that one class is often taken for
-PAIRS = 12  # most confused
-WHOLE_MATRIX = 40  # classes of which a matrix is shown as a table
-MATRIX_SIDE = 600  # pixels, about, of one that is shown as a picture
-ROWS = 25  # of the numbers behind the curves, at most
+MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash for a missing number
+WORST = 3  # most classes marked as worst
+MISTAKEN = 2  # most frequent wrong predictions listed for a class
+PAIRS = 12  # most pairs of confused classes
+WHOLE_MATRIX = 40  # most classes of a matrix shown as a table; larger ones are pictures
+MATRIX_SIDE = 600  # approximate pixels of a matrix shown as a picture
+ROWS = 25  # most rows of the table of numbers behind the curves
 
 
 def check_target(file: Path) -> None:
-    """Refuse what no page can be written to, before anything is scored for it."""
+    """Refuse a folder as the page's file, before time is spent on scoring."""
     if file.is_dir():
         raise UserError(f"{file}: a folder; name the page, such as {file / 'report.html'}")
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The HTML of one run, or of two side by side.
+    """The HTML page about one run, or about two side by side.
 
     Raises:
-        UserError: the two have other classes.
+        UserError: the two runs have different classes.
     """
     names = [runs[0].name]
     if len(runs) > 1:  # two may have the same name
         names = [f"{letter}: {run.name}" for letter, run in zip("AB", runs, strict=True)]
     scored = [run.evaluation for run in runs if run.evaluation]
     if len({tuple(evaluation.classes) for evaluation in scored}) > 1:
-        raise UserError(f"{' and '.join(names)} have other classes; make a page of each alone")
+        raise UserError(f"{' and '.join(names)} have different classes; make a page of each alone")
     environment = Environment(
         loader=PackageLoader("fcn_plugin.report", "."),
         autoescape=True,
@@ -88,7 +88,7 @@ def page(runs: Sequence[Run]) -> str:
 
 @dataclass(frozen=True)
 class Number:
-    """A value in percent or points, None where there is none, and its text."""
+    """A value in percent or percentage points, or None, and its text."""
 
     value: float | None
     signed: bool = False
@@ -119,7 +119,7 @@ def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _score(run: Run, title: str) -> Number:
-    """By the evaluation, else by the last validation in the log."""
+    """A score from the evaluation, else from the last validation in the log."""
     logged, attribute = SCORES[title]
     if run.evaluation is None:
         last = next(reversed(run.training.val.values()), {})
@@ -132,19 +132,19 @@ def _score(run: Run, title: str) -> Number:
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     notes = []
     for name, run in zip(names, runs, strict=True):
-        own = list(run.notes)
+        run_notes = list(run.notes)
         total, last = (run.cfg.get("train_cfg") or {}).get("max_iters"), run.training.last_step
         if total and 0 < last < total:
-            own.append(
+            run_notes.append(
                 f"The logs end at iteration {last:,} of {total:,}: the run is going on, or was "
                 "interrupted."
             )
         if run.evaluation is None and run.training.val:
-            own.append(
+            run_notes.append(
                 "The scores are those of the last validation in the log, at iteration "
                 f"{list(run.training.val)[-1]:,}."
             )
-        notes += [f"{name}: {note}" if len(runs) > 1 else note for note in own]
+        notes += [f"{name}: {note}" if len(runs) > 1 else note for note in run_notes]
     return notes
 
 
@@ -186,16 +186,16 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
     return rows
 
 
-def _mistaken(row: np.ndarray, own: int, classes: Sequence[str]) -> str:
-    """The classes that most of the other pixels are predicted as."""
-    others = (i for i in np.argsort(-row, kind="stable") if i != own and row[i])
+def _mistaken(row: np.ndarray, truth: int, classes: Sequence[str]) -> str:
+    """The classes most often predicted instead of ``truth``, with their shares."""
+    others = (i for i in np.argsort(-row, kind="stable") if i != truth and row[i])
     return ", ".join(
         f"{classes[i]} {percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
     )
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
-    """The matrix as shares of its rows, and the pairs most often confused."""
+    """The confusion matrix in shares of each row, and the most confused pairs."""
     matrix, classes = evaluation.matrix, evaluation.classes
     with np.errstate(invalid="ignore"):
         shares = matrix / matrix.sum(1, keepdims=True)
@@ -221,11 +221,11 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _numbers(training: Training) -> list[dict[str, str]]:
-    """Loss, rate and mean IU at each validation, or at some iterations if there was none."""
+    """Loss, learning rate and mean IU at validations, or at iterations if there were none."""
     steps = list(training.val) or list(training.train)
     rows = []
     for step in steps[:: max(1, -(-len(steps) // ROWS))]:
-        before = max((known for known in training.train if known <= step), default=step)
+        before = max((logged for logged in training.train if logged <= step), default=step)
         values = {**training.train.get(before, {}), **training.val.get(step, {})}
         texts = {log: f"{values[log]:.4g}" if log in values else NONE for log in CURVES.values()}
         rows.append(dict(step=f"{step:,}", **texts))

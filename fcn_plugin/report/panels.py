@@ -1,7 +1,7 @@
-"""The small pictures of the page: input, truth, prediction and errors of an image.
+"""The small pictures on the page: an image's input, truth, prediction and errors.
 
-For readers who cannot tell the colours apart, regions have the numbers of their classes, and errors
-are black on white.
+Readers who cannot tell the colours apart find class numbers on the regions, and errors in black on
+white.
 """
 
 import io
@@ -16,22 +16,22 @@ from scipy import ndimage
 from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.evaluation.pictures import colour_table
 
-SIDE = 480  # pixels of the longer side, at most
+SIDE = 480  # most pixels of the longer side
 QUALITY = 80  # of a JPEG
-DIGIT = 0.06  # height of a number, in longer sides of the picture
-RADIUS = 0.35  # that a number needs within its region, in heights of it
-NUMBERED = 2  # regions of a class that get a number, the largest
-VOID_INDEX, PAPER, INK = 253, 254, 255  # in the palette of a PNG, above all classes that fit
-STRIPE = 4  # pixels
+DIGIT = 0.06  # height of a number, as a fraction of the longer side
+RADIUS = 0.35  # of the circle a number needs inside its region, in heights of the number
+NUMBERED = 2  # largest regions of a class that get a number
+VOID_INDEX, PAPER, INK = 253, 254, 255  # colours of a PNG's palette, after those of the classes
+STRIPE = 4  # width in pixels
 
 
 def save_panels(
     folder: Path, index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
 ) -> None:
-    """Write INDEX.jpg and INDEX.png, whose two channels are truth and prediction, both smaller.
+    """Write the reduced image, INDEX.jpg, and labels, INDEX.png: channels truth and prediction.
 
     Args:
-        image: H x W x 3, uint8, RGB, of the labels' proportions.
+        image: H x W x 3, uint8, RGB, with the aspect ratio of the labels.
         truth, prediction: H x W, integers in 0-255.
     """
     height, width = truth.shape
@@ -55,7 +55,7 @@ def jpeg_uri(folder: Path, index: int) -> str:
 
 
 def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Sequence[int]) -> str:
-    """Class indices h x w in their colours, void in VOC's, with the data set's numbers on them."""
+    """Class indices h x w in class colours, void in VOC's, with class numbers on large regions."""
     shown = np.where(labels < min(len(palette), VOID_INDEX), labels, VOID_INDEX).astype(np.uint8)
     colours = colour_table(palette[:VOID_INDEX])
     colours[PAPER], colours[INK] = 255, 0
@@ -64,7 +64,7 @@ def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Se
     image = Image.fromarray(shown)
     image.putpalette(colours.tobytes())
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(digit)
-    draw.fontmode = "1"  # indices cannot be blended
+    draw.fontmode = "1"  # no antialiasing: palette indices cannot be blended
     for index, x, y in _middles(shown, RADIUS * digit):
         number = str(numbers[index])
         draw.rectangle(draw.textbbox((x, y), number, font, "mm"), PAPER, PAPER, 3)
@@ -73,13 +73,13 @@ def labels_uri(labels: np.ndarray, palette: Sequence[Sequence[int]], numbers: Se
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """h x w, a whole number of times as large where it would be too small for numbers."""
+    """h x w; small pictures repeated a whole number of times, so that numbers fit."""
     times = -(-SIDE // (2 * max(pixels.shape)))
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
 def _middles(labels: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]]:
-    """Class, x and y of each number: where a class's largest regions are widest."""
+    """Class, x and y of each number, at the widest spot of each class's largest regions."""
     for value in np.unique(labels[labels != VOID_INDEX]):
         regions, _ = ndimage.label(labels == value)
         sizes = np.bincount(regions.ravel())[1:]
@@ -87,7 +87,7 @@ def _middles(labels: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]
             if sizes[region] < (2 * radius) ** 2:
                 continue
             box = ndimage.find_objects(regions)[region]
-            # A border around it: the edge of the picture is an edge of the region.
+            # The padding makes the picture's edge an edge of the region.
             depth = ndimage.distance_transform_edt(np.pad(regions[box] == region + 1, 1))
             y, x = np.unravel_index(depth.argmax(), depth.shape)
             if depth[y, x] >= radius:
@@ -95,7 +95,7 @@ def _middles(labels: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]
 
 
 def errors_uri(truth: np.ndarray, prediction: np.ndarray, classes: int) -> str:
-    """Wrong pixels black, right ones white, void ones striped."""
+    """A picture with wrong pixels black, right ones white, void ones striped."""
     rows, columns = np.indices(truth.shape)
     striped = np.where((rows + columns) // STRIPE % 2, 190, 235)
     pixels = np.where(truth == prediction, 255, 0)
@@ -105,7 +105,7 @@ def errors_uri(truth: np.ndarray, prediction: np.ndarray, classes: int) -> str:
 
 def shares_uri(shares: np.ndarray, zoom: int) -> str:
     """A matrix of shares in [0, 1] as a picture, 0 white and 1 black, NaN white."""
-    # The square root, or one in ten could hardly be seen.
+    # The square root makes small shares visible.
     grey = 255 - 255 * np.sqrt(np.nan_to_num(shares))
     return png_uri(Image.fromarray(np.kron(grey, np.ones((zoom, zoom))).round().astype(np.uint8)))
 

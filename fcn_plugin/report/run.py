@@ -1,4 +1,4 @@
-"""What the page says of a work dir: config, logs, and the evaluation if there is one."""
+"""The config, logs and evaluation of a run, read from its work dir."""
 
 from dataclasses import dataclass, field
 from inspect import signature
@@ -12,7 +12,7 @@ from fcn_plugin.report import logs
 from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.system.configs import dotted_settings
 
-# Where and how a run is started, which says nothing of it.
+# Settings of where and how a run is started; they do not affect its result.
 PLACES = ("work_dir", "launcher", "resume", "local_rank", "experiment_name")
 
 
@@ -21,11 +21,11 @@ class Run:
     """A run, trained or still training.
 
     Attributes:
-        name: of the work dir.
-        cfg: its config.
-        training: by its logs.
-        notes: what is missing, and why, as sentences.
-        evaluation: what the page scores; None if it could not be scored.
+        name: name of the work dir.
+        cfg: config of the run.
+        training: content of the logs.
+        notes: sentences for the page about what is missing, and why.
+        evaluation: scores of a checkpoint; None if none could be scored.
     """
 
     name: str
@@ -36,28 +36,28 @@ class Run:
 
 
 def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:
-    """The run of a work dir, with the config of its last session unless another is given.
+    """The run of a work dir; its config is ``cfg`` or by default the last session's.
 
     Raises:
-        UserError: it is no work dir.
+        UserError: the folder is not a work dir.
     """
     cfg = cfg or read_config(work_dir)
     return Run(work_dir.resolve().name, cfg, logs.read_training(work_dir))
 
 
 def read_config(work_dir: Path) -> Config:
-    """The config that a work dir was trained with, as its last session wrote it down.
+    """The config that the last session in a work dir was trained with.
 
     Raises:
-        UserError: it is no work dir.
+        UserError: the folder is not a work dir.
     """
     if not work_dir.is_dir():
         raise UserError(f"{work_dir}: no such folder; give the work dir of a training")
-    written = [folder / "vis_data/config.py" for folder in logs.session_folders(work_dir)[::-1]]
+    of_sessions = [folder / "vis_data/config.py" for folder in logs.session_folders(work_dir)[::-1]]
     newest_first = sorted(work_dir.glob("*.py"), key=lambda file: -file.stat().st_mtime)
-    # A data set of the user's own has configs as well, and is no run.
+    # A folder of the user's own data set has configs, too.
     trained = any(work_dir.glob("*/*.log")) or any(work_dir.glob("*.pth"))
-    for file in (*written, *newest_first):
+    for file in (*of_sessions, *newest_first):
         if trained and file.is_file():
             return Config.fromfile(file)
     raise UserError(
@@ -66,6 +66,6 @@ def read_config(work_dir: Path) -> Config:
 
 
 def settings(cfg: Config) -> dict[str, str]:
-    """What the runner is given, by dotted names; shorthands of the file are left out."""
-    given = set(signature(Runner.__init__).parameters) - set(PLACES)
-    return dict(item for key in cfg if key in given for item in dotted_settings(cfg[key], key))
+    """The settings that mmengine's runner reads, by dotted name."""
+    parameters = set(signature(Runner.__init__).parameters) - set(PLACES)
+    return dict(item for key in cfg if key in parameters for item in dotted_settings(cfg[key], key))

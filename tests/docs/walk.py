@@ -1,12 +1,12 @@
-"""Follow a page of the documentation as a reader does: all its blocks in order, in one folder.
+"""Follow a page of the documentation as a reader does: run all its blocks in order, in one folder.
 
-    ```shell     each command is run; tools are forks of a process that has imported the host
-    ```python    executed, names kept for the rest of the page; a block that begins with the comment
-                 "# NAME.py" is a file of that name and is written, for commands to use
-    ```text      what the block before puts out, with "..." for what differs from run to run
+    ```shell     commands to run; tools run in forks of a process that has imported mmseg
+    ```python    code to execute; names are kept for the rest of the page. A block that begins with
+                 the comment "# NAME.py" is written to that file instead, for later commands
+    ```text      expected output of the block before, with "..." for anything that varies
 
-``small.py`` says what is run in small and what is not run at all. Once something was, the numbers
-in the output of commands may be others, the words not. A block of another kind is an error.
+``small.py`` says which commands run in a smaller form, and which are skipped. After a smaller
+command, numbers in the output may differ, but not words. Other kinds of blocks are errors.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ FENCE = "```"
 SHELL_OPERATOR = re.compile(r"[|&;<>]|^\w+=")
 FILE = re.compile(r"# ([\w./-]+\.py)\b")
 NUMBER = re.compile(r"\d+([.,]\d+)*")
-RULE = re.compile(r"[-+=]{3,}")  # of a table, as wide as its numbers
+RULE = re.compile(r"[-+=]{3,}")  # in a table, as long as its columns are wide
 
 
 class Block(NamedTuple):
-    """``language`` is what stands behind the fence; ``line`` is that of the fence, from 1."""
+    """A block; ``language`` is the word after the opening fence, ``line`` its line, from 1."""
 
     page: Path
     line: int
@@ -41,43 +41,43 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """All of a page, in order. Fences are three backticks at the beginning of a line."""
-    found: list[Block] = []
+    """All blocks of a page, in order. A fence is three backticks at the start of a line."""
+    result: list[Block] = []
     inside = False
     for number, line in enumerate(page.read_text().splitlines(), start=1):
         if line.lstrip().startswith(FENCE):
             assert line.startswith(FENCE), f"{page.name}:{number}: an indented fence is not seen"
             inside = not inside
             if inside:
-                found.append(Block(page, number, line.removeprefix(FENCE).strip(), ""))
+                result.append(Block(page, number, line.removeprefix(FENCE).strip(), ""))
             else:
                 assert line == FENCE, f"{page.name}:{number}: the block before is not closed"
         elif inside:
-            found[-1] = found[-1]._replace(text=f"{found[-1].text}{line}\n")
+            result[-1] = result[-1]._replace(text=f"{result[-1].text}{line}\n")
     assert not inside, f"{page.name}: the last block is not closed"
-    return found
+    return result
 
 
 def commands(text: str) -> list[str]:
-    """Of a shell block: continued lines joined, comments and empty lines left out."""
+    """The commands of a shell block: continued lines joined, comments and empty lines dropped."""
     lines = text.replace("\\\n", " ").splitlines()
     bare = (re.sub(r"(^|\s)#\s.*", "", line) for line in lines)
     return [" ".join(line.split()) for line in bare if line.strip()]
 
 
 class Walk:
-    """One page in a folder that has ``configs`` and ``tools``; ``less``: what is small is so."""
+    """One page, run in a folder with ``configs`` and ``tools``; ``less`` runs smaller commands."""
 
     def __init__(self, page: Path, folder: Path, less: bool = True) -> None:
         self.page, self.folder, self.less = page, folder, less
         self.names: dict[str, object] = dict(__name__="__main__")
         self.output = ""  # of the block before
-        self.exact = True  # whether its numbers are those of the page
-        self.in_small = False  # anything so far
+        self.exact = True  # whether numbers in it must be those of the page
+        self.in_small = False  # whether any command so far was a smaller one
         self.code = ""  # all Python so far
 
     def follow(self) -> None:
-        """Run, write or compare all its blocks."""
+        """Run, write or compare all blocks of the page."""
         kinds = dict(shell=self._shell, python=self._python, text=self._text)
         before = Path.cwd()
         os.chdir(self.folder)
@@ -98,8 +98,8 @@ class Walk:
             smaller = in_small(command) if self.less else command
             self.in_small |= smaller != command
             done = run(smaller, self.folder)
-            told = (done.stdout + done.stderr)[-3000:]
-            assert done.returncode == 0, f"{block}: {smaller}\n{told}"
+            output = (done.stdout + done.stderr)[-3000:]
+            assert done.returncode == 0, f"{block}: {smaller}\n{output}"
             self.output += done.stdout
         self.exact = not self.in_small
 
@@ -111,7 +111,7 @@ class Walk:
             return
         self.code += text
         _check_imports(block, self.code)
-        # So that a traceback names the line of the page.
+        # The empty lines make a traceback show line numbers of the page.
         code = compile("\n" * block.line + text, str(block.page), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(code, self.names)
@@ -124,18 +124,18 @@ class Walk:
 
 
 def in_small(command: str) -> str:
-    """What is run in place of a command."""
+    """The command to run instead of a command of the page."""
     row = first(LESS, command)
     return LESS[row](command) if row else command
 
 
 def first(table: dict, command: str) -> str | None:
-    """The first key of a table, a regular expression, that is found in a command."""
+    """The first key of a table, a regular expression, that matches in a command."""
     return next((pattern for pattern in table if re.search(pattern, command)), None)
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess:
-    """A command as a shell in ``folder`` runs it, ``python`` being the tests' own."""
+    """The result of a command run by a shell in ``folder``, with the tests' ``python``."""
     if not SHELL_OPERATOR.search(command):
         split = _bash(f"printf '%s\\0' {command}", folder)
         match split.stdout.split("\0")[:-1]:
@@ -145,25 +145,24 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def _bash(command: str, folder: Path) -> subprocess.CompletedProcess:
-    # python is that of PYTHON, wherever that lies.
+    # Defines python as the interpreter in the variable PYTHON.
     start = f'python() {{ "{ENVIRONMENT["PYTHON"]}" "$@"; }}; set -o pipefail; '
     how = dict(cwd=folder, env=os.environ | ENVIRONMENT, timeout=PATIENCE)
     return subprocess.run(["bash", "-c", start + command], capture_output=True, text=True, **how)
 
 
-def shows(expected: str, found: str, exact: bool = True) -> bool:
-    """Whether an output is as a page shows it; if not ``exact``, but for its numbers.
+def shows(expected: str, actual: str, exact: bool = True) -> bool:
+    """Whether an output equals what a page shows; unless ``exact``, numbers may differ.
 
-    "..." stands for anything, in a line of its own for any lines or none. How wide a gap is does
-    not matter.
+    "..." stands for any text, on its own line for any number of lines. Runs of blanks count as one.
     """
     if not exact:
-        expected, found = (RULE.sub("---", NUMBER.sub("0", text)) for text in (expected, found))
+        expected, actual = (RULE.sub("---", NUMBER.sub("0", text)) for text in (expected, actual))
     pattern = "".join(
         "(.*\n)?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
         for line in _lines(expected)
     )
-    text = "".join(f"{line}\n" for line in _lines(found))
+    text = "".join(f"{line}\n" for line in _lines(actual))
     return re.fullmatch(pattern, text, re.DOTALL) is not None
 
 
@@ -172,14 +171,14 @@ def _lines(text: str) -> list[str]:
 
 
 def _check_imports(block: Block, code: str) -> None:
-    """Outside the tests, which have done it, the host cannot be imported before fcn_plugin."""
+    """Check that fcn_plugin is imported first; a reader cannot import mmseg before it."""
     imports = re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE)
     first = next((name for name in imports if name in ("fcn_plugin", "mmseg", "mmcv")), None)
     assert first in (None, "fcn_plugin"), f"{block}: imports {first} before fcn_plugin"
 
 
 def clone(folder: Path) -> Path:
-    """What of the repository commands are run on, as copies: pages may write there."""
+    """``folder`` with copies of the repository's configs and tools, where pages may write."""
     for name in ("configs", "tools"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)

@@ -1,6 +1,6 @@
-"""What several gloo processes make of the same four images, and of the same predictions.
+"""Train and score in several gloo processes, on the same four images and predictions.
 
-The processes are forked from one that has already imported the host, which saves its seconds.
+The processes are forked from one that has already imported mmseg, which takes seconds.
 """
 
 import multiprocessing
@@ -30,12 +30,12 @@ VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8
 FUSION = dict(
     type="SkipFusionHead", in_channels=(8, 16, 8), in_index=(0, 1, 2), num_classes=CLASSES
 )
-# Height and width of each image, and how many of its pixels are void.
+# Height and width of each image, and the share of its pixels that are void.
 IMAGES = (((40, 52), 0.1), ((48, 64), 0.95), ((33, 41), 0.0), ((48, 50), 1.0))
 VALID = dict(avg_non_ignore=True)
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
 HARD = dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)
-# Settings of the loss, then of the head.
+# Name -> (settings of the loss, settings of the head).
 CASES: dict[str, tuple[dict, dict]] = {
     "mean over valid": (VALID, {}),
     "mean over all": ({}, {}),
@@ -43,13 +43,13 @@ CASES: dict[str, tuple[dict, dict]] = {
     "a third": (dict(VALID, loss_weight=1 / 3), {}),
     "improbable pixels": (VALID, dict(sampler=HARD)),
     "sum": (dict(reduction="sum"), {}),
-    "of the host": (VALID, dict(blockwise=False)),
+    "mmseg's loss": (VALID, dict(blockwise=False)),
 }
-SAMPLES = (7, 5, 2, 1)
+SAMPLES = (7, 5, 2, 1)  # sizes of the scored data sets
 
 
 def results(processes: int, folder: Path, work: Callable, *arguments: Any) -> list:
-    """What ``work(*arguments)`` returns in each of so many processes; what it raises is raised."""
+    """The result of ``work(*arguments)`` in each process; its errors are raised here."""
     folder.mkdir(parents=True)
     multiprocessing.set_forkserver_preload(["mmengine.runner", "fcn_plugin"])
     running = torch.multiprocessing.start_processes(
@@ -76,7 +76,7 @@ def _joined(rank: int, processes: int, folder: Path, work: Callable, arguments: 
 
 
 def segmentor(loss: dict, head: dict) -> nn.Module:
-    """A tiny FCN-8s with the same random weights each time; images are padded to 48 x 64."""
+    """A tiny FCN-8s with the same random weights at each call; pads images to 48 x 64."""
     torch.manual_seed(3)
     model = MODELS.build(
         dict(
@@ -90,14 +90,14 @@ def segmentor(loss: dict, head: dict) -> nn.Module:
     )
     for parameter in model.parameters():
         shape = parameter.shape
-        # As large as keeps the scores of all layers alike.
+        # Keeps the activations of all layers at the same scale.
         std = (2 / parameter[0].numel()) ** 0.5 if len(shape) > 1 else 0.1
         nn.init.normal_(parameter, std=std)
     return model
 
 
 def batch() -> dict:
-    """The images of one step as a data loader gives them."""
+    """The batch of one step, as from a data loader."""
     generator = torch.Generator().manual_seed(5)
     inputs, samples = [], []
     for size, void in IMAGES:
@@ -109,7 +109,7 @@ def batch() -> dict:
 
 
 def trained(name: str, dtype: torch.dtype, compiled: bool = False) -> dict:
-    """Losses and gradients of each step, and the weights after all."""
+    """Losses and gradients of each step, and the final weights."""
     rank, processes = distributed.get_rank(), distributed.get_world_size()
     model = segmentor(*CASES[name]).to(dtype)
     if processes > 1:
@@ -131,14 +131,14 @@ def trained(name: str, dtype: torch.dtype, compiled: bool = False) -> dict:
 
 
 def all_trained() -> dict:
-    """By case and precision."""
+    """(case, dtype) -> results of ``trained``."""
     precisions = torch.float64, torch.float32
     return {(name, dtype): trained(name, dtype) for name in CASES for dtype in precisions}
 
 
 def all_scored() -> list[dict]:
-    """Scores of so many samples as ``SAMPLES`` says, dealt out as mmengine does."""
-    found = []
+    """Scores of data sets of ``SAMPLES`` sizes, distributed by mmengine's sampler."""
+    scores = []
     for count in SAMPLES:
         metric = ConfusionMatrixMetric()
         metric.dataset_meta = dict(classes=tuple("abcde"))
@@ -148,12 +148,12 @@ def all_scored() -> list[dict]:
             truth, prediction = pairs[i]
             sample = dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=prediction))
             metric.process({}, [sample])
-        found.append(metric.evaluate(count))
-    return found
+        scores.append(metric.evaluate(count))
+    return scores
 
 
 def same_buffers() -> tuple[dict, dict]:
-    """What the buffers of differently trained networks are before and after the hook."""
+    """The buffers of a network before and after the hook; before, they differ by process."""
     torch.manual_seed(distributed.get_rank())
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     model(torch.randn(2, 3, 8, 8))
@@ -163,7 +163,7 @@ def same_buffers() -> tuple[dict, dict]:
 
 
 def judged_by_the_first() -> list[float]:
-    """Losses that one process computes alone: without gradient, not in training, or told so."""
+    """Losses that the first process computes alone: no gradient, eval mode, or not together."""
     alone = [(False, True, True), (True, False, True), (True, True, False)]
     losses: list[float] = []
     for gradient, training, together in alone if distributed.get_rank() == 0 else ():

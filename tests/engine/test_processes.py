@@ -27,7 +27,7 @@ from fcn_plugin.engine import processes
 from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
 from fcn_plugin.errors import UserError
 
-HOST, SUM, VALID = "of the host", "sum", "mean over valid"
+HOST, SUM, VALID = "mmseg's loss", "sum", "mean over valid"
 PRECISIONS = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 

@@ -64,7 +64,7 @@ def test_settings_are_mmcvs(step, expected):
     assert Resizing.of(dict(type="Resize") | step) == expected
     assert expected is None or Resizing(**expected.settings()) == expected
     for other in (dict(backend="pillow"), dict(interpolation="nearest")):
-        with pytest.raises(UserError, match=r"another Resize .*: --no-resize$"):
+        with pytest.raises(UserError, match=r"a Resize other .*: --no-resize$"):
             Resizing.of(dict(type="Resize") | step | other)
 
 

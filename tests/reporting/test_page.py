@@ -96,7 +96,7 @@ def test_two_runs_of_which_one_is_other(tmp_path):
     second, _ = scored(tmp_path / "there", ["a", "b"], images=4, seed=1)
     assert "scored on different images" in whole([first, second]).text
     second, _ = scored(tmp_path, ["a", "c"], images=3, seed=1)
-    with pytest.raises(UserError, match="other classes; make a page of each"):
+    with pytest.raises(UserError, match="different classes; make a page of each"):
         page([first, second])
     found = whole([made_up_run("unscored"), first])
     assert "A: unscored: The scores are those of the last validation" in found.text

@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     _base_.load_image,
     dict(type="Resize", scale=(2048, 512), keep_ratio=True),
-    # After Resize: the prediction is scored at the label's own size.
+    # The label is loaded after Resize, since predictions are scored at the label's own size.
     load_label,
     dict(type="PackSegInputs"),
 ]
@@ -28,7 +28,7 @@ tta_pipeline = [
     dict(
         type="TestTimeAug",
         transforms=[
-            # Multiples of the size that test_pipeline scores at.
+            # Multiples of the scale of test_pipeline.
             [
                 dict(type="Resize", scale=(int(2048 * factor), int(512 * factor)), keep_ratio=True)
                 for factor in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -51,7 +51,7 @@ val = dict(
     data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
     pipeline=test_pipeline,
 )
-# What tools/test.py --split puts in place of val's settings.
+# Settings of the test data set for tools/test.py --split NAME.
 splits = dict(
     train=dict(data_prefix=train["data_prefix"]),
     val=dict(data_prefix=val["data_prefix"]),

@@ -1,6 +1,6 @@
 """CamVid in SegNet's split and size: 480 x 360, 11 classes.
 
-367 training frames, 101 to score while training (val), 233 that published figures are on (test).
+367 training frames, 101 to score during training (val), 233 of the published figures (test).
 """
 
 _base_ = "../pipelines.py"
@@ -29,7 +29,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, data_prefix=dict(img_path="val", seg_map_path="valannot"), pipeline=test_pipeline)
-# What tools/test.py --split puts in place of val's settings.
+# Settings of the test data set for tools/test.py --split NAME.
 splits = dict(
     train=dict(data_prefix=train["data_prefix"]),
     val=dict(data_prefix=val["data_prefix"]),

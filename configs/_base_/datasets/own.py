@@ -1,11 +1,11 @@
-"""What all data sets made by ``tools/prepare_data.py own`` have in common.
+"""Settings shared by all data sets that ``tools/prepare_data.py own`` makes.
 
-The ``dataset.py`` of each names this file, and adds its folder, classes, scale and pipelines.
+Each data set's ``dataset.py`` has this file as its base, and adds folder, classes and pipelines.
 """
 
 _base_ = "../pipelines.py"
 
-# How much smaller and larger images are shown than they are, once more the scale of the data set.
+# Resizing factors of images, to be multiplied by the scale of the data set.
 training_zooms = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 tta_zooms = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 after_crop = [
@@ -20,7 +20,7 @@ train = dict(
     ann_file="ImageSets/Segmentation/train.txt",
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt")
-# What tools/test.py --split puts in place of val's settings.
+# Settings of the test data set for tools/test.py --split NAME.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(_base_.train_loader, batch_size=8, num_workers=2, dataset=train)

@@ -1,13 +1,13 @@
 """PASCAL-Context: 4,998 images of VOC 2010 to train on, 5,105 to score, 59 classes and background.
 
 As published: one image at a time, at its own size, unaltered, drawn with replacement; background
-is trained and scored like any class. Labels and lists are those mmseg's converter writes.
+is trained and scored like any class. Labels and lists are written by mmseg's converter.
 """
 
 _base_ = "../pipelines.py"
 # The published networks score the classes in this order (Caffe data/pascal-context/classes-59.txt;
 # fcn_plugin.data.pascal_context.PUBLISHED_CLASSES). The label files keep mmseg's alphabetical
-# order: the data set maps their values. Colours are mmseg's, which it does not reorder itself.
+# order: the data set maps their values. mmseg does not reorder colours, so they are listed here.
 colours = dict(
     background=[120, 120, 120],
     aeroplane=[180, 120, 120],
@@ -88,7 +88,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/SegmentationContext/val.txt", pipeline=test_pipeline)
-# What tools/test.py --split puts in place of val's settings.
+# Settings of the test data set for tools/test.py --split NAME.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(

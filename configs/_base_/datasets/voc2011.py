@@ -27,8 +27,8 @@ val = dict(
     ann_file="ImageSets/Segmentation/seg11valid.txt",
     pipeline=test_pipeline,
 )
-# What tools/test.py --split puts in place of seg11valid's settings. train and val are VOC's own
-# 1,112 and 1,111 images: 375 of val are among SBD's training images.
+# Settings of the test data set for tools/test.py --split NAME. train and val are VOC's own 1,112
+# and 1,111 images; 375 images of val are among SBD's training images.
 splits = dict(
     seg11valid=dict(ann_file="ImageSets/Segmentation/seg11valid.txt"),
     train=dict(ann_file="ImageSets/Segmentation/train.txt"),

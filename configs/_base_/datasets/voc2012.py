@@ -4,7 +4,7 @@ _base_ = "../pipelines.py"
 data_root = "data/VOCdevkit/VOC2012"
 load_label = dict(type="LoadCheckedLabel", num_classes=21)
 train_pipeline = [_base_.load_image, load_label, *_base_.voc_augmentation]
-# Scored at the image's own size, as the VOC server does.
+# Images are scored at their own size, as on the VOC server.
 test_pipeline = [_base_.load_image, load_label, dict(type="PackSegInputs")]
 tta_pipeline = [
     _base_.load_image,
@@ -19,7 +19,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipeline)
-# What tools/test.py --split puts in place of val's settings.
+# Settings of the test data set for tools/test.py --split NAME.
 splits = dict(
     train=dict(ann_file="ImageSets/Segmentation/train.txt"),
     val=dict(ann_file="ImageSets/Segmentation/val.txt"),

@@ -4,7 +4,7 @@ model = dict(
     type="FCNSegmentor",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
-        # What the ImageNet weights were trained on.
+        # Normalisation that the ImageNet weights were trained with.
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

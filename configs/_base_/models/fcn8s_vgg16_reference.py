@@ -23,7 +23,7 @@ model = dict(
         in_channels=(256, 512, 4096),  # pool3, pool4, fc7
         in_index=(0, 1, 2),
         num_classes=21,
-        # Over the labelled pixels: a large image counts more than a small one.
+        # Summed over the labelled pixels: a large image counts more than a small one.
         loss_decode=dict(type="CrossEntropyLoss", reduction="sum"),
     ),
     train_cfg=dict(),

@@ -7,7 +7,7 @@ _base_ = "sgd_40k.py"
 train_cfg = dict(max_iters=160_000, val_interval=16_000)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    # Nothing decays that is added or that normalises. Names that a network lacks do no harm.
+    # No weight decay of normalisation and embeddings. Keys without a parameter have no effect.
     paramwise_cfg=dict(
         _delete_=True,
         custom_keys=dict(

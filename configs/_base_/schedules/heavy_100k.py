@@ -2,7 +2,7 @@
 iterations at a fixed rate, a snapshot scored every 4,000 (Caffe voc-fcn32s/solver.prototxt).
 
 On a 500 x 375 image the rate of 1e-10 is 1.9e-5 in terms of a mean loss, 1.9e-3 with momentum.
-For one process: with several, each takes an image of its own and the losses are averaged.
+For one process: with several, each takes its own image, and their losses are averaged.
 """
 
 train_cfg = dict(type="ExactTrainLoop", max_iters=100_000, val_interval=4_000)

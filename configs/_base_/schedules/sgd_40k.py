@@ -1,8 +1,8 @@
 """SGD with polynomial decay for 40,000 iterations; batch 16.
 
-The learning rate is the paper's 1e-10 on summed losses and momentum 0.99, carried over: on a
-500 x 375 image that is 1.9e-3 a step once momentum is counted in, or 1.9e-4 at momentum 0.9;
-times 16 for the batch, less a third for safety at the larger crops.
+The learning rate is converted from the paper's 1e-10 with summed losses and momentum 0.99: on a
+500 x 375 image that is 1.9e-3 a step including momentum, or 1.9e-4 at momentum 0.9; times 16 for
+the batch, less a third for safety at the larger crops.
 """
 
 train_cfg = dict(type="ExactTrainLoop", max_iters=40_000, val_interval=4_000)

@@ -1,4 +1,4 @@
-"""As sgd_40k.py for 80,000 iterations."""
+"""The schedule of sgd_40k.py over 80,000 iterations."""
 
 _base_ = "sgd_40k.py"
 train_cfg = dict(max_iters=80_000, val_interval=8_000)
