@@ -4,7 +4,7 @@
 
 MIT reports 29.39 mean IoU and 71.32 pixel accuracy for its FCN-8s; not yet run here.
 
-For speed or memory, as the device has it (README, "Speed and memory"):
+For speed or memory, as the device has it (docs/speed.md):
 
     --amp
     --cfg-options compile=True

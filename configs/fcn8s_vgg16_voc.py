@@ -5,7 +5,7 @@
 
 Others report 68.5 mean IU on VOC 2012 val for this network trained this way; not yet run here.
 
-For speed or memory, as the device has it (README, "Speed and memory"):
+For speed or memory, as the device has it (docs/speed.md):
 
     --amp
     --cfg-options compile=True

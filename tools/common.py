@@ -110,7 +110,7 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
 
 def quiet_host() -> None:
     """Hide warnings of mmseg that users can do nothing about."""
-    # From mmseg's visualization hook, which our tools do not use.
+    # From mmseg's visualization hook, which draws nothing here.
     warnings.filterwarnings("ignore", message="The draw is False")
     # From mmseg's heads, which call a deprecated function of mmseg.
     warnings.filterwarnings("ignore", message="``build_loss`` would be deprecated")

@@ -97,8 +97,11 @@ class Conversion:
                 f"{', '.join(NETS)}; {self.remedy}"
             )
         backbone = BACKBONES[variant(weights)]
-        first_stage = from_caffe(weights) or "fcn8s" not in backbone.levels
-        self.net = net or weights.net or ("fcn32s" if first_stage else "fcn8s")
+        # Caffe's classifiers begin the published chain of stages.
+        default_net = "fcn8s"
+        if from_caffe(weights) or "fcn8s" not in backbone.levels:
+            default_net = "fcn32s"
+        self.net = net or weights.net or default_net
         if self.net not in backbone.levels:
             raise UserError(
                 f"{self.path}: {weights.layout.title} makes {' or '.join(backbone.levels)}, not "
@@ -135,7 +138,8 @@ class Conversion:
                 shape = torch.Size([self.num_classes] * 2 + [side] * 2)
                 if kernel is not None and not _is_bilinear(kernel, shape):
                     target = f"decode_head.upscore.{i}.deconv.weight"
-                    targets[f"{upscore}.weight"], shapes[target] = target, shape
+                    targets[f"{upscore}.weight"] = target
+                    shapes[target] = shape
 
         def reason(name: str) -> str | None:
             layer = name.rpartition(".")[0]

@@ -23,7 +23,7 @@ from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, nonfinite_k
 from fcn_plugin.engine.processes import BFloat16OptimWrapper
 from fcn_plugin.engine.runner import bare_model, optim_wrappers
 from fcn_plugin.engine.snapshots import WHOLE_FILES
-from fcn_plugin.engine.train_loop import PLACE
+from fcn_plugin.engine.train_loop import POSITION
 from fcn_plugin.errors import UserError, check_choice, quoted, some
 
 # Keys are values of Origin.part.
@@ -77,7 +77,9 @@ class BadNumbersHook(Hook):
         self.skipped = 0
         self.overflows = 0  # in a row
         self.kept = ""  # the message's words about the checkpoint
-        self.place: Any = runner.message_hub.runtime_info.get(PLACE)  # before reading the batch
+        self.position: Any = runner.message_hub.runtime_info.get(
+            POSITION
+        )  # before reading the batch
         preprocessor = bare_model(runner).data_preprocessor
         self.handles = [
             preprocessor.register_forward_hook(self._note),
@@ -129,7 +131,7 @@ class BadNumbersHook(Hook):
         if faults or self.stepped:
             self._begin_step()
         self.batch = None
-        self.place = runner.message_hub.runtime_info.get(PLACE)
+        self.position = runner.message_hub.runtime_info.get(POSITION)
 
     def _deal_with(self, runner: Runner, losses: dict[str, float], last: list[str]) -> None:
         """Find the origin, restore the buffers, and stop the run or skip the step.
@@ -226,9 +228,9 @@ class BadNumbersHook(Hook):
         """Store the position before the batch in this hook's checkpoint, to read it again."""
         if "bad_numbers" in checkpoint["meta"] and not self.stepped:
             infos = checkpoint["message_hub"]["runtime_info"]
-            infos.pop(PLACE, None)
-            if self.place is not None:
-                infos[PLACE] = self.place
+            infos.pop(POSITION, None)
+            if self.position is not None:
+                infos[POSITION] = self.position
 
 
 def without_finite_gradient(parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -19,7 +19,7 @@ from fcn_plugin.engine.order import (
 )
 from fcn_plugin.errors import UserError
 
-PLACE, UNREADABLE = "place", "unreadable"  # keys in a checkpoint's message hub
+POSITION, UNREADABLE = "place", "unreadable"  # keys in a checkpoint's message hub
 
 
 class Position(NamedTuple):
@@ -125,7 +125,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
             )
         for batch in self.dataloader:
             seen += now.step_size
-            self.runner.message_hub.update_info(PLACE, now._replace(images_seen=seen)._asdict())
+            self.runner.message_hub.update_info(POSITION, now._replace(images_seen=seen)._asdict())
             self._note_unreadable(batch)
             yield batch
 
@@ -133,7 +133,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
         """The number of images seen before resuming; warns of settings that have changed."""
         if self._iter == 0:
             return 0
-        stored = self.runner.message_hub.runtime_info.get(PLACE)
+        stored = self.runner.message_hub.runtime_info.get(POSITION)
         if not stored:
             self.runner.logger.warning(
                 f"The checkpoint does not tell how many images were seen; assumes {self._iter} "

@@ -65,16 +65,26 @@ def blockwise_losses(
             f"{scores.shape[1]} classes; give one for each"
         )
     # A torch operator cannot take placements, only lists of floats.
-    placements = list(map(float, coarse.rows)), list(map(float, coarse.cols)), coarse.zero_border
+    placement_arguments = (
+        list(map(float, coarse.rows)),
+        list(map(float, coarse.cols)),
+        coarse.zero_border,
+    )
     pixel_weight = None
     if sampler is not None:
         entropies = torch.ops.fcn_plugin.cross_entropy_map(
-            scores.detach(), labels, *placements, ignore_index
+            scores.detach(), labels, *placement_arguments, ignore_index
         )
         pixel_weight = hard_pixels(entropies, labels, valid, class_weight, sampler)
     with_gradient = scores.requires_grad and torch.is_grad_enabled()
     total, correct, _ = torch.ops.fcn_plugin.cross_entropy_sum(
-        scores, labels, class_weight, pixel_weight, *placements, ignore_index, with_gradient
+        scores,
+        labels,
+        class_weight,
+        pixel_weight,
+        *placement_arguments,
+        ignore_index,
+        with_gradient,
     )
     pixels = valid.sum().to(total)
     if loss.reduction == "mean":

@@ -233,14 +233,16 @@ def _along_axis(
     crop_to_reach: bool,
 ) -> list[Placement]:
     deepest_first = []
-    length, grid = sizes[-1], maps[-1] if maps else None
+    length = sizes[-1]
+    coarse_map = maps[-1] if maps else None
     for i in reversed(range(len(upsamplings))):
         upsampling, start, end = upsamplings[i], 0, sizes[i]
-        if maps is None or grid is None:
+        if maps is None or coarse_map is None:
             scale = upsampling.scale(length, sizes[i])
             offset = (scale - 1) / 2
         else:
-            step, grid = grid.within(maps[i]), maps[i]
+            step = coarse_map.within(maps[i])
+            coarse_map = maps[i]
             scale, offset = float(step.scale), float(step.offset)
             if crop_to_reach and i > 0:
                 # The first and last pixel that the coarser grid reaches. The scale is whole here;
@@ -248,7 +250,7 @@ def _along_axis(
                 radius = upsampling.radius(scale)
                 start = max(floor(offset - radius) + 1, 0)
                 end = min(ceil(offset + radius) + (length - 1) * int(scale), end)
-                grid = grid.shifted(start)
+                coarse_map = coarse_map.shifted(start)
         length = end - start
         deepest_first.append(Placement(scale, offset, start, length))
     return deepest_first

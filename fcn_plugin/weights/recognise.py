@@ -136,7 +136,7 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:
-    """Drop fc6 and fc7 if NaN, as in torchvision's copy of amdegroot's VGG16 (section 7)."""
+    """Drop fc6 and fc7 if NaN, as in torchvision's copy of amdegroot's VGG16."""
     fc = [name for name in weights.tensors if name.startswith(("fc6.", "fc7."))]
     if weights.layout.input is not TORCHVISION or not any(
         weights.tensors[name].isnan().any() for name in fc

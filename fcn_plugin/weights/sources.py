@@ -35,7 +35,7 @@ def _bgr(*mean: float) -> Input:
     return Input("BGR", mean, (1.0, 1.0, 1.0))
 
 
-# Reference sections 2 and 7; the means of CaffeNet and GoogLeNet from their Caffe readmes.
+# torchvision's from its documentation; the others from the publishers' Caffe readmes and code.
 TORCHVISION = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 INCEPTION = Input("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # to [-1, 1]
 FEATURES_ONLY = Input("RGB", (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0))
