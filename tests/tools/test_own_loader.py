@@ -112,6 +112,7 @@ def test_new_images(project, run, images, tmp_path):
             predictor(wrong)
 
 
+@pytest.mark.slow
 def test_an_onnx_file(project, run):
     said = run("export_onnx.py", "bands.onnx", "--images", IMAGE)
     assert "1 x 32 x 32" in said and "Left to you" not in said

@@ -110,6 +110,7 @@ def test_scripts(tmp_path):
     assert tasks in said and said.rstrip().endswith("train.py c.py --launcher slurm --amp")
 
 
+@pytest.mark.slow
 def test_mmsegs_own_tools(project):
     """mmseg's train.py and test.py, as they are installed, need nothing but our config."""
     mim = Path(mmseg.__file__).parent / ".mim" / "tools"
