@@ -41,8 +41,8 @@ def test_every_base_file_is_used():
     # The text of a config has all its bases, each headed by a line with its path.
     lines = (line for name in NAMES for line in read(name).text.splitlines() if ".py" in line)
     unused = set((FOLDER / "_base_").rglob("*.py")) - {Path(line).resolve() for line in lines}
-    # Those of the configs that prepare_data.py own writes.
-    assert {path.name for path in unused} == {"own.py", "fcn8s_vgg16-bn_narrow.py"}
+    # That of the configs that prepare_data.py own writes.
+    assert {path.name for path in unused} == {"own.py"}
 
 
 @pytest.mark.parametrize("name", NAMES)
