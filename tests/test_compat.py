@@ -153,6 +153,16 @@ def test_a_real_extension_wins(stub, monkeypatch, tmp_path):
     assert importlib.import_module("mmcv._ext").nms() == "compiled"
 
 
+@pytest.mark.parametrize("name", compat.PRIVATE_NAMES)
+def test_private_names_are_there(name):
+    owner, _, attribute = name.rpartition(".")
+    module, _, kind = owner.rpartition(".")
+    found = getattr(importlib.import_module(module), kind.removesuffix("()"))
+    found = found() if kind.endswith("()") else found
+    needed = compat.PRIVATE_NAMES[name]
+    assert hasattr(found, attribute), f"this release of mmengine has no {name}: {needed}"
+
+
 def test_prepare_twice_changes_nothing():
     def state() -> tuple[int, int]:
         return len(sys.meta_path), len(torch.serialization.get_safe_globals())
