@@ -13,6 +13,8 @@ measure                reason                                        unnecessary
                        compiled operators that mmcv-lite lacks       installed
 ``_allow_checkpoints`` ``torch.load`` refuses the logs in a          mmengine's checkpoints hold
                        checkpoint of mmengine                        tensors alone
+``_import_quietly``    OneDL's mmseg prints into the output of a     it logs in place of printing
+                       tool, and warns, of what is not installed
 =====================  ============================================  ============================
 
 Nothing here imports torchvision: a build that does not match torch fails on import.
@@ -25,9 +27,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from io import StringIO
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -120,6 +124,8 @@ def prepare() -> None:
     if family is OPENMMLAB:
         _provide_extension()
     _allow_checkpoints()
+    if family is ONEDL:
+        _import_quietly()
 
 
 # --- versions ---------------------------------------------------------------------------------
@@ -286,3 +292,16 @@ def _allow_checkpoints() -> None:
     from fcn_plugin.weights.tokens import ALLOWED
 
     torch.serialization.add_safe_globals([*ALLOWED])
+
+
+# --- OneDL ------------------------------------------------------------------------------------
+
+
+def _import_quietly() -> None:
+    """Import mmseg without what it prints of a missing package, and warns of missing operators."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Fail to import ``MultiScaleDeformableAttention``"
+        )
+        import mmseg.datasets
+        import mmseg.models  # noqa: F401  # only to have them imported

@@ -41,7 +41,7 @@ def explain(error: Exception) -> str | None:
     if any(kind.__name__ == "UserError" for kind in type(error).__mro__):
         return text
     if isinstance(error, ImportError) and error.name == "fcn_plugin":
-        return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
+        return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[openmmlab]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
         return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
