@@ -2,6 +2,7 @@
 # make test    runs the tests;  make test-slow  runs those that take longer
 # make docs    builds the documentation, docs/_build/html/index.html (Python 3.11 and later)
 # make lint    checks style and types
+# make dist    builds what is released into dist/ (see CONTRIBUTING.md; Python 3.11 and later)
 # make clean   removes generated files, but neither data/ nor work_dirs/
 #
 # All but clean set up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
@@ -31,7 +32,7 @@ READY := $(VENV)/.ready
 CONFIG := configs/fcn8s_vgg16_shapes.py
 WORK := work_dirs/fcn8s_vgg16_shapes
 
-.PHONY: demo test test-slow docs lint clean
+.PHONY: demo test test-slow docs lint dist clean
 
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
@@ -52,6 +53,10 @@ lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+dist: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(RUN) release.py
 
 # The stamp is written last, so that an interrupted set-up starts again. opencv-python needs libGL,
 # which servers and containers often lack; there it is replaced by opencv-python-headless.
