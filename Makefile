@@ -6,11 +6,13 @@
 #
 # All but clean set up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# With a compiled mmcv 2.1.0 instead of mmcv-lite:
-#   make test EXTRAS=export,docs,test && .venv/bin/pip install mmcv==2.1.0
+# With OneDL's maintained fork of mmseg instead of OpenMMLab's last releases, in .venv-onedl:
+#   make test HOST=onedl
 
 PYTHON ?= python3
-EXTRAS ?= lite,export,docs,test
+# The family of mmseg: openmmlab, openmmlab-compiled or onedl.
+HOST ?= openmmlab
+EXTRAS ?= $(HOST),export,docs,test
 TORCH_INDEX ?=
 ARGS ?=
 # Two at a time: many tests start a process and wait for it.
@@ -22,7 +24,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 endif
 
-VENV := .venv
+VENV := .venv$(if $(filter-out openmmlab,$(HOST)),-$(HOST))
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
@@ -64,5 +66,5 @@ $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-* docs/_build build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
