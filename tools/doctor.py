@@ -30,10 +30,13 @@ PATIENCE = 600  # seconds for the training, which takes some ten
 
 def training() -> Finding:
     """Train in a process of its own, since the system may kill it."""
-    with tempfile.TemporaryDirectory(prefix="fcn_plugin_doctor_") as folder:
+    # A short name, since workers have sockets below it, whose paths may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        # Workers that end with their parent leave folders in TMPDIR.
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": folder}
         done = subprocess.run(
             [sys.executable, str(TRIAL), folder],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

@@ -213,7 +213,7 @@ def test_the_training_trains(tmp_path):
 
 def on_its_own(tmp_path: Path, *options: object, **environment: str) -> CompletedProcess:
     """The doctor as a user runs it, which leaves no file."""
-    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    work, temporary = tmp_path / "w", tmp_path / "t"
     for folder in (work, temporary):
         folder.mkdir()
     environment["TMPDIR"] = str(temporary)
