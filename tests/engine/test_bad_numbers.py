@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from engine.processes import FUSION, VGG
 from engine.runs import NO_SCORES, Noise, runner, same
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -31,12 +32,12 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Spoil(Hook):
-    """Does ``fault`` to a run before iteration ``at``, and keeps what it was before each."""
+    """Makes the third batch, or gradients from there on, NaN; keeps what was before each."""
 
     priority = "VERY_HIGH"
 
-    def __init__(self, fault: Callable | None, at: int) -> None:
-        self.fault, self.at = fault, at
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
         self.states: list[dict] = []
         self.chances: list[torch.Tensor] = []
         self.batches: list[torch.Tensor] = []
@@ -45,8 +46,10 @@ class Spoil(Hook):
         self.states.append(state(runner))
         self.chances.append(torch.get_rng_state())
         self.batches.append(data_batch["inputs"].clone())
-        if self.fault is not None and runner.iter + 1 == self.at:
-            self.fault(runner, data_batch)
+        if self.fault == "image" and runner.iter == 2:
+            data_batch["inputs"][1, 0] = NAN
+        if self.fault == "gradient" and runner.iter == 2:
+            runner.model.weight.register_hook(lambda gradient: gradient * NAN)
 
 
 def state(runner) -> dict:
@@ -56,20 +59,10 @@ def state(runner) -> dict:
     )
 
 
-def spoil_image(runner, batch):
-    batch["inputs"][1, 0] = NAN
-
-
-def spoil_gradient(runner, batch):
-    """In this iteration and its second pass."""
-    now = runner.iter
-    runner.model.weight.register_hook(lambda g: g * NAN if runner.iter == now else None)
-
-
-def train(folder, loop, fault=None, at=3, action="stop", **settings):
+def train(folder, loop, fault="", action="stop", **settings):
     """Four iterations; gives the runner, also of a run that was stopped, and the spoiler."""
     cfg = dict(type=loop)
-    run, spoil = runner(folder, 4, train_cfg=cfg, **NO_SCORES, **settings), Spoil(fault, at)
+    run, spoil = runner(folder, 4, train_cfg=cfg, **NO_SCORES, **settings), Spoil(fault)
     run.register_hook(spoil)
     if action:
         run.register_hook(dict(type="BadNumbersHook", action=action))
@@ -89,7 +82,7 @@ class Still(Noise):
 @pytest.mark.parametrize("loop", ["IterBasedTrainLoop", "ExactTrainLoop"])
 def test_a_run_stops_and_meets_the_same_batch_when_resumed(tmp_path, loop):
     """Its checkpoint is of before the step, with the statistics that a bad image has spoilt."""
-    run, spoil = train(tmp_path / "first", loop, spoil_image, dataset=Still())
+    run, spoil = train(tmp_path / "first", loop, "image", dataset=Still())
     file, before = tmp_path / "first/bad_numbers_iter_3.pth", spoil.states[2]
     assert run.iter == 2 and "\n" not in run.said
     assert run.said.startswith("iteration 3: the gradient is not finite (loss nan); the image its")
@@ -100,26 +93,21 @@ def test_a_run_stops_and_meets_the_same_batch_when_resumed(tmp_path, loop):
     assert same(stored["optimizer"], before["optimizer"])
     assert (tmp_path / "first/last_checkpoint").read_text().endswith("iter_2.pth")
     resumed = dict(resume=True, load_from=str(file), dataset=Still())
-    again, spoilt = train(tmp_path / "again", loop, spoil_image, **resumed)
+    again, spoilt = train(tmp_path / "again", loop, "image", **resumed)
     assert same(spoilt.batches, spoil.batches[2:])
     assert again.said.split("; the weights")[0] == run.said.split("; the weights")[0]
 
 
 def test_the_hook_leaves_no_trace(tmp_path):
-    """Bit for bit without a fault; with one, the random numbers to come are the same.
-
-    Without the hook a fault is in all weights.
-    """
+    """Bit for bit without a fault; with one, the random numbers to come are the same."""
     loop = "IterBasedTrainLoop"  # which draws one stream of random numbers
     without, alone = train(tmp_path / "without", loop, action=None)
     with_hook, watched = train(tmp_path / "with", loop, action="skip")
     assert same(watched.states, alone.states) and same(state(with_hook), state(without))
     assert not list((tmp_path / "with").glob("bad_numbers_*"))
-    _, skipped = train(tmp_path / "skipped", loop, spoil_gradient, at=2, action="skip")
+    _, skipped = train(tmp_path / "skipped", loop, "gradient", action="skip")
     assert same(skipped.chances, alone.chances)
     assert not same(alone.chances[0], alone.chances[1])
-    spoilt, _ = train(tmp_path / "spoilt", loop, spoil_image, action=None)
-    assert all(nonfinite_kind(parameter) for parameter in spoilt.model.parameters())
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -174,10 +162,9 @@ class Run:
             self.iterate(inputs)
         return str(error.value)
 
-    def spoil(self, *names: str) -> None:
-        """NaN in the gradients of these parameters from here on."""
-        for name in names:
-            self.model.get_parameter(name).register_hook(lambda g: g * NAN)
+    def spoil(self) -> Any:
+        """NaN in the gradient of one parameter from here on."""
+        return self.model.b[1].weight.register_hook(lambda gradient: gradient * NAN)
 
 
 FINE = torch.arange(1.0, 5.0)[:, None]
@@ -189,15 +176,10 @@ def sgd(model, **settings) -> OptimWrapper:
     return OptimWrapper(optimizer, **settings)
 
 
-def clipped(model) -> OptimWrapper:
-    adam = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    return BFloat16OptimWrapper(adam, clip_grad=dict(max_norm=1.0))
-
-
-@pytest.mark.parametrize("wrapper", [sgd, clipped])
-def test_a_skipped_step_changes_nothing(tmp_path, wrapper):
+@pytest.mark.parametrize("clip", [None, dict(max_norm=1.0)], ids=str)
+def test_a_skipped_step_changes_nothing(tmp_path, clip):
     """Weights, momenta and BatchNorm's statistics stay, with weight decay too."""
-    run = Run(tmp_path, wrapper, action="skip")
+    run = Run(tmp_path, partial(sgd, clip_grad=clip), action="skip")
     run.iterate(FINE)
     before = state(run)
     run.iterate(BAD)
@@ -208,8 +190,6 @@ def test_a_skipped_step_changes_nothing(tmp_path, wrapper):
     assert not same(after["optimizer"], before["optimizer"])
     assert not any(map(nonfinite_kind, after["model"].values()))
     assert run.saved == [("bad_numbers_iter_2.pth", 1)]
-    kept = f"the weights before iteration 2 are in {tmp_path / 'bad_numbers_iter_2.pth'}"
-    assert all(kept in said for said in run.said)
     assert run.said[1].startswith("iteration 4: ")
     assert run.said[1].endswith("step skipped (2 of at most 10)")
 
@@ -221,12 +201,9 @@ def test_of_an_infinite_loss_with_finite_gradient_the_step_is_made(tmp_path):
     run.iterate(FINE)
     assert not same(state(run)["model"], before["model"])
     assert run.saved == [("bad_numbers_iter_1.pth", 1)]
-    assert re.match(
-        r"iteration 1: the loss is not finite \(loss inf\); the outputs of all layers are finite; "
-        r"image 1.jpg; the weights after iteration 1 are in .*; "
-        r"step made, its gradient is finite \(1 of at most 1\)$",
-        *run.said,
-    )
+    (said,) = run.said
+    assert "the loss is not finite (loss inf); the outputs of all layers are finite" in said
+    assert "weights after iteration 1" in said and "step made" in said
 
 
 def test_gradients_accumulate_until_the_step(tmp_path):
@@ -235,10 +212,10 @@ def test_gradients_accumulate_until_the_step(tmp_path):
     states = []
     for inputs in (FINE, FINE, BAD, FINE):
         run.iterate(inputs)
-        states.append(copy.deepcopy(run.optim_wrapper.state_dict()))
+        states.append(state(run)["optimizer"])
     assert [same(one, two) for one, two in pairwise(states)] == [False, True, False]
     assert not any(map(nonfinite_kind, run.model.state_dict().values()))
-    spoilt = run.model.b[1].weight.register_hook(lambda g: g * NAN)
+    spoilt = run.spoil()
     run.iterate(FINE)
     spoilt.remove()
     said = run.stop(FINE)
@@ -250,33 +227,17 @@ def test_gradients_accumulate_until_the_step(tmp_path):
 def test_what_fails_on_the_way_is_said(tmp_path):
     """The message is worth more than the checkpoint and the layer."""
     run = Run(tmp_path, passes=1)
-    run.spoil("a.weight")
+    run.spoil()
     assert "could not be found (CUDA out of memory); image 1.jpg" in run.stop(FINE)
-    for error in (OSError(28, "No space left on device"), RuntimeError("no\nway")):
 
-        def fail(*args, error=error, **kwargs):
-            (tmp_path / args[1]).write_text("half")
-            raise error
+    def fail(folder, name, **kwargs):
+        (tmp_path / name).write_text("half")
+        raise RuntimeError("no\nway")
 
-        run = Run(tmp_path)
-        run.save_checkpoint = fail
-        said = f"of it could be written ({str(error).splitlines()[0]}); look at"
-        assert said in run.stop(BAD)
-        assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("action", ["stop", "skip"])
-def test_the_optimizer_is_left_as_it_was(tmp_path, action):
-    """After a run, and after one that was stopped."""
-    run = Run(tmp_path, action=action)
-    with pytest.raises(UserError) if action == "stop" else nullcontext():
-        run.iterate(BAD)
-    if action == "skip":
-        run.hook.after_train(run)
-    for parameter in run.model.parameters():
-        parameter.grad = torch.full_like(parameter, NAN)
-    run.optim_wrapper.optimizer.step()
-    assert all(map(nonfinite_kind, run.model.parameters()))
+    run = Run(tmp_path)
+    run.save_checkpoint = fail
+    assert "of it could be written (no); look at" in run.stop(BAD)
+    assert not list(tmp_path.iterdir())
 
 
 class Scaled(AmpOptimWrapper):
@@ -300,52 +261,11 @@ def test_overflows_are_no_fault_unless_they_never_end(tmp_path, fused):
     run.iterate(*[FINE] * 102)
     assert not same(dict(run.model.named_parameters()), before)
     assert not any(map(nonfinite_kind, run.model.parameters()))
-    run.spoil("b.1.weight")
+    run.spoil()
     run.iterate(*[FINE] * 100)
     assert run.said == []
     assert re.search(r"iteration 204: the gradient is .*, however .*: b.1 ", run.stop(FINE))
-
-
-def test_a_nan_loss_is_a_fault_with_a_scaler_too(tmp_path):
-    run = Run(tmp_path, Scaled, action="skip", max_skipped=1)
-    before = copy.deepcopy(run.model.state_dict())
-    run.iterate(BAD)
-    assert same(run.model.state_dict(), before)
-    (said,) = run.said
-    assert "the loss is not finite (loss nan); the image itself has nan" in said
-    assert said.endswith("step skipped (1 of at most 1)")
-    run.iterate(FINE)
-    over = r"^iteration 3: .*more than max_skipped=1 steps; .*at model.data_preprocessor$"
-    assert re.match(over, run.stop(BAD))
-
-
-def test_several_optimizers(tmp_path):
-    """Each for its own half; the one whose gradient is fine makes its step."""
-
-    def halves(model) -> OptimWrapperDict:
-        return OptimWrapperDict(**{name: sgd(getattr(model, name)) for name in "ab"})
-
-    def train_step(data, optim_wrapper) -> dict:
-        data = run.model.data_preprocessor(data, True)
-        for wrapper in optim_wrapper.values():
-            total, logged = run.model.parse_losses(run.model(**data, mode="loss"))
-            wrapper.update_params(total)
-        return logged
-
-    run = Run(tmp_path, halves, action="skip")
-    run.model.train_step = train_step
-    run.spoil("b.1.weight")
-    before = copy.deepcopy(run.model.state_dict())
-    run.iterate(FINE)
-    after = run.model.state_dict()
-    assert same(after["b.1.weight"], before["b.1.weight"])
-    assert not same(after["a.weight"], before["a.weight"])
-    assert "first layer: b.1 (Linear), its gradient has nan" in run.said[0]
-
-
-def test_an_unknown_action_is_refused():
-    with pytest.raises(UserError, match=r"action 'ignore', must be one of \['stop', 'skip'\]"):
-        BadNumbersHook(action="ignore")
+    assert "the loss is not finite (loss nan)" in Run(tmp_path, Scaled).stop(BAD)
 
 
 # --- the search for the origin -------------------------------------------------------------------
@@ -398,36 +318,29 @@ def test_every_layer_is_named():
     assert origin_of(model, batch) == Origin()
 
 
-@pytest.mark.parametrize(
-    "name", ["recomputed", "bfloat16", pytest.param("compiled", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["recomputed", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_the_layer_is_found_in(name):
     model = network(**dict(with_cp=True, padding="reference") if name == "recomputed" else {})
-    batch, precision = batch_of(2), nullcontext
-    if name == "bfloat16":
-        precision = partial(BFloat16OptimWrapper(sgd(model).optimizer).optim_context, model)
+    batch = batch_of(2)
     if name == "compiled":
         run = SimpleNamespace(model=model, logger=SimpleNamespace(info=print))
         CompileHook(backend="eager").before_train(run)
         model(**batch.data, mode="loss")
     layer = model.backbone.stages[2].conv3_1
+    layer.weight.register_hook(lambda gradient: gradient * NAN)
+    wrapper = BFloat16OptimWrapper(sgd(model).optimizer)
     title = "backbone.stages.2.conv3_1 (Conv2d)"
-    handle = layer.weight.register_hook(lambda gradient: gradient * NAN)
-    assert origin_of(model, batch, precision()) == Origin("gradient", title, "nan")
-    handle.remove()
-    layer.weight.data[0] = INF
-    assert origin_of(model, batch, precision()) == Origin("weight", title, "inf")
+    for precision in (nullcontext(), wrapper.optim_context(model)):
+        assert origin_of(model, batch, precision) == Origin("gradient", title, "nan")
 
 
 def test_a_loss_is_named():
-    """Of scores so far apart that the loss is inf and its gradient is not, or with a NaN weight."""
-    apart, weighted = network(), network()
-    bias = apart.decode_head.score[-1].bias.data
+    """Of scores so far apart that the loss is inf and its gradient is not."""
+    model = network()
+    bias = model.decode_head.score[-1].bias.data
     bias[::2], bias[1::2] = 1.5e38, -1.5e38
-    weighted.decode_head.loss_decode.loss_weight = NAN
     title = "decode_head.loss_decode (CrossEntropyLoss)"
-    for model, kind in ((apart, "inf"), (weighted, "nan")):
-        assert origin_of(model, batch_of(2)) == Origin("output", title, kind)
+    assert origin_of(model, batch_of(2)) == Origin("output", title, "inf")
 
 
 def test_a_layer_that_is_not_trained_is_named_by_its_statistics():
@@ -448,26 +361,6 @@ def test_only_the_images_concerned_are_named():
     layer = "backbone.stages.0.conv1_1 (Conv2d)"
     assert origin == Origin("output", layer, "inf", [1, 3])
     assert origin.of(list("abcd")) == ["b", "d"]
-
-
-def test_between_two_layers_the_input_of_the_second_is_named():
-    class Squared(Line):
-        def forward(self, inputs, mode="tensor"):
-            return dict(loss=self.b(self.a(inputs).square()).sum())
-
-    inputs = torch.tensor([[1.0], [1e30]])
-    origin = origin_of(Squared().train(), Batch.of(dict(inputs=inputs)))
-    assert origin == Origin("input", "b.0 (BatchNorm1d)", "inf", [1])
-
-
-def test_a_second_pass_draws_the_random_numbers_of_the_first():
-    """And of those to come none, even if it draws more."""
-    batch = Batch.of(dict(inputs=torch.zeros(1)))
-    drawn, after = torch.rand(3), torch.get_rng_state()
-    with batch.same_chance():
-        assert torch.equal(torch.rand(3), drawn)
-        torch.rand(5)
-    assert torch.equal(torch.get_rng_state(), after)
 
 
 def test_no_process_waits_for_others_in_its_second_pass(request):
@@ -495,9 +388,8 @@ def test_finite_gradients_whose_norm_overflows_are_no_fault():
     assert without_finite_gradient([unused]) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_kind_of_nonfinite(dtype):
-    tensor = torch.zeros(3, 2, dtype=dtype)
+def test_kind_of_nonfinite():
+    tensor = torch.zeros(3, 2)
     assert {*map(nonfinite_kind, [tensor, tensor[:0], tensor.long()])} == {""}
     tensor[1, 0] = -INF
     assert nonfinite_kind(tensor) == "inf"

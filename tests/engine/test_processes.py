@@ -12,16 +12,13 @@ from engine.launched import LIMIT, finished, project, result, started
 from engine.processes import (
     CASES,
     STEPS,
-    all_scored,
     all_trained,
     judged_by_the_first,
     results,
     same_buffers,
-    trained,
 )
 from engine.runs import same
 from mmengine.config import Config
-from tools.running import tool
 
 from fcn_plugin.engine import processes
 from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
@@ -54,40 +51,35 @@ def settings(launcher: str = "pytorch", timeout: object = None, **others) -> Con
 
 
 def test_one_process(monkeypatch):
-    cfg, plain = settings("none"), Config(dict(optim_wrapper=dict(type="OptimWrapper")))
+    cfg = settings("none")
     with monkeypatch.context() as patch:
         patch.setattr(processes, "get_device", lambda: "cuda")
         prepare_cpu(cfg)
         assert cfg.to_dict() == settings("none").to_dict()
-    for each, kind in ((cfg, "BFloat16OptimWrapper"), (plain, "OptimWrapper")):
-        prepare_cpu(each)
-        assert each.optim_wrapper == dict(type=kind)
-        assert "model_wrapper_cfg" not in each
+    prepare_cpu(cfg)
+    assert cfg.optim_wrapper == dict(type="BFloat16OptimWrapper")
+    assert "model_wrapper_cfg" not in cfg
 
 
-@pytest.mark.parametrize("seconds", [None, 600, 0.5])
-def test_several_processes(monkeypatch, seconds):
+def test_several_processes(monkeypatch):
     joined: list[tuple] = []
     monkeypatch.setattr(
         processes.distributed,
         "init_process_group",
         lambda backend, timeout: joined.append((backend, timeout)),
     )
-    cfg = settings(timeout=seconds, find_unused_parameters=True)
+    cfg = settings(timeout=0.5, find_unused_parameters=True)
     prepare_cpu(cfg)
-    assert joined == [("gloo", seconds and timedelta(seconds=seconds))]
+    assert joined == [("gloo", timedelta(seconds=0.5))]
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters is True
     assert cfg.model.backbone.norm_cfg.type == cfg.model.auxiliary_head[0].norm_cfg.type == "BN"
 
 
-@pytest.mark.parametrize("seconds", ["10 min", 0, -1, float("nan"), float("inf"), True], ids=str)
-def test_a_timeout_that_is_no_time(seconds):
-    with pytest.raises(UserError, match=r"env_cfg\.dist_cfg\.timeout=.*; give the seconds"):
-        prepare_cpu(settings(timeout=seconds))
-
-
-def test_slurm_without_gpus():
+def test_what_cannot_be_joined():
+    for seconds in ("10 min", 0, float("nan"), True):
+        with pytest.raises(UserError, match=r"env_cfg\.dist_cfg\.timeout=.*; give the seconds"):
+            prepare_cpu(settings(timeout=seconds))
     with pytest.raises(UserError, match="torchrun"):
         prepare_cpu(settings("slurm"))
 
@@ -136,35 +128,21 @@ def test_other_means_would_be_others(runs):
 
     A process without valid pixels adds nothing.
     """
-    first = {n: {name: runs[n][0][name, torch.float64] for name in CASES} for n in (1, 2, 4)}
-    gradients = {n: {name: r["gradients"][0] for name, r in first[n].items()} for n in first}
-    assert relative(gradients[1][HOST], gradients[1][VALID]) < 1e-12
+
+    def gradients(processes: int, name: str) -> list[torch.Tensor]:
+        return runs[processes][0][name, torch.float64]["gradients"][0]
+
+    assert relative(gradients(1, HOST), gradients(1, VALID)) < 1e-12
     for n in (2, 4):
-        assert relative(gradients[n][HOST], gradients[1][VALID]) > 0.1
-        assert relative([n * g for g in gradients[n][SUM]], gradients[1][SUM]) < 1e-12
+        assert relative(gradients(n, HOST), gradients(1, VALID)) > 0.1
+        assert relative([n * g for g in gradients(n, SUM)], gradients(1, SUM)) < 1e-12
     assert runs[4][3][VALID, torch.float64]["losses"] == [0] * STEPS
-    assert min(first[4][VALID]["losses"]) > 0
 
 
 def test_what_one_process_computes_alone_waits_for_no_other(tmp_path):
     alone, nothing = results(2, tmp_path / "two", judged_by_the_first)
     assert (len(alone), nothing) == (3, [])
     assert results(1, tmp_path / "one", judged_by_the_first) == [alone]
-
-
-@pytest.mark.slow
-def test_compiled_in_two_processes(runs, tmp_path):
-    one = runs[1][0][VALID, torch.float64]
-    for rank in results(2, tmp_path / "two", trained, VALID, torch.float64, True):
-        assert relative(rank["weights"], one["weights"]) < 1e-12
-
-
-def test_scores_are_those_of_one_process_to_the_last_digit(tmp_path):
-    """With more images than processes or fewer."""
-    (one,) = results(1, tmp_path / "one", all_scored)
-    assert len({str(scores) for scores in one}) == len(one)
-    for several in (2, 4):
-        assert results(several, tmp_path / str(several), all_scored) == [one] * several
 
 
 def test_validation_is_of_the_first_processs_network(tmp_path):
@@ -203,20 +181,15 @@ def undisturbed(folder) -> dict:
     return result(folder / "whole", 10)
 
 
-def failed(
-    folder: Path, fault: str, begin: str = "", least: float = 0, most: float = LIMIT, **others
-) -> str:
-    """The log of two processes, one with the ``fault``; both end.
-
-    They do so within ``least`` and ``most`` seconds of iteration ``begin``.
-    """
+def failed(folder: Path, fault: str, begin: str = "", most: float = LIMIT, **others) -> str:
+    """The log of two processes, one with the ``fault``; both end soon after ``begin``."""
     name = fault.replace(" ", "_")
     given = ["--work-dir", name, *options(10**6, **others)]
     with started(folder, 2, *given, log=f"{name}.log", FAULT=fault) as run:
         run.wait_for(rf"Iter\(train\) \[ *{begin}/" if begin else "")
         before = time.monotonic()
         assert run.wait() == 1
-        assert least < time.monotonic() - before < most
+        assert time.monotonic() - before < most
         assert run.left_after(ORPHANED) == []
         return run.log.read_text()
 
@@ -237,16 +210,15 @@ def test_processes_stop_together_at_a_loss_that_is_not_finite(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_all(folder, rank):
-    log = failed(folder, f"{rank} 5 {signal.SIGKILL:d}", str(4 + rank), most=NOTICED)
+def test_a_killed_process_ends_all(folder):
+    log = failed(folder, f"0 5 {signal.SIGKILL:d}", "4", most=NOTICED)
     assert "Signal 9 (SIGKILL) received" in log
 
 
 @pytest.mark.slow
 def test_a_process_that_hangs_ends_all_after_the_timeout(folder):
-    limits = dict(least=9, most=10 + FORGIVING + NOTICED)
-    log = failed(folder, f"1 5 {signal.SIGSTOP:d}", "5", **limits, env_cfg__dist_cfg__timeout=10)
+    most = 10 + FORGIVING + NOTICED
+    log = failed(folder, f"1 5 {signal.SIGSTOP:d}", "5", most, env_cfg__dist_cfg__timeout=10)
     assert "error: another process did not answer for env_cfg.dist_cfg" in log
 
 
@@ -285,8 +257,8 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     )
 
     def train(processes: int, work: str, iterations: int, *more: str) -> tuple[str, list]:
-        shared = dict(train_dataloader__batch_size=4 // processes, **plain)
-        given = ["--work-dir", work, *more, *options(iterations, **shared)]
+        plain["train_dataloader__batch_size"] = 4 // processes
+        given = ["--work-dir", work, *more, *options(iterations, **plain)]
         log = finished(folder, processes, *given, log=f"{work}-{iterations}.log")
         return log, list(result(folder / work, iterations)["model"].values())
 
@@ -295,16 +267,9 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     log, found = train(after, name, 10, "--resume")
     was, now = (f"{n} x {4 // n}" for n in (before, after))
     assert f"Resumed with {now} images in a step (processes x batch_size) instead of {was}" in log
-    assert "the same images in each step" in log
     assert "; the 16 images already seen are not read again" in log
     _, expected = train(before, f"all{before}", 10)
     assert relative(found, expected) < 1e-5 < relative(start, expected) / 100
-
-
-def test_restarts_are_for_one_machine(tmp_path):
-    run = tool("dist_train.sh", "c.py", 2, folder=tmp_path, NODES="2", MAX_RESTARTS="1")
-    assert run.returncode == 1
-    assert run.stderr.startswith("error: MAX_RESTARTS is for one machine")
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from tools.running import Fork, config
 
 from fcn_plugin.prepare.shapes import write_shapes
 
-KILLS = 60
 ITERATIONS = 90
 
 
@@ -31,13 +30,12 @@ def train(folder: Path, work_dir: str, life: float | None = None, group: bool = 
     return done.returncode
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+@pytest.fixture
+def project(tmp_path) -> Path:
     """A folder with a config."""
-    folder = tmp_path_factory.mktemp("kills")
-    write_shapes(folder / "data" / "shapes", train=16, val=3, size=32)
+    write_shapes(tmp_path / "data" / "shapes", train=16, val=3, size=32)
     config(
-        folder,
+        tmp_path,
         f"""
 train_dataloader.update(num_workers=1)
 train_cfg = dict(max_iters={ITERATIONS}, val_interval=30)
@@ -46,54 +44,29 @@ default_hooks = dict(checkpoint=dict(interval=8), logger=dict(interval=20))
 model["backbone"]["dropout_ratio"] = 0.5
 """,
     )
-    return folder
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
-def seconds(project) -> float:
-    """How long a run takes that nobody disturbs."""
-    started = time.monotonic()
+def outcome(work_dir: Path) -> dict:
+    """All that a further iteration depends on, and the files."""
+    last = torch.load(work_dir / f"iter_{ITERATIONS}.pth", weights_only=True)
+    parts = {name: last[name] for name in ("state_dict", "optimizer", "param_schedulers")}
+    return dict(parts, files=sorted(path.name for path in work_dir.glob("*.pth")))
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_at_random(project, kills):
+    """In as many runs as that takes."""
+    started, draw = time.monotonic(), random.Random(kills)
     assert train(project, "undisturbed") == 0
-    return time.monotonic() - started
-
-
-def killed(folder: Path, kills: int, seconds: float, seed: int) -> tuple[int, Path]:
-    """How often a run was killed before it ended, at most ``kills`` times, and its work dir."""
-    draw, work_dir, done = random.Random(seed), f"killed-{seed}", 0
-    while done < kills:
+    seconds, number = time.monotonic() - started, 0
+    undisturbed = outcome(project / "undisturbed")
+    while kills:
+        work_dir, number = f"killed-{number}", number + 1
         # From its first moments to the end of the run, sooner rather than later.
-        life = seconds * draw.random() ** 3
-        if train(folder, work_dir, life, group=draw.random() < 0.5) == 0:
-            break
-        done += 1
-    assert train(folder, work_dir) == 0
-    return done, folder / work_dir
-
-
-def ends_alike(one: Path, other: Path) -> bool:
-    """In everything that a further iteration depends on, and in the files."""
-    checkpoints = [{path.name for path in folder.glob("*.pth")} for folder in (one, other)]
-    last = [
-        torch.load(folder / f"iter_{ITERATIONS}.pth", weights_only=True) for folder in (one, other)
-    ]
-    parts = ("state_dict", "optimizer", "param_schedulers")
-    return checkpoints[0] == checkpoints[1] and all(
-        same(*(c[part] for c in last)) for part in parts
-    )
-
-
-def test_killed_a_few_times(project, seconds):
-    kills, folder = killed(project, 4, seconds, seed=0)
-    assert kills > 0
-    assert ends_alike(folder, project / "undisturbed")
-
-
-@pytest.mark.slow
-def test_killed_at_random(project, seconds):
-    """As often as KILLS, in as many runs as that takes."""
-    total, seed = 0, 1
-    while total < KILLS:
-        kills, folder = killed(project, KILLS - total, seconds, seed)
-        total, seed = total + kills, seed + 1
-        assert ends_alike(folder, project / "undisturbed"), f"after kill {total}, seed {seed}"
-    print(f"{total} kills in {seed - 1} runs, all of which ended with the same weights")
+        while kills and train(
+            project, work_dir, seconds * draw.random() ** 3, group=draw.random() < 0.5
+        ):
+            kills -= 1
+        assert train(project, work_dir) == 0
+        assert same(outcome(project / work_dir), undisturbed), work_dir
