@@ -1,7 +1,5 @@
 """tools/export_onnx.py from a work dir to a file that onnxruntime runs."""
 
-import json
-
 import numpy as np
 import onnxruntime
 import pytest
@@ -44,45 +42,25 @@ def test_exports_a_work_dir(run):
     picture = run / "street.png"
     Image.fromarray(clouds(1, (70, 90))[0].numpy()).save(picture)
     done = ran("export_onnx.py", "tiny.py", "work", "out/fcn.onnx", "--images", picture, folder=run)
-    *checked, last = done.stdout.splitlines()
-    assert [line[:16].strip() for line in checked] == [
-        "1 x 97 x 161", "2 x 256 x 320", "1 x 301 x 423", "1 x 70 x 90"
-    ]  # fmt: skip
-    assert last.startswith("Done: out/fcn.onnx, ")
+    checked, last = done.stdout.splitlines()[-2:]
+    assert checked.startswith("1 x 70 x 90 ") and last.startswith("Done: out/fcn.onnx, ")
     session = onnxruntime.InferenceSession(run / "out/fcn.onnx")
     labels = session.run(None, {"image": np.asarray(Image.open(picture))[None]})[0]
     assert (labels.shape, labels.dtype) == ((1, 70, 90), np.uint8)
     told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"])[1] == "circle"
     assert (told["config"], told["left_to_caller"]) == ("tiny.py", "[]")
-    assert json.loads(told["resizing"]) == dict(scale=[96, 80], keep_ratio=True)
     expected = Predictor(str(run / "tiny.py"), run / "work")(picture).labels
     assert (labels[0] == expected).mean() >= 0.9999 and len(np.unique(labels)) > 1
 
 
-def test_resizing_is_left_out_on_request(run):
-    done = ran("export_onnx.py tiny.py work plain.onnx --no-resize --size 40 50", folder=run)
-    left = "Left to you: the test pipeline's Resize(scale=(96, 80), keep_ratio=True) before, "
-    assert done.stdout.splitlines()[-2].startswith(left)
-    session = onnxruntime.InferenceSession(run / "plain.onnx")
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["left_to_caller"])[0]["scale"] == [96, 80]
-    assert told["resizing"] == "null"
-
-
 RESIZE = dict(type="Resize", scale=(96, 80))
-HALVED, AS_IT_IS = (dict(type="Resize", scale_factor=factor) for factor in (0.5, 1.0))
+AS_IT_IS = dict(type="Resize", scale_factor=1.0)
 MULTIPLE = dict(type="ResizeToMultiple", size_divisor=32)
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
-SIZED = Resizing((96, 80))
-
-
 # Steps of a pipeline, the resizing that the file does, and what it leaves, which comes before.
 PIPELINES = {
-    "alone": ([LOAD, RESIZE, PACK], SIZED, []),
-    "by half": ([LOAD, HALVED, PACK], Resizing(factor=(0.5, 0.5)), []),
     "by 1": ([LOAD, AS_IT_IS, PACK], None, []),
-    "last": ([LOAD, MULTIPLE, RESIZE, PACK], SIZED, [MULTIPLE]),
+    "last": ([LOAD, MULTIPLE, RESIZE, PACK], Resizing((96, 80)), [MULTIPLE]),
     "not last": ([LOAD, RESIZE, MULTIPLE, PACK], None, [RESIZE, MULTIPLE]),
     "of floats": ([dict(LOAD, to_float32=True), RESIZE, PACK], None, [RESIZE]),
 }

@@ -54,7 +54,7 @@ def outcome(work_dir: Path) -> dict:
     return dict(parts, files=sorted(path.name for path in work_dir.glob("*.pth")))
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_random(project, kills):
     """In as many runs as that takes."""
     started, draw = time.monotonic(), random.Random(kills)

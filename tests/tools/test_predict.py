@@ -46,13 +46,8 @@ def test_a_folder_is_labelled_as_testing_does(project):
     assert len({value for rows in found.values() for row in rows for value in row}) > 1
     assert {file.suffix for file in (project / "new" / "overlays").iterdir()} == {".jpg"}
     assert np.load(project / "new/probabilities/val_00000.npy").shape == (5, 32, 32)
-    *table, last = run.stdout.splitlines()
-    assert re.fullmatch(
-        "Done: 5 images, labels in new/labels, overlays in new/overlays, probabilities in "
-        r"new/probabilities, [\d.]+ images/s",
-        last,
-    )
-    shares = [float(share) for share in re.findall(r"([\d.]+) %", "\n".join(table))]
+    assert run.stdout.splitlines()[-1].startswith("Done: 5 images, labels in new/labels, overlays")
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", run.stdout)]
     assert sum(shares) == pytest.approx(100, abs=0.05)
 
 
@@ -67,19 +62,15 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
         run = tool(f"predict.py tiny.py run photos {options}", folder=project)
         assert run.returncode == 1
         named, last = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
-        assert "photos/cut.jpg: damaged image" in named
-        assert last.endswith("(see above); the others are predicted") and "1 of 3 images" in last
-        assert "Done: 2 images, labels in photos/out/labels, " in run.stdout
+        assert "photos/cut.jpg: damaged image" in named and "1 of 3 images" in last
         assert list(labels(photos / "out" / "labels")) == ["below/one.png", "one.png"]
     assert not (photos / "out" / "overlays").exists()
     run = tool("predict.py tiny.py run photos/cut.jpg --out none", folder=project)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.splitlines()[-1].endswith("(see above); nothing is predicted")
 
 
-@pytest.mark.parametrize("size", ["1", "3"])
 def test_what_is_refused_while_it_is_predicted_is_passed_over(
-    project, tmp_path, monkeypatch, capsys, size
+    project, tmp_path, monkeypatch, capsys
 ):
     """Alone, not with the others of its batch."""
     for name in "abc":
@@ -94,14 +85,13 @@ def test_what_is_refused_while_it_is_predicted_is_passed_over(
 
     monkeypatch.setattr(Predictor, "predict", refusing)
     monkeypatch.chdir(project)
-    options = f"--out {tmp_path}/out --no-overlays --batch-size {size} --device cpu"
+    options = f"--out {tmp_path}/out --no-overlays --batch-size 3 --device cpu"
     monkeypatch.setattr("sys.argv", f"predict.py tiny.py run {tmp_path} {options}".split())
     with as_module("predict") as predict, pytest.raises(SystemExit) as ended:
         predict.run(predict.main)
     assert ended.value.code == 1
     assert list(labels(tmp_path / "out/labels")) == ["a.png", "c.png"]
-    named, _ = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert named == f"error: {tmp_path}/b.png: no memory"
+    assert f"error: {tmp_path}/b.png: no memory\n" in capsys.readouterr().err
 
 
 WRAPPED = """
@@ -117,28 +107,14 @@ test_dataloader = dict(dataset=dict(_delete_=True, type="ConcatDataset", dataset
 def test_wrapped_data_sets(project):
     """The test pipeline, and that of --tta, are those of the data set within."""
     (project / "wrapped.py").write_text(WRAPPED)
-    predict = "predict.py {} run data/shapes/JPEGImages/val_*.jpg --no-overlays --out {}"
-    for command in (predict, f"{predict} --tta", "test.py {} run --tta --report page --out {}"):
+    predict = "predict.py {} run data/shapes/JPEGImages/val_*.jpg --no-overlays --tta --out {}"
+    for command in (predict, "test.py {} run --tta --out {}"):
         found = []
         for config in ("tiny.py", "wrapped.py"):
             out = project / f"wrapped-{len(command)}-{config}"
             ran(command.format(config, out), folder=project)
             found.append(labels(out))
         assert found[0] == found[1] and len(found[0]) == 5
-    assert "BaseSegDataset in data/shapes, val" in (project / "page").read_text()
-
-
-def test_a_factor_by_which_the_config_resizes_is_told(project):
-    for name, side in (("small", 32), ("large", 60)):
-        image(project / f"sizes/{name}.png", side, side)
-    for resize, told in (("scale_factor=1.0", False), ("scale=(48, 48), keep_ratio=True", True)):
-        steps = f'dict(type="LoadImageFromFile"), dict(type="Resize", {resize})'
-        (project / "resized.py").write_text(
-            f'_base_ = "tiny.py"\nsteps = [{steps}, dict(type="PackSegInputs")]\n'
-            "test_dataloader = dict(dataset=dict(pipeline=steps))\n"
-        )
-        said = ran("predict.py resized.py run sizes --out resized", folder=project).stdout
-        assert ("at 0.8 to 1.5 of their size" in said) == ("of their size" in said) == told
 
 
 def test_sizes():
@@ -171,20 +147,16 @@ def measured(project: Path, picture: Path, limit: str) -> tuple[str, int]:
     return done.stdout + done.stderr, peak
 
 
-def test_a_row_of_pixels_takes_memory_for_its_pixels_only(project):
-    """No matrix is as long as the row and as wide as its scores."""
-    said, peak = measured(project, image(project / "row.png", 1, 30000), "1GB")
-    assert "Done: " in said and peak < 8e8
+SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in ((700, 43000), (5500, 5500))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [(30000, 1), (700, 43000), (5500, 5500)], ids=str)
+@pytest.mark.parametrize("size", [(1, 30000), *SLOW], ids=str)
 def test_a_process_stays_within_its_limit(project, size):
-    """For noise, whose file is as large as it can be."""
+    """For noise, whose file is as large as it can be; a row takes memory for its pixels only."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(pixels).save(project / "noise.png", compress_level=1)
     said, peak = measured(project, project / "noise.png", "1GB")
-    assert "Done: " in said and peak < 1e9
+    assert "Done: " in said and peak < (8e8 if size[0] == 1 else 1e9)
     assert Image.open(project / "big/labels/noise.png").size == size[::-1]
 
 
@@ -197,13 +169,3 @@ def test_a_refused_limit_names_one_that_works(project):
     assert would_do and "damaged" not in said and peak < 1e9
     said, peak = measured(project, big, f"{would_do[1]}MB")
     assert "Done: " in said and peak < int(would_do[1]) * 1e6
-
-
-@pytest.mark.slow
-def test_windows_give_the_labels_of_the_whole(project):
-    big, labels = image(project / "big.tif", 5000, 6000), []
-    for limit in ("1GB", "100GB"):
-        said, _ = measured(project, big, limit)
-        labels.append(np.asarray(Image.open(project / "big/labels/big.png")))
-        assert ("of them in windows" in said) == (limit == "1GB")
-    assert (labels[0] != labels[1]).sum() < 100  # float32: a rounding decides between two classes
