@@ -30,36 +30,21 @@ def both(root: Path) -> dict:
     return wrapped(plain(root, "train"), plain(root, "val"))
 
 
-def loop(dataset: dict) -> SimpleNamespace:
-    """What the hook sees of a loop."""
-    return SimpleNamespace(
-        dataloader=DataLoader(DATASETS.build(dataset)), evaluator=SimpleNamespace(metrics=[])
-    )
-
-
-def model(size: tuple | None = None) -> nn.Module:
-    """``size`` is what crops are padded to."""
+def before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]:
+    """The warnings; ``size`` is what crops are padded to."""
+    said: list[str] = []
     model = nn.Module()
     model.data_preprocessor = SimpleNamespace(size=size)
     model.decode_head = SimpleNamespace(num_classes=len(CLASSES))
-    return model
-
-
-def before_test(dataset: dict) -> None:
-    runner = SimpleNamespace(model=model(), cfg={}, test_loop=loop(dataset))
-    DataCheckHook().before_test(runner)
-
-
-def before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]:
-    """The warnings."""
-    said: list[str] = []
+    evaluator = SimpleNamespace(metrics=[])
+    loader = DataLoader(DATASETS.build(val))
     runner = SimpleNamespace(
-        model=model(size),
+        model=model,
         cfg={},
         hooks=[],
-        train_loop=loop(train),
+        train_loop=None,
         train_dataloader=DataLoader(DATASETS.build(train), batch_size=2),
-        val_loop=loop(val),
+        val_loop=SimpleNamespace(dataloader=loader, evaluator=evaluator),
         logger=SimpleNamespace(warning=said.append),
     )
     DataCheckHook().before_train(runner)
@@ -67,14 +52,14 @@ def before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]
 
 
 def test_every_part_of_wrapped_data_sets_is_looked_at(root):
-    before_test(both(root))
-    before_test(plain(root, "val", test_mode=True, data_prefix=dict(img_path="JPEGImages")))
+    train, blind = plain(root, "train"), dict(img_path="JPEGImages")
+    before_train(train, plain(root, "val", test_mode=True, data_prefix=blind))
     (root / "SegmentationClass" / "val_00001.png").unlink()
     with pytest.raises(UserError, match=r"val_00001.png: no such label, though .*jpg is there"):
-        before_test(both(root))
+        before_train(train, both(root))
     (root / "JPEGImages" / "train_00000.jpg").unlink()
     with pytest.raises(UserError, match=r"train_00000.jpg: no such image"):
-        before_test(both(root))
+        before_train(train, both(root))
 
 
 def test_images_that_are_trained_on_and_scored_are_warned_of(root, tmp_path):
@@ -92,7 +77,6 @@ def test_images_that_are_trained_on_and_scored_are_warned_of(root, tmp_path):
 
 def test_crops_that_are_larger_than_what_they_are_padded_to(root):
     data = plain(root, "train", pipeline=[dict(type="FastRandomCrop", crop_size=(48, 48))])
-    assert before_train(data, plain(root, "val"), (64, 64)) == []
     (said,) = before_train(data, plain(root, "val"), (32, 32))
     assert "model.data_preprocessor.size=(32, 32)" in said
 

@@ -70,6 +70,12 @@ def _joined(rank: int, processes: int, folder: Path, work: Callable, arguments: 
     distributed.destroy_process_group()
 
 
+def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """The length of the difference, relative to that of what is expected."""
+    one, other = (torch.cat([t.flatten() for t in tensors]) for tensors in (found, expected))
+    return float((one - other).norm() / other.norm())
+
+
 def segmentor(loss: dict, head: dict) -> nn.Module:
     """A tiny FCN-8s with the same random weights at each call; pads images to 48 x 64."""
     torch.manual_seed(3)

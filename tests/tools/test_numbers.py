@@ -5,7 +5,7 @@ CamVid without cars, its classes from last to first: what each tool writes is in
 
 import json
 import re
-import zipfile
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +43,14 @@ custom_hooks = []
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     folder, chance = tmp_path_factory.mktemp("numbers"), np.random.default_rng(0)
+    (folder / "data/camvid/valannot").mkdir(parents=True)
     for i in range(3):
         image(folder / f"data/camvid/val/{i}.png", 60, 70, seed=i)
-        label = folder / f"data/camvid/valannot/{i}.png"
-        label.parent.mkdir(exist_ok=True)
-        Image.fromarray(chance.integers(0, 12, (60, 70), dtype=np.uint8)).save(label)
+        label = Image.fromarray(chance.integers(0, 12, (60, 70), dtype=np.uint8))
+        label.save(folder / f"data/camvid/valannot/{i}.png")
     (folder / "tiny.py").write_text(CONFIG)
     weights_for(folder / "tiny.py")
-    outputs = "--out out --submission out.zip --report r.html --show-dir s"
+    outputs = "--out out --submission out.zip --report r.html"
     run = ran(f"test.py tiny.py weights.pth {outputs}", folder=folder)
     (folder / "said").write_text(run.stdout)
     return folder
@@ -62,32 +62,22 @@ def labels(folder: Path) -> dict[str, list]:
 
 
 def test_what_a_test_writes_and_what_score_makes_of_it(project):
-    said = re.search(r"Done: aAcc ([\d.]+)  mAcc ([\d.]+)  mIoU ([\d.]+)  fwIoU ([\d.]+)",
-                     (project / "said").read_text())  # fmt: skip
+    said = (project / "said").read_text().rpartition("Done: ")[2]
     options = "--pred out --truth data/camvid/valannot --config tiny.py --json s.json"
     run = ran(f"score.py {options}", folder=project)
-    assert re.findall(r"\(([\d.]+) %\)", run.stdout) == list(said.groups())
+    assert re.findall(r"\(([\d.]+) %\)", run.stdout) == re.findall(r"\w+ ([\d.]+)", said)[:4]
     found = json.loads((project / "s.json").read_text())
-    assert [(row["label"], row["name"]) for row in found["classes"]] == [*zip(NUMBERS, NAMES)]
+    assert [(row["label"], row["name"]) for row in found["classes"]] == [
+        *zip(NUMBERS, NAMES, strict=True)
+    ]
     assert found["ignore"] == [8, 11, 255]
-    with zipfile.ZipFile(project / "out.zip") as archive:
-        submitted = {
-            name[:-4]: np.asarray(Image.open(archive.open(name))).tolist()
-            for name in archive.namelist()
-        }
+    shutil.unpack_archive(project / "out.zip", project / "submitted")
     written = labels(project / "out")
-    assert submitted == written and list(written) == ["0", "1", "2"]
+    assert labels(project / "submitted") == written and list(written) == ["0", "1", "2"]
     assert len({value for rows in written.values() for row in rows for value in row}) > 2
     text = " ".join(Page((project / "r.html").read_text()).text.split())
     assert all(f"{number} {name}" in text for number, name in zip(NUMBERS, NAMES, strict=True))
     assert not re.search(rf"\b0 {NAMES[0]}", text)
-
-
-def test_mmsegs_metric_is_written_for_with_ours(project):
-    metric = 'dict(_delete_=True, type="IoUMetric", output_dir="theirs")'
-    (project / "theirs.py").write_text(f'_base_ = "tiny.py"\ntest_evaluator = {metric}\n')
-    assert "mIoU" in ran("test.py theirs.py weights.pth", folder=project).stdout
-    assert labels(project / "theirs") == labels(project / "out")
 
 
 def test_predictions_and_their_probabilities(project):

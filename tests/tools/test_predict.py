@@ -12,8 +12,6 @@ from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import ENVIRONMENT, TOOLS, as_module, ran, tool
 
-from fcn_plugin.errors import UserError
-from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes
 
 
@@ -69,31 +67,6 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     assert (run.returncode, run.stdout) == (1, "")
 
 
-def test_what_is_refused_while_it_is_predicted_is_passed_over(
-    project, tmp_path, monkeypatch, capsys
-):
-    """Alone, not with the others of its batch."""
-    for name in "abc":
-        image(tmp_path / f"{name}.png", 16, 16)
-    whole = Predictor.predict
-
-    def refusing(self, pictures, wanted) -> list:
-        for path in (picture.samples[0].img_path for picture in pictures):
-            if path.endswith("b.png"):
-                raise UserError(f"{path}: no memory")
-        return whole(self, pictures, wanted)
-
-    monkeypatch.setattr(Predictor, "predict", refusing)
-    monkeypatch.chdir(project)
-    options = f"--out {tmp_path}/out --no-overlays --batch-size 3 --device cpu"
-    monkeypatch.setattr("sys.argv", f"predict.py tiny.py run {tmp_path} {options}".split())
-    with as_module("predict") as predict, pytest.raises(SystemExit) as ended:
-        predict.run(predict.main)
-    assert ended.value.code == 1
-    assert list(labels(tmp_path / "out/labels")) == ["a.png", "c.png"]
-    assert f"error: {tmp_path}/b.png: no memory\n" in capsys.readouterr().err
-
-
 WRAPPED = """
 _base_ = "tiny.py"
 plain = _base_.test_dataloader.dataset
@@ -135,16 +108,12 @@ print(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 def measured(project: Path, picture: Path, limit: str) -> tuple[str, int]:
     """What a prediction in a process of its own says, and the most memory that it had, in bytes."""
     command = [TOOLS / "predict.py", "tiny.py", "run", picture, "--out", "big", "--max-memory"]
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit],
-        cwd=project,
-        env=os.environ | ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    status, peak = map(int, done.stdout.splitlines()[-1].split())
-    assert status == ("error: " in done.stderr), done.stderr
-    return done.stdout + done.stderr, peak
+    command = [sys.executable, "-c", MEASURED, sys.executable, *map(str, command), limit]
+    how = dict(cwd=project, env=os.environ | ENVIRONMENT, stderr=subprocess.STDOUT, text=True)
+    said = subprocess.check_output(command, **how)
+    status, peak = map(int, said.splitlines()[-1].split())
+    assert status == ("error: " in said), said
+    return said, peak
 
 
 SLOW = [pytest.param(size, marks=pytest.mark.slow) for size in ((700, 43000), (5500, 5500))]

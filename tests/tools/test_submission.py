@@ -15,7 +15,7 @@ SIZES = {"one": (80, 60), "two": (60, 80), "three": (64, 64), "four": (50, 70), 
 LOADER = dict(batch_size=1, num_workers=0, persistent_workers=False)
 LISTS = "ImageSets/Segmentation"
 BLIND = dict(ann_file=f"{LISTS}/test.txt", data_prefix=dict(img_path="JPEGImages"))
-SPLITS = dict(blind=BLIND, known=dict(ann_file=f"{LISTS}/test.txt"))
+SPLITS = dict(blind=BLIND, known=dict(ann_file=f"{LISTS}/val.txt"))
 CONFIG = f"""
 _base_ = "{REPOSITORY}/configs/fcn8s_vgg16_voc.py"
 model = dict(
@@ -43,7 +43,8 @@ def project(tmp_path_factory) -> Path:
         image(root / f"JPEGImages/{name}.jpg", height, width, seed)
         label = np.full((height, width), 20, np.uint8)
         Image.fromarray(label).save(root / f"SegmentationClass/{name}.png")
-    (root / f"{LISTS}/test.txt").write_text("\n".join(SIZES) + "\n")
+    for split in ("test", "val"):
+        (root / f"{LISTS}/{split}.txt").write_text("\n".join(SIZES) + "\n")
     (folder / "voc.py").write_text(CONFIG)
     (folder / "mmseg.py").write_text(MMSEGS)
     weights_for(folder / "voc.py", seed=2)

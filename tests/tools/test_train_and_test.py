@@ -45,11 +45,9 @@ def test_training_leaves_checkpoints_and_logs(project):
     left = {"iter_4.pth", "best_mIoU_iter_4.pth", "last_checkpoint", "tiny.py"}
     assert left <= {file.name for file in work.iterdir()}
     assert list(work.glob("*/vis_data/events.out.tfevents.*"))
-    assert len(losses(work)) == 4
     (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
     for words in ("Config:\n", "Hooks will be executed"):
         assert words in Path(file).read_text() and words not in printed
-    assert "Iter(train) [4/4]" in printed
 
 
 def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
@@ -66,13 +64,12 @@ def test_mixed_precision_and_a_compiled_network(project):
     """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
     train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
     ran(f"{train} amp --amp --cfg-options {steps}", folder=project)
-    assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
     ran(f"{train} plain --cfg-options {steps}", folder=project)
     steps += " compile.backend=aot_eager"
-    run = ran(f"{train} compiled --cfg-options {steps}", folder=project)
-    assert "The network is compiled" in run.stdout
-    compiled, plain = losses(project / "compiled"), losses(project / "plain")
+    ran(f"{train} compiled --cfg-options {steps}", folder=project)
+    amp, plain, compiled = (losses(project / work) for work in ("amp", "plain", "compiled"))
     assert len(plain) == 2 and compiled == pytest.approx(plain, rel=1e-5)
+    assert amp != plain and amp == pytest.approx(plain, rel=0.1)
     run = tool(f"{train} no --cfg-options {steps} model.backbone.with_cp=True", folder=project)
     assert run.returncode == 1
     assert "error: compile: torch.compile cannot recompute layers" in run.stderr
