@@ -50,30 +50,25 @@ def labels_of(*values: int, size=(8, 12)) -> np.ndarray:
     return np.resize(np.array(values, np.uint8), size)
 
 
-def looked_at(data, caplog) -> list[tuple[str, str]]:
+def looked_at(data, caplog) -> str:
     with caplog.at_level(logging.INFO):
         check_labels([data], logging.getLogger())
-    return [(record.levelname, record.getMessage()) for record in caplog.records]
+    return "\n".join(f"{record.levelname} {record.getMessage()}" for record in caplog.records)
 
 
 @pytest.mark.parametrize(
-    ("labels", "patience", "level", "said"),
+    ("labels", "patience", "said"),
     [
-        ([(0, 255), (1,)], 9, "WARNING", "No pixel of the 2 training labels in {} is of c, d:"),
-        ([(0, 255)] * 3, 0, "INFO", "These classes did not occur in the 1 (of 3) training labels"),
-        ([(0, 255), (1, 3), (2,)], 9, None, None),
+        ([(0, 255), (1,)], 9, "WARNING No pixel of the 2 training labels in {} is of c, d:"),
+        ([(0, 255)] * 3, 0, "INFO These classes did not occur in the 1 (of 3) training labels"),
+        ([(0, 255), (1, 3), (2,)], 9, ""),
     ],
-    ids=["some", "not in time", "none"],
 )
-def test_classes_without_a_pixel_are_named(
-    tmp_path, caplog, monkeypatch, labels, patience, level, said
-):
+def test_classes_without_a_pixel_are_named(tmp_path, caplog, monkeypatch, labels, patience, said):
     monkeypatch.setattr(data_check, "PATIENCE", patience)
     write(tmp_path, *(labels_of(*values) for values in labels))
     found = looked_at(data_set(tmp_path, classes="abcd"), caplog)
-    assert [name for name, _ in found] == ([level] if level else [])
-    for _, text in found:
-        assert said.format(tmp_path / "labels") in text
+    assert found.startswith(said.format(tmp_path / "labels")) and bool(found) == bool(said)
 
 
 def test_classes_that_reduce_zero_label_takes(tmp_path, caplog):

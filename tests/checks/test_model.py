@@ -13,7 +13,6 @@ from fcn_plugin.checks.model import (
     check_losses,
     check_windows,
     losses_failing_on_void,
-    pooled_batch_norm,
 )
 from fcn_plugin.errors import UserError
 
@@ -81,12 +80,3 @@ def test_windows():
         with pytest.raises(UserError, match=said):
             check_windows(segmentor(FCN, **settings))
     check_windows(segmentor(FCN, **windows, stride=(64, 32)))
-
-
-def test_batch_norm_of_one_pixel():
-    psp = FCN | dict(type="PSPHead", pool_scales=(2, 1))
-    del psp["num_convs"]
-    found = pooled_batch_norm(segmentor(psp | dict(norm_cfg=dict(type="BN"))))
-    assert found == "decode_head.psp_modules.1"
-    assert pooled_batch_norm(segmentor(psp | dict(norm_cfg=dict(type="GN", num_groups=2)))) is None
-    assert pooled_batch_norm(segmentor(psp)) is None

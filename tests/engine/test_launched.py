@@ -1,13 +1,17 @@
 """Training by several processes as a user starts it; a fault in one ends them all."""
 
+import os
+import random
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from engine.processes import relative
 from engine.runs import same
-from tools.running import REPOSITORY, config, tool
+from tools.running import REPOSITORY, Fork, config, tool
 
 from fcn_plugin.prepare.shapes import write_shapes
 
@@ -73,12 +77,12 @@ def settings(iterations: int = 10, **others: object) -> list[str]:
     return ["--cfg-options", *(f"{key.replace('__', '.')}={value}" for key, value in given.items())]
 
 
-def result(work_dir: Path) -> dict:
-    """What a further iteration than the tenth would depend on."""
-    held = torch.load(work_dir / "iter_10.pth", weights_only=False)
+def result(work_dir: Path, iteration: int = 10) -> dict:
+    """What a further iteration would depend on."""
+    held = torch.load(work_dir / f"iter_{iteration}.pth", weights_only=True)
+    kept = {name: held[name] for name in ("state_dict", "optimizer", "param_schedulers")}
     hub = held["message_hub"]["runtime_info"]
-    kept = {key: hub.get(key) for key in ("place", "best_score")}
-    return dict(model=held["state_dict"], optimizer=held["optimizer"], **kept)
+    return kept | {key: hub.get(key) for key in ("place", "best_score")}
 
 
 def test_an_error_in_one_process_ends_all_and_is_told(folder):
@@ -140,3 +144,45 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
     expected = weights(f"{whole}/iter_10.pth")
     assert relative(weights(f"{work}/iter_10.pth"), expected) < 1e-5
     assert relative(weights(f"{whole}/iter_4.pth"), expected) > 1e-3
+
+
+def train_once(folder: Path, work: str, life: float | None = None, group: bool = False) -> bool:
+    """Whether a run ended that is killed after ``life`` seconds, with its data loader or alone."""
+    with Fork("train.py", "long.py", "--work-dir", work, "--resume", folder=folder) as fork:
+        process = fork.pid
+        if life is not None:
+            time.sleep(life)
+            with suppress(ProcessLookupError):  # it had ended
+                (os.killpg if group else os.kill)(process, signal.SIGKILL)
+        done = fork.finished()
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
+    return done.returncode == 0
+
+
+LONG = """
+train_dataloader.update(num_workers=1)
+train_cfg.update(max_iters=90, val_interval=30)
+param_scheduler = [dict(type="PolyLR", power=0.9, begin=0, end=90, by_epoch=False)]
+default_hooks["checkpoint"].update(interval=8)
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_killed_at_random(folder, kills):
+    """In as many runs as that takes, with the same weights and the same files at their ends."""
+    config(folder, LONG).rename(folder / "long.py")
+    undisturbed, draw = folder / f"long-{kills}", random.Random(kills)
+    began = time.monotonic()
+    assert train_once(folder, undisturbed.name)
+    seconds = time.monotonic() - began
+    while kills:
+        work = folder / f"killed-{kills}"
+        # From its first moments to the end of the run, sooner rather than later.
+        while kills and not train_once(
+            folder, work.name, seconds * draw.random() ** 3, group=draw.random() < 0.5
+        ):
+            kills -= 1
+        assert train_once(folder, work.name)
+        assert same(result(work, 90), result(undisturbed, 90)), work
+        names = [sorted(path.name for path in each.glob("*.pth")) for each in (work, undisturbed)]
+        assert names[0] == names[1]

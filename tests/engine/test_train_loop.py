@@ -8,7 +8,6 @@ import pytest
 from engine.runs import NO_SCORES, Noise, log_of, result, runner, same
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from fcn_plugin.errors import DamagedFile, UserError
 
@@ -98,13 +97,6 @@ def test_whatever_a_run_is_made_of(tmp_path, name):
     assert same(result(resumed(tmp_path / "halves", **RUNS[name])), result(whole))
 
 
-def test_mmengines_loop_would_end_with_others(tmp_path):
-    """Which makes the comparison above one that can fail."""
-    host = dict(train_cfg=dict(type="IterBasedTrainLoop"))
-    runs = ran(tmp_path / "whole", **host), resumed(tmp_path / "halves", **host)
-    assert not same(*(run.model.state_dict() for run in runs))
-
-
 def test_what_was_seen_is_not_read_again(tmp_path):
     """Four steps of two were seen; as many, or with another batch two steps of four, follow."""
     order = Noise()
@@ -151,8 +143,3 @@ def test_damaged_images_are_errors_or_skipped_and_counted(tmp_path):
     assert same(result(again), result(whole))
     for run in (whole, again):
         assert len(run.message_hub.get_info("unreadable")) == 2
-
-
-def test_a_loader_that_is_built_is_refused(tmp_path):
-    with pytest.raises(UserError, match="must be a config"):
-        runner(tmp_path, train_dataloader=DataLoader(Noise())).train()

@@ -7,37 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tools.running import TOOLS, as_module
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 
-class Asleep(Dataset):
-    """Its worker gives nothing, as one does not that may open no more files."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> int:
-        time.sleep(60)
-        return index
-
-
-class Killed(Asleep):
-    def __getitem__(self, index: int) -> int:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return index
-
-
-class Unknown(Asleep):
-    def __getitem__(self, index: int) -> int:
-        raise RuntimeError("what nobody knows")
-
-
-def error_of(dataset: Dataset, timeout: float) -> Exception:
-    with pytest.raises(RuntimeError) as error:
-        next(iter(DataLoader(dataset, num_workers=1, timeout=timeout)))
+def error_of(work: Callable[[], object], timeout: float = 60) -> Exception:
+    """Of a loader whose worker does this."""
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        next(iter(DataLoader([0], num_workers=1, timeout=timeout, collate_fn=lambda _: work())))
     return error.value
 
 
@@ -53,10 +34,10 @@ ERRORS = {
 def test_one_line_says_what_to_do():
     errors = [(RuntimeError(text), words) for text, words in ERRORS.items()]
     errors.append((OSError(errno.ENOSPC, "No space left", "a.png"), "a.png: the disk"))
-    errors.append((error_of(Asleep(), 1), "dataloader.timeout"))
-    errors.append((error_of(Killed(), 60), "num_workers"))
+    errors.append((error_of(partial(time.sleep, 60), timeout=1), "dataloader.timeout"))
+    errors.append((error_of(lambda: os.kill(os.getpid(), signal.SIGKILL)), "num_workers"))
     with as_module("common") as common:
-        assert common.explain(error_of(Unknown(), 60)) is None
+        assert common.explain(error_of(partial(time.sleep, -1))) is None
         for error, words in errors:
             line = common.explain(error)
             assert words in line and len(line.splitlines()) == 1

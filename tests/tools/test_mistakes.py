@@ -1,5 +1,6 @@
 """What users get wrong ends in one line that names the file or setting and the remedy."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from prediction.trained import trained
+from prediction.trained import image, trained
 from tools.running import TOOLS, config, tool
 
 from fcn_plugin.prepare.shapes import write_shapes
@@ -120,6 +122,16 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated JPEGs": (truncate, "train_0000|.jpg|truncated|again"),
 }
 
+# Of files of strangers: one that runs code, and one with a name that a terminal would obey.
+REFUSED = "attack.pth: asks for posix.system, which may run code"
+ESCAPES = "\x1b]0;x\x07\x1b[31m\nFAKE\r\u202e"
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
 # Of the command line, in a folder with data, a config tiny.py and its weights.pth: what the only
 # line of stderr must name.
 COMMANDS = {
@@ -129,9 +141,18 @@ COMMANDS = {
     "train.py tiny.py --resume none.pth": "none.pth: no such checkpoint|tools/train.py",
     "test.py tiny.py weights.pth --cfg-options test_evaluator=None": "no test_evaluator",
     "test.py tiny.py torn": "torn: no checkpoint there",
+    "test.py tiny.py attack.pth": REFUSED,
+    "predict.py tiny.py attack.pth photo.png --out o2": REFUSED,
+    "predict.py tiny.py named.pth photo.png --out o2": r"\x1b[31m\nFAKE",
+    "export_onnx.py tiny.py attack.pth o": REFUSED,
+    "train.py tiny.py --resume attack.pth": REFUSED,
+    "train.py tiny.py --cfg-options load_from=attack.pth": REFUSED,
     "test.py unsplit.py weights.pth --split val": "unsplit.py has no table splits",
     "test.py tiny.py weights.pth --split tets": "--split tets: tiny.py has only train, val",
-    "test.py wrapping.py weights.pth --split val": "test_dataloader.dataset of wrapping.py wraps",
+    "test.py several.py weights.pth --split val": "test_dataloader.dataset of several.py wraps",
+    "test.py several.py weights.pth --out x": "several ways",
+    "test.py several.py weights.pth --show-dir x": "several ways",
+    "export_onnx.py several.py weights.pth o": "several ways",
     "test.py blind.py weights.pth --show-dir x": "blind.py: its test images have no labels|"
     "--submission FILE or --out DIR",
     "export_onnx.py tiny.py weights.pth o --images no.png": "no.png",
@@ -170,7 +191,7 @@ def check(run, wanted: str) -> None:
     assert run.returncode == 1, run.stderr
     assert "Traceback" not in run.stderr, run.stderr
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: "), run.stderr
+    assert last.startswith("error: ") and last.isprintable(), run.stderr
     assert [part for part in wanted.split("|") if part not in last] == [], last
 
 
@@ -206,10 +227,12 @@ def commands(made, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("commands")
     shutil.copytree(made, folder, dirs_exist_ok=True)
     file, _ = trained(folder)
-    wrapping = "_delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]"
+    test = "_base_.test_dataloader.dataset"
+    both = f"datasets=[{test}, dict({test}, reduce_zero_label=True)]"
+    wrapping = f"_delete_=True, type='ConcatDataset', {both}, ignore_keys=['reduce_zero_label']"
     for name, text in {
         "unsplit": "splits = None",
-        "wrapping": f"test_dataloader = dict(dataset=dict({wrapping}))",
+        "several": f"test_dataloader = dict(dataset=dict({wrapping}))",
         "blind": "test_dataloader = dict(dataset=dict(data_prefix=dict(seg_map_path=None)))",
     }.items():
         (folder / f"{name}.py").write_text(f"_base_ = 'tiny.py'\n{text}\n")
@@ -217,9 +240,13 @@ def commands(made, tmp_path_factory) -> dict:
     (folder / "torn/best_mIoU_iter_1.pth").write_bytes(b"torn")
     shutil.copy(file, folder / "torn")
 
+    image(folder / "photo.png", 32, 32)
+    torch.save(dict(state_dict=dict(weight=Attack())), folder / "attack.pth")
+    named = dict(made_for=ESCAPES, padding="reference")
+    torch.save(dict(state_dict={}, meta=named), folder / "named.pth")
     (folder / "o").write_text("precious")
     results = in_pairs(lambda command: tool(command, folder=folder), COMMANDS)
-    assert (folder / "o").read_text() == "precious"
+    assert (folder / "o").read_text() == "precious" and not (folder / "executed").exists()
     return results
 
 
