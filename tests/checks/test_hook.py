@@ -30,11 +30,10 @@ def both(root: Path) -> dict:
     return wrapped(plain(root, "train"), plain(root, "val"))
 
 
-def before_train(train: dict, val: dict, size: tuple | None = None) -> list[str]:
-    """The warnings; ``size`` is what crops are padded to."""
+def before_train(train: dict, val: dict) -> list[str]:
+    """The warnings."""
     said: list[str] = []
     model = nn.Module()
-    model.data_preprocessor = SimpleNamespace(size=size)
     model.decode_head = SimpleNamespace(num_classes=len(CLASSES))
     evaluator = SimpleNamespace(metrics=[])
     loader = DataLoader(DATASETS.build(val))
@@ -73,12 +72,6 @@ def test_images_that_are_trained_on_and_scored_are_warned_of(root, tmp_path):
     five = dict(classes=PascalVOCDataset.METAINFO["classes"][:5])
     (said,) = before_train(*(each | dict(type="PascalVOCDataset", metainfo=five) for each in sets))
     assert said.startswith("2 images") and "val_00000" in said
-
-
-def test_crops_that_are_larger_than_what_they_are_padded_to(root):
-    data = plain(root, "train", pipeline=[dict(type="FastRandomCrop", crop_size=(48, 48))])
-    (said,) = before_train(data, plain(root, "val"), (32, 32))
-    assert "model.data_preprocessor.size=(32, 32)" in said
 
 
 def test_by_any_runner(root, tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ WEIGHED = [CROSS_ENTROPY, CROSS_ENTROPY | dict(class_weight=[1.0] * 5)]
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (ONE_CHANNEL, "use_sigmoid"),
         (ONE_CHANNEL | dict(loss_decode=LOVASZ), "use_sigmoid"),
         (dict(out_channels=1), "out_channels=5"),
         (dict(num_classes=3, loss_decode=WEIGHED), "5 weights for 3"),

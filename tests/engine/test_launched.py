@@ -80,7 +80,7 @@ def settings(iterations: int = 10, **others: object) -> list[str]:
 def result(work_dir: Path, iteration: int = 10) -> dict:
     """What a further iteration would depend on."""
     held = torch.load(work_dir / f"iter_{iteration}.pth", weights_only=True)
-    kept = {name: held[name] for name in ("state_dict", "optimizer", "param_schedulers")}
+    kept = {name: held.get(name) for name in ("state_dict", "optimizer", "param_schedulers")}
     hub = held["message_hub"]["runtime_info"]
     return kept | {key: hub.get(key) for key in ("place", "best_score")}
 

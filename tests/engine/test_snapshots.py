@@ -1,4 +1,4 @@
-"""Checkpoints survive a kill at any moment, a full disk and damage; resuming finds them."""
+"""Checkpoints survive a kill at any moment, and damage; resuming finds them."""
 
 import os
 import shutil

@@ -1,57 +1,10 @@
-"""tools/export_onnx.py from a work dir to a file that onnxruntime runs."""
+"""What of a test pipeline tools/export_onnx.py takes into its file; test_numbers.py runs it."""
 
-import numpy as np
-import onnxruntime
 import pytest
 from mmengine.config import Config
-from PIL import Image
-from prediction.trained import trained
-from tools.running import as_module, ran
+from tools.running import as_module
 
 from fcn_plugin.export import Resizing
-from fcn_plugin.export.graph import clouds
-from fcn_plugin.prediction import Predictor
-
-POOL3 = """
-model["backbone"]["out_indices"] = (2,)
-model["decode_head"].update(in_channels=(8,), in_index=(0,))
-test_dataloader = dict(
-    val_dataloader,
-    dataset=dict(
-        pipeline=[
-            dict(type="LoadCheckedImage"),
-            dict(type="Resize", scale=(96, 80), keep_ratio=True),
-            dict(type="PackSegInputs"),
-        ]
-    ),
-)
-"""
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A folder with a config and a work dir, of a network that was not trained."""
-    folder = tmp_path_factory.mktemp("export")
-    _, weights = trained(folder, POOL3)
-    (folder / "work").mkdir()
-    weights.rename(folder / "work/best_mIoU_iter_4.pth")
-    return folder
-
-
-def test_exports_a_work_dir(run):
-    picture = run / "street.png"
-    Image.fromarray(clouds(1, (70, 90))[0].numpy()).save(picture)
-    done = ran("export_onnx.py", "tiny.py", "work", "out/fcn.onnx", "--images", picture, folder=run)
-    checked, last = done.stdout.splitlines()[-2:]
-    assert checked.startswith("1 x 70 x 90 ") and last.startswith("Done: out/fcn.onnx, ")
-    session = onnxruntime.InferenceSession(run / "out/fcn.onnx")
-    labels = session.run(None, {"image": np.asarray(Image.open(picture))[None]})[0]
-    assert (labels.shape, labels.dtype) == ((1, 70, 90), np.uint8)
-    told = session.get_modelmeta().custom_metadata_map
-    assert (told["config"], told["left_to_caller"]) == ("tiny.py", "[]")
-    expected = Predictor(str(run / "tiny.py"), run / "work")(picture).labels
-    assert (labels[0] == expected).mean() >= 0.9999 and len(np.unique(labels)) > 1
-
 
 RESIZE = dict(type="Resize", scale=(96, 80))
 AS_IT_IS = dict(type="Resize", scale_factor=1.0)

@@ -28,6 +28,7 @@ model = dict(
 )
 test_pipeline = [
     dict(type="LoadCheckedImage"),
+    dict(type="Resize", scale=(96, 80), keep_ratio=True),
     dict(type="LoadCheckedLabel", num_classes=10),
     dict(type="PackSegInputs"),
 ]
@@ -80,7 +81,9 @@ def test_predictions_and_their_probabilities(project):
 
 
 def test_the_exported_file(project):
-    ran("export_onnx.py tiny.py weights.pth a.onnx", folder=project)
+    images = "--images data/camvid/val/0.png"
+    said = ran(f"export_onnx.py tiny.py weights.pth a.onnx {images}", folder=project).stdout
+    assert "1 x 60 x 70 " in said and "Left to you" not in said
     session = onnxruntime.InferenceSession(project / "a.onnx")
     for name, expected in labels(project / "out").items():
         pixels = np.asarray(Image.open(project / f"data/camvid/val/{name}.png"))

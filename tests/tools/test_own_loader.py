@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
@@ -33,14 +32,6 @@ test_dataloader = dict(
         ],
     ),
 )
-tta_pipeline = [
-    dict(type="LoadBands"),
-    dict(type="TestTimeAug", transforms=[
-        [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)],
-        [dict(type="LoadCheckedLabel", num_classes=5)],
-        [dict(type="PackSegInputs")],
-    ]),
-]
 """
 
 
@@ -84,7 +75,7 @@ def run(project, monkeypatch, capsys):
 
 
 def test_scores_with_pictures_and_a_page(project, run):
-    said = run("test.py", "--show-dir", "pictures", "--report", "page.html", "--tta")
+    said = run("test.py", "--show-dir", "pictures", "--report", "page.html")
     assert "Done: aAcc" in said and f"{VAL} pictures are in pictures" in said
     assert "bands 1-3 of 5, scaled</figcaption>" in (project / "page.html").read_text()
     sheet = np.asarray(Image.open(project / "pictures/val_00001.png"))
@@ -106,15 +97,3 @@ def test_new_images(project, run, tmp_path):
     for wrong in (bands[..., :3], tmp_path / "text.npy", Image.new("RGB", (9, 9))):
         with pytest.raises(UserError):
             predictor(wrong)
-
-
-@pytest.mark.slow
-def test_an_onnx_file(project, run):
-    run("export_onnx.py", "bands.onnx", "--images", IMAGE)
-    session = onnxruntime.InferenceSession(project / "bands.onnx")
-    (given,) = session.get_inputs()
-    assert (given.type, given.shape[3]) == ("tensor(float)", 5)
-    bands = np.load(project / IMAGE)[None].astype(np.float32)
-    labels = session.run(None, {"image": bands})[0][0]
-    predictor = Predictor(project / "tiny.py", project / "weights.pth", "cpu")
-    assert (labels == predictor(project / IMAGE).labels).mean() > 0.999

@@ -61,11 +61,3 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
     assert "warning: begun: Nothing could be scored: begun: no checkpoint there" in run.stderr
     found = page(tmp_path / "lost/report-with-begun.html")
     assert found.numbers == [v for score in logged(project) for v in (score, score, 0)]
-
-
-def test_the_report_of_a_test(project):
-    run = ran("test.py tiny.py work_dirs/tiny --report pages/test.html", folder=project)
-    assert run.stdout.splitlines()[-1].endswith("; report is pages/test.html")
-    found = page(project / "pages/test.html")
-    assert found.numbers[:4] == logged(project) and len(found.charts) == 3
-    assert [file.name for file in (project / "pages").iterdir()] == ["test.html"]

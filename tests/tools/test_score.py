@@ -46,17 +46,6 @@ def test_the_worked_example(tmp_path):
     assert (found["protocol"], found["images"], found["pixels"]) == ("voc", 1, 16)
 
 
-def test_mits_score(tmp_path):
-    """Of 15 of 150 classes, predicted as they are; then two pixels as no class."""
-    truth = np.arange(16).reshape(4, 4)
-    write(tmp_path, "a", truth, np.where(truth == 0, 99, truth))
-    done = ran(f"score.py {FOLDERS} mit", folder=tmp_path)
-    assert done.stdout.splitlines()[-2] == "final score  0.5500  (55.00 %)" and done.stderr == ""
-    write(tmp_path, "more", [[1, 1, 2, 0]], [[1, 0, 0, 0]])
-    done = ran(f"score.py {FOLDERS} mit", folder=tmp_path)
-    assert done.stderr.startswith("warning: 2 labelled pixels in 1 of 2 images are predicted as 0")
-
-
 def test_a_mistake_ends_in_one_line(tmp_path):
     for name, truth, prediction in (("a", 1, 1), ("b", 1, 33), ("void", 255, 1)):
         write(tmp_path, name, [[truth]], [[prediction]])

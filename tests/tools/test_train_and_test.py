@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import mmseg
@@ -82,11 +83,12 @@ def test_two_processes(project):
     run = ran(train, folder=project, MASTER_PORT="29611")
     assert "GPU number: 2" in run.stdout
     checkpoint = "work_dirs/tiny/iter_4.pth"
-    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html"
+    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html --submission two.zip"
     two = ran(test, folder=project, MASTER_PORT="29612")
     assert (project / "page.html").is_file()
-    one = ran(f"test.py tiny.py {checkpoint}", folder=project)
+    one = ran(f"test.py tiny.py {checkpoint} --submission one.zip", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
+    assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
 
 
 def test_scripts(tmp_path):
@@ -109,12 +111,14 @@ def test_scripts(tmp_path):
 def test_mmsegs_own_tools(project):
     """mmseg's train.py and test.py, as they are installed, need nothing but our config."""
     mim = Path(mmseg.__file__).parent / ".mim" / "tools"
+    submission = "test_evaluator.type=SubmissionMetric test_evaluator.file=theirs/a.zip"
     for name, options in {
         "train.py": "--work-dir theirs --cfg-options train_cfg.max_iters=1",
-        "test.py": "theirs/iter_1.pth --work-dir theirs --out theirs/labels",
+        "test.py": f"theirs/iter_1.pth --work-dir theirs --cfg-options {submission}",
     }.items():
         run = started(str(mim / name), "tiny.py", *options.split(), folder=project)
         assert run.returncode == 0, run.stderr[-2000:]
+    shutil.unpack_archive(project / "theirs/a.zip", project / "theirs/labels")
     assert len(list((project / "theirs/labels").iterdir())) == VAL
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,7 +111,7 @@ def test_the_same_command_once_more(runs, project):
         assert run.returncode == 1 and said in run.stderr.splitlines()[-1]
 
 
-def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project, tmp_path, capsys):
+def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project, tmp_path):
     shutil.copytree(project / "chain/fcn32s", tmp_path / "fcn32s")
     cfg = Config.fromfile(project / "fcn32s.py")
     finished = stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {})
@@ -120,10 +119,7 @@ def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project
     assert stages.best_snapshot(finished, "") == recorded
     best = tmp_path / recorded["file"]
     (best.parent / "best_mIoU_iter_99.pth").write_bytes(best.read_bytes()[:-1])
-    shutil.copy(best, best.with_name("best_aAcc_iter_99.pth"))
-    cfg.default_hooks.checkpoint.save_best = ["mIoU", "aAcc"]
     assert stages.best_snapshot(finished, "") == recorded
-    assert "best_mIoU_iter_99.pth: damaged" in capsys.readouterr().out
     best.unlink()
     last = f"fcn32s/iter_{ITERATIONS}.pth"
     found = stages.best_snapshot(finished, "")
@@ -169,17 +165,3 @@ def test_a_stage_that_fails_or_is_interrupted_ends_the_chain(stages):
             stages.train(["sh", "-c", command], "two")
     with pytest.raises(KeyboardInterrupt):
         stages.train(["sh", "-c", "exit 130"], "")
-
-
-def test_an_interrupted_chain_ends_its_stage(stages, tmp_path):
-    started = tmp_path / "started"
-    before = signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(143))
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(SystemExit):
-            stages.train(["sh", "-c", f"echo $$ > {started}; exec sleep 60"], "")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
