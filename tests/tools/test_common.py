@@ -71,7 +71,6 @@ else:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_garbage_collector_of_a_worker_leaves_what_it_inherited():
     """It would write into each object, and so copy all of its parent's memory."""
     shown = subprocess.check_output([sys.executable, "-c", FORK], cwd=TOOLS, text=True)

@@ -7,12 +7,10 @@ from tools.running import as_module
 from fcn_plugin.export import Resizing
 
 RESIZE = dict(type="Resize", scale=(96, 80))
-AS_IT_IS = dict(type="Resize", scale_factor=1.0)
 MULTIPLE = dict(type="ResizeToMultiple", size_divisor=32)
 LOAD, PACK = dict(type="LoadImageFromFile"), dict(type="PackSegInputs")
 # Steps of a pipeline, the resizing that the file does, and what it leaves, which comes before.
 PIPELINES = {
-    "by 1": ([LOAD, AS_IT_IS, PACK], None, []),
     "last": ([LOAD, MULTIPLE, RESIZE, PACK], Resizing((96, 80)), [MULTIPLE]),
     "not last": ([LOAD, RESIZE, MULTIPLE, PACK], None, [RESIZE, MULTIPLE]),
     "of floats": ([dict(LOAD, to_float32=True), RESIZE, PACK], None, [RESIZE]),

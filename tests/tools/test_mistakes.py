@@ -37,7 +37,6 @@ classes of another data set: model = dict(decode_head=dict(num_classes=21))
 -> 5 classes|21|model.decode_head.num_classes=5
 classes of one of two: model = dict(auxiliary_head=[{FCN.format(5)}, {FCN.format(21)}])
 -> 5 classes|21|model.auxiliary_head.1.num_classes=5
-
 classes of a label loader: train_dataloader = dict(dataset=dict(pipeline={STEPS.format(4)}))
 -> 5 classes|4|train_dataloader.dataset.pipeline|num_classes=5
 a single class: model['decode_head'].update(num_classes=1)
@@ -128,7 +127,7 @@ COMMANDS = {
     "test.py tiny.py torn": "torn: no checkpoint there",
     "test.py tiny.py attack.pth": REFUSED,
     "predict.py tiny.py attack.pth photo.png --out o2": REFUSED,
-    "predict.py tiny.py named.pth photo.png --out o2": r"\x1b[31m\nFAKE",
+    "predict.py tiny.py named.pth photo.png --out o2": r"\x1b]0;x\x07\x1b[31m",
     "export_onnx.py tiny.py attack.pth o": REFUSED,
     "train.py tiny.py --resume attack.pth": REFUSED,
     "train.py tiny.py --cfg-options load_from=attack.pth": REFUSED,
@@ -142,9 +141,7 @@ COMMANDS = {
     "--submission FILE or --out DIR",
     "export_onnx.py tiny.py weights.pth o --images no.png": "no.png",
     "report.py data": "data: no training in it; give a work dir that tools/train.py has",
-    "report.py torn --out .": ".: a folder; name the page",
     "train_stages.py tiny.py tiny.py": "tiny is in the chain twice",
-    "prepare_data.py shapes --root torn": "torn",
     "prepare_data.py voc2012 --check --archive a.tar": "leave --archive out",
 }
 # Answered by the option parser, at once: without the package, which could not be imported.
@@ -157,7 +154,6 @@ OPTIONS = {
     "report.py a b c": "one work dir, or two to lay side by side",
     "convert_weights.py a o --net unet": "choose from",
     "export_onnx.py c.py c.pth o --size 0 1": "--size: at least 1 1",
-    "prepare_data.py shpaes": "choose from",
 }
 
 
