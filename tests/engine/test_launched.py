@@ -48,14 +48,21 @@ train_cfg.update(val_interval=4)
 train_dataloader.update(num_workers=1)
 randomness = dict(seed=3)
 """
+LONG = """
+train_dataloader.update(num_workers=1)
+train_cfg.update(max_iters=45, val_interval=15)
+param_scheduler = [dict(type="PolyLR", power=0.9, begin=0, end=45, by_epoch=False)]
+default_hooks["checkpoint"].update(interval=4)
+"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """With shapes, a tiny config, and a fault that waits to be asked for."""
+    """With shapes, tiny configs, and a fault that waits to be asked for."""
     folder = tmp_path_factory.mktemp("project")
     write_shapes(folder / "data" / "shapes", train=16, val=7, size=32)
     (folder / "fault.py").write_text(FAULT)
+    config(folder, LONG).rename(folder / "long.py")
     config(folder, SETTINGS)
     return folder
 
@@ -137,13 +144,14 @@ def test_resumed_with_another_number_of_processes(folder, before, after):
 
     work, whole = f"from{before}", f"all{before}"
     train(folder, work, *of(before, 4), processes=before)
+    start = weights(f"{work}/iter_4.pth")
     log = train(folder, work, "--resume", *of(after, 10), processes=after).stdout
     was, now = (f"{n} x {4 // n}" for n in (before, after))
     assert f"Resumed with {now} images in a step (processes x batch_size) instead of {was}" in log
     train(folder, whole, *of(before, 10), processes=before)
     expected = weights(f"{whole}/iter_10.pth")
-    assert relative(weights(f"{work}/iter_10.pth"), expected) < 1e-5
-    assert relative(weights(f"{whole}/iter_4.pth"), expected) > 1e-3
+    found = weights(f"{work}/iter_10.pth")
+    assert relative(found, expected) < 1e-5 < relative(start, expected) / 100
 
 
 def train_once(folder: Path, work: str, life: float | None = None, group: bool = False) -> bool:
@@ -159,30 +167,21 @@ def train_once(folder: Path, work: str, life: float | None = None, group: bool =
     return done.returncode == 0
 
 
-LONG = """
-train_dataloader.update(num_workers=1)
-train_cfg.update(max_iters=90, val_interval=30)
-param_scheduler = [dict(type="PolyLR", power=0.9, begin=0, end=90, by_epoch=False)]
-default_hooks["checkpoint"].update(interval=8)
-"""
-
-
 @pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_at_random(folder, kills):
     """In as many runs as that takes, with the same weights and the same files at their ends."""
-    config(folder, LONG).rename(folder / "long.py")
-    undisturbed, draw = folder / f"long-{kills}", random.Random(kills)
+    undisturbed, draw, number = folder / f"long-{kills}", random.Random(kills), 0
     began = time.monotonic()
     assert train_once(folder, undisturbed.name)
     seconds = time.monotonic() - began
     while kills:
-        work = folder / f"killed-{kills}"
+        work, number = folder / f"killed-{number}", number + 1
         # From its first moments to the end of the run, sooner rather than later.
         while kills and not train_once(
             folder, work.name, seconds * draw.random() ** 3, group=draw.random() < 0.5
         ):
             kills -= 1
         assert train_once(folder, work.name)
-        assert same(result(work, 90), result(undisturbed, 90)), work
+        assert same(result(work, 45), result(undisturbed, 45)), work
         names = [sorted(path.name for path in each.glob("*.pth")) for each in (work, undisturbed)]
         assert names[0] == names[1]
