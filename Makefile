@@ -2,15 +2,18 @@
 # make test    runs the tests;  make test-slow  runs those that take longer
 # make docs    builds the documentation, docs/_build/html/index.html (Python 3.11 and later)
 # make lint    checks style and types
+# make dist    builds what is released into dist/ (see CONTRIBUTING.md; Python 3.11 and later)
 # make clean   removes generated files, but neither data/ nor work_dirs/
 #
 # All but clean set up the virtual environment .venv first. Without a GPU, take the CPU build of PyTorch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# With a compiled mmcv 2.1.0 instead of mmcv-lite:
-#   make test EXTRAS=export,docs,test && .venv/bin/pip install mmcv==2.1.0
+# With OneDL's maintained fork of mmseg instead of OpenMMLab's last releases, in .venv-onedl:
+#   make test HOST=onedl
 
 PYTHON ?= python3
-EXTRAS ?= lite,export,docs,test
+# The family of mmseg: openmmlab, openmmlab-compiled or onedl.
+HOST ?= openmmlab
+EXTRAS ?= $(HOST),export,docs,test
 TORCH_INDEX ?=
 ARGS ?=
 # Two at a time: many tests start a process and wait for it.
@@ -22,14 +25,14 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 endif
 
-VENV := .venv
+VENV := .venv$(if $(filter-out openmmlab,$(HOST)),-$(HOST))
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 CONFIG := configs/fcn8s_vgg16_shapes.py
 WORK := work_dirs/fcn8s_vgg16_shapes
 
-.PHONY: demo test test-slow docs lint clean
+.PHONY: demo test test-slow docs lint dist clean
 
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
@@ -51,6 +54,10 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+dist: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(RUN) release.py
+
 # The stamp is written last, so that an interrupted set-up starts again. opencv-python needs libGL,
 # which servers and containers often lack; there it is replaced by opencv-python-headless.
 $(READY): setup.cfg setup.py pyproject.toml constraints.txt
@@ -64,5 +71,5 @@ $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-* docs/_build build dist *.egg-info fcn_plugin/.mim .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

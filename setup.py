@@ -1,16 +1,24 @@
-"""Adds to setup.cfg what OpenMMLab's ``mim`` expects: configs and tools inside the package.
+"""Adds to setup.cfg what that cannot say: mim's folder, and archives that can be built again.
 
 ``mim train fcn_plugin fcn8s_vgg16_voc.py`` looks in the folder ``.mim`` of the installed package.
 A wheel gets copies there; an editable install gets links to the folders of the source tree.
 """
 
+import gzip
+import os
+import re
 import shutil
+import tarfile
+import time
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 SHIPPED = ("configs", "tools", "model-index.yml")
+# On a package index, a link to a file of the repository would lead nowhere.
+RELATIVE_LINK = r"\[([^]]+)\]\((?!https?:)[^)]+\)"
 
 
 class BuildWithConfigs(build_py):
@@ -30,4 +38,36 @@ class BuildWithConfigs(build_py):
                 shutil.copy2(source, target)
 
 
-setup(cmdclass={"build_py": BuildWithConfigs})
+class ReproducibleSdist(sdist):
+    """Writes the same bytes wherever and whenever the same files are packed.
+
+    setuptools does so for wheels only, given SOURCE_DATE_EPOCH; into an sdist it writes the time,
+    the builder's name and the modes of a checkout.
+    """
+
+    def make_archive(self, base_name, format, base_dir=None, **owner) -> str:
+        date = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.mtime, member.uid, member.gid, member.uname, member.gname = date, 0, 0, "", ""
+            member.mode = 0o755 if member.mode & 0o100 else 0o644
+            return member
+
+        if format != "gztar":
+            return super().make_archive(base_name, format, base_dir=base_dir, **owner)
+        self.mkpath(self.dist_dir)
+        path = f"{base_name}.tar.gz"
+        with (
+            open(path, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=date) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=plain)
+        return path
+
+
+os.umask(0o022)  # of the metadata's files in a wheel
+setup(
+    cmdclass={"build_py": BuildWithConfigs, "sdist": ReproducibleSdist},
+    long_description=re.sub(RELATIVE_LINK, r"\1", Path("README.md").read_text(encoding="utf-8")),
+)

@@ -42,13 +42,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     monkeypatch.setattr(metadata, "version", version)
 
 
-def test_without_any_package_one_error_names_them_all():
+def test_without_a_family_the_error_names_the_two_lines_to_choose_from():
     done = import_plugin("-S", "-c", "import fcn_plugin")  # -S: no site-packages
-    last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1
-    assert last.startswith("ImportError: fcn_plugin cannot use the packages it finds: torch is")
-    assert "mmcv-lite or mmcv is not installed" in last
-    assert 'pip install "torch>=2.10" "numpy>=1.26,<3" "mmengine>=0.10.7,<0.11"' in last
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ImportError: fcn_plugin needs MMSegmentation, which is not installed. Remedy: "
+        "pip install 'fcn-plugin[openmmlab]' (OpenMMLab's last releases) or "
+        "pip install 'fcn-plugin[onedl]' (OneDL's maintained fork)"
+    )
 
 
 def test_versions_are_checked_before_anything_is_imported(tmp_path):
@@ -63,47 +64,70 @@ def test_versions_are_checked_before_anything_is_imported(tmp_path):
     )
 
 
-# Versions, what is wrong with them, and the requirement that the remedy begins with.
-VERSIONS: list[tuple[dict[str, str | None], str, str]] = [
-    ({"mmcv_lite": "2.2.0", "mmcv": None}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
-    ({"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
-    ({"mmsegmentation": "1.2.1"}, "mmsegmentation 1.2.1 is too old", "mmsegmentation>="),
-    ({"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
-    ({"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
-    ({"ftfy": None}, "ftfy is not installed", "ftfy"),
-    ({"torch": "2.10"}, "", ""),
-    ({"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, "", ""),  # what vendors call their builds
-    ({"torch": "3.0"}, "", ""),
-    ({"mmcv_lite": None, "mmcv": "2.1.0"}, "", ""),
+# The packages of each family, of versions that fit.
+OPENMMLAB = dict(
+    mmengine="0.10.7", mmcv_lite="2.1.0", mmsegmentation="1.2.2", setuptools="81.0.0", regex="1"
+)
+ONEDL = dict(onedl_mmengine="0.10.12", onedl_mmcv="2.3.6", onedl_mmsegmentation="1.4.2")
+NONE = dict.fromkeys([*OPENMMLAB, *ONEDL, "mmcv"])
+# Versions of a family's packages, what is wrong with them, and what the remedy begins with.
+VERSIONS: list[tuple[dict, dict[str, str | None], str, str]] = [
+    (OPENMMLAB, {"mmcv_lite": "2.2.0"}, "mmcv-lite 2.2.0 is too new", "mmcv-lite>=2.1"),
+    (OPENMMLAB, {"mmcv_lite": None, "mmcv": "1.7.2"}, "mmcv 1.7.2 is too old", "mmcv-lite>=2.1"),
+    (OPENMMLAB, {"mmcv_lite": None}, "mmcv-lite or mmcv is not installed", "mmcv-lite>=2.1"),
+    (OPENMMLAB, {"mmsegmentation": None}, "mmsegmentation is not installed", "mmsegmentation>="),
+    (OPENMMLAB, {"mmengine": "0.11"}, "mmengine 0.11 is too new", "mmengine>=0.10.7,<0.11"),
+    (OPENMMLAB, {"regex": None}, "regex is not installed", "regex"),
+    (OPENMMLAB, {"torch": "2.10.0a0+b4e4ee81d3.nv25.12"}, "", ""),  # what vendors call their builds
+    (OPENMMLAB, {"torch": "3.0"}, "", ""),
+    (OPENMMLAB, {"mmcv_lite": None, "mmcv": "2.1.0"}, "", ""),
+    (ONEDL, {}, "", ""),
+    (ONEDL, {"onedl_mmcv": "2.2.1"}, "onedl-mmcv 2.2.1 is too old", "onedl-mmcv>=2.3.6"),
+    (ONEDL, {"onedl_mmengine": None}, "onedl-mmengine is not installed", "onedl-mmengine>="),
+    (ONEDL, {"torch": "2.9.1"}, "torch 2.9.1 is too old", "torch>=2.10"),
 ]
 
 
-@pytest.mark.parametrize(("versions", "fault", "remedy"), VERSIONS)
-def test_versions_that_do_not_fit_and_the_remedy(monkeypatch, versions, fault, remedy):
-    pretend(monkeypatch, **{"mmcv_lite": "2.1.0", "mmcv": None} | versions)
+@pytest.mark.parametrize(("family", "changes", "fault", "remedy"), VERSIONS)
+def test_versions_that_do_not_fit_and_the_remedy(monkeypatch, family, changes, fault, remedy):
+    pretend(monkeypatch, **NONE | family | changes)
     if not fault:
-        compat.check_host()
+        assert compat.check_host().name == ("OneDL" if family is ONEDL else "OpenMMLab")
         return
     with pytest.raises(ImportError, match="cannot use the packages") as caught:
         compat.check_host()
     assert f': {fault}. Remedy: pip install "{remedy}' in str(caught.value)
 
 
-def test_what_else_does_not_go_together(monkeypatch):
-    pretend(monkeypatch, mmcv_lite="2.1.0", mmcv="2.1.0")
+def test_what_does_not_go_together(monkeypatch):
+    pretend(monkeypatch, **NONE | OPENMMLAB | dict(mmcv="2.1.0"))
     with pytest.warns(UserWarning, match="pip uninstall mmcv mmcv-lite"):
         compat.check_host()
     monkeypatch.setitem(sys.modules, "cv2", None)  # its import fails, as without libGL
     with pytest.warns(UserWarning), pytest.raises(ImportError, match="opencv-python-headless"):
         compat.prepare()
-    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
-    with pytest.raises(ImportError, match=r"Python 3\.14.*use Python 3\.10 to 3\.13"):
+    pretend(monkeypatch, **NONE | OPENMMLAB | dict(onedl_mmcv="2.3.6"))
+    with pytest.raises(ImportError, match=r"-y mmengine .* onedl-mmcv, then"):
+        compat.check_host()
+
+
+@pytest.mark.parametrize(("family", "least"), [(OPENMMLAB, 14), (ONEDL, 15)])
+def test_python_that_a_family_does_not_run_on(monkeypatch, family, least):
+    pretend(monkeypatch, **NONE | family)
+    monkeypatch.setattr(sys, "version_info", (3, least - 1, 0, "final", 0))
+    compat.check_host()
+    monkeypatch.setattr(sys, "version_info", (3, least, 0, "final", 0))
+    with pytest.raises(
+        ImportError, match=rf"Python 3\.{least}.*use Python 3\.10 to 3\.{least - 1}"
+    ):
         compat.check_host()
 
 
 @pytest.fixture
 def stub(monkeypatch):
-    """The stand-in for mmcv's operators, even where full mmcv is installed."""
+    """The stand-in for mmcv's operators, even where full mmcv or OneDL's is installed."""
+    finders = [finder for finder in sys.meta_path if finder is not compat._FINDER]
+    monkeypatch.setattr(sys, "meta_path", [*finders, compat._FINDER])
     monkeypatch.setattr(mmcv, "__path__", [])
     monkeypatch.setattr(mmcv, "_ext", None, raising=False)
     monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
@@ -127,6 +151,16 @@ def test_a_real_extension_wins(stub, monkeypatch, tmp_path):
     del sys.modules["mmcv._ext"]
     importlib.invalidate_caches()
     assert importlib.import_module("mmcv._ext").nms() == "compiled"
+
+
+@pytest.mark.parametrize("name", compat.PRIVATE_NAMES)
+def test_private_names_are_there(name):
+    owner, _, attribute = name.rpartition(".")
+    module, _, kind = owner.rpartition(".")
+    found = getattr(importlib.import_module(module), kind.removesuffix("()"))
+    found = found() if kind.endswith("()") else found
+    needed = compat.PRIVATE_NAMES[name]
+    assert hasattr(found, attribute), f"this release of mmengine has no {name}: {needed}"
 
 
 def test_prepare_twice_changes_nothing():

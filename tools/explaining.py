@@ -27,6 +27,9 @@ REMEDIES = {
     "runs out; make room, or set the loader's num_workers lower",
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
+    # OneDL's mmseg; OpenMMLab's takes any number.
+    "`mean` should have 1 or 3 values.*": "model.data_preprocessor: {}; pictures with other "
+    "bands need OpenMMLab's mmseg: fcn-plugin[openmmlab] in an environment of its own",
     # mmengine's config; its message says what to do
     "(?s).*cannot inherit from base.*": "{}",
 }
@@ -41,7 +44,7 @@ def explain(error: Exception) -> str | None:
     if any(kind.__name__ == "UserError" for kind in type(error).__mro__):
         return text
     if isinstance(error, ImportError) and error.name == "fcn_plugin":
-        return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[lite]'"
+        return "fcn_plugin is not installed; run pip install -c constraints.txt -e '.[openmmlab]'"
     if isinstance(error, ImportError) and text.startswith("fcn_plugin"):
         return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

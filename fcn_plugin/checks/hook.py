@@ -27,8 +27,8 @@ from fcn_plugin.checks.model import (
     check_classes,
     check_losses,
     check_windows,
-    losses_failing_on_void,
     pooled_batch_norm,
+    weighted_losses,
 )
 from fcn_plugin.checks.run import batch_size, check_order, check_scores, smallest_batch
 from fcn_plugin.data.labels import LoadCheckedLabel
@@ -139,10 +139,10 @@ def _doubts(
             f"ignore_index={ignored}, but mmseg's LoadAnnotations leaves {IGNORED} in labels that "
             "have it, where the loss fails; use LoadCheckedLabel, or ignore 255"
         )
-    for place in losses_failing_on_void(model):
+    for place, fault in weighted_losses(model):
         yield (
-            f"{place}: mmseg's CrossEntropyLoss with class_weight fails on ignored pixels; if "
-            "there are any, use SkipFusionHead, or reduction='sum', or leave class_weight out"
+            f"{place}: this mmseg's CrossEntropyLoss with class_weight {fault}; use "
+            "SkipFusionHead, or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
     crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}

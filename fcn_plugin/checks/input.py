@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from fcn_plugin.engine import bare_model
@@ -106,7 +107,7 @@ class InputCheckHook(Hook):
         names = bare_model(runner).state_dict()
         tensors = _tensors(checkpoint)
         used = {k: v for k, v in tensors.items() if k.removeprefix("module.") in names}
-        check_tensors(getattr(runner, "_load_from", None) or "the checkpoint", used)
+        check_tensors(runner.cfg.get("load_from") or "the checkpoint", used)
         self.stored = Stored.of(checkpoint)
 
     def before_test(self, runner: Runner) -> None:
@@ -137,10 +138,24 @@ def input_of(model: nn.Module) -> Input | None:
     mean, std = getattr(preprocessor, "mean", None), getattr(preprocessor, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
         return None
-    # mmseg's own name for it, and mmengine's.
-    names = ("channel_conversion", "_channel_conversion")
-    swapped = any(getattr(preprocessor, name, False) for name in names)
-    return Input("RGB" if swapped else "BGR", *(tuple(v.flatten().tolist()) for v in (mean, std)))
+    numbers = (tuple(values.flatten().tolist()) for values in (mean, std))
+    return Input(channel_order(preprocessor), *numbers)
+
+
+def channel_order(preprocessor: Any) -> str:
+    """ "RGB" if ``preprocessor`` swaps the channels of the pipelines' BGR images, else "BGR".
+
+    Asks with a pixel: whether it swaps has another private name in each family of mmseg.
+    """
+    mean, std = (getattr(preprocessor, name, None) for name in ("mean", "std"))
+    channels = len(mean) if isinstance(mean, Tensor) and len(mean) > 1 else 3
+    pixel = torch.arange(channels, dtype=torch.uint8).view(-1, 1, 1)
+    samples = [SegDataSample()]
+    (image,) = preprocessor(dict(inputs=[pixel], data_samples=samples), False)["inputs"]
+    if isinstance(mean, Tensor) and isinstance(std, Tensor):
+        image = image * std + mean
+    blue, *_, last = image[:, 0, 0].tolist()
+    return "RGB" if blue > last else "BGR"
 
 
 def input_fault(stored: Input | None, configured: Input | None) -> str | None:

@@ -1,8 +1,10 @@
 """Check a model's heads, losses, windows and BatchNorm before it is trained."""
 
 from collections.abc import Iterator
+from math import log
 from typing import Any
 
+import torch
 from mmcv.cnn import ConvModule
 from mmengine.dist import get_world_size
 from mmseg.models import DepthEstimator, EncoderDecoder
@@ -11,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fcn_plugin.checks.config import is_installed
+from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.loss import is_supported
 
@@ -89,18 +92,39 @@ def _fault_of_focal(device: str) -> str:
     return ""
 
 
-def losses_failing_on_void(model: nn.Module) -> list[str]:
-    """Config paths of mmseg's cross entropies that fail on ignored pixels: 255 has no weight."""
-    return [
-        f"{place}.loss_decode"
-        for place, head in heads(model)
-        for loss in [getattr(head, "loss_decode", None)]
-        if isinstance(loss, CrossEntropyLoss)
-        and loss.class_weight is not None
-        and not (loss.use_sigmoid or loss.use_mask)
-        and loss.reduction == "mean"
-        and not (getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler))
-    ]
+def weighted_losses(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Config path and fault of each of mmseg's cross entropies that is wrong on ignored pixels.
+
+    Tried on one pixel, and on two of which one is ignored: OpenMMLab's looks for the weight of
+    class 255; OneDL's always fails with ``avg_non_ignore``, and without it averages as if it were
+    set.
+    """
+    for place, head in heads(model):
+        loss = getattr(head, "loss_decode", None)
+        if (
+            not isinstance(loss, CrossEntropyLoss)
+            or loss.class_weight is None
+            or loss.use_sigmoid
+            or loss.use_mask
+            or loss.reduction != "mean"
+            or (getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler))
+        ):
+            continue
+        for labels in ([[[0]]], [[[0, IGNORED]]]):
+            scores = torch.zeros(1, len(loss.class_weight), 1, len(labels[0][0]))
+            try:
+                value = loss(scores, torch.tensor(labels), ignore_index=IGNORED)
+            except IndexError:
+                always = len(labels[0][0]) == 1
+                fault = "always fails" if always else "fails on ignored pixels, if there are any"
+                yield f"{place}.loss_decode", fault
+                break
+        else:
+            if not loss.avg_non_ignore and value > log(scores.shape[1]) / 2 + 1e-3:
+                yield (
+                    f"{place}.loss_decode",
+                    "averages over the pixels that are not ignored, though avg_non_ignore=False",
+                )
 
 
 def check_windows(model: nn.Module) -> None:

@@ -18,6 +18,20 @@ from fcn_plugin.system.files import replacing
 from fcn_plugin.weights.files import check_checkpoint
 
 WHOLE_FILES = "fcn_plugin.whole_files"  # its name among mmengine's file backends
+# Each matches any part of a score's name. mmengine's own list lacks classes' and others' IoU, the
+# F score and the recall.
+HIGHER_IS_BETTER = (
+    "acc",
+    "top",
+    "AR@",
+    "auc",
+    "precision",
+    "mAP",
+    "Dice",
+    "IoU",
+    "Fscore",
+    "Recall",
+)
 
 
 @register_backend(WHOLE_FILES)
@@ -74,14 +88,13 @@ class SnapshotHook(CheckpointHook):
     for a moment there is one more than ``max_keep_ckpts``. Arguments are mmengine's.
     """
 
-    # Higher is better for these too; each matches any part of a score's name.
-    _default_greater_keys = [*CheckpointHook._default_greater_keys, "IoU", "Fscore", "Recall"]
-
     # mmengine's attributes, which it does not annotate.
     backend_args: dict | None
     keep_ckpt_ids: deque[int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("greater_keys") is None:
+            kwargs["greater_keys"] = HIGHER_IS_BETTER
         super().__init__(*args, **kwargs)
         self._checked = False
         remote = "://" in str(self.out_dir or "")
@@ -104,8 +117,8 @@ class SnapshotHook(CheckpointHook):
                 "default_hooks.checkpoint.interval and train_cfg.val_interval to multiples of it"
             )
 
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        super()._save_best_checkpoint(runner, metrics)
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        super().after_val_epoch(runner, metrics)
         self._delete_outdated(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

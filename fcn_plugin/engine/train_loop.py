@@ -1,5 +1,6 @@
 """A training loop whose result does not depend on interruptions."""
 
+from bisect import bisect
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -85,27 +86,32 @@ class ExactTrainLoop(IterBasedTrainLoop):
 
     def run(self) -> Module:
         """Train from the current iteration to the last; return the model."""
-        _check_common(self._iter)
-        if self._iter >= self._max_iters:
+        _check_common(self.iter)
+        if self.iter >= self.max_iters:
             self.runner.logger.warning(
-                f"All {self._max_iters} iterations are done; raise train_cfg.max_iters to train on"
+                f"All {self.max_iters} iterations are done; raise train_cfg.max_iters to train on"
             )
-        self._decide_current_val_interval()
+        self._set_val_interval()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         with closing(self._batches()) as batches:  # ends the workers after an error
-            while self._iter < self._max_iters and not self.stop_training:
+            while self.iter < self.max_iters and not self.stop_training:
                 self.runner.model.train()
                 batch = next(batches)
-                begin_random_numbers(STEPS, self._seed, self._iter, self.runner.rank)
+                begin_random_numbers(STEPS, self._seed, self.iter, self.runner.rank)
                 self.run_iter(batch)
-                self._decide_current_val_interval()
-                due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-                if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
+                self._set_val_interval()
+                due = self.iter % self.val_interval == 0 or self.iter == self.max_iters
+                if self.runner.val_loop is not None and self.iter >= self.val_begin and due:
                     self.runner.val_loop.run()
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
+
+    def _set_val_interval(self) -> None:
+        """The interval that ``dynamic_intervals`` has for the next iteration."""
+        row = bisect(self.dynamic_milestones, self.iter + 1) - 1
+        self.val_interval = self.dynamic_intervals[row]
 
     def _batches(self) -> Generator[Any]:
         """The remaining batches; records the position after each for checkpoints."""
@@ -118,9 +124,9 @@ class ExactTrainLoop(IterBasedTrainLoop):
         now = Position(0, get_world_size(), order.batch_size, len(self.dataloader.dataset))
         order.begin = self._seen_before(now) // now.step_size
         seen = order.begin * now.step_size
-        if self._iter > 0:
+        if self.iter > 0:
             self.runner.logger.info(
-                f"Resumed after iteration {self._iter}; the {seen} images already seen are not "
+                f"Resumed after iteration {self.iter}; the {seen} images already seen are not "
                 "read again"
             )
         for batch in self.dataloader:
@@ -131,15 +137,15 @@ class ExactTrainLoop(IterBasedTrainLoop):
 
     def _seen_before(self, now: Position) -> int:
         """The number of images seen before resuming; warns of settings that have changed."""
-        if self._iter == 0:
+        if self.iter == 0:
             return 0
         stored = self.runner.message_hub.runtime_info.get(POSITION)
         if not stored:
             self.runner.logger.warning(
-                f"The checkpoint does not tell how many images were seen; assumes {self._iter} "
+                f"The checkpoint does not tell how many images were seen; assumes {self.iter} "
                 f"batches of {now.step_size}"
             )
-            return self._iter * now.step_size
+            return self.iter * now.step_size
         before = Position(**stored)
         for change in changes(before, now):
             self.runner.logger.warning(f"Resumed with {change}")

@@ -55,7 +55,7 @@ class SubmissionMetric(BaseMetric):
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, meta: dict) -> None:
         """Prepare for a data set; mmengine sets this once per process, before the first sample."""
-        self._dataset_meta = meta
+        BaseMetric.dataset_meta.fset(self, meta)
         classes = meta["classes"]
         # In mmseg's data sets label_map is a dict if a config chooses some of the classes.
         own = meta.get("label_map", {}) is None

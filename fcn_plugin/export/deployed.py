@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fcn_plugin.checks.input import channel_order
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.models.segmentor import final_head
@@ -44,9 +45,9 @@ class Deployed(nn.Module):
         self.argmax = argmax
         self.preprocessing = preprocessing
         self.resizing = resizing if preprocessing else None
+        self.order = channel_order(model.data_preprocessor)
         # mmseg's preprocessor has all of these attributes, others only some.
         preprocessor = vars(model.data_preprocessor)
-        self.order = "RGB" if preprocessor.get("channel_conversion") else "BGR"
         padding = preprocessor.get("test_cfg") or {}
         self.least_size: tuple[int, int] | None = padding.get("size")
         # mmseg ignores the divisor if there is a size.

@@ -44,6 +44,8 @@ class ConvolutionalizedClassifier(BaseModule):
         init_cfg: He's by default; a ``Pretrained`` file loads strictly (``weights.pretrained``).
     """
 
+    is_init: bool  # mmengine's, which it does not annotate
+
     def __init__(
         self,
         stages: Sequence[nn.Module],
@@ -125,7 +127,7 @@ class ConvolutionalizedClassifier(BaseModule):
             if not self.is_init:
                 initialize(self, FROM_SCRATCH)  # the file may lack some
                 load_classifier(self, pretrained[-1]["checkpoint"])
-                self._is_init = True
+                self.is_init = True
         else:
             super().init_weights()
         self._set_memory_format()

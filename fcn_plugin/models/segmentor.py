@@ -97,7 +97,8 @@ class ScoresOnDemand(PixelData):
         lazy = cls()
         # Not by setattr: a PixelData accepts only tensors of its own size.
         lazy.__dict__["_coarse"] = scores, rows, cols
-        lazy._data_fields.add("data")
+        lazy.set_field(None, "data")
+        del lazy.__dict__["data"]  # so that reading it calls the property
         return lazy
 
     @cached_property

@@ -183,7 +183,7 @@ class SkipFusionHead(BaseDecodeHead):
         """mmseg's losses, on scores of exactly the labels' size."""
         size = batch_data_samples[0].gt_sem_seg.shape
         if self.upsamples_by_matrices and is_supported(self.loss_decode, self.sampler):
-            labels = self._stack_batch_gt(batch_data_samples).squeeze(1)
+            labels = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
             return blockwise_losses(
                 self.coarse(inputs, size),
                 labels,

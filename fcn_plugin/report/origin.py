@@ -4,16 +4,18 @@ import platform
 import subprocess
 from contextlib import suppress
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
+from fcn_plugin.compat import FAMILIES
 from fcn_plugin.system.configs import innermost, type_name
 from fcn_plugin.system.machine import processor_name
 from fcn_plugin.version import __version__
 
-PACKAGES = ("torch", "mmengine", "mmsegmentation", "mmcv", "mmcv-lite", "numpy")
+PACKAGES = ("torch", *chain.from_iterable(family.names for family in FAMILIES), "numpy")
 SHORTENED = 12  # digits shown of a commit's hash
 
 
