@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from fcn_plugin.checks import data as data_check
 from fcn_plugin.checks.data import check_batches, check_first_sample, check_labels
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 ROTATED = 6  # by a quarter
 
@@ -51,47 +50,31 @@ def labels_of(*values: int, size=(8, 12)) -> np.ndarray:
     return np.resize(np.array(values, np.uint8), size)
 
 
-def looked_at(data, caplog) -> list[tuple[str, str]]:
+def looked_at(data, caplog) -> str:
     with caplog.at_level(logging.INFO):
         check_labels([data], logging.getLogger())
-    return [(record.levelname, record.getMessage()) for record in caplog.records]
+    return "\n".join(f"{record.levelname} {record.getMessage()}" for record in caplog.records)
 
 
 @pytest.mark.parametrize(
-    ("labels", "patience", "level", "said"),
+    ("labels", "patience", "said"),
     [
-        ([(0, 255), (1,)], 9, "WARNING", "No pixel of the 2 training labels in {} is of c, d:"),
-        ([(0,)], 9, "WARNING", "1 training labels in {} is of b, c, d:"),
-        ([(0, 255)] * 3, 0, "INFO", "These classes did not occur in the 1 (of 3) training labels"),
-        ([(0, 255), (1, 3), (2,)], 9, None, None),
+        ([(0, 255), (1,)], 9, "WARNING No pixel of the 2 training labels in {} is of c, d:"),
+        ([(0, 255)] * 3, 0, "INFO These classes did not occur in the 1 (of 3) training labels"),
+        ([(0, 255), (1, 3), (2,)], 9, ""),
     ],
-    ids=["some", "all but one", "not in time", "none"],
 )
-def test_classes_without_a_pixel_are_named(
-    tmp_path, caplog, monkeypatch, labels, patience, level, said
-):
+def test_classes_without_a_pixel_are_named(tmp_path, caplog, monkeypatch, labels, patience, said):
     monkeypatch.setattr(data_check, "PATIENCE", patience)
     write(tmp_path, *(labels_of(*values) for values in labels))
     found = looked_at(data_set(tmp_path, classes="abcd"), caplog)
-    assert [name for name, _ in found] == ([level] if level else [])
-    for _, text in found:
-        assert said.format(tmp_path / "labels") in text and "\n" not in text
+    assert found.startswith(said.format(tmp_path / "labels")) and bool(found) == bool(said)
 
 
-def test_masks_that_nothing_can_be_learned_from(tmp_path, caplog):
-    """Of 0 and 255, or with classes that reduce_zero_label takes."""
-    write(tmp_path, labels_of(0, 255), labels_of(0))
-    with pytest.raises(UserError, match=r"labels: its 2 labels hold only 0 .*write 1 in place"):
-        looked_at(data_set(tmp_path), caplog)
+def test_classes_that_reduce_zero_label_takes(tmp_path, caplog):
     write(tmp_path, labels_of(0, 1), labels_of(0, 1))
     with pytest.raises(UserError, match="set reduce_zero_label=False"):
         looked_at(data_set(tmp_path, reduce_zero_label=True), caplog)
-
-
-def test_a_class_that_is_ignored_is_not_missed(tmp_path, caplog):
-    data = data_set(write(tmp_path, labels_of(1, 2)))
-    data.pipeline.transforms[1].ignore_index = 0
-    assert looked_at(data, caplog) == []
 
 
 def test_sizes_in_a_batch(tmp_path):
@@ -102,23 +85,12 @@ def test_sizes_in_a_batch(tmp_path):
     data = data_set(write(tmp_path, *labels))
     with pytest.raises(UserError, match=r"2.jpg is of 8x12 .*3.jpg of 12x8.*batch_size=1"):
         check_batches("val_dataloader", DataLoader(data, batch_size=2))
-    check_batches("val_dataloader", DataLoader(data, batch_size=1))
     resized = data_set(tmp_path, dict(type="Resize", scale=(8, 8), keep_ratio=False))
     check_batches("val_dataloader", DataLoader(resized, batch_size=4))
 
 
-def test_the_label_of_the_first_sample(tmp_path):
-    write(tmp_path, labels_of(0))
-    check_first_sample("val_dataloader", data_set(tmp_path), [ConfusionMatrixMetric()])
-    resized = data_set(tmp_path, dict(type="Resize", scale=(6, 4), keep_ratio=False))
-    check_first_sample("val_dataloader", resized, [])
-    with pytest.raises(UserError, match=r"0.jpg.*12x8.*6x4.*val_dataloader.dataset.pipeline"):
-        check_first_sample("val_dataloader", resized, [ConfusionMatrixMetric()])
-
-
 def test_random_numbers_are_left_alone(tmp_path):
-    write(tmp_path, labels_of(0), labels_of(1))
-    data = data_set(tmp_path, dict(type="RandomRotate", prob=0.5, degree=10.0))
+    data = data_set(write(tmp_path, labels_of(0)), dict(type="RandomRotate", prob=0.5, degree=9.0))
     before = np.random.get_state()[1:3]
     check_first_sample("val_dataloader", data, [])
     check_batches("val_dataloader", DataLoader(data, batch_size=2))

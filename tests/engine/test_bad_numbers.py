@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,14 +15,14 @@ from engine.processes import FUSION, VGG
 from engine.runs import NO_SCORES, Noise, runner, same
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import distributed, nn
+from torch import nn
 
 from fcn_plugin.engine import BadNumbersHook, BFloat16OptimWrapper, CompileHook
-from fcn_plugin.engine.bad_numbers import REMEDIES, without_finite_gradient
+from fcn_plugin.engine.bad_numbers import REMEDIES
 from fcn_plugin.engine.bad_origin import Batch, Origin, find_origin, nonfinite_kind
 from fcn_plugin.errors import UserError
 
@@ -31,22 +32,22 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Spoil(Hook):
-    """Does ``fault`` to a run before iteration ``at``, and keeps what it was before each."""
+    """Makes the third batch, or gradients from there on, NaN; keeps what was before each."""
 
     priority = "VERY_HIGH"
 
-    def __init__(self, fault: Callable | None, at: int) -> None:
-        self.fault, self.at = fault, at
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
         self.states: list[dict] = []
         self.chances: list[torch.Tensor] = []
-        self.batches: list[torch.Tensor] = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.states.append(state(runner))
         self.chances.append(torch.get_rng_state())
-        self.batches.append(data_batch["inputs"].clone())
-        if self.fault is not None and runner.iter + 1 == self.at:
-            self.fault(runner, data_batch)
+        if self.fault == "image" and runner.iter == 2:
+            data_batch["inputs"][1, 0] = NAN
+        if self.fault == "gradient" and runner.iter == 2:
+            runner.model.weight.register_hook(lambda gradient: gradient * NAN)
 
 
 def state(runner) -> dict:
@@ -56,20 +57,11 @@ def state(runner) -> dict:
     )
 
 
-def spoil_image(runner, batch):
-    batch["inputs"][1, 0] = NAN
-
-
-def spoil_gradient(runner, batch):
-    """In this iteration and its second pass."""
-    now = runner.iter
-    runner.model.weight.register_hook(lambda g: g * NAN if runner.iter == now else None)
-
-
-def train(folder, loop, fault=None, at=3, action="stop", **settings):
+def train(folder, loop, fault="", action="stop", **settings):
     """Four iterations; gives the runner, also of a run that was stopped, and the spoiler."""
-    cfg = dict(type=loop)
-    run, spoil = runner(folder, 4, train_cfg=cfg, **NO_SCORES, **settings), Spoil(fault, at)
+    dataset, spoil = Noise(), Spoil(fault)
+    settings |= dict(dataset=dataset, train_cfg=dict(type=loop), **NO_SCORES)
+    run, spoil.reads = runner(folder, 4, **settings), dataset.reads
     run.register_hook(spoil)
     if action:
         run.register_hook(dict(type="BadNumbersHook", action=action))
@@ -81,45 +73,31 @@ def train(folder, loop, fault=None, at=3, action="stop", **settings):
     return run, spoil
 
 
-class Still(Noise):
-    def __getitem__(self, index: int) -> dict:
-        return dict(inputs=torch.full((4,), float(index)))
-
-
 @pytest.mark.parametrize("loop", ["IterBasedTrainLoop", "ExactTrainLoop"])
 def test_a_run_stops_and_meets_the_same_batch_when_resumed(tmp_path, loop):
     """Its checkpoint is of before the step, with the statistics that a bad image has spoilt."""
-    run, spoil = train(tmp_path / "first", loop, spoil_image, dataset=Still())
+    run, spoil = train(tmp_path / "first", loop, "image")
     file, before = tmp_path / "first/bad_numbers_iter_3.pth", spoil.states[2]
-    assert run.iter == 2 and "\n" not in run.said
+    assert run.iter == 2
     assert run.said.startswith("iteration 3: the gradient is not finite (loss nan); the image its")
     assert run.said.endswith(f"the weights before iteration 3 are in {file}; {REMEDIES['image']}")
     stored = torch.load(file, weights_only=True)
-    assert stored["meta"]["bad_numbers"] == dict(iteration=3, images=[], layer="")
     assert same(stored["state_dict"], before["model"]) and same(state(run), before)
     assert same(stored["optimizer"], before["optimizer"])
     assert (tmp_path / "first/last_checkpoint").read_text().endswith("iter_2.pth")
-    resumed = dict(resume=True, load_from=str(file), dataset=Still())
-    again, spoilt = train(tmp_path / "again", loop, spoil_image, **resumed)
-    assert same(spoilt.batches, spoil.batches[2:])
+    again, spoilt = train(tmp_path / "again", loop, "image", resume=True, load_from=str(file))
+    assert spoilt.reads[-2:] == spoil.reads[-2:]
     assert again.said.split("; the weights")[0] == run.said.split("; the weights")[0]
 
 
 def test_the_hook_leaves_no_trace(tmp_path):
-    """Bit for bit without a fault; with one, the random numbers to come are the same.
-
-    Without the hook a fault is in all weights.
-    """
+    """Bit for bit without a fault; with one, the random numbers to come are the same."""
     loop = "IterBasedTrainLoop"  # which draws one stream of random numbers
     without, alone = train(tmp_path / "without", loop, action=None)
     with_hook, watched = train(tmp_path / "with", loop, action="skip")
     assert same(watched.states, alone.states) and same(state(with_hook), state(without))
-    assert not list((tmp_path / "with").glob("bad_numbers_*"))
-    _, skipped = train(tmp_path / "skipped", loop, spoil_gradient, at=2, action="skip")
+    _, skipped = train(tmp_path / "skipped", loop, "gradient", action="skip")
     assert same(skipped.chances, alone.chances)
-    assert not same(alone.chances[0], alone.chances[1])
-    spoilt, _ = train(tmp_path / "spoilt", loop, spoil_image, action=None)
-    assert all(nonfinite_kind(parameter) for parameter in spoilt.model.parameters())
 
 
 # --- the smallest of models, in what the hook sees of a run --------------------------------------
@@ -128,16 +106,12 @@ def test_the_hook_leaves_no_trace(tmp_path):
 class Line(BaseModel):
     """y = a + b; its loss and gradients are what the test gives as ``inputs``."""
 
-    def __init__(self, passes: float = INF) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.a = nn.Linear(1, 1)
         self.b = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
-        self.passes = passes
 
     def forward(self, inputs, data_samples=None, mode="tensor"):
-        if self.passes <= 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        self.passes -= 1
         y = self.a(inputs) + self.b(inputs)
         return dict(loss=y.sum()) if mode == "loss" else y
 
@@ -145,8 +119,8 @@ class Line(BaseModel):
 class Run:
     """What the hook sees of a run of ``Line``."""
 
-    def __init__(self, folder, wrapper: Callable | None = None, passes=INF, **settings) -> None:
-        self.model = Line(passes).train()
+    def __init__(self, folder, wrapper: Callable | None = None, **settings) -> None:
+        self.model = Line().train()
         self.optim_wrapper = (wrapper or sgd)(self.model)
         self.iter, self.work_dir = 0, str(folder)
         self.message_hub = SimpleNamespace(runtime_info={})
@@ -174,10 +148,9 @@ class Run:
             self.iterate(inputs)
         return str(error.value)
 
-    def spoil(self, *names: str) -> None:
-        """NaN in the gradients of these parameters from here on."""
-        for name in names:
-            self.model.get_parameter(name).register_hook(lambda g: g * NAN)
+    def spoil(self) -> Any:
+        """NaN in the gradient of one parameter from here on."""
+        return self.model.b[1].weight.register_hook(lambda gradient: gradient * NAN)
 
 
 FINE = torch.arange(1.0, 5.0)[:, None]
@@ -189,15 +162,10 @@ def sgd(model, **settings) -> OptimWrapper:
     return OptimWrapper(optimizer, **settings)
 
 
-def clipped(model) -> OptimWrapper:
-    adam = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    return BFloat16OptimWrapper(adam, clip_grad=dict(max_norm=1.0))
-
-
-@pytest.mark.parametrize("wrapper", [sgd, clipped])
-def test_a_skipped_step_changes_nothing(tmp_path, wrapper):
+@pytest.mark.parametrize("clip", [None, dict(max_norm=1.0)], ids=str)
+def test_a_skipped_step_changes_nothing(tmp_path, clip):
     """Weights, momenta and BatchNorm's statistics stay, with weight decay too."""
-    run = Run(tmp_path, wrapper, action="skip")
+    run = Run(tmp_path, partial(sgd, clip_grad=clip), action="skip")
     run.iterate(FINE)
     before = state(run)
     run.iterate(BAD)
@@ -205,28 +173,25 @@ def test_a_skipped_step_changes_nothing(tmp_path, wrapper):
     run.iterate(FINE, BAD)
     after = state(run)
     assert not same(after["model"], before["model"])
-    assert not same(after["optimizer"], before["optimizer"])
     assert not any(map(nonfinite_kind, after["model"].values()))
     assert run.saved == [("bad_numbers_iter_2.pth", 1)]
-    kept = f"the weights before iteration 2 are in {tmp_path / 'bad_numbers_iter_2.pth'}"
-    assert all(kept in said for said in run.said)
     assert run.said[1].startswith("iteration 4: ")
     assert run.said[1].endswith("step skipped (2 of at most 10)")
 
 
-def test_of_an_infinite_loss_with_finite_gradient_the_step_is_made(tmp_path):
+def test_a_step_whose_gradient_is_finite_is_made(tmp_path):
+    """Of a loss that overflows, and of gradients whose norm does."""
     run = Run(tmp_path, action="skip", max_skipped=1)
-    run.model.a.bias.data.fill_(3e38), run.model.b[1].bias.data.fill_(3e38)
+    for layer in (run.model.a, run.model.b[1]):
+        layer.bias.data.fill_(3e38)
+        layer.weight.register_hook(lambda gradient: torch.full_like(gradient, 3e38))
     before = state(run)
     run.iterate(FINE)
     assert not same(state(run)["model"], before["model"])
     assert run.saved == [("bad_numbers_iter_1.pth", 1)]
-    assert re.match(
-        r"iteration 1: the loss is not finite \(loss inf\); the outputs of all layers are finite; "
-        r"image 1.jpg; the weights after iteration 1 are in .*; "
-        r"step made, its gradient is finite \(1 of at most 1\)$",
-        *run.said,
-    )
+    (said,) = run.said
+    assert "the loss is not finite (loss inf); the outputs of all layers are finite" in said
+    assert "weights after iteration 1" in said and "step made" in said
 
 
 def test_gradients_accumulate_until_the_step(tmp_path):
@@ -235,48 +200,16 @@ def test_gradients_accumulate_until_the_step(tmp_path):
     states = []
     for inputs in (FINE, FINE, BAD, FINE):
         run.iterate(inputs)
-        states.append(copy.deepcopy(run.optim_wrapper.state_dict()))
+        states.append(state(run)["optimizer"])
     assert [same(one, two) for one, two in pairwise(states)] == [False, True, False]
     assert not any(map(nonfinite_kind, run.model.state_dict().values()))
-    spoilt = run.model.b[1].weight.register_hook(lambda g: g * NAN)
+    spoilt = run.spoil()
     run.iterate(FINE)
     spoilt.remove()
     said = run.stop(FINE)
     assert "iteration 6: the gradient is not finite (loss" in said
     gradient_of = "of the last batch, but in the gradient of b.1.weight; images 5.jpg, 6.jpg; the"
     assert f"not found again in a second pass {gradient_of}" in said
-
-
-def test_what_fails_on_the_way_is_said(tmp_path):
-    """The message is worth more than the checkpoint and the layer."""
-    run = Run(tmp_path, passes=1)
-    run.spoil("a.weight")
-    assert "could not be found (CUDA out of memory); image 1.jpg" in run.stop(FINE)
-    for error in (OSError(28, "No space left on device"), RuntimeError("no\nway")):
-
-        def fail(*args, error=error, **kwargs):
-            (tmp_path / args[1]).write_text("half")
-            raise error
-
-        run = Run(tmp_path)
-        run.save_checkpoint = fail
-        said = f"of it could be written ({str(error).splitlines()[0]}); look at"
-        assert said in run.stop(BAD)
-        assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("action", ["stop", "skip"])
-def test_the_optimizer_is_left_as_it_was(tmp_path, action):
-    """After a run, and after one that was stopped."""
-    run = Run(tmp_path, action=action)
-    with pytest.raises(UserError) if action == "stop" else nullcontext():
-        run.iterate(BAD)
-    if action == "skip":
-        run.hook.after_train(run)
-    for parameter in run.model.parameters():
-        parameter.grad = torch.full_like(parameter, NAN)
-    run.optim_wrapper.optimizer.step()
-    assert all(map(nonfinite_kind, run.model.parameters()))
 
 
 class Scaled(AmpOptimWrapper):
@@ -300,52 +233,11 @@ def test_overflows_are_no_fault_unless_they_never_end(tmp_path, fused):
     run.iterate(*[FINE] * 102)
     assert not same(dict(run.model.named_parameters()), before)
     assert not any(map(nonfinite_kind, run.model.parameters()))
-    run.spoil("b.1.weight")
+    run.spoil()
     run.iterate(*[FINE] * 100)
     assert run.said == []
     assert re.search(r"iteration 204: the gradient is .*, however .*: b.1 ", run.stop(FINE))
-
-
-def test_a_nan_loss_is_a_fault_with_a_scaler_too(tmp_path):
-    run = Run(tmp_path, Scaled, action="skip", max_skipped=1)
-    before = copy.deepcopy(run.model.state_dict())
-    run.iterate(BAD)
-    assert same(run.model.state_dict(), before)
-    (said,) = run.said
-    assert "the loss is not finite (loss nan); the image itself has nan" in said
-    assert said.endswith("step skipped (1 of at most 1)")
-    run.iterate(FINE)
-    over = r"^iteration 3: .*more than max_skipped=1 steps; .*at model.data_preprocessor$"
-    assert re.match(over, run.stop(BAD))
-
-
-def test_several_optimizers(tmp_path):
-    """Each for its own half; the one whose gradient is fine makes its step."""
-
-    def halves(model) -> OptimWrapperDict:
-        return OptimWrapperDict(**{name: sgd(getattr(model, name)) for name in "ab"})
-
-    def train_step(data, optim_wrapper) -> dict:
-        data = run.model.data_preprocessor(data, True)
-        for wrapper in optim_wrapper.values():
-            total, logged = run.model.parse_losses(run.model(**data, mode="loss"))
-            wrapper.update_params(total)
-        return logged
-
-    run = Run(tmp_path, halves, action="skip")
-    run.model.train_step = train_step
-    run.spoil("b.1.weight")
-    before = copy.deepcopy(run.model.state_dict())
-    run.iterate(FINE)
-    after = run.model.state_dict()
-    assert same(after["b.1.weight"], before["b.1.weight"])
-    assert not same(after["a.weight"], before["a.weight"])
-    assert "first layer: b.1 (Linear), its gradient has nan" in run.said[0]
-
-
-def test_an_unknown_action_is_refused():
-    with pytest.raises(UserError, match=r"action 'ignore', must be one of \['stop', 'skip'\]"):
-        BadNumbersHook(action="ignore")
+    assert "the loss is not finite (loss nan)" in Run(tmp_path, Scaled).stop(BAD)
 
 
 # --- the search for the origin -------------------------------------------------------------------
@@ -365,141 +257,61 @@ def network(**backbone) -> nn.Module:
     ).train()
 
 
-def batch_of(inputs: torch.Tensor | int) -> Batch:
-    """Of so many pictures, or of these."""
-    if isinstance(inputs, int):
-        inputs = torch.rand(inputs, 3, 32, 32) * 255 - 115
+def origin_of(model, inputs=None, precision=None) -> Origin:
+    images = torch.rand(2, 3, 32, 32) * 255 - 115 if inputs is None else inputs
     truth = PixelData(data=torch.randint(0, 5, (1, 32, 32)))
     meta = dict(img_shape=(32, 32), ori_shape=(32, 32))
-    samples = [SegDataSample(gt_sem_seg=truth, metainfo=meta) for _ in inputs]
-    return Batch.of(dict(inputs=inputs, data_samples=samples))
-
-
-def origin_of(model, batch, precision=None) -> Origin:
+    samples = [SegDataSample(gt_sem_seg=truth, metainfo=meta) for _ in images]
+    batch = Batch.of(dict(inputs=images, data_samples=samples))
     return find_origin(model, batch, precision or nullcontext())
 
 
 def test_every_layer_is_named():
     """Each weight of each layer in turn is not finite, then each gradient."""
-    model, batch = network(), batch_of(2)
+    model = network()
     clean, tried = copy.deepcopy(model.state_dict()), 0
     for name, layer in model.named_modules():
         title = f"{name} ({type(layer).__name__})"
         for parameter in layer.parameters(recurse=False):
             parameter.data[-1] = NAN
-            assert origin_of(model, batch) == Origin("weight", title, "nan")
+            assert origin_of(model) == Origin("weight", title, "nan")
             model.load_state_dict(clean)
             handle = parameter.register_hook(lambda gradient: gradient * NAN)
-            assert origin_of(model, batch) == Origin("gradient", title, "nan")
+            assert origin_of(model) == Origin("gradient", title, "nan")
             handle.remove()
             assert parameter.grad is None
             tried += 1
     assert tried == len(list(model.parameters())) > 40
-    assert origin_of(model, batch) == Origin()
+    assert origin_of(model) == Origin()
 
 
-@pytest.mark.parametrize(
-    "name", ["recomputed", "bfloat16", pytest.param("compiled", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["recomputed", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_the_layer_is_found_in(name):
     model = network(**dict(with_cp=True, padding="reference") if name == "recomputed" else {})
-    batch, precision = batch_of(2), nullcontext
-    if name == "bfloat16":
-        precision = partial(BFloat16OptimWrapper(sgd(model).optimizer).optim_context, model)
     if name == "compiled":
         run = SimpleNamespace(model=model, logger=SimpleNamespace(info=print))
         CompileHook(backend="eager").before_train(run)
-        model(**batch.data, mode="loss")
     layer = model.backbone.stages[2].conv3_1
+    layer.weight.register_hook(lambda gradient: gradient * NAN)
+    wrapper = BFloat16OptimWrapper(sgd(model).optimizer)
     title = "backbone.stages.2.conv3_1 (Conv2d)"
-    handle = layer.weight.register_hook(lambda gradient: gradient * NAN)
-    assert origin_of(model, batch, precision()) == Origin("gradient", title, "nan")
-    handle.remove()
-    layer.weight.data[0] = INF
-    assert origin_of(model, batch, precision()) == Origin("weight", title, "inf")
+    for precision in (nullcontext(), wrapper.optim_context(model)):
+        assert origin_of(model, precision=precision) == Origin("gradient", title, "nan")
 
 
 def test_a_loss_is_named():
-    """Of scores so far apart that the loss is inf and its gradient is not, or with a NaN weight."""
-    apart, weighted = network(), network()
-    bias = apart.decode_head.score[-1].bias.data
+    """Of scores so far apart that the loss is inf and its gradient is not."""
+    model = network()
+    bias = model.decode_head.score[-1].bias.data
     bias[::2], bias[1::2] = 1.5e38, -1.5e38
-    weighted.decode_head.loss_decode.loss_weight = NAN
     title = "decode_head.loss_decode (CrossEntropyLoss)"
-    for model, kind in ((apart, "inf"), (weighted, "nan")):
-        assert origin_of(model, batch_of(2)) == Origin("output", title, kind)
-
-
-def test_a_layer_that_is_not_trained_is_named_by_its_statistics():
-    model, batch = network(), batch_of(2)
-    layer = model.backbone.stages[1].norm_conv2_1
-    layer.running_mean[0] = INF
-    assert origin_of(model, batch) == Origin()
-    layer.running_mean[0] = INF
-    layer.eval()
-    title = "backbone.stages.1.norm_conv2_1 (BatchNorm2d)"
-    assert origin_of(model, batch) == Origin("statistic", title, "inf")
+    assert origin_of(model) == Origin("output", title, "inf")
 
 
 def test_only_the_images_concerned_are_named():
     images = torch.rand(4, 3, 32, 32) - 0.5
     images[[1, 3]] = images[[1, 3]].sign() * 3e38
-    origin = origin_of(network(), batch_of(images))
+    origin = origin_of(network(), images)
     layer = "backbone.stages.0.conv1_1 (Conv2d)"
     assert origin == Origin("output", layer, "inf", [1, 3])
     assert origin.of(list("abcd")) == ["b", "d"]
-
-
-def test_between_two_layers_the_input_of_the_second_is_named():
-    class Squared(Line):
-        def forward(self, inputs, mode="tensor"):
-            return dict(loss=self.b(self.a(inputs).square()).sum())
-
-    inputs = torch.tensor([[1.0], [1e30]])
-    origin = origin_of(Squared().train(), Batch.of(dict(inputs=inputs)))
-    assert origin == Origin("input", "b.0 (BatchNorm1d)", "inf", [1])
-
-
-def test_a_second_pass_draws_the_random_numbers_of_the_first():
-    """And of those to come none, even if it draws more."""
-    batch = Batch.of(dict(inputs=torch.zeros(1)))
-    drawn, after = torch.rand(3), torch.get_rng_state()
-    with batch.same_chance():
-        assert torch.equal(torch.rand(3), drawn)
-        torch.rand(5)
-    assert torch.equal(torch.get_rng_state(), after)
-
-
-def test_no_process_waits_for_others_in_its_second_pass(request):
-    """They may be through with theirs already; SyncBatchNorm would wait for them, on a GPU."""
-    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
-    request.addfinalizer(distributed.destroy_process_group)
-    model, inputs = Line().train(), torch.rand(4, 1)
-    model.b = nn.Sequential(nn.Linear(1, 1), nn.SyncBatchNorm(1))
-    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
-        model(inputs, mode="loss")
-    model.b[0].weight.data.fill_(NAN)
-    before = list(model.state_dict())
-    origin = origin_of(model, Batch.of(dict(inputs=inputs)))
-    assert origin.words == "first layer: b.0 (Linear), its weight has nan"
-    assert model.b[1].training and list(model.state_dict()) == before
-
-
-def test_finite_gradients_whose_norm_overflows_are_no_fault():
-    huge, small, unused = (nn.Parameter(torch.zeros(4)) for _ in range(3))
-    huge.grad, small.grad = torch.full((4,), 3e38), torch.ones(4)
-    assert torch.nn.utils.get_total_norm([huge.grad]).isinf()
-    assert without_finite_gradient([huge, small, unused]) == []
-    small.grad[1] = NAN
-    assert without_finite_gradient([huge, small, unused]) == [small]
-    assert without_finite_gradient([unused]) == []
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_kind_of_nonfinite(dtype):
-    tensor = torch.zeros(3, 2, dtype=dtype)
-    assert {*map(nonfinite_kind, [tensor, tensor[:0], tensor.long()])} == {""}
-    tensor[1, 0] = -INF
-    assert nonfinite_kind(tensor) == "inf"
-    tensor[2, 1] = NAN
-    assert (nonfinite_kind(tensor), nonfinite_kind(tensor[0])) == ("nan", "")

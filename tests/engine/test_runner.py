@@ -36,37 +36,26 @@ GROUP, STATE, SCHEDULE = "optimizer.param_groups.0", "optimizer.state.0", "param
 GONE = object()
 # Where in a checkpoint which key is of another kind, and what of it is said.
 FAULTS = [
-    (GROUP, "lr", "fast", "lr is str"),
     (GROUP, "lr", None, "lr is NoneType"),
     (GROUP, "lr", GONE, ""),
-    (GROUP, "momentum", [1], "momentum is list"),
-    (GROUP, "params", "0", ""),
-    ("optimizer", "param_groups", [], "parameter groups"),
+    (GROUP, "params", "0", ""),  # torch's own refusal, in no words of ours
     (STATE, "momentum_buffer", torch.zeros(9), "another shape"),
     (STATE, "momentum_buffer", "much", "momentum_buffer that is str"),
-    (SCHEDULE, "last_step", "2", "last_step is str"),
     (SCHEDULE, "step", 5, "step would hide"),
-    (SCHEDULE, "_get_value", "x", "_get_value would hide"),
-    (SCHEDULE, "optimizer", 1, "optimizer is int"),
-    (SCHEDULE, "base_values", "1", "base_values is str"),
     (SCHEDULE, "base_values", ["1"], "base_values is list"),
 ]
 
 
-def changed(checkpoint: Path, folder: Path, place: str, key: object, value: object) -> Path:
+@pytest.mark.parametrize(("place", "key", "value", "words"), FAULTS)
+def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, place, key, value, words):
     content = node = torch.load(checkpoint, weights_only=True)
     for part in place.split("."):
         node = node[int(part) if part.isdigit() else part]
     node[key] = value
     if value is GONE:
         del node[key]
-    torch.save(content, folder / "iter_2.pth")
-    return folder / "iter_2.pth"
-
-
-@pytest.mark.parametrize(("place", "key", "value", "words"), FAULTS)
-def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, place, key, value, words):
-    path = changed(checkpoint, tmp_path, place, key, value)
+    path = tmp_path / "iter_2.pth"
+    torch.save(content, path)
     check_resumable(path)  # nobody can tell without the run
     with pytest.raises(UserError) as error:
         run(tmp_path, 4, path)
@@ -74,16 +63,8 @@ def test_what_is_of_another_kind_is_refused(checkpoint, tmp_path, place, key, va
     assert message.startswith(f"{path}: ") and message.isprintable() and words in message
 
 
-def test_a_parameter_without_a_table_is_refused(checkpoint, tmp_path):
-    path = changed(checkpoint, tmp_path, "optimizer.state", 0, None)
-    with pytest.raises(UserError, match=r"optimizer\.state is .* expected a table of tables"):
-        check_resumable(path)
-
-
 def test_a_sound_one_goes_on_as_it_was(checkpoint, tmp_path):
-    """The negative control, by way of plain ``torch.load`` too."""
-    path = changed(checkpoint, tmp_path, "meta", "note", "")
-    resumed, whole = run(tmp_path / "resumed", 4, path), run(tmp_path / "whole", 4)
+    resumed, whole = run(tmp_path / "resumed", 4, checkpoint), run(tmp_path / "whole", 4)
     assert same(result(resumed), result(whole))
     ours, theirs = (r.message_hub.get_scalar("train/loss") for r in (resumed, whole))
     assert len(ours.data[0]) == 4 and ours.data[0].tolist() == theirs.data[0].tolist()

@@ -1,23 +1,17 @@
-"""Checkpoints survive a kill at any moment, a full disk and damage; resuming finds them."""
+"""Checkpoints survive a kill at any moment, and damage; resuming finds them."""
 
-import copy
-import errno
-import io
 import os
-import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.runs import log_of, result, runner, same
-from mmengine.config import Config
+from engine.runs import result, runner, same
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 
 from fcn_plugin.engine.resuming import (
     check_resumable,
@@ -54,8 +48,10 @@ class Moments(Hook):
 DISK = ("replace", "remove", "unlink", "fsync")
 
 
-@contextmanager
-def counted(moment: Moments) -> Iterator[None]:
+def train(folder: Path, moment: Moments, **settings) -> dict:
+    run = runner(folder, iterations=6, **settings)
+    run.register_hook(moment)
+
     def call(function: Callable, *args: Any, **kwargs: Any) -> Any:
         moment()
         done = function(*args, **kwargs)
@@ -65,13 +61,6 @@ def counted(moment: Moments) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in DISK:
             patch.setattr(os, name, partial(call, getattr(os, name)))
-        yield
-
-
-def train(folder: Path, moment: Moments, **settings) -> dict:
-    run = runner(folder, iterations=6, **copy.deepcopy(settings))
-    run.register_hook(moment)
-    with counted(moment):
         run.train()
     return result(run)
 
@@ -104,21 +93,7 @@ def test_killed_at_a_moment(tmp_path, every):
         assert files(folder) == files(tmp_path / "whole"), f"killed at moment {end}"
 
 
-def test_mmengine_alone_loses_its_only_checkpoint(tmp_path):
-    """It deletes before it writes, which makes the test above one that can fail."""
-    settings, moments = dict(checkpoint=dict(type="CheckpointHook")), Moments()
-    train(tmp_path / "whole", moments, **settings)
-    for end in range(moments.passed):
-        folder = tmp_path / str(end)
-        with pytest.raises(Killed):
-            train(folder, Moments(end), **settings)
-        if (folder / "last_checkpoint").is_file() and not list(folder.glob("iter_*.pth")):
-            return
-    pytest.fail("it never did")
-
-
-@pytest.mark.parametrize("hook", [True, False])
-def test_the_last_snapshot_is_scored_though_its_scoring_was_interrupted(tmp_path, hook):
+def test_the_last_snapshot_is_scored_though_its_scoring_was_interrupted(tmp_path):
     """mmengine alone finds nothing left to do, and the last snapshot is never a candidate."""
 
     class Die(Hook):
@@ -126,36 +101,18 @@ def test_the_last_snapshot_is_scored_though_its_scoring_was_interrupted(tmp_path
             if runner.iter == 6:
                 raise Killed
 
-    hooks = {} if hook else dict(hooks=dict(score_resumed=dict(type=Hook)))
-    run = runner(tmp_path, iterations=6, **copy.deepcopy(hooks))
+    run = runner(tmp_path, iterations=6)
     run.register_hook(Die(), priority="VERY_HIGH")
     with pytest.raises(Killed):
         run.train()
     # On from its scoring; after that; and between two scorings, where nothing more is scored.
-    for iterations, times in ((6, hook), (6, 0), (8, 1), (9, 1)):
-        run = runner(tmp_path, iterations, resume=True, **copy.deepcopy(hooks))
+    for iterations, times in ((6, 1), (6, 0), (8, 1), (9, 1)):
+        run = runner(tmp_path, iterations, resume=True)
         run.train()
         (metric,) = run.val_loop.evaluator.metrics
         assert metric.times == times
         if iterations == 6:
-            (best,) = tmp_path.glob("best_*")
-            assert best.name == f"best_mIoU_iter_{6 if hook else 3}.pth"
-
-
-def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
-    written = []
-
-    def full(descriptor: int) -> None:
-        written.append(descriptor)
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left") as raised:
-        runner(tmp_path, iterations=6).train()
-    assert raised.value.filename == str(tmp_path / "best_mIoU_iter_3.pth")
-    assert [path.name for path in tmp_path.glob("*.pth*")] == ["iter_2.pth"]
-    assert last(tmp_path) == tmp_path / "iter_2.pth"
+            assert (tmp_path / "best_mIoU_iter_6.pth").exists()
 
 
 # --- work dirs with several ----------------------------------------------------------------------
@@ -175,25 +132,24 @@ def work(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "work"))
 
 
-def damaged(content: bytes, how: str) -> bytes:
-    if how == "flipped":  # within a tensor, where PyTorch itself does not look
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            tensors = [archive.read(name) for name in archive.namelist() if "/data/" in name]
-        at = content.index(max(tensors, key=lambda tensor: len(set(tensor))))
-        return content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :]
-    return dict(cut=content[: len(content) // 2], empty=b"", zeros=bytes(len(content)))[how]
-
-
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "zeros"])
-def test_a_damaged_one_is_passed_over_with_a_word(work, how):
+def test_a_damaged_one_is_passed_over_with_a_word(work):
+    """One bit within a tensor, where PyTorch itself does not look, or half of the file."""
     assert last(work) == work / "iter_8.pth"
     content = (work / "iter_8.pth").read_bytes()
-    (work / "iter_8.pth").write_bytes(damaged(content, how))
-    assert last(work, 1) == work / "iter_6.pth"
+    with zipfile.ZipFile(work / "iter_8.pth") as archive:
+        tensors = [archive.read(name) for name in archive.namelist() if "/data/" in name]
+    at = content.index(max(tensors, key=lambda tensor: len(set(tensor))))
+    flipped = content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :]
+    for damaged in (flipped, content[: len(content) // 2]):
+        (work / "iter_8.pth").write_bytes(damaged)
+        assert last(work, 1) == work / "iter_6.pth"
     for name in ("iter_4.pth", "iter_6.pth"):
         (work / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"none of its 3 checkpoints .* load_from=.*best_mIoU"):
         last(work)
+    (best,) = work.glob("best_*.pth")
+    with pytest.raises(UserError, match="holds no optimizer, so that a run cannot go on from it"):
+        check_resumable(best)
 
 
 def test_a_work_dir_may_be_moved_and_its_record_lost(work):
@@ -203,16 +159,6 @@ def test_a_work_dir_may_be_moved_and_its_record_lost(work):
         (work / "last_checkpoint").write_bytes(content)
         assert last(work, passed_over=len(content) > 0) == work / "iter_8.pth"
     assert last(work / "none") is None
-
-
-def test_checkpoints_elsewhere(tmp_path):
-    """All of them are looked at, not the recorded one alone."""
-    checkpoint = dict(out_dir=str(tmp_path / "out"), max_keep_ckpts=2)
-    runner(tmp_path / "work", checkpoint=checkpoint).train()
-    file = last(tmp_path / "work")
-    assert file == tmp_path / "out" / "work" / "iter_8.pth"
-    file.write_bytes(b"")
-    assert last(tmp_path / "work", 1) == file.with_name("iter_6.pth")
 
 
 def test_to_predict_with_the_best_one_is_found(work, capsys):
@@ -228,11 +174,6 @@ def test_to_predict_with_the_best_one_is_found(work, capsys):
     best.write_bytes(b"")
     assert find_checkpoint(work) == work / "iter_8.pth"
     assert f"warning: passed over, {newer}" in capsys.readouterr().err
-    with pytest.raises(UserError, match=re.escape(str(newer))):
-        find_checkpoint(newer)
-    (work / "none").mkdir()
-    with pytest.raises(UserError, match=r"no checkpoint there; train one first"):
-        find_checkpoint(work / "none")
 
 
 def test_a_new_run_sets_the_old_ones_aside(work):
@@ -243,39 +184,22 @@ def test_a_new_run_sets_the_old_ones_aside(work):
     assert files(aside) == written - {"iter_6.pth"} and (aside / "last_checkpoint").is_file()
     assert files(work) == {"iter_6.pth", "mine.pth"}
     assert move_checkpoints(work, needed=None) == work / "earlier_run_2"
-    assert move_checkpoints(work, needed=None) is None
     assert last(work) is None
 
 
 # --- what a snapshot holds -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "saves", "said"),
-    [
-        ("path", Path("anything"), True, r"has just saved: .*iter_2.pth: asks for pathlib"),
-        ("path", Path("anything"), False, r"has just saved: .*iter_2.pth: asks for pathlib"),
-        ("iter", "two", True, r"has just saved: .*iter_2.pth: .*iter"),
-        ("iter", "two", False, None),
-    ],
-)
-def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path, key, value, saves, said):
-    """What are no plain data; what stands for the iteration only if there is an optimizer."""
-
+def test_what_could_not_be_resumed_from_is_told_at_once(tmp_path):
     class Writes(Hook):
         def before_save_checkpoint(self, runner, checkpoint) -> None:
-            checkpoint["message_hub"]["runtime_info"][key] = value
+            checkpoint["message_hub"]["runtime_info"]["iter"] = "two"
 
-    run = runner(tmp_path, iterations=2, checkpoint=dict(save_optimizer=saves))
-    run.register_hook(Writes())
-    with pytest.raises(UserError, match=said) if said else nullcontext():
-        run.train()
-
-
-def test_the_best_one_cannot_be_resumed_from(finished):
-    (best,) = finished.glob("best_*.pth")
-    with pytest.raises(UserError, match="holds no optimizer, so that a run cannot go on from it"):
-        check_resumable(best)
+    for saves in (False, True):  # without an optimizer it is not for going on from
+        run = runner(tmp_path, iterations=2, checkpoint=dict(save_optimizer=saves))
+        run.register_hook(Writes())
+        with pytest.raises(UserError, match="has just saved") if saves else nullcontext():
+            run.train()
 
 
 def test_the_best_one_of_another_run_stays(tmp_path):
@@ -286,24 +210,6 @@ def test_the_best_one_of_another_run_stays(tmp_path):
     assert [len(list((tmp_path / name).glob("best_*"))) for name in ("first", "second")] == [1, 1]
 
 
-def test_several_best_ones(tmp_path):
-    """One for each score; each replaces its own."""
-
-    class Two(Hook):
-        priority = "VERY_HIGH"
-
-        def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-            metrics["other"] = float(-runner.iter)
-
-    for iterations in (6, 9):
-        both = dict(save_best=["mIoU", "other"], rule=["greater", "less"])
-        run = runner(tmp_path, iterations, resume=iterations == 9, checkpoint=both)
-        run.register_hook(Two())
-        run.train()
-    assert [path.name for path in tmp_path.glob("best_other*")] == ["best_other_iter_9.pth"]
-    assert len(list(tmp_path.glob("best_mIoU*"))) == 1
-
-
 def test_a_better_score_of_the_same_iteration(tmp_path):
     """Its file takes the place of the one before, and is not deleted with it."""
     run = runner(tmp_path, iterations=6)
@@ -312,20 +218,3 @@ def test_a_better_score_of_the_same_iteration(tmp_path):
         run.model.weight.data += 1
         run.val_loop.run()
         assert [path.name for path in tmp_path.glob("best_*")] == ["best_mIoU_iter_6.pth"]
-
-
-@pytest.mark.parametrize(
-    ("interval", "scored", "told"), [(2, 4, False), (3, 4, True), (2, 3, True)]
-)
-def test_gradients_between_two_steps_are_told_of(tmp_path, interval, scored, told):
-    """They are in no checkpoint."""
-    run = runner(
-        tmp_path,
-        iterations=1,
-        checkpoint=dict(interval=interval),
-        train_cfg=dict(val_interval=scored),
-        cfg=Config(dict(optim_wrapper=dict(accumulative_counts=2))),
-        log_level="INFO",
-    )
-    run.train()
-    assert ("loses the gradients since the last step" in log_of(run)) == told

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import mmseg
@@ -41,25 +42,19 @@ def project(tmp_path_factory) -> Path:
 def test_training_leaves_checkpoints_and_logs(project):
     """The config and the hooks are in the log file only."""
     printed = (project / "train.log").read_text()
-    assert "Done: checkpoints and logs are in" in printed.strip().splitlines()[-1]
-    assert len(printed.splitlines()) < 100
     work = project / "work_dirs" / "tiny"
     left = {"iter_4.pth", "best_mIoU_iter_4.pth", "last_checkpoint", "tiny.py"}
     assert left <= {file.name for file in work.iterdir()}
     assert list(work.glob("*/vis_data/events.out.tfevents.*"))
-    assert len(losses(work)) == 4
     (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
-    logged = Path(file).read_text()
-    for words in ("Config:\n", "train_cfg", "Hooks will be executed", "after_train_iter"):
-        assert words in logged and words not in printed
-    assert "Iter(train) [4/4]" in logged and "Iter(train) [4/4]" in printed
+    for words in ("Config:\n", "Hooks will be executed"):
+        assert words in Path(file).read_text() and words not in printed
 
 
 def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     options = "--out labels --show-dir pictures --show-interval 3"
     run = ran(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
     assert scores(run.stdout) == scores((project / "train.log").read_text())
-    assert "Done: aAcc" in run.stdout.strip().splitlines()[-1]
     labels = sorted((project / "labels").iterdir())
     assert len(labels) == VAL
     assert np.asarray(Image.open(labels[0])).max() < 5
@@ -70,13 +65,12 @@ def test_mixed_precision_and_a_compiled_network(project):
     """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
     train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
     ran(f"{train} amp --amp --cfg-options {steps}", folder=project)
-    assert "BFloat16OptimWrapper" in (project / "amp" / "tiny.py").read_text()
     ran(f"{train} plain --cfg-options {steps}", folder=project)
     steps += " compile.backend=aot_eager"
-    run = ran(f"{train} compiled --cfg-options {steps}", folder=project)
-    assert "The network is compiled" in run.stdout
-    compiled, plain = losses(project / "compiled"), losses(project / "plain")
+    ran(f"{train} compiled --cfg-options {steps}", folder=project)
+    amp, plain, compiled = (losses(project / work) for work in ("amp", "plain", "compiled"))
     assert len(plain) == 2 and compiled == pytest.approx(plain, rel=1e-5)
+    assert amp != plain and amp == pytest.approx(plain, rel=0.1)
     run = tool(f"{train} no --cfg-options {steps} model.backbone.with_cp=True", folder=project)
     assert run.returncode == 1
     assert "error: compile: torch.compile cannot recompute layers" in run.stderr
@@ -89,11 +83,12 @@ def test_two_processes(project):
     run = ran(train, folder=project, MASTER_PORT="29611")
     assert "GPU number: 2" in run.stdout
     checkpoint = "work_dirs/tiny/iter_4.pth"
-    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html"
+    test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html --submission two.zip"
     two = ran(test, folder=project, MASTER_PORT="29612")
     assert (project / "page.html").is_file()
-    one = ran(f"test.py tiny.py {checkpoint}", folder=project)
+    one = ran(f"test.py tiny.py {checkpoint} --submission one.zip", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
+    assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
 
 
 def test_scripts(tmp_path):
@@ -101,6 +96,8 @@ def test_scripts(tmp_path):
     for name in ("dist_train.sh", "dist_test.sh", "slurm_train.sh"):
         run = tool(name, folder=tmp_path)
         assert run.returncode == 2 and run.stderr.startswith("usage:")
+    run = tool("dist_train.sh", "c.py", 2, folder=tmp_path, NODES="2", MAX_RESTARTS="1")
+    assert run.returncode == 1 and run.stderr.startswith("error: MAX_RESTARTS is for one machine")
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
@@ -114,12 +111,14 @@ def test_scripts(tmp_path):
 def test_mmsegs_own_tools(project):
     """mmseg's train.py and test.py, as they are installed, need nothing but our config."""
     mim = Path(mmseg.__file__).parent / ".mim" / "tools"
+    submission = "test_evaluator.type=SubmissionMetric test_evaluator.file=theirs/a.zip"
     for name, options in {
         "train.py": "--work-dir theirs --cfg-options train_cfg.max_iters=1",
-        "test.py": "theirs/iter_1.pth --work-dir theirs --out theirs/labels",
+        "test.py": f"theirs/iter_1.pth --work-dir theirs --cfg-options {submission}",
     }.items():
         run = started(str(mim / name), "tiny.py", *options.split(), folder=project)
         assert run.returncode == 0, run.stderr[-2000:]
+    shutil.unpack_archive(project / "theirs/a.zip", project / "theirs/labels")
     assert len(list((project / "theirs/labels").iterdir())) == VAL
 
 
@@ -130,7 +129,6 @@ def test_runs_go_on_and_a_new_one_sets_the_old_aside(project):
     # load_from is what a run starts with, not what it goes on from.
     settings = "train_cfg.max_iters=3 load_from=work_dirs/tiny/iter_4.pth"
     resumed = ran(f"{train} --resume --cfg-options {settings}", folder=project).stdout
-    assert "resumed epoch: 0, iter: 2" in resumed
     assert re.findall(r"Iter\(train\) \[(\d)/3\]", resumed) == ["3"]
     requeued = ran(train, folder=project, SLURM_RESTART_COUNT="1").stdout
     assert "Resumed after iteration 3; the 12 images already seen are not read again" in requeued
@@ -138,4 +136,3 @@ def test_runs_go_on_and_a_new_one_sets_the_old_aside(project):
     anew = ran(two, folder=project).stdout
     assert "The checkpoints of an earlier run are now in again/earlier_run_1" in anew
     assert (project / "again/earlier_run_1/iter_4.pth").is_file()
-    assert not (project / "again/iter_4.pth").exists()
