@@ -94,20 +94,6 @@ def same(model, given: Picture, side: int, layout=None, classes=CLASSES) -> np.n
     return expected
 
 
-@pytest.mark.parametrize("length", [513, 5000])
-@pytest.mark.parametrize("layout", [Layout(32, 300), Layout(85, 43, 128)], ids=str)
-def test_each_pixel_is_taken_once_from_an_interior(layout, length):
-    size = layout.size(512)
-    windows = layout.cut(length, size)
-    assert len(windows) > 1
-    assert [pixel for w in windows for pixel in range(w.first, w.beyond)] == list(range(length))
-    margin = min(layout.margin, size // 3) if not layout.base else layout.margin
-    for window in windows:
-        assert window.start % layout.step == 0 and window.stop - window.start <= size
-        assert window.start == 0 or window.first - window.start >= margin
-        assert window.stop == length or window.stop - window.beyond >= margin
-
-
 @pytest.mark.parametrize("net", ["fcn8s reference", "fcn-alexnet same"])
 def test_our_networks_give_the_same_labels(net):
     """With the margin that follows from the layers."""

@@ -54,7 +54,9 @@ def server(monkeypatch):
     httpd.server_close()
 
 
-def test_whole_and_only_once(server, tmp_path):
+@pytest.mark.parametrize("announces", [True, False])
+def test_whole_and_only_once(server, tmp_path, announces):
+    server.announces = announces  # its length
     target = tmp_path / "new" / "file.bin"
     for _ in range(2):
         assert download(server.url, target, SHA1).read_bytes() == CONTENT
@@ -78,11 +80,6 @@ def test_gives_up_without_new_bytes_and_the_next_run_goes_on(server, tmp_path, r
     server.breaks_at = None
     assert download(server.url, target, digest).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", "bytes=300000-"]
-
-
-def test_of_unknown_length(server, tmp_path):
-    server.announces = False
-    assert download(server.url, tmp_path / "file.bin", None).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

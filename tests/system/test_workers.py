@@ -3,15 +3,13 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from tools.running import REPOSITORY
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.workers import on_all_cores
@@ -71,55 +69,38 @@ def test_who_stops_listening_is_not_kept_waiting():
     assert time.monotonic() - began < 10  # all would take forty
 
 
-START = """
-import os, time
-import cv2, numpy as np
-from fcn_plugin.system.workers import on_all_cores
-"""
-
-
-def script(folder, code: str) -> subprocess.Popen:
-    path = folder / "script.py"
-    path.write_text(START + code)
-    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(folder))
-    command = [sys.executable, path]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-LONG = """
-def work(_):
-    os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, between those of the others
+def report_and_sleep(pipe: int) -> None:
+    os.write(pipe, b".")
     time.sleep(60)
 
-if __name__ == "__main__":
-    list(on_all_cores(work, range(1000), chunk=1, jobs=3))
-"""
 
-
-def test_workers_end_with_a_killed_parent(tmp_path):
+def test_workers_end_with_a_killed_parent():
     """Else they would wait for work for ever, with all locks that they inherited."""
-    parent = script(tmp_path, LONG)
-    assert parent.stdout is not None
-    workers: set[int] = set()
-    while len(workers) < 3:
-        workers.add(int(parent.stdout.readline()))
-    parent.kill()
-    parent.communicate(timeout=10)  # until nobody holds the other end of its output
-    assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
+    read, write = os.pipe()
+    if (parent := os.fork()) == 0:
+        try:
+            list(on_all_cores(report_and_sleep, [write] * 1000, chunk=1, jobs=3))
+        finally:
+            os._exit(1)
+    os.close(write)
+    for _ in range(3):
+        assert os.read(read, 1) == b"."
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    began = time.monotonic()
+    assert os.read(read, 1) == b""  # when nobody holds the other end
+    assert time.monotonic() - began < 10
+    os.close(read)
 
 
-OPENCV = """
-BIG = np.zeros((2000, 2000, 3), np.uint8)
+def in_grey(picture: np.ndarray) -> tuple[int, ...]:
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).shape
 
-def work(_):
-    return cv2.cvtColor(BIG, cv2.COLOR_RGB2BGR).shape
 
-if __name__ == "__main__":
+def test_workers_may_use_opencv_after_their_parent_did():
+    picture, before = np.zeros((2000, 2000, 3), np.uint8), cv2.getNumThreads()
     cv2.setNumThreads(2)
-    cv2.GaussianBlur(BIG, (9, 9), 2)  # starts OpenCV's threads
-    print(set(on_all_cores(work, range(8), chunk=1, jobs=2)), cv2.getNumThreads())
-"""
-
-
-def test_workers_may_use_opencv_after_their_parent_did(tmp_path):
-    assert script(tmp_path, OPENCV).communicate(timeout=60)[0] == "{(2000, 2000, 3)} 2\n"
+    cv2.GaussianBlur(picture, (9, 9), 2)  # starts OpenCV's threads
+    assert set(on_all_cores(in_grey, [picture] * 8, chunk=1, jobs=2)) == {(2000, 2000)}
+    assert cv2.getNumThreads() == 2
+    cv2.setNumThreads(before)
