@@ -1,6 +1,6 @@
 """Train and score for an hour, and watch memory, open files, threads and processes.
 
-python tests/soak.py --minutes 60 --csv soak.csv
+python tests/soak.py --minutes 60
 
 A run of tools/train.py on drawn shapes, scored and saved every few seconds. Its processes are
 looked at every five seconds, in Linux's /proc. The first fifth of the time is for warming up; over
@@ -8,22 +8,22 @@ the rest memory may grow by 2 %, and the other three by nothing. Exit status 1 i
 """
 
 import argparse
-import csv
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
 
 from fcn_plugin.prepare.shapes import write_shapes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TRAIN = [REPOSITORY / "tools/train.py", REPOSITORY / "configs/fcn8s_vgg16_shapes.py"]
 PAUSE = 5.0  # seconds between two looks
 WARM_UP = 0.2  # of the time
-GROWTH = 0.02  # of the memory
+# What is looked at, and by how much it may grow.
+GROWTH = {"MiB of memory": 0.02, "files": 0, "threads": 0, "processes": 0}
 SETTINGS = (
     "train_cfg.max_iters=1000000",
     "train_cfg.val_interval=100",
@@ -33,18 +33,11 @@ SETTINGS = (
 )
 
 
-class Look(NamedTuple):
-    """At all processes of the run together."""
+def look(session: int) -> tuple[float, ...] | None:
+    """The quantities of GROWTH, of all processes together; None while one begins or ends.
 
-    seconds: float
-    memory: float  # MiB of their own; what they share with each other is counted once
-    files: int
-    threads: int
-    processes: int
-
-
-def look(session: int, since: float) -> Look | None:
-    """None while a process begins or ends."""
+    Memory is their own; what they share with each other is counted once.
+    """
     try:
         members = [
             stat.parent
@@ -58,7 +51,7 @@ def look(session: int, since: float) -> Look | None:
         files = sum(len(os.listdir(p / "fd")) for p in members)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return Look(time.monotonic() - since, memory, files, threads, len(members))
+    return memory, files, threads, len(members)
 
 
 def number(file: Path, name: str) -> int:
@@ -66,63 +59,49 @@ def number(file: Path, name: str) -> int:
     return int(line.split()[1])
 
 
-def soak(minutes: float, folder: Path) -> list[Look]:
+def soak(minutes: float, folder: Path) -> list[tuple[float, ...]]:
     """Train in ``folder`` for so long; what was seen meanwhile."""
     write_shapes(folder / "data" / "shapes", train=400, val=50, size=64)
-    train = [REPOSITORY / "tools/train.py", REPOSITORY / "configs/fcn8s_vgg16_shapes.py"]
-    command = [sys.executable, *train, "--cfg-options", *SETTINGS]
-    with (folder / "train.log").open("w") as log:
-        run = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    looks: list[Look] = []
-    while "Iter(train)" not in (folder / "train.log").read_text() and run.poll() is None:
-        time.sleep(PAUSE)
-    since = time.monotonic()
+    log, looks = folder / "train.log", []
+    command = [sys.executable, *TRAIN, "--cfg-options", *SETTINGS]
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=file, start_new_session=True
+        )
     try:
-        while (left := since + 60 * minutes - time.monotonic()) > 0:
-            time.sleep(min(PAUSE, left))
+        end = None
+        while end is None or time.monotonic() < end:
+            time.sleep(PAUSE)
             if run.poll() is not None:
-                sys.exit(f"error: the training ended with {run.returncode}; see {log.name}")
-            if found := look(run.pid, since):
-                looks.append(found)
-                print(f"{found.seconds / 60:5.1f} of {minutes:g} min: {found}", file=sys.stderr)
+                sys.exit(f"error: the training ended:\n{log.read_text()[-2000:]}")
+            if end is None and "Iter(train)" in log.read_text():
+                end = time.monotonic() + 60 * minutes
+            if end is not None and (seen := look(run.pid)):
+                looks.append(seen)
     finally:
         run.terminate()
         run.wait(60)
     return looks
 
 
-def verdict(looks: list[Look]) -> tuple[list[str], bool]:
-    """A line for each quantity, and whether all stayed flat after warming up."""
-    steady = looks[int(len(looks) * WARM_UP) :]
-    half = len(steady) // 2
-    lines, flat = [], True
-    for name, allowed in (("memory", GROWTH), ("files", 0), ("threads", 0), ("processes", 0)):
-        seen = [getattr(found, name) for found in steady]
-        early, late = statistics.median(seen[:half]), statistics.median(seen[half:])
-        kept = late <= early * (1 + allowed)
-        flat &= kept
-        lines.append(
-            f"{name:10} {early:8.1f} in the first half, {late:8.1f} in the second, at most "
-            f"{max(seen):8.1f}  {'flat' if kept else 'GROWS'}"
-        )
-    return lines, flat
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--csv", type=Path, help="write what was seen here")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        looks = soak(args.minutes, folder)
-        log = (folder / "train.log").read_text()
-    if args.csv:
-        with args.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([Look._fields, *looks])
-    lines, flat = verdict(looks)
-    done = [f"{log.count(words)} x {words}" for words in ("Saving checkpoint", "Iter(val)")]
-    print(f"{len(looks)} looks;", ", ".join(done), *lines, sep="\n")
+    minutes = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory() as folder:
+        looks = soak(minutes, Path(folder))
+        log = (Path(folder) / "train.log").read_text()
+    for words in ("Saving checkpoint", "Iter(val)"):
+        print(f"{log.count(words)} x {words}")
+    steady, flat = looks[int(len(looks) * WARM_UP) :], True
+    half = len(steady) // 2
+    for (name, allowed), seen in zip(GROWTH.items(), zip(*steady, strict=True), strict=True):
+        early, late = median(seen[:half]), median(seen[half:])
+        flat &= late <= early * (1 + allowed)
+        print(
+            f"{name}: {early:.1f} in the first half, {late:.1f} in the second, at most {max(seen)}"
+        )
+    print("flat" if flat else "GROWS")
     sys.exit(not flat)
 
 

@@ -37,14 +37,6 @@ def read(name: str) -> Config:
     return Config.fromfile(FOLDER / f"{name}.py")
 
 
-def test_every_base_file_is_used():
-    # The text of a config has all its bases, each headed by a line with its path.
-    lines = (line for name in NAMES for line in read(name).text.splitlines() if ".py" in line)
-    unused = set((FOLDER / "_base_").rglob("*.py")) - {Path(line).resolve() for line in lines}
-    # That of the configs that prepare_data.py own writes.
-    assert {path.name for path in unused} == {"own.py"}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_builds(name, tmp_path):
     cfg = read(name).copy()
@@ -103,17 +95,6 @@ def num_classes(cfg: Config) -> int:
     return count
 
 
-def test_weights_can_be_named_below_a_config_that_has_none(tmp_path):
-    weights = dict(type="Pretrained", checkpoint="vgg16.pth")
-    changed = f"model = dict(backbone=dict(init_cfg={weights}))"
-    for name in ("fcn8s_vgg16_shapes", "fcn8s_vgg16-bn_camvid-scratch"):
-        (tmp_path / f"{name}.py").write_text(f'_base_ = "{FOLDER}/{name}.py"\n{changed}\n')
-        assert Config.fromfile(tmp_path / f"{name}.py").model.backbone.init_cfg == weights
-        small = dict(type="ConvolutionalizedVGG", base_channels=1, fc_channels=1)
-        given = MODELS.build(dict(small, init_cfg=read(name).model.backbone.init_cfg))
-        assert given.init_cfg == MODELS.build(small).init_cfg
-
-
 # --- the index ----------------------------------------------------------------------------------
 
 
@@ -138,14 +119,8 @@ def test_every_metafile_and_config_is_in_the_index_once():
     """What to add for a config is in ``facts``: print(facts(NAME))."""
     there = sorted(str(path.relative_to(REPO)) for path in REPO.glob("configs/**/metafile.yml"))
     assert len(there) >= 7 and sorted(METAFILES) == there
-    assert sum("Published" in model["Metadata"] for model in ENTRIES) >= 11
-    assert sum("Weights" in model for model in ENTRIES) == 8
-    assert len(list(filter(published_score, NAMES))) >= 8
     assert sorted(model["Name"] for model in ENTRIES) == NAMES
-    for file in METAFILES.values():
-        (collection,) = file["Collections"]
-        assert collection["Paper"] == "https://arxiv.org/abs/1411.4038"
-        assert {model["In Collection"] for model in file["Models"]} == {collection["Name"]}
+    assert sum("Weights" in model for model in ENTRIES) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,26 +129,13 @@ def test_the_index_says_what_the_config_says(name):
     assert entry["Config"] == f"configs/{name}.py"
     assert name == name.lower()  # mim looks configs up in small letters
     assert {key: metadata[key] for key in stated} == stated
-    assert metadata["Training Data"]
-    # mim joins lists as texts and finds no column of a nested table.
-    for value in metadata.values():
-        assert isinstance(value, str | int) or all(isinstance(text, str) for text in value)
     # Figures and weights that others published are no results of ours.
-    for line in metadata.get("Published", ()):
-        assert re.match(r".+, .+: mean IU \d\d\.\d", line), line
-        assert "Results" not in entry
+    assert "Results" not in entry or not {"Published", "Weights"} & {*metadata, *entry}
     if "Weights" in entry:
         assert re.fullmatch(rf"{BERKELEY}/[\w-]+\.caffemodel", entry["Weights"])
-        assert (name.endswith("heavy") or "alexnet" in name) and "Results" not in entry
-    if score := published_score(name):
-        assert f"mean IU {score}" in " ".join(metadata["Published"])
-
-
-def published_score(name: str) -> str | None:
-    """That of the config's docstring."""
     head = (FOLDER / f"{name}.py").read_text().split('"""')[1]
-    score = re.search(r"(?:Published|Others report):? (\d\d\.\d+) mean IU", head)
-    return score and score[1]
+    if score := re.search(r"(?:Published|Others report):? (\d\d\.\d+) mean IU", head):
+        assert f"mean IU {score[1]}" in " ".join(metadata["Published"])
 
 
 def test_results_are_those_that_readme_has_measured():

@@ -2,17 +2,13 @@
 
 import logging
 import pickle
-import sys
 import warnings
 
-import numpy as np
 import pytest
 from tools.running import as_module
 
 from fcn_plugin.engine.runner import BriefRunner
 from fcn_plugin.errors import DamagedFile, UserError, printable, quoted
-from fcn_plugin.evaluation.scores import scores
-from fcn_plugin.evaluation.tables import score_table
 
 HOSTILE = "a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
 SHOWN = r"a\x1b]0;x\x07b\x1b[31mc\nd\re\u202ef\x9bg\u2028h\ud800"
@@ -55,36 +51,14 @@ def test_tools_print_and_warn_so(capsys, monkeypatch):
     assert not set(said.err) & set("\x1b\x07\r\u202e\x9b\u2028") and "Traceback" in said.err
 
 
-def test_tools_print_so_where_the_package_cannot_be_imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcn_plugin", None)
-    with as_module("common") as common:
-        assert common.printable("地面\nb\x1b[31m", keep="\n") == "地面\nb\\x1b[31m"
-        assert common.printable(HOSTILE) == SHOWN
-
-
-def test_a_table_of_classes_has_a_line_for_each():
-    found = scores(np.eye(2, dtype=np.int64), "skip")
-    table = score_table([HOSTILE, "other"], found, np.eye(2, dtype=np.int64))
-    assert SHOWN in table and len(table.splitlines()) == 8
-
-
-def logger_in(folder) -> logging.Logger:
+def test_the_log_of_a_run_outlives_a_wrong_call_of_somebody_else(tmp_path, capfd):
     runner = BriefRunner.__new__(BriefRunner)
-    runner._log_dir, runner._timestamp = str(folder), "0"
-    runner._experiment_name = folder.name  # mmengine has one logger of a name
-    return runner.build_logger("INFO", str(folder / "run.log"))
-
-
-def test_a_wrong_call_of_somebody_elses_does_not_end_a_run(tmp_path):
-    logger = logger_in(tmp_path)
-    for text in ("%d images", "%s of %s", "%(here)s", "next"):
-        logger.info(text, *[dict(there="x")] * (text != "next"))
-    logging.shutdown()
-    assert "next" in (tmp_path / "run.log").read_text()
-
-
-def test_the_log_of_a_run(tmp_path, capfd):
-    logger_in(tmp_path).warning("%s is\n  other", HOSTILE.replace("\n", ""))
+    runner._log_dir, runner._timestamp = str(tmp_path), "0"
+    runner._experiment_name = tmp_path.name  # mmengine has one logger of a name
+    logger = runner.build_logger("INFO", str(tmp_path / "run.log"))
+    logger.info("%s of %s", "one")
+    logger.info("%(here)s", dict(there="x"))
+    logger.warning("%s is\n  other", HOSTILE.replace("\n", ""))
     logging.shutdown()
     for said in (capfd.readouterr().out, (tmp_path / "run.log").read_text()):
         assert "\\x1b]0;x\\x07" in said and "is\n  other" in said

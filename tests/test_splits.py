@@ -1,12 +1,11 @@
 """Every split of every config loads: the right files, whole, by the test pipeline and by --tta's.
 
-On small trees in the layouts of the data sets, which LAYOUTS describes a second time.
+On small trees in the layouts of the data sets, as tools/prepare_data.py makes them.
 """
 
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,60 +14,27 @@ from mmseg.datasets import PascalContextDataset, PascalContextDataset59
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from fcn_plugin.data.catalogue import DATA_SETS, Split
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 VOID = 255
+CATALOGUE = DATA_SETS.values()
 SIZE = (36, 48)
 VOC2012, VOC2010, CAMVID = "data/VOCdevkit/VOC2012", "data/VOCdevkit/VOC2010", "data/camvid"
 ADE = "data/ade/ADEChallengeData2016"
 
 
-class Split(NamedTuple):
-    """Where images, one letter each, labels and their list are, in the data set's folder."""
-
-    names: str
-    images: str
-    labels: str | None
-    ids: str | None = None  # all images in the folder
+def voc(name: str, labels: str = "SegmentationClass", kind: str = "") -> Split:
+    return Split(name, 0, "JPEGImages", labels, f"ImageSets/Segmentation{kind}/{name}.txt")
 
 
-def voc(names: str, split: str, labels: str | None = "SegmentationClass", kind: str = "") -> Split:
-    return Split(names, "JPEGImages", labels, f"ImageSets/Segmentation{kind}/{split}.txt")
-
-
-def context(names: str, split: str) -> Split:
-    return voc(names, split, "SegmentationClassContext", "Context")
-
-
-LAYOUTS = {
-    VOC2012: {
-        "train": voc("abc", "train"),
-        "val": voc("d", "val"),
-        "test": voc("efgh", "test", labels=None),
-        "aug": voc("ij", "aug", labels="SegmentationClassAug"),
-        "trainaug": voc("abcij", "trainaug", labels="SegmentationClassAug"),
-    },
-    "data/VOCdevkit/VOC2011": {
-        "seg11valid": voc("d", "seg11valid"),
-        "train": voc("ab", "train"),
-        "val": voc("cde", "val"),
-    },
-    "data/sbd": {"train": Split("abf", "img", "SegmentationClass", "train.txt")},
-    VOC2010: {"train": context("ab", "train"), "val": context("c", "val")},
-    ADE: {
-        "train": Split("abc", "images/training", "annotations/training"),
-        "val": Split("d", "images/validation", "annotations/validation"),
-        "test": Split("ef", "images/testing", None),
-    },
-    CAMVID: {
-        "train": Split("abc", "train", "trainannot"),
-        "val": Split("d", "val", "valannot"),
-        "test": Split("ef", "test", "testannot"),
-    },
-    "data/shapes": {"train": voc("ab", "train"), "val": voc("c", "val")},
-}
+# folder -> its splits by name; of PASCAL-Context and the shapes nothing is published.
+LAYOUTS = {f"data/{d.folder}": {split.name: split for split in d.splits()} for d in CATALOGUE}
+LAYOUTS[VOC2012]["trainaug"] = voc("trainaug", "SegmentationClassAug")
+LAYOUTS[VOC2010] = {n: voc(n, "SegmentationClassContext", "Context") for n in ("train", "val")}
+LAYOUTS["data/shapes"] = {name: voc(name) for name in ("train", "val")}
 # The class that each value of the label files means; the files hold all these values.
 CONTEXT = PascalContextDataset.METAINFO["classes"]
 PUBLISHED = [PUBLISHED_CLASSES.index(name) for name in CONTEXT]
@@ -86,6 +52,15 @@ def stored_label(root: str) -> np.ndarray:
     return np.resize(np.array([*MEANINGS.get(root, VOC)], np.uint8), SIZE)
 
 
+def expected_label(dataset: dict) -> np.ndarray:
+    """The classes that a label file of a data set means."""
+    root = dataset["data_root"]
+    meaning = MEANINGS.get(root, VOC)
+    if dataset["type"] == "PascalContextDataset59":
+        meaning = {stored: index - 1 if stored else VOID for stored, index in meaning.items()}
+    return np.vectorize(meaning.get)(stored_label(root))
+
+
 @cache
 def _config(name: str) -> Config:
     return Config.fromfile(FOLDER / f"{name}.py")
@@ -96,15 +71,15 @@ def config(name: str) -> Config:
     return deepcopy(_config(name))
 
 
-def files(root: str, split: str) -> list[tuple[Path, Path | None]]:
+def files(root: str, split: str) -> list[tuple[str, str | None]]:
     """Image and label of each sample of a split."""
     layout, suffix = LAYOUTS[root][split], ".png" if root == CAMVID else ".jpg"
     return [
         (
-            Path(root, layout.images, name + suffix),
-            Path(root, layout.labels, f"{name}.png") if layout.labels else None,
+            f"{root}/{layout.images}/{split}_{number}{suffix}",
+            f"{root}/{layout.labels}/{split}_{number}.png" if layout.labels else None,
         )
-        for name in layout.names
+        for number in range(2)
     ]
 
 
@@ -127,7 +102,7 @@ def trees(tmp_path_factory) -> Path:
             if split.ids:
                 path = folder / root / split.ids
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("".join(f"{name}\n" for name in split.names))
+                path.write_text(f"{name}_0\n{name}_1\n")
     return folder
 
 
@@ -136,13 +111,9 @@ def _in_the_folder_of_data(trees, monkeypatch):
     monkeypatch.chdir(trees)
 
 
-def found_files(dataset) -> list[tuple[Path, Path | None]]:
+def found_files(dataset) -> list[tuple[str, str | None]]:
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    labels = [info.get("seg_map_path") for info in infos]
-    return [
-        (Path(info["img_path"]), Path(label) if label else None)
-        for info, label in zip(infos, labels, strict=True)
-    ]
+    return [(info["img_path"], info.get("seg_map_path")) for info in infos]
 
 
 def build(settings: dict, **changed):
@@ -167,28 +138,24 @@ SPLITS = {
 @pytest.mark.parametrize(("name", "split"), SPLITS.values())
 def test_loads(name, split):
     cfg = config(name)
-    root = cfg.test_dataloader.dataset.data_root
-    meaning = MEANINGS.get(root, VOC)
-    if cfg.test_dataloader.dataset.type == "PascalContextDataset59":
-        meaning = {stored: index - 1 if stored else VOID for stored, index in meaning.items()}
-    label = np.vectorize(meaning.get)(stored_label(root))
+    settings = cfg.test_dataloader.dataset
+    label = expected_label(settings)
     dataset = build_split(cfg, split)
-    assert found_files(dataset) == files(root, split)
+    assert found_files(dataset) == files(settings.data_root, split)
     if name == "fcn8s_vgg16-bn_camvid-scratch-half":
         assert dataset[0]["inputs"].shape == (3, 180, 240)
     views = build_split(cfg, split, pipeline=cfg.tta_pipeline)
-    for alone, several, (_, label_file) in zip(dataset, views, files(root, split), strict=True):
+    for alone, several, (_, label_file) in zip(dataset, views, found_files(dataset), strict=True):
         # One of the views is what is seen without --tta, another its mirror image.
         seen = alone["inputs"]
         pairs = zip(several["inputs"], several["data_samples"], strict=True)
-        one, other = ((view, meta) for view, meta in pairs if view.shape == seen.shape)
-        assert one[0].equal(seen) and not one[1].flip
-        assert other[0].equal(seen.flip(2)) and not other[0].equal(seen)
-        assert (other[1].flip, other[1].flip_direction) == (True, "horizontal")
+        one, other = ((view, meta.flip) for view, meta in pairs if view.shape == seen.shape)
+        assert one[0].equal(seen) and other[0].equal(seen.flip(2)) and not other[0].equal(seen)
+        assert (one[1], other[1]) == (False, True)
         for sample in (alone["data_samples"], *several["data_samples"]):
             assert sample.ori_shape == SIZE
             # Predictions that are written without labels go by it as well.
-            assert sample.reduce_zero_label == (meaning[0] == VOID)
+            assert sample.reduce_zero_label == (MEANINGS.get(settings.data_root, VOC)[0] == VOID)
             assert ("gt_sem_seg" in sample) == (label_file is not None)
             if label_file is not None:
                 assert np.array_equal(sample.gt_sem_seg.data[0], label)
@@ -209,6 +176,8 @@ TRAINED_ON = {
     "fcn8s_vgg16_voc": [(VOC2012, "train"), (VOC2012, "aug")],
     "fcn8s_vgg16_voc-train": [(VOC2012, "train")],
     "fcn8s_vgg16_voc2011": [("data/sbd", "train")],
+    "fcn8s_vgg16_voc2011-heavy": [("data/sbd", "train")],
+    "fcn8s_vgg16_pascal-context-heavy": [(VOC2010, "train")],
     "fcn8s_vgg16_pascal-context59": [(VOC2010, "train")],
     "fcn8s_vgg16_ade20k": [(ADE, "train")],
     "fcn8s_vgg16_camvid": [(CAMVID, "train")],
@@ -217,25 +186,31 @@ TRAINED_ON = {
 
 
 @pytest.mark.parametrize("name", TRAINED_ON)
-def test_trains_on(name, tmp_path):
+def test_trains_on(name):
     cfg = config(name)
     dataset = cfg.train_dataloader.dataset
-    parts = [build(part) for part in dataset.get("datasets", [dataset])]
+    parts = dataset.get("datasets", [dataset])
     expected = [files(root, split) for root, split in TRAINED_ON[name]]
-    assert [found_files(part) for part in parts] == expected
+    assert [found_files(build(part)) for part in parts] == expected
     for part in parts:
-        sample = part[0]
-        values = set(sample["data_samples"].gt_sem_seg.data.unique().tolist())
-        assert values - {VOID} <= set(range(len(part.metainfo["classes"]))) and len(values) > 1
-        assert sample["inputs"].shape[1:] == sample["data_samples"].gt_sem_seg.shape
-    cfg = config(name)
-    cfg.dump(tmp_path / "dumped.py")
-    assert Config.fromfile(tmp_path / "dumped.py").to_dict() == cfg.to_dict()
+        sample, label = build(part)[0], expected_label(part)
+        crop = sample["data_samples"].gt_sem_seg
+        assert sample["inputs"].shape[1:] == crop.shape and len(crop.data.unique()) > 1
+        assert np.isin(crop.data, [*label.flat, VOID]).all()
+        whole = build(part, pipeline=cfg.test_dataloader.dataset.pipeline)[0]["data_samples"]
+        assert np.array_equal(whole.gt_sem_seg.data[0], label)
 
 
-def test_the_59_classes_are_the_published_ones_without_background():
+def test_the_published_classes_of_pascal_context():
+    """Are mmseg's, with their colours, in the order of VOC's; of the 59 background is none."""
     whole, some = (build_split(config(f"fcn8s_vgg16_pascal-context{n}"), "val") for n in ("", "59"))
     assert whole.metainfo["classes"] == PUBLISHED_CLASSES
+    mmsegs = zip(CONTEXT, PascalContextDataset.METAINFO["palette"], strict=True)
+    palette = map(list, whole.metainfo["palette"])
+    assert dict(zip(PUBLISHED_CLASSES, palette, strict=True)) == dict(mmsegs)
+    voc = DATASETS.get("PascalVOCDataset").METAINFO["classes"]
+    renamed = {"diningtable": "table"}
+    assert PUBLISHED_CLASSES[:21] == tuple(renamed.get(name, name) for name in voc)
     assert some.metainfo["classes"] == PUBLISHED_CLASSES[1:]
     assert some.metainfo["palette"] == whole.metainfo["palette"][1:]
     assert PascalContextDataset59.METAINFO["classes"] == CONTEXT[1:]

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.structures import PixelData
 from mmseg.datasets import PascalVOCDataset
 from mmseg.evaluation import IoUMetric
 from mmseg.models import EncoderDecoder
@@ -78,27 +77,10 @@ def agree(ours: dict[str, float], theirs: dict[str, float]) -> str:
     return "scores within 0.01 %"
 
 
-def compared(inputs: Sequence, ours: Callable, theirs: Callable) -> Sides:
-    return Sides(
-        scoring(ConfusionMatrixMetric(prefix="fcn"), inputs, ours),
-        scoring(IoUMetric(prefix="mmseg"), inputs, theirs),
-        agree=agree,
-        per=len(inputs),
-    )
-
-
-def metric(setting: Setting) -> Sides:
-    """The metric alone, on labels that are predicted beforehand."""
-    samples = []
-    for scores, truth in images(setting):
-        predicted = F.interpolate(scores, truth.shape, mode="bilinear").argmax(1)
-        samples.append([sample(truth, pred_sem_seg=PixelData(data=predicted))])
-    return compared(samples, ours := lambda samples: samples, ours)
-
-
 def whole(setting: Setting) -> Sides:
     """Everything after the network: from scores at stride 8 to the metrics of the set."""
     mmseg = SimpleNamespace(align_corners=False)  # all that postprocess_result reads
+    inputs = images(setting)
 
     def ours(image: Image) -> list[SegDataSample]:
         scores, truth = image
@@ -109,11 +91,13 @@ def whole(setting: Setting) -> Sides:
         fine = bilinear(scores, size=truth.shape)
         return EncoderDecoder.postprocess_result(mmseg, fine, [sample(truth)])
 
-    return compared(images(setting), ours, theirs)
+    return Sides(
+        scoring(ConfusionMatrixMetric(prefix="fcn"), inputs, ours),
+        scoring(IoUMetric(prefix="mmseg"), inputs, theirs),
+        agree=agree,
+        per=len(inputs),
+    )
 
 
 WHOLE = "mmseg: two resizes, arg-max, IoUMetric"
-FIGURES = [
-    Figure("evaluation: VOC-like set", "evaluation", WHOLE, whole, bars=dict(time=0.33)),
-    Figure("metric: VOC-like set", "evaluation", "mmseg: IoUMetric", metric),
-]
+FIGURES = [Figure("evaluation: VOC-like set", "evaluation", WHOLE, whole)]

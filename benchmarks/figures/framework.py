@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -32,7 +32,6 @@ class Setting:
 
     device: torch.device  # of networks and tensors
     dtype: torch.dtype = torch.float32  # of networks; bfloat16 by autocast
-    batch: int | None = None  # images in a batch; None: the figure's default
     quick: bool = False  # tiny sizes, about a second per figure, meaningless results
     peers: Path | None = None  # a clone of wkentaro/pytorch-fcn
 
@@ -55,29 +54,17 @@ class Sides:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of a figure, in ``unit``; ``quartiles`` are those of ours, then of theirs.
-
-    ``bar`` is the highest acceptable ratio, or without ``theirs`` the highest value of ours.
-    """
+    """One quantity of a figure, in ``unit``; ``quartiles`` are those of ours, then of theirs."""
 
     quantity: str
     ours: float
     unit: str
     theirs: float | None = None
     quartiles: tuple[list[float], ...] | None = None
-    bar: float | None = None
 
     @property
     def ratio(self) -> float | None:
         return self.ours / self.theirs if self.theirs else None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the value is within its bar; None without a bar."""
-        if self.bar is None:
-            return None
-        value = self.ratio if self.theirs is not None else self.ours
-        return value is not None and value <= self.bar
 
 
 @dataclass(frozen=True)
@@ -105,13 +92,11 @@ class Figure:
     against: str  # the other side, such as "mmseg: resize + CrossEntropyLoss + accuracy"
     setup: Callable[[Setting], Sides] | None = None
     reading: Callable[[Setting, int], Result] | None = None
-    bars: dict[str, float] = field(default_factory=dict)  # quantity -> bar
     repeats: int = 5  # timed calls of each side
-    bars_on: tuple[str, ...] = ("cpu", "cuda")  # devices on which the bars apply
 
 
 def measure(figure: Figure, setting: Setting, repeats: int | None = None) -> Result:
-    """The result of one figure; without bars if quick or if the device has none.
+    """The result of one figure.
 
     Args:
         repeats: timed calls of each side; default: the figure's own number, 1 if quick.
@@ -119,15 +104,10 @@ def measure(figure: Figure, setting: Setting, repeats: int | None = None) -> Res
     repeats = repeats or (1 if setting.quick else figure.repeats)
     try:
         if figure.reading is not None:
-            result = figure.reading(setting, repeats)
-        else:
-            result = _compare(figure.setup(setting), setting.device, repeats)
+            return figure.reading(setting, repeats)
+        return _compare(figure.setup(setting), setting.device, repeats)
     except Skipped as why:
         return Result(skipped=str(why))
-    judged = not setting.quick and setting.device.type in figure.bars_on
-    bars = figure.bars if judged else {}
-    rows = (replace(row, bar=bars.get(row.quantity)) for row in result.rows)
-    return replace(result, rows=tuple(rows))
 
 
 def _compare(sides: Sides, device: torch.device, repeats: int) -> Result:

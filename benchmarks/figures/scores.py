@@ -28,7 +28,7 @@ def coarse_scores(scores: Tensor, size: tuple[int, int]) -> CoarseScores:
 
 def loss(classes: int, setting: Setting) -> Sides:
     """Loss, accuracy and gradient, on random scores and square regions with 2 % void pixels."""
-    side, batch = (64 if setting.quick else 512), setting.batch or 2
+    side, batch = (64 if setting.quick else 512), 2
     generator = torch.Generator().manual_seed(0)
     scores = 3 * torch.randn(batch, classes, side // 8, side // 8, generator=generator)
     truth = torch.randint(0, classes, (batch, side // 32, side // 32), generator=generator)
@@ -93,16 +93,10 @@ def same_labels(ours: Tensor, theirs: Tensor) -> str:
     return f"{100 * equal:.4f} % equal"
 
 
-def figure(name: str, setup: partial, **bars: float) -> Figure:
-    group = name.partition(" ")[0]
-    against = dict(loss="resize, CrossEntropyLoss, accuracy", labels="two resizes, arg-max")
-    return Figure(name, group, f"mmseg: {against[group]}", setup, bars=bars)
-
-
+LOSS, LABELS = "mmseg: resize, CrossEntropyLoss, accuracy", "mmseg: two resizes, arg-max"
 LARGE = partial(labelling, 150, (512, 683), (768, 1024))
 FIGURES = [
-    figure("loss 150 classes", partial(loss, 150), time=0.20, memory=0.05),
-    figure("loss 21 classes", partial(loss, 21), time=0.30, memory=0.10),
-    figure("labels 150 classes", LARGE, time=0.30, memory=0.05),
-    figure("labels 21 classes", partial(labelling, 21, (375, 500), (375, 500))),
+    Figure("loss 150 classes", "loss", LOSS, partial(loss, 150)),
+    Figure("loss 21 classes", "loss", LOSS, partial(loss, 21)),
+    Figure("labels 150 classes", "labels", LABELS, LARGE),
 ]

@@ -1,4 +1,4 @@
-"""Figures of a tool's start, and of the demo's training step beside busy processes.
+"""Figure of the demo's training step beside busy processes.
 
 Theirs is the same tool with OpenMP's default, where a thread that waits for another spins and so
 occupies a core that the other may need.
@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,15 +27,6 @@ STEPS, WARM_UP = 12, 4
 IMAGES = 64
 # libgomp's default: about 3 ms of spinning.
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
-
-
-def start(setting: Setting, repeats: int) -> Result:
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, TRAIN, "--help"], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - begin)
-    return Result((Row("time", median(times), "s", quartiles=(quartiles(times),)),))
 
 
 def shared_cores(setting: Setting, repeats: int) -> Result:
@@ -89,7 +79,4 @@ def step_times(data: Path, environment: dict[str, str]) -> list[float]:
 
 
 SHARED = ("demo step, shared cores", "shared", "threads that spin while they wait")
-FIGURES = [
-    Figure("train.py --help", "tools", "seconds to its end", reading=start, bars=dict(time=2.0)),
-    Figure(*SHARED, reading=shared_cores, repeats=2),
-]
+FIGURES = [Figure(*SHARED, reading=shared_cores, repeats=2)]

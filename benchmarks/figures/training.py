@@ -13,7 +13,7 @@ from figures.steps import mmseg_step, our_step, peer_step
 
 
 def _batch(setting: Setting, on_cpu: int) -> int:
-    return setting.batch or (16 if setting.device.type == "cuda" and not setting.quick else on_cpu)
+    return 16 if setting.device.type == "cuda" and not setting.quick else on_cpu
 
 
 def training(setting: Setting, repeats: int) -> Result:
@@ -51,14 +51,13 @@ def against(other: Callable[[Setting, int], Callable[[], object]], setting: Sett
 
 def compared(name: str, title: str, other: Callable) -> Figure:
     title = f"{title}, 512 x 512, 150 classes"
-    setup = partial(against, other)
-    return Figure(name, "network", title, setup, None, dict(time=1.0), 3, bars_on=("cuda",))
+    return Figure(name, "network", title, partial(against, other), repeats=3)
 
 
 SHARE = "not convolution"
 OURS = "FCN-8s VGG16, 512 x 512, 150 classes"
 FIGURES = [
-    Figure(STEP, "network", OURS, reading=training, bars={SHARE: 0.15}),
+    Figure(STEP, "network", OURS, reading=training),
     compared("training: mmseg", "mmseg: FCN R50-D8", mmseg_step),
     compared("training: pytorch-fcn", "pytorch-fcn: FCN8s", peer_step),
 ]

@@ -1,7 +1,6 @@
 """What of the documentation the tests run in small, and what they do not run, and why.
 
-Commands are found by regular expressions, of which the first counts. A test asserts that each row
-of each table is of use on some page.
+Commands are found by regular expressions, of which the first counts.
 """
 
 from collections.abc import Callable

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docs.small import BEFORE, LEFT_OUT, LESS, stand_ins
-from docs.walk import FILE, Walk, blocks, clone, commands, first, in_small, run
+from docs.small import BEFORE, stand_ins
+from docs.walk import FILE, Walk, blocks, clone, in_small, run
 from tools.running import REPOSITORY
 
 QUICK = ("docs/tutorial.md", "docs/api/index.md")
@@ -48,18 +48,6 @@ def test_the_tutorial_as_it_stands(tmp_path, monkeypatch):
 def braces(name: str) -> list[str]:
     """What a shell makes of {a,b}."""
     return ["".join(choice) for choice in product(*(p.split(",") for p in re.split("[{}]", name)))]
-
-
-def test_every_block_is_seen_and_every_row_is_of_use():
-    """By another count, of slow pages too."""
-    assert len(PAGES) >= 15
-    for page, found in PAGES.items():
-        text = (REPOSITORY / page).read_text()
-        assert len(found) == (text.count("\n```") - 2 * text.count("\n```{")) / 2, page
-    shell = [block.text for found in PAGES.values() for block in found if block.language == "shell"]
-    given = [command for text in shell for command in commands(text)]
-    for table in (LESS, LEFT_OUT):
-        assert set(table) <= {first(table, command) for command in given}
 
 
 def test_every_config_that_is_named_is_there():

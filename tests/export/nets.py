@@ -29,12 +29,6 @@ def of_mmseg(kind: str, **settings) -> dict:
     return dict(head=dict(type=kind, **common, **settings))
 
 
-FOUR = dict(in_channels=(4, 8, 16, 32), in_index=(0, 1, 2, 3), strides=(4, 8, 16, 32))
-HRNET_STAGES = {
-    f"stage{number}": dict(num_modules=1, num_branches=number, block="BASIC")
-    | dict(num_blocks=[1] * number, num_channels=[4, 8, 16, 32][:number])
-    for number in (1, 2, 3, 4)
-}
 # Fewer layers, on which it takes torch less time to reason about sizes.
 POOLS = dict(
     backbone=dict(type="ConvolutionalizedVGG", depth=11, out_indices=(1, 2), base_channels=4),
@@ -43,9 +37,9 @@ POOLS = dict(
 NETWORKS = {
     "bilinear-reference": dict(padding="reference", **BGR),
     "deconv-same": dict(upsample="deconv"),
-    "nearest-same": dict(upsample="nearest", test_cfg=dict(size_divisor=32)),
-    "nearest-reference": dict(upsample="nearest", padding="reference"),
-    "at-once": dict(head=dict(scale=(0.01, 1.0))),
+    "nearest-reference": dict(
+        upsample="nearest", padding="reference", test_cfg=dict(size_divisor=32)
+    ),
     "alexnet": dict(
         backbone=dict(type="ConvolutionalizedAlexNet", base_channels=4, fc_channels=8),
         head=dict(
@@ -56,10 +50,6 @@ NETWORKS = {
     "googlenet-reference": dict(
         backbone=dict(type="ConvolutionalizedGoogLeNet", base_channels=8, padding="reference"),
         head=dict(in_channels=(128,), in_index=(2,), strides=(32,)),
-    ),
-    "resnet": dict(backbone=dict(type="ResNet", depth=18, base_channels=4), head=FOUR),
-    "hrnet": dict(
-        backbone=dict(type="HRNet", norm_cfg=dict(type="BN"), extra=HRNET_STAGES), head=FOUR
     ),
     "psp": of_mmseg("PSPHead", pool_scales=(1, 2, 3, 6)),
     # Its resizing torch can follow only by reading mmseg's code.

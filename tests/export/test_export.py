@@ -5,13 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from export.nets import BGR, CLASSES, NETWORKS, POOLS, RGB, SIZES, segmentor
-from torch.nn import functional
+from export.nets import BGR, CLASSES, NETWORKS, POOLS, SIZES, segmentor
 
-import fcn_plugin
 from fcn_plugin.errors import UserError
 from fcn_plugin.export import Deployed, check_onnx, export_graph, export_onnx
-from fcn_plugin.export.graph import average_pooled, clouds
+from fcn_plugin.export.graph import clouds
 
 slow = pytest.mark.slow
 
@@ -40,14 +38,11 @@ def test_labels_and_what_the_file_tells(tmp_path):
     model = segmentor(**POOLS, **BGR, upsample="deconv", test_cfg=dict(size=(64, 64)))
     file = tmp_path / "model.onnx"
     export_onnx(model, file, metadata=dict(test_resize=dict(scale=(240, 180))))
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert all(check.identical >= 0.9999 for check in check_onnx(model, file, sizes=SIZES))
     session = onnxruntime.InferenceSession(file)
     (image,), (labels,) = session.get_inputs(), session.get_outputs()
-    assert (image.name, image.type) == ("image", "tensor(uint8)")
-    assert image.shape == ["batch", "height", "width", 3]
-    assert (labels.name, labels.type) == ("labels", "tensor(uint8)")
-    assert labels.shape[:1] == ["batch"]
+    assert image.shape == ["batch", "height", "width", 3] and labels.shape[:1] == ["batch"]
+    assert image.type == labels.type == "tensor(uint8)"
     texts = session.get_modelmeta().custom_metadata_map
     for key, value in {
         "classes": list(CLASSES),
@@ -58,9 +53,7 @@ def test_labels_and_what_the_file_tells(tmp_path):
         "test_resize": dict(scale=[240, 180]),
     }.items():
         assert json.loads(texts[key]) == value
-    assert texts["image"] == "N x H x W x 3, uint8, RGB, 0-255"
     assert (texts["network_order"], texts["preprocessing"]) == ("BGR", "inside")
-    assert texts["made_by"] == f"fcn_plugin {fcn_plugin.__version__}"
 
 
 @pytest.mark.parametrize("settings", [dict(out_channels=2), dict(out_channels=1, threshold=0.45)])
@@ -79,59 +72,27 @@ def test_labels_are_the_data_sets_own_numbers(settings):
     assert torch.equal(export_graph(model).module()(images), labels)
 
 
-@pytest.mark.parametrize("settings", [BGR, RGB], ids=["bgr", "rgb"])
-def test_preprocessing_is_mmsegs(settings):
-    """mmseg gets BGR, as its loader has it."""
-    model = segmentor(**settings, test_cfg=dict(size_divisor=32))
+def test_preprocessing_is_mmsegs():
+    """mmseg gets BGR, as its loader has it; of RGB: tools/test_export_onnx.py."""
+    model = segmentor(**BGR, test_cfg=dict(size_divisor=32))
     rgb = clouds(1, (50, 41))
     sample = SimpleNamespace(set_metainfo=lambda meta: None)
     batch = dict(inputs=[rgb[0].flip(-1).permute(2, 0, 1)], data_samples=[sample])
-    ours = Deployed(model)
-    expected = model.data_preprocessor(batch)["inputs"]
+    ours, expected = Deployed(model), model.data_preprocessor(batch)["inputs"]
     torch.testing.assert_close(ours._padded(ours.prepared(rgb)), expected)
-
-
-@pytest.mark.parametrize("padding", ["same", pytest.param("reference", marks=slow)])
-def test_graph_is_exact_and_compiles(padding):
-    model = segmentor(padding, **(POOLS if padding == "same" else {})).double()
-    whole = Deployed(model, argmax=False)
-    ways = [
-        export_graph(model, argmax=False).module(),
-        torch.compile(whole, backend="eager", fullgraph=True, dynamic=True),
-    ]
-    with torch.no_grad():
-        for number, size in enumerate(SIZES):
-            images = clouds(1 + number % 2, size)
-            for run in ways:
-                torch.testing.assert_close(run(images), whole(images), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [(7, 11), (2, 5)], ids=str)
-@pytest.mark.parametrize("pooled", [1, 3, 6])
-def test_average_pooling_as_matrices(size, pooled):
-    x = torch.randn(2, 3, *size, dtype=torch.float64)
-    expected = functional.adaptive_avg_pool2d(x, pooled)
-    torch.testing.assert_close(average_pooled(x, [pooled] * 2), expected, rtol=1e-12, atol=1e-12)
 
 
 def looks(level):
     return level if level.sum() > 0 else -level
 
 
-def one_size(level):
-    if level.shape[-1] != 8:
-        raise RuntimeError(f"the size is {tuple(level.shape)}")
-    return level
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (looks, "--size HEIGHT WIDTH$"),
-        (one_size, "the size is .* --size HEIGHT WIDTH$"),
         (torch.rand_like, "it draws random numbers; switch that off in the config$"),
     ],
-    ids=["looks", "one size", "draws"],
+    ids=["looks", "draws"],
 )
 def test_what_has_no_graph_is_an_error_that_names_it(change, said, tmp_path):
     model = segmentor()

@@ -1,7 +1,7 @@
 """Compares with OpenCV's reader of Caffe networks, on random weights.
 
     pip install 'opencv-python-headless<5'
-    python tests/peers/opencv_caffe.py [--published CLONE] [--tiny] [NET ...]
+    python tests/peers/opencv_caffe.py [--published CLONE] [NET ...]
 
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
@@ -44,13 +44,10 @@ def main() -> int:
     )
     parser.add_argument("nets", nargs="*", metavar="NET", help="default: all")
     parser.add_argument("--published", type=Path, metavar="CLONE", help="the authors' own files")
-    parser.add_argument("--tiny", action="store_true", help="of a few channels, in seconds")
     args = parser.parse_args()
     known = PUBLISHED if args.published else WRITTEN
     if unknown := set(args.nets) - set(known):
         parser.error(f"no network {sorted(unknown)[0]!r}, must be of {list(known)}")
-    if args.tiny and args.published:
-        parser.error("the published networks are of full width: leave out --tiny")
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
         parser.error(f"OpenCV {cv2.__version__} reads no Caffe files: opencv-python-headless<5")
 
@@ -58,9 +55,7 @@ def main() -> int:
     for name in args.nets or known:
         net, classes = known[name]
         torch.manual_seed(0)
-        backbone, head = networks.build(
-            net, full=not args.tiny, classes=classes, dtype=torch.float32
-        )
+        backbone, head = networks.build(net, full=True, classes=classes, dtype=torch.float32)
         file = CaffeFile(networks.parameters(net, backbone, head))
         reference.write(net, file)
         text = published(args.published, name) if args.published else file.text
@@ -93,17 +88,9 @@ class CaffeFile(reference.Layers):
     def conv(self, bottom, name, relu=True, stride=1, padding=0, groups=1):
         weight = self.weights[f"{name}.weight"]
         self.blobs[name] = [weight, self.weights[f"{name}.bias"]]
-        self.layer(
-            "Convolution",
-            [bottom],
-            name,
-            "convolution_param",
-            num_output=len(weight),
-            kernel_size=weight.shape[2],
-            stride=stride,
-            pad=padding,
-            group=groups,
-        )
+        kernel = dict(num_output=len(weight), kernel_size=weight.shape[2], group=groups)
+        window = dict(kernel, stride=stride, pad=padding)
+        self.layer("Convolution", [bottom], name, "convolution_param", **window)
         if relu:
             self.text += f'layer {{ name: "relu_{name}" type: "ReLU" '
             self.text += f'bottom: "{name}" top: "{name}" }}\n'

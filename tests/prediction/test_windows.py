@@ -94,21 +94,7 @@ def same(model, given: Picture, side: int, layout=None, classes=CLASSES) -> np.n
     return expected
 
 
-@pytest.mark.parametrize("length", [513, 1000, 5000])
-@pytest.mark.parametrize("layout", [Layout(32, 100), Layout(32, 300), Layout(85, 43, 128)], ids=str)
-def test_each_pixel_is_taken_once_from_an_interior(layout, length):
-    size = layout.size(512)
-    windows = layout.cut(length, size)
-    assert len(windows) > 1
-    assert [pixel for w in windows for pixel in range(w.first, w.beyond)] == list(range(length))
-    margin = min(layout.margin, size // 3) if not layout.base else layout.margin
-    for window in windows:
-        assert window.start % layout.step == 0 and window.stop - window.start <= size
-        assert window.start == 0 or window.first - window.start >= margin
-        assert window.stop == length or window.stop - window.beyond >= margin
-
-
-@pytest.mark.parametrize("net", ["fcn8s same", "fcn8s reference", "fcn-alexnet same"])
+@pytest.mark.parametrize("net", ["fcn8s reference", "fcn-alexnet same"])
 def test_our_networks_give_the_same_labels(net):
     """With the margin that follows from the layers."""
     model = published(*net.split())
@@ -123,49 +109,26 @@ def test_our_networks_give_the_same_labels(net):
         assert not np.array_equal(wrong.labels, expected)
 
 
-@pytest.mark.parametrize(
-    ("kind", "original", "side"),
-    [("EncoderDecoder", (150, 433), 704), ("FCNSegmentor", (431, 1203), 1056)],
-)
-def test_resized_back_to_the_image(kind, original, side):
-    """The network sees 300 x 800; the margin of networks that do not tell is enough for these."""
-    same(segmentor(kind), picture((300, 800), original), side, Layout(32, 64))
+SURE_OF_NOTHING = dict(num_classes=2, out_channels=1, threshold=0.48, loss_decode=[])
+SLIDING = dict(mode="slide", crop_size=(96, 128), stride=(64, 85))
+# A segmentor, the sizes of the network's input and of the image, a window's side, and its layout,
+# of which the margin is enough for these networks.
+OTHERS = {
+    "enlarged": ("FCNSegmentor", {}, (300, 800), (431, 1203), 1056, Layout(32, 64)),
+    "reduced": ("EncoderDecoder", {}, (300, 800), (150, 433), 704, Layout(32, 64)),
+    "one score": (
+        *("EncoderDecoder", dict(decode_head=SURE_OF_NOTHING)),
+        *((64, 800), (100, 1250), 500, Layout(32, 64)),
+    ),
+    # Windows hold several of the config's crops; each pixel is the mean of the same ones.
+    "sliding": ("EncoderDecoder", dict(test_cfg=SLIDING), (120, 1023), None, 400, None),
+}
 
 
-@pytest.mark.parametrize("original", [(64, 800), (100, 1250)], ids=["as it is", "resized"])
-def test_one_score_for_two_classes(original):
-    head = dict(num_classes=2, out_channels=1, threshold=0.48, loss_decode=[])
-    model = segmentor("EncoderDecoder", decode_head=head)
-    model.decode_head.conv_seg.weight.data /= 50  # sure of nothing
-    same(model, picture((64, 800), original), 500, Layout(32, 64), TWO)
-
-
-@pytest.mark.parametrize("width", [1000, 1023])
-def test_sliding_keeps_its_meaning(width):
-    """Windows hold several of the config's crops; each pixel is the mean of the same ones."""
-    slide = dict(mode="slide", crop_size=(96, 128), stride=(64, 85))
-    model = segmentor("EncoderDecoder", test_cfg=slide)
-    given = picture((120, width))
-    same(model, given, 400)
-    _, probabilities = whole(model, given)
-    assert np.array_equal(in_windows(model, given, 400).probabilities, probabilities)
-    off = (Layout(64, 32, 96), Layout(80, 43, 128))
-    assert not np.array_equal(in_windows(model, given, 400, off).probabilities, probabilities)
-
-
-@pytest.mark.parametrize("size", [(1600, 1), (40, 1600)])
-def test_in_narrow_images_windows_are_long(size):
-    model = published("fcn8s", "same")
-    given, shapes, steps = picture(size), [], []
-
-    def run(image, sample):
-        shapes.append(image.shape[-2:])
-        return runner(model)(image, sample)
-
-    result = Prediction.empty(Shown(given.image), CLASSES, probabilities=False)
-    window = tuple(min(length, 1184) for length in size)
-    layout, progress = layouts(model), lambda *told: steps.append(told[1:])
-    predict_in_windows(given, result, run, layout, window, progress=progress)
-    assert result.windows == 2 and steps == [(0, 2), (1, 2)]
-    assert all(max(shape) <= 1184 and min(shape) == min(size) for shape in shapes)
-    assert np.array_equal(result.labels, whole(model, given)[0])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_networks_give_the_same_labels(name):
+    kind, settings, size, original, side, layout = OTHERS[name]
+    model = segmentor(kind, **settings)
+    if name == "one score":
+        model.decode_head.conv_seg.weight.data /= 50
+    same(model, picture(size, original), side, layout, TWO if name == "one score" else CLASSES)

@@ -1,6 +1,5 @@
 """What is kept while mmengine tests, by one process and by several."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,20 +51,14 @@ def test_two_processes_keep_the_same(tmp_path):
     assert here == there and len(here) == 2 * COUNT
 
 
-def test_a_second_test_leaves_nothing_of_the_first_and_may_be_moved(tmp_path):
+def test_a_second_test_leaves_nothing_of_the_first(tmp_path):
     kept(tmp_path)
-    kept(tmp_path, 2)
-    shutil.move(tmp_path / "kept", tmp_path / "moved")
-    found = evaluation.load(tmp_path / "moved")
+    _, found = kept(tmp_path, 2)
     assert len(found.images) == 2 and len(list(found.panels.iterdir())) == 4
-    assert found.has_panels(0)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 0}', '{"format": 1, "matrix": 1, "images": []}']
-)
+@pytest.mark.parametrize("text", ["{", '{"format": 0}', '{"format": 1, "matrix": 1, "images": []}'])
 def test_what_cannot_be_read_is_not_there(tmp_path, text):
-    assert evaluation.load(tmp_path) is None
     (tmp_path / evaluation.FILE).write_text(text)
     assert evaluation.load(tmp_path) is None
 

@@ -11,6 +11,7 @@ from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.page import MINUS, page
 from fcn_plugin.report.run import Run
 
+SCORES = ("mIoU", "aAcc", "mAcc", "fwIoU")  # in the order of the page
 HOSTILE = ["<script>alert(1)</script>", "\"quoted' & co", "</style>", "{{ 7 * 7 }}"]
 
 
@@ -33,19 +34,15 @@ def whole(runs: list[Run]) -> Page:
 def test_faults_would_be_found():
     html = """<p id="a" onclick="x()"><b id="a"></p><th>x</th><img src="http://x/y.png">
         <style>a { background: url(x.png) }</style>"""
-    found = " ".join(Page(html).faults)
-    for fault in ("onclick", "id a twice", "not closed", "without scope", "img reaches out"):
-        assert fault in found
-    assert "img without alt" in found and "reaches out: a {" in found and "closes nothing" in found
+    assert len(Page(html).faults) == 8
 
 
-@pytest.mark.parametrize("absent", ["skip", "zero"])
-def test_scores_are_the_metrics_to_the_last_digit(tmp_path, absent):
-    run, scores = scored(tmp_path, ["a", "b", "c", "never seen"], unseen=1, absent=absent)
+def test_scores_are_the_metrics_to_the_last_digit(tmp_path):
+    """By MIT's rule; by VOC's they are in tools/test_report.py."""
+    run, scores = scored(tmp_path, ["a", "b", "c", "never seen"], unseen=1, absent="zero")
     found = whole([run])
-    keys = ["mIoU", "aAcc", "mAcc", "fwIoU", *(["score"] if absent == "zero" else [])]
-    assert found.numbers[: len(keys)] == [scores[key] for key in keys]
-    assert ("MIT's rule" in found.text) == ("final score" in found.text) == (absent == "zero")
+    assert found.numbers[:5] == [scores[key] for key in (*SCORES, "score")]
+    assert "MIT's rule" in found.text and "final score" in found.text
 
 
 def test_images_are_the_worst_and_the_best(tmp_path):
@@ -80,13 +77,13 @@ def test_two_runs(tmp_path):
     first, before = scored(tmp_path, ["a", "b", "c"])
     second, after = scored(tmp_path, ["a", "b", "c"], seed=1)
     found = whole([first, second])
-    pairs = [(before[key], after[key]) for key in ("mIoU", "aAcc", "mAcc", "fwIoU")]
+    pairs = [(before[key], after[key]) for key in SCORES]
     assert found.numbers[:12] == [v for a, b in pairs for v in (a, b, b - a)]
     for value, other in pairs:
         assert f"{other - value:+.2f}".replace("-", MINUS) in found.text
     assert "randomness.seed" in found.text and "train_cfg.max_iters" not in found.text
     assert "Largest gains" in found.text and "Largest losses" in found.text
-    assert "dashed, squares" in found.text
+    assert "dashed, squares" in found.text and "MIT's rule" not in found.text
     assert "different images" not in found.text
 
 
@@ -99,23 +96,4 @@ def test_two_runs_of_which_one_is_other(tmp_path):
     with pytest.raises(UserError, match="different classes; make a page of each"):
         page([first, second])
     found = whole([made_up_run("unscored"), first])
-    assert "A: unscored: The scores are those of the last validation" in found.text
     assert found.numbers[:2] == [40.25, first.evaluation.scores.mean_iu * 100]
-
-
-def test_without_an_evaluation_the_last_validation_is_told():
-    run = made_up_run()
-    found = whole([run])
-    assert found.numbers == [40.25, 70.0]
-    assert "last validation in the log, at iteration 100" in found.text
-    assert "1:01:40 in 2 sessions" in found.text
-    run.training.train, run.training.val = {}, {}  # which has logged nothing
-    assert "None yet." in whole([run]).text and whole([run]).sources == []
-
-
-def test_pictures_that_were_deleted_are_left_out(tmp_path):
-    run, _ = scored(tmp_path, ["a", "b"], images=3)
-    for file in run.evaluation.panels.iterdir():
-        file.unlink()
-    found = whole([run])
-    assert found.sources == found.charts and "Worst images" not in found.text

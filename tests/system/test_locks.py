@@ -11,21 +11,8 @@ import pytest
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system import locks
-from fcn_plugin.system.locks import LOCK, only_one_at_work
 
 KEPT = ExitStack()
-
-
-def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
-    folder = tmp_path / "new"
-    with (
-        only_one_at_work(folder, 0),
-        pytest.raises(UserError, match="new: another run is still at work there"),
-        only_one_at_work(folder, 0),
-    ):
-        pass
-    with only_one_at_work(folder, 0):
-        assert [file.name for file in folder.iterdir()] == [LOCK]
 
 
 def take(how: str, folder: Path, patience: float = 0) -> None:
@@ -74,11 +61,3 @@ def test_a_lock_of_a_process_that_was_killed(tmp_path, how):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(other, signal.SIGKILL)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_for_reading_only(tmp_path):
-    tmp_path.chmod(0o500)
-    take("only_one_at_work", tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    tmp_path.chmod(0o700)

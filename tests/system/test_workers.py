@@ -2,26 +2,21 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 import time
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from tools.running import REPOSITORY
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.system.workers import on_all_cores
 
 
 def square(number: int) -> tuple[int, np.ndarray]:
-    return number * number, np.full(2, number)
-
-
-def process(_: int) -> int:
-    time.sleep(0.01)
-    return os.getpid()
+    return number * number, np.full(2, os.getpid())
 
 
 def fail_at_7(number: int) -> int:
@@ -30,8 +25,10 @@ def fail_at_7(number: int) -> int:
     return number
 
 
-@pytest.mark.parametrize(("count", "jobs"), [(0, None), (1, 5), (40, None), (40, 1), (40, 5)])
-def test_results_come_in_order_and_as_they_are(count, jobs):
+@pytest.mark.parametrize(
+    ("count", "jobs", "workers"), [(0, None, 0), (1, 5, 0), (40, 1, 0), (40, 5, 5)]
+)
+def test_results_come_in_order_and_as_they_are(count, jobs, workers):
     """More processes than cores are nothing to warn of, and no random number is drawn."""
     before = torch.get_rng_state()
     with warnings.catch_warnings():
@@ -39,13 +36,8 @@ def test_results_come_in_order_and_as_they_are(count, jobs):
         results = list(on_all_cores(square, range(count), chunk=3, jobs=jobs))
     assert [result[0] for result in results] == [n * n for n in range(count)]
     assert all(type(result) is tuple and type(result[1]) is np.ndarray for result in results)
+    assert len({int(result[1][0]) for result in results} - {os.getpid()}) == workers
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_several_processes_take_part():
-    others = set(on_all_cores(process, range(40), chunk=2, jobs=2))
-    assert len(others) == 2 and os.getpid() not in others
-    assert set(on_all_cores(process, range(40), chunk=100, jobs=2)) == {os.getpid()}
 
 
 def test_an_error_is_passed_on_after_the_results_before_it():
@@ -56,95 +48,59 @@ def test_an_error_is_passed_on_after_the_results_before_it():
     assert multiprocessing.active_children() == []
 
 
+def be_killed_at_7(number: int) -> int:
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_is_an_error_and_the_others_end():
+    with pytest.raises(UserError, match="a worker was killed from outside"):
+        list(on_all_cores(be_killed_at_7, range(40), chunk=3, jobs=2))
+    assert multiprocessing.active_children() == []
+
+
 def test_who_stops_listening_is_not_kept_waiting():
     began = time.monotonic()
     results = on_all_cores(time.sleep, [0.02] * 2000, chunk=1, jobs=2)
     next(results)
     results.close()
-    never_asked = on_all_cores(time.sleep, [0.02] * 2000, chunk=1, jobs=2)
-    assert len(multiprocessing.active_children()) == 2
-    del never_asked
     assert multiprocessing.active_children() == []
     assert time.monotonic() - began < 10  # all would take forty
 
 
-START = """
-import multiprocessing, os, sys, time
-from threading import Timer
-import cv2, numpy as np
-from fcn_plugin.errors import UserError
-from fcn_plugin.system.workers import on_all_cores
-"""
-
-
-def script(folder, code: str) -> subprocess.Popen:
-    path = folder / "script.py"
-    path.write_text(START + code)
-    environment = os.environ | dict(PYTHONPATH=str(REPOSITORY), TMPDIR=str(folder))
-    command = [sys.executable, path]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-LONG = """
-def work(_):
-    os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, between those of the others
+def report_and_sleep(pipe: int) -> None:
+    os.write(pipe, b".")
     time.sleep(60)
 
-if __name__ == "__main__":
-    list(on_all_cores(work, range(1000), chunk=1, jobs=3))
-"""
 
-
-def test_workers_end_with_a_killed_parent(tmp_path):
+def test_workers_end_with_a_killed_parent():
     """Else they would wait for work for ever, with all locks that they inherited."""
-    parent = script(tmp_path, LONG)
-    assert parent.stdout is not None
-    workers: set[int] = set()
-    while len(workers) < 3:
-        workers.add(int(parent.stdout.readline()))
-    parent.kill()
-    parent.communicate(timeout=10)  # until nobody holds the other end of its output
-    assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
-
-
-OPENCV = """
-BIG = np.zeros((2000, 2000, 3), np.uint8)
-
-def work(_):
-    return cv2.cvtColor(BIG, cv2.COLOR_RGB2BGR).shape
-
-if __name__ == "__main__":
-    cv2.setNumThreads(2)
-    cv2.GaussianBlur(BIG, (9, 9), 2)  # starts OpenCV's threads
-    print(set(on_all_cores(work, range(8), chunk=1, jobs=2)), cv2.getNumThreads())
-"""
-
-
-def test_workers_may_use_opencv_after_their_parent_did(tmp_path):
-    assert script(tmp_path, OPENCV).communicate(timeout=60)[0] == "{(2000, 2000, 3)} 2\n"
-
-
-KILLED = """
-def work(_):
-    return bytes(2**20)
-
-def kill(number):
-    for worker in multiprocessing.active_children()[:number]:
-        worker.kill()
-
-if __name__ == "__main__":
-    for turn in range(6):
-        results = on_all_cores(work, range(2_000), chunk=8, jobs=2)
-        Timer(turn / 25, kill, [1 + turn % 2]).start()
+    read, write = os.pipe()
+    if (parent := os.fork()) == 0:
         try:
-            sum(1 for _ in results)
-        except UserError as error:
-            print(str(error)[:19])
-"""
+            list(on_all_cores(report_and_sleep, [write] * 1000, chunk=1, jobs=3))
+        finally:
+            os._exit(1)
+    os.close(write)
+    for _ in range(3):
+        assert os.read(read, 1) == b"."
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    began = time.monotonic()
+    assert os.read(read, 1) == b""  # when nobody holds the other end
+    assert time.monotonic() - began < 10
+    os.close(read)
 
 
-def test_workers_that_are_killed_while_they_hand_over_results(tmp_path):
-    """Of what is half written the rest must not be waited for."""
-    stdout, _ = script(tmp_path, KILLED).communicate(timeout=60)
-    assert stdout.splitlines() == ["a worker was killed"] * 6
-    assert [entry.name for entry in tmp_path.iterdir()] == ["script.py"]
+def in_grey(picture: np.ndarray) -> tuple[int, ...]:
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).shape
+
+
+def test_workers_may_use_opencv_after_their_parent_did():
+    picture, before = np.zeros((2000, 2000, 3), np.uint8), cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(picture, (9, 9), 2)  # starts OpenCV's threads
+    assert set(on_all_cores(in_grey, [picture] * 8, chunk=1, jobs=2)) == {(2000, 2000)}
+    assert cv2.getNumThreads() == 2
+    cv2.setNumThreads(before)
