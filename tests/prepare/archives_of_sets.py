@@ -88,10 +88,8 @@ def voc2011() -> Files:
     return _voc("TrainVal/VOCdevkit/VOC2011", ["t0"], ["v1", "t1", "v0"], [])
 
 
-def sbd(more: int = 0) -> Files:
-    """``more``: further images in its train."""
-    root, val = "benchmark_RELEASE/dataset", ["v0", "s2"]
-    train = ["t1", "s0", "s1", *(f"m{index}" for index in range(more))]
+def sbd() -> Files:
+    root, train, val = "benchmark_RELEASE/dataset", ["t1", "s0", "s1"], ["v0", "s2"]
     files = {
         "benchmark_RELEASE/README": b"see the paper",
         "benchmark_RELEASE/benchmark_code_RELEASE/demo/datadir/cls/2008_000051.mat": b"demo",

@@ -318,19 +318,3 @@ def test_killed_at_any_moment_it_ends_in_the_same_tree(make, whole, tmp_path):
             assert promised and (last not in found or promised <= {*found}), (moment, last)
         assert _in_a_process(partial(_prepare_all, make, root, None)) == 0
         assert tree(root) == expected, moment
-
-
-def test_killed_while_workers_convert(make, tmp_path):
-    """They end as well, and with them the lock that they inherited."""
-    archive = tgz(tmp_path / "benchmark.tgz", sbd(more=60))
-
-    def kill(step: str, done: int, total: int) -> None:
-        if step == "Making SegmentationClass":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    make(tmp_path / "whole", "sbd", [archive])
-    killed = _in_a_process(lambda: make(tmp_path / "killed", "sbd", [archive], progress=kill))
-    assert killed == -signal.SIGKILL
-    assert not (tmp_path / "killed/sbd/SegmentationClass").exists()
-    make(tmp_path / "killed", "sbd", [archive])
-    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
