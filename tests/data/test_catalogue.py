@@ -35,7 +35,6 @@ def test_hashes_are_whole_and_the_splits_to_keep_apart_exist():
         ("voc2012", "VOCdevkit/VOC2011/JPEGImages/a.jpg", None),
         ("sbd", "benchmark_RELEASE/benchmark_code_RELEASE/demo/datadir/cls/a.mat", None),
         ("ade20k", "release_test/testing/a.jpg", "images/testing/a.jpg"),
-        ("ade20k", "release_test/list.txt", None),
         ("camvid", "__MACOSX/CamVid/train/a.png", None),
         ("camvid", "CamVid/train/._a.png", None),
     ],
@@ -53,7 +52,6 @@ def test_where_the_members_of_archives_go(name, member, place):
         ("data/VOCdevkit/VOC2011", "ImageSets/Segmentation/seg11valid.txt", ["voc2011", "sbd"]),
         ("data/VOCdevkit/VOC2012", "SegmentationClassAug", ["voc2012", "sbd"]),
         ("data/ade/ADEChallengeData2016", "images/testing", ["ade20k --test"]),
-        ("data/shapes", "", ["shapes"]),
         ("data/VOCdevkit/VOC2010", "", None),
     ],
 )

@@ -69,13 +69,6 @@ def test_an_image_that_mmseg_reads_otherwise(tmp_path, content, pixel, tolerance
     np.testing.assert_allclose(img[0, 0].astype(int), pixel, atol=tolerance)
 
 
-def test_a_large_picture_is_converted_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "AT_ONCE", 16 * 5)
-    path = written(tmp_path / "a", saved(RGB.convert("CMYK"), "TIFF"))
-    expected = np.asarray(Image.open(path).convert("RGB"))[..., ::-1]
-    assert np.array_equal(load_image(path), expected)
-
-
 # --- images of 16 bits ---------------------------------------------------------------------------
 
 TWELVE = np.arange(4096, dtype=np.uint16).reshape(64, 64)

@@ -52,7 +52,6 @@ CONFIGS = [
     dict(type=FourClasses, metainfo=dict(classes=["d", "b"], palette=[[8, 8, 8], [9, 9, 9]])),
     dict(type="BaseSegDataset", metainfo=dict(classes=("x", "y"), palette=COLOURS[:2])),
     dict(type="CamVidDataset", data_prefix=dict(img_path="i")),
-    dict(type="ADE20KDataset"),
     dict(type="ADE20KDataset", metainfo=dict(classes=("sky", "wall"))),
     dict(type="CityscapesDataset", metainfo=dict(classes=("car", "road"))),
 ]

@@ -12,7 +12,6 @@ import torch
 from data.pictures import CLASSES, HIGH, LABEL, RAMP, WIDE, exif, saved, written
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
 from models.small import segmentor
 
 CONFIG = Config.fromfile(Path(__file__).parents[2] / "configs/fcn8s_vgg16_shapes.py")
@@ -49,24 +48,3 @@ def test_an_image_is_trained_on_and_predicted_at_its_own_size(tmp_path, image, s
         found, _ = model.eval().test_step(batch("test_pipeline", tmp_path, *files))
     assert found.pred_sem_seg.data.shape == found.gt_sem_seg.data.shape == (1, *size)
     assert torch.isfinite(found.seg_logits.data).all()
-
-
-HARD = dict(type="OHEMPixelSampler", min_kept=50, thresh=0.7)
-
-
-@pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore``")
-@pytest.mark.parametrize("blockwise", [True, False], ids=["blockwise", "plain"])
-@pytest.mark.parametrize(("average", "sampler"), [(True, None), (False, HARD)])
-def test_nothing_but_void_teaches_nothing(tmp_path, blockwise, average, sampler):
-    """Loss and gradients are exactly 0, the accuracy is mmseg's 100, a step moves no weight."""
-    loss = dict(type="CrossEntropyLoss", avg_non_ignore=average)
-    head = dict(blockwise=blockwise, sampler=sampler, loss_decode=loss)
-    model = segmentor(head=head, data_preprocessor=PREPROCESSOR).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9))
-    files = saved(RAMP), saved(np.full_like(LABEL, 255))
-    logged = model.train_step(batch("test_pipeline", tmp_path, *files), optimizer)
-    assert logged["loss"].item() == logged["decode.loss_ce"].item() == 0
-    assert logged["decode.acc_seg"].item() == 100
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]), name

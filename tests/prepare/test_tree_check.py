@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from prepare.archives_of_sets import SETS, picture
 from scipy.io import savemat
@@ -26,8 +25,6 @@ def faults_of(root: Path, name: str, subset: bool = True) -> list[str]:
 
 def test_a_whole_tree_has_none(whole):
     assert [faults_of(whole, name) for name in SETS] == [[], [], []]
-    counts, _ = check(whole, "voc2012", True)
-    assert counts == {"train": 3, "val": 2, "test": 2, "aug": 3, "trainaug": 6}
 
 
 def test_all_faults_at_once(root):
@@ -82,16 +79,14 @@ def test_the_published_numbers_and_the_order_of_seg11valid(root):
     assert any("seg11valid.txt: md5 of the names is" in fault for fault in found)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "value"])
-def test_the_raw_labels_of_sbd(root, damage):
-    path = root / "sbd/cls/t1.mat"
-    path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-300])
-    if damage == "value":
-        high = np.zeros((1, 1), dtype=[("Segmentation", object)])
-        high[0, 0]["Segmentation"] = np.full((3, 3), 21, np.uint8)
-        savemat(path, {"GTcls": high})
-    (fault,) = faults_of(root, "sbd")
-    assert "cls/t1.mat: " in fault and "unpack SBD's archive again" in fault
+def test_the_raw_labels_of_sbd(root):
+    cut, other = root / "sbd/cls/s0.mat", root / "sbd/cls/t1.mat"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    high = np.zeros((1, 1), dtype=[("Segmentation", object)])
+    high[0, 0]["Segmentation"] = np.full((3, 3), 21, np.uint8)
+    savemat(other, {"GTcls": high})
+    faults = sorted(faults_of(root, "sbd"))
+    assert [fault.partition(": ")[0] for fault in faults] == [str(cut), str(other)]
     # Once the PNGs are made, the raw labels may be gone.
     shutil.rmtree(root / "sbd/cls")
     assert faults_of(root, "sbd") == []
