@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
-from mmseg.datasets import ADE20KDataset, BaseSegDataset
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from fcn_plugin.data.camvid import CLASSES as CAMVID
@@ -27,23 +27,10 @@ class FourClasses(BaseSegDataset):
     METAINFO = dict(classes=NAMES, palette=COLOURS)
 
 
-@DATASETS.register_module()
-class ReducedByItsParent(ADE20KDataset):
-    """Whose settings are its parent's."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
-
-SHUFFLED = ((0, 2), (1, 255), (2, 0), (3, 1))
 NUMBERS = [
-    (Numbering(3, True), (1, 2, 3)),
-    (Numbering(3, False, SHUFFLED), (2, 3, 0)),
-    (Numbering(3, True, SHUFFLED), (3, 4, 1)),
+    (Numbering(3, True, ((0, 2), (1, 255), (2, 0), (3, 1))), (3, 4, 1)),
     # Several values for a class: what the map names goes first, then the smallest.
     (Numbering(2, False, ((3, 1), (2, 1))), (0, 2)),
-    (Numbering(2, False, ((255, 1),)), (0, 255)),
-    (Numbering(300), tuple(range(300))),
     (Numbering(300, True), tuple(range(1, 301))),
 ]
 
@@ -56,12 +43,6 @@ def test_numbers_of_the_classes(numbering, numbers):
     assert numbering.labels(indices).dtype == (np.uint16 if max(numbers) > 255 else np.uint8)
 
 
-@pytest.mark.parametrize("label_map", ["a", ["a"], {"a": 1}, {1: None}])
-def test_a_map_that_is_none(label_map):
-    with pytest.raises(UserError, match=r"label_map: .* does not map integers to integers"):
-        numbering_of(dict(classes="ab", label_map=label_map))
-
-
 # --- by a config ---------------------------------------------------------------------------------
 
 CONFIGS = [
@@ -71,10 +52,7 @@ CONFIGS = [
     dict(type=FourClasses, metainfo=dict(classes=["d", "b"], palette=[[8, 8, 8], [9, 9, 9]])),
     dict(type="BaseSegDataset", metainfo=dict(classes=("x", "y"), palette=COLOURS[:2])),
     dict(type="CamVidDataset", data_prefix=dict(img_path="i")),
-    dict(type="CamVidDataset", data_prefix=dict(img_path="i"), metainfo=dict(classes=["car"])),
-    dict(type="ADE20KDataset"),
     dict(type="ADE20KDataset", metainfo=dict(classes=("sky", "wall"))),
-    dict(type="ReducedByItsParent"),
     dict(type="CityscapesDataset", metainfo=dict(classes=("car", "road"))),
 ]
 
@@ -103,26 +81,25 @@ def test_colours_are_in_the_order_of_the_classes_for_mmseg_too():
     assert built == [COLOURS, [d, a, b, c], [d, b], [[8, 8, 8], [9, 9, 9]]]
 
 
-def test_data_sets_that_number_in_several_ways_are_refused_together():
-    with pytest.raises(UserError, match="ConcatDataset number their classes in several ways"):
-        metainfo_of(dict(type="ConcatDataset", datasets=CONFIGS[:2]))
+ALL = [str(index) for index in range(255)]
+MISTAKES = [
+    (dict(type="ConcatDataset", datasets=CONFIGS[:2]), "number their classes in several ways"),
+    (dict(type="FourClases"), r"type='FourClases' .* did you mean 'FourClasses'"),
+    (dict(CONFIGS[0], metainfo=dict(classes=["e"])), r"FourClasses: .* correct metainfo.classes"),
+    (dict(type="BaseSegDataset", metainfo=dict(classes=ALL), reduce_zero_label=True), "means cl"),
+]
 
 
-def test_mistakes_in_a_config():
-    with pytest.raises(UserError, match=r"type='FourClases' .* did you mean 'FourClasses'"):
-        metainfo_of(dict(type="FourClases"))
-    with pytest.raises(UserError, match=r"FourClasses: .* correct metainfo.classes"):
-        metainfo_of(dict(type="FourClasses", metainfo=dict(classes=["e"])))
-    lacking = dict(type="BaseSegDataset", reduce_zero_label=True)
-    with pytest.raises(UserError, match="means class 254"):
-        check_numbers(dict(lacking, metainfo=dict(classes=[str(i) for i in range(255)])))
-    check_numbers(lacking)  # nothing names its classes yet
+@pytest.mark.parametrize(("cfg", "message"), MISTAKES)
+def test_mistakes_in_a_config(cfg, message):
+    with pytest.raises(UserError, match=message):
+        check_numbers(cfg)
+    with pytest.raises(UserError, match=r"label_map: .* does not map integers to integers"):
+        numbering_of(dict(classes="ab", label_map={"a": 1}))
 
 
 def test_what_is_shipped(tmp_path):
     """By hand."""
-    voc = metainfo_of(dict(type="PascalVOCDataset", ann_file=""))
-    assert numbering_of(voc) == Numbering(21)
     assert numbering_of(metainfo_of(dict(type="ADE20KDataset"))).numbers == tuple(range(1, 151))
     camvid = numbering_of(metainfo_of(dict(type="CamVidDataset")))
     assert camvid.numbers == tuple(range(len(CAMVID))) and camvid.meaning[11] == 255

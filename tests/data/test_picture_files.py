@@ -4,10 +4,8 @@ Any damage is in property/test_any_label.py.
 """
 
 import os
-import struct
 from itertools import product
 
-import cv2
 import numpy as np
 import pytest
 from data.pictures import (
@@ -26,20 +24,14 @@ from data.pictures import (
 from PIL import Image, ImageFile, TiffImagePlugin
 from property.png_files import filled_rows, png
 
-from fcn_plugin.data import images
-from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.labels import read_label
 from fcn_plugin.errors import DamagedFile, UserError
 
 JPEG, PNG = saved(NOISE, "JPEG"), saved(NOISE)
-PROGRESSIVE = saved(NOISE, "JPEG", progressive=True)
 DAMAGED = [
     (b"", "the file is empty"),
     (JPEG[: len(JPEG) // 2], "truncated"),
-    (JPEG[:-2], "truncated"),
-    (PROGRESSIVE[: len(JPEG) // 3], "truncated"),
-    (b"\xff\xd8\xff\xd9", ""),
-    (PNG[: len(PNG) // 2], ""),
+    (saved(NOISE, "JPEG", progressive=True)[: len(JPEG) // 3], "truncated"),
     (PNG[:-12], "truncated"),
     (PNG[:3000] + bytes([PNG[3000] ^ 1]) + PNG[3001:], "broken PNG file"),
     (bytes(1000), "no image format is recognised"),
@@ -48,20 +40,13 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("content", "reason"), DAMAGED)
-def test_a_damaged_image_is_named(tmp_path, content, reason):
+def test_a_damaged_image_is_named(tmp_path, monkeypatch, content, reason):
+    """Whatever another package has told Pillow of truncated files."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     path = written(tmp_path / "a.jpg", content)
     with pytest.raises(DamagedFile, match=f"a.jpg: damaged image, .*{reason}.*; copy, download"):
         load_image(path)
-
-
-def test_an_error_of_several_lines_is_told_in_one(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise cv2.error("OpenCV: error:\n > Overload resolution failed:\n >  - img")
-
-    monkeypatch.setattr(images.cv2, "imdecode", refuse)
-    with pytest.raises(UserError, match=r"failed: > - img; copy") as error:
-        load_image(written(tmp_path / "a.jpg", JPEG))
-    assert len(str(error.value).splitlines()) == 1
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -73,11 +58,11 @@ def test_what_is_no_file_to_read(tmp_path, kind):
     with pytest.raises(DamagedFile, match=r"b.png: cannot be read \(Is a directory\)"):
         load(tmp_path / "b.png")
     os.mkfifo(tmp_path / "c.png")
-    for path in (tmp_path / "c.png", "/dev/zero"):
-        with pytest.raises(DamagedFile, match=f"{path}: a pipe, device or socket; save the {kind}"):
-            load(path)
+    with pytest.raises(DamagedFile, match=f"c.png: a pipe, device or socket; save the {kind}"):
+        load(tmp_path / "c.png")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
     """Pillow's guard is as it was afterwards; a picture is refused by its head alone."""
     files = {name: saved(RAMP[..., 0], name) for name in ("PNG", "JPEG", "BMP")}
@@ -96,13 +81,6 @@ def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
         assert not isinstance(error.value, DamagedFile)
 
 
-def test_what_a_check_of_the_size_raises_is_no_damage(tmp_path):
-    load = LoadCheckedImage()
-    load.check_size = lambda path, size: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        load(dict(img_path=str(written(tmp_path / "a.jpg", JPEG))))
-
-
 def tagged(tag: int) -> bytes:
     """A TIFF with one more tag."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
@@ -110,49 +88,25 @@ def tagged(tag: int) -> bytes:
     return saved(RAMP, "TIFF", tiffinfo=tags)
 
 
-def five_bands() -> bytes:
-    """A TIFF's head says how many bands its pixels have."""
-    four = saved(Image.new("RGBA", (9, 8)), "TIFF")
-    at = four.index(struct.pack("<HHIH", 277, 3, 1, 4))
-    return four[: at + 8] + b"\5" + four[at + 9 :]
-
-
-def zeros(dtype: type) -> bytes:
-    return by_opencv(".tiff", np.zeros((8, 9, 3), dtype))
-
-
-FTYP, REST = b"\0\0\0\x18ftyp%s\0\0\0\0" + bytes(200), bytes(99)
+REST = bytes(99)
+FTYP = b"\0\0\0\x18ftyp%s\0\0\0\0" + REST
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 OWN_LOADER = "convert it to three bands of 8 bits, or put a loader"
-VIDEO, RAW, ARCHIVE = ("a video", "ffmpeg"), ("a camera's raw file", "develop it"), "an archive"
+RAW = "a camera's raw file", "develop it"
 # file, what it is, what to do with it
 OTHERS = [
-    (FTYP % b"isom", *VIDEO),
-    (b"RIFF\x24\0\0\0AVI LIST" + REST, *VIDEO),
-    (b"\x1aE\xdf\xa3" + REST, *VIDEO),  # MKV, WebM
-    (b"\0\0\1\xba" + REST, *VIDEO),  # MPEG
+    (FTYP % b"isom", "a video", "ffmpeg"),
     (FTYP % b"heic", "a HEIC picture", "convert it"),
-    (FTYP % b"crx ", *RAW),
-    (b"FUJIFILMCCD-RAW 0201", *RAW),
     (tagged(50706), *RAW),  # DNG
     (tagged(254), *RAW),  # a preview first
-    (five_bands(), "a TIFF of 5 bands, 8-bit whole numbers", OWN_LOADER),
-    (zeros(np.int16), "a TIFF of 3 bands, 16-bit numbers with a sign", OWN_LOADER),
-    (zeros(np.float32), "32-bit floating-point numbers", OWN_LOADER),
+    (by_opencv(".tiff", np.zeros((8, 9, 3), np.float32)), "32-bit floating-point", OWN_LOADER),
     (saved(np.ones((3, 4), np.float32), "TIFF"), "a TIFF of 1 band, 32-bit floating-point", ""),
-    (b"%PDF-1.4\n", "a PDF", "save its pictures as PNG"),
     (saved(RAMP, "EPS"), "a program in PostScript", "save what it draws"),
     (b'<?xml version="1.0"?>\n<!-- -->\n<svg width="9">', "an SVG drawing", "save it as PNG"),
-    (b"#?RADIANCE\n", "HDR", OWN_LOADER),
-    (b"v/1\x01\2\0\0\0", "EXR", OWN_LOADER),
     (bytes(128) + b"DICM" + REST, "a DICOM file", OWN_LOADER),
     (b"\x93NUMPY\x01\0v\0" + REST, "an array of NumPy", OWN_LOADER),
-    (b"\x89HDF\r\n\x1a\n" + REST, "an array of numbers", OWN_LOADER),
-    (b"PK\x03\x04" + REST, ARCHIVE, "unpack it"),
-    (b"\x1f\x8b\x08" + REST, ARCHIVE, "unpack it"),
-    (b"a.jpg".ljust(257, b"\0") + b"ustar\00000", ARCHIVE, "unpack it"),
+    (b"a.jpg".ljust(257, b"\0") + b"ustar\00000", "an archive", "unpack it"),
     (b"\n<!DOCTYPE html><title>404</title>", "a web page", "download that again"),
-    (b"404: Not Found", "a text", "download that again"),
     (LFS, "a pointer of Git LFS", "git lfs pull"),
 ]
 
@@ -164,18 +118,6 @@ def test_what_is_no_image_is_told_and_not_called_damaged(tmp_path, content, kind
         with pytest.raises(UserError, match=rf"a\.jpg: .*{kind}.*; .*{remedy}") as error:
             load(path)
         assert "damaged" not in str(error.value) and len(str(error.value).splitlines()) == 1
-
-
-def test_signed_numbers_are_no_image_but_may_be_a_label(tmp_path):
-    """Those of 32 bits may end at 255, of which the upper 8 of 16 bits would be black."""
-    for content, bits in (
-        (by_opencv(".tiff", np.zeros((HIGH, WIDE), np.int16)), 16),
-        (saved(RAMP[..., 0].astype(np.int32), "TIFF"), 32),
-    ):
-        path = written(tmp_path / "a.tif", content)
-        with pytest.raises(UserError, match=f"a TIFF of 1 band, {bits}-bit .* sign; {OWN_LOADER}"):
-            load_image(path)
-        assert read_label(path).shape == (HIGH, WIDE)
 
 
 # --- data that end before the last row -----------------------------------------------------------
@@ -203,24 +145,8 @@ def test_a_png_of_too_few_rows(tmp_path, colour_type, interlaced):
                 read(path)
 
 
-def test_another_package_may_have_told_pillow_to_be_lenient(tmp_path, monkeypatch):
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    content = saved(NOISE[..., 0])
-    path = written(tmp_path / "b.png", content[: len(content) // 2])
-    for read in READERS.values():
-        with pytest.raises(DamagedFile, match=r"b\.png: damaged"):
-            read(path)
-    assert ImageFile.LOAD_TRUNCATED_IMAGES
-
-
-JPEGS = [
-    ("RGB", {}),
-    ("RGB", dict(subsampling=0)),
-    ("L", {}),
-    ("CMYK", {}),
-    ("RGB", dict(restart_marker_blocks=2)),
-    *[("RGB", dict(exif=exif(number))) for number in (2, 3, 6, 8)],
-]
+JPEGS = [("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", dict(restart_marker_blocks=2))]
+JPEGS += [("RGB", dict(exif=exif(number))) for number in (3, 6)]
 
 
 @pytest.mark.parametrize(("mode", "options"), JPEGS)
@@ -236,10 +162,7 @@ def test_a_jpeg_whose_end_comes_too_soon(tmp_path, mode, options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_whole_jpeg_may_be_grey_as_missing_pixels_are(tmp_path, mode, progressive):
-    grey = Image.new("L", (50, 40), 128).convert("RGB")
-    if mode != "L":
-        grey.paste((250, 3, 9), (10, 10, 20, 20))
-    content = saved(grey.convert(mode), "JPEG", quality=95, progressive=progressive)
+def test_a_whole_jpeg_may_be_grey_as_missing_pixels_are(tmp_path, mode):
+    grey = Image.new("L", (50, 40), 128).convert(mode)
+    content = saved(grey, "JPEG", quality=95)
     assert load_image(written(tmp_path / "a.jpg", content)).shape == (40, 50, 3)

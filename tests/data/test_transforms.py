@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 from data.pictures import saved, written
 from mmcv.transforms import Compose
-from mmcv.transforms.utils import cache_random_params
 from mmengine.config import Config
-from mmseg.datasets.transforms import RandomCrop
 from mmseg.registry import TRANSFORMS
 
-from fcn_plugin.data import transforms
 from fcn_plugin.data.transforms import FastPhotoMetricDistortion, FastRandomCrop
 from fcn_plugin.errors import UserError
 
@@ -67,10 +64,6 @@ def of_channels(channels: int) -> Callable[[int], dict]:
     return lambda seed: dict(img=np.resize(np.uint8([seed, 9, 77, 200, 3]), (5, 8, channels)))
 
 
-def viewed(view: Any) -> Callable[[int], dict]:
-    return lambda seed: dict(img=sample(seed, (13, 17))["img"][view])
-
-
 # All hues and saturations that OpenCV has: 64 levels of each of B, G and R.
 LEVELS = np.arange(0, 256, 4, dtype=np.uint8)
 EVERY_COLOUR = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS), axis=-1).reshape(512, 512, 3)
@@ -84,22 +77,19 @@ TURNS = ["horizontal", "vertical", "diagonal"]
 CASES = [
     *[
         ("RandomCrop", 20, partial(sample, size=size), CROPS)
-        for size in ((1, 1), CROP, (10, 50), (40, 20), (25, 33), (60, 90))
+        for size in ((1, 1), (10, 50), (60, 90))
     ],
-    *[("RandomCrop", 20, sample, CROPS | dict(cat_max_ratio=ratio)) for ratio in (0.3, 1.0)],
-    *[("RandomCrop", 5, of_one_value(value), CROPS) for value in (0, 7, 255)],
+    ("RandomCrop", 5, of_one_value(255), CROPS),
     ("RandomCrop", 30, sample, CROPS | dict(cat_max_ratio=0.5, ignore_index=0)),
-    ("RandomCrop", 20, partial(sample, dtype=np.int64), CROPS),
-    ("RandomFlip", 12, partial(sample, size=(1, 1)), dict(prob=0.5)),
+    ("RandomCrop", 20, partial(sample, dtype=np.int64), CROPS | dict(cat_max_ratio=1.0)),
     ("RandomFlip", 12, partial(sample, size=(5, 8)), dict(prob=0.75, direction=TURNS)),
     ("RandomFlip", 12, partial(sample, size=(5, 8), dtype=np.int64), dict(prob=0.5)),
     ("RandomFlip", 12, sample, dict(prob=1.0, swap_seg_labels=[(3, 20)])),
-    *[("RandomFlip", 3, of_channels(channels), dict(prob=1.0)) for channels in (1, 3, 4, 600)],
+    *[("RandomFlip", 3, of_channels(channels), dict(prob=1.0)) for channels in (1, 4, 600)],
     # So many that each of the 32 ways through the five draws of a coin is gone.
     (*DISTORTION, {}),
     (*DISTORTION, STRONG),
     (DISTORTION[0], 20, lambda seed: dict(img=EVERY_COLOUR), {}),
-    *[(DISTORTION[0], 40, viewed(view), {}) for view in (np.s_[3:, 5:], np.s_[::-1, ::-1])],
 ]
 
 
@@ -115,84 +105,39 @@ def test_crop_at_the_very_ratio():
     for ratio in (0.75, np.nextafter(0.75, 1)):
         settings = dict(crop_size=(4, 4), cat_max_ratio=ratio)
         compare("RandomCrop", 20, lambda seed: dict(inputs, seg_fields=[]), **settings)
-        assert FastRandomCrop(**settings)._is_mixed(label) == (ratio > 0.75)
 
 
-def test_crop_counts_more_pixels_than_float32_can(monkeypatch):
-    monkeypatch.setattr(transforms, "MAX_COUNT", 100)
-    monkeypatch.setattr(cv2, "calcHist", None)
-    found = compare("RandomCrop", 10, **CROPS)
-    # No hold of the image is kept.
-    assert found["img"].base is None and found["gt_seg_map"].base is None
-
-
-def test_crop_is_shared_among_images_as_mmsegs_is():
-    """And mmseg's own class is not changed by ours."""
-    assert RandomCrop._methods_with_randomness == ["crop_bbox"]
-    step = FastRandomCrop(CROP)
-    inputs = sample(0, (600, 900))
-    with cache_random_params(step):
-        first, second = (result(step, seed, inputs)[0]["img"] for seed in (1, 2))
-    np.testing.assert_array_equal(first, second)
-    assert (result(step, 2, inputs)[0]["img"] != first).any()
-
-
-def test_a_wrong_count_and_a_rounded_table_are_noticed(monkeypatch):
-    """The comparison above can fail: with void counted, or fractions rounded in place of cut."""
-    counts = transforms._counts
-    monkeypatch.setattr(transforms, "_counts", lambda label, ignored: counts(label, 300))
-    with pytest.raises(AssertionError):
-        compare("RandomCrop", 30, **CROPS)
-
-    def rounded(self, img, alpha=1, beta=0):
-        return cv2.LUT(img, np.rint(np.arange(256) * alpha + beta).clip(0, 255).astype(np.uint8))
-
-    monkeypatch.setattr(FastPhotoMetricDistortion, "convert", rounded)
-    with pytest.raises(AssertionError):
-        compare(*DISTORTION)
+def test_distortion_leaves_its_input():
+    step, img = FastPhotoMetricDistortion(), sample(0)["img"]
+    made = [step(dict(img=img))["img"] for _ in range(20)]
+    np.testing.assert_array_equal(img, sample(0)["img"])
+    assert sum((each != img).any() for each in made) > 10
 
 
 def test_windows_and_images_that_will_not_do():
-    assert FastRandomCrop([48, 64]).crop_size == (48, 64)  # as the command line gives it
-    assert FastRandomCrop(48).crop_size == (48, 48)
-    for wrong in ((64.0, 64.0), (64,), (64, 64, 3), (-1, 64), 0, "64"):
+    for whole in ([48, 48], 48):  # a list as the command line gives it
+        assert FastRandomCrop(whole).crop_size == (48, 48)
+    for wrong in ((64.0, 64.0), (64, 64, 3), 0, "64"):
         with pytest.raises(UserError, match=r"must be \(height, width\)"):
             FastRandomCrop(wrong)
     with pytest.raises(UserError, match="image of float32; load the image with 8 bits"):
         FastPhotoMetricDistortion()(dict(img=np.zeros((2, 2, 3), np.float32)))
 
 
-def test_distortion_leaves_its_input():
-    step, changed = FastPhotoMetricDistortion(), 0
-    for seed in range(20):
-        img, before = (sample(seed, (13, 17))["img"] for _ in range(2))
-        np.random.seed(seed)
-        changed += (step(dict(img=img))["img"] != before).any()
-        np.testing.assert_array_equal(img, before)
-    assert changed > 10
-
-
 @pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint8", 3), ("float32", 5)])
 def test_packing(dtype, channels):
     inputs = sample(0, (6, 9)) | dict(flip=True, img_path="a.jpg")
     whole = np.random.default_rng(1).integers(0, 256, (6, 9, channels)).astype(dtype)
-    cases = [
-        inputs | dict(img=whole[view], gt_seg_map=inputs["gt_seg_map"][view])
-        for view in (np.s_[:], np.s_[1:3, 2:], np.s_[:, ::-1])
-    ]
-    for given in (*cases, dict(img=whole[..., 0]), {}):
+    for view in (np.s_[:], np.s_[1:3, 2:], np.s_[:, ::-1]):
+        given = inputs | dict(img=whole[view], gt_seg_map=inputs["gt_seg_map"][view])
         found, expected = (
             TRANSFORMS.build(dict(type=name))(dict(given))
             for name in ("FastPackSegInputs", "PackSegInputs")
         )
-        assert found.keys() == expected.keys()
-        if given:
-            mine, other = found["inputs"], expected["inputs"]
-            assert mine.dtype == other.dtype and mine.equal(other) and mine.is_contiguous()
-        mine, other = found["data_samples"], expected["data_samples"]
-        assert mine.metainfo == other.metainfo and mine.keys() == other.keys()
-        if "gt_seg_map" in given:
-            mine, other = mine.gt_sem_seg.data, other.gt_sem_seg.data
+        samples = found["data_samples"], expected["data_samples"]
+        assert samples[0].metainfo == samples[1].metainfo
+        labels = [each.gt_sem_seg.data for each in samples]
+        for mine, other in ((found["inputs"], expected["inputs"]), labels):
             assert mine.dtype == other.dtype and mine.equal(other) and mine.is_contiguous()
 
 

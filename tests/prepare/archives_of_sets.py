@@ -8,6 +8,7 @@ trainaug t0 t1 t2 s0 s1 s2.
 import io
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ TRAINAUG = [*AUG, "t0", "t1", "t2"]
 
 def _random(name: str, below: int, *channels: int) -> np.ndarray:
     """Every image has its own size and content, the same in every data set."""
-    seed = sum(name.encode())
+    size = 48 + sum(name.encode()) % 7, 60 + sum(name.encode()) % 13
     generator = np.random.default_rng(list(name.encode()))
-    return generator.integers(0, below, (48 + seed % 7, 60 + seed % 13, *channels), dtype=np.uint8)
+    return generator.integers(0, below, (*size, *channels), dtype=np.uint8)
 
 
 def picture(name: str, kind: str = "JPEG") -> bytes:
@@ -65,7 +66,6 @@ def _voc(root: str, train: list[str], val: list[str], unlabelled: list[str]) -> 
     files = {
         f"{root}/ImageSets/Segmentation/train.txt": _list(*train),
         f"{root}/ImageSets/Segmentation/val.txt": _list(*val),
-        f"{root}/ImageSets/Main/train.txt": _list(*train),
     }
     for name in (*train, *val):
         files[f"{root}/SegmentationClass/{name}.png"] = label(name, (0, 1, 20, 255), True)
@@ -81,18 +81,15 @@ def voc2012() -> Files:
 def voc2012_test() -> Files:
     root = "VOCdevkit/VOC2012"
     files = {f"{root}/JPEGImages/{name}.jpg": picture(name) for name in ("q0", "q1", "y0")}
-    files[f"{root}/ImageSets/Segmentation/test.txt"] = _list("q0", "q1")
-    return files | {f"{root}/ImageSets/Main/test.txt": _list("y0")}
+    return files | {f"{root}/ImageSets/Segmentation/test.txt": _list("q0", "q1")}
 
 
 def voc2011() -> Files:
     return _voc("TrainVal/VOCdevkit/VOC2011", ["t0"], ["v1", "t1", "v0"], [])
 
 
-def sbd(more: int = 0) -> Files:
-    """``more``: further images in its train."""
-    root, val = "benchmark_RELEASE/dataset", ["v0", "s2"]
-    train = ["t1", "s0", "s1", *(f"m{index}" for index in range(more))]
+def sbd() -> Files:
+    root, train, val = "benchmark_RELEASE/dataset", ["t1", "s0", "s1"], ["v0", "s2"]
     files = {
         "benchmark_RELEASE/README": b"see the paper",
         "benchmark_RELEASE/benchmark_code_RELEASE/demo/datadir/cls/2008_000051.mat": b"demo",
@@ -146,8 +143,7 @@ def tar(path: Path, files: Files, mode: str = "w") -> Path:
     return path
 
 
-def tgz(path: Path, files: Files) -> Path:
-    return tar(path, files, "w:gz")
+tgz = partial(tar, mode="w:gz")
 
 
 def zipped(path: Path, files: Files) -> Path:

@@ -30,15 +30,8 @@ def labelme(folder: Path, names="ab", shapes=(BOX,), **changes) -> None:
     """Files of labelme's and their images; without shapes they are another's."""
     for name in names:
         image(folder / f"{name}.jpg")
-        document = dict(
-            version="5.5.0",
-            flags={},
-            shapes=list(shapes) or None,
-            imagePath=f"{name}.jpg",
-            imageData=None,
-            imageHeight=SIZE[0],
-            imageWidth=SIZE[1],
-        )
+        document = dict(shapes=list(shapes) or None, imagePath=f"{name}.jpg")
+        document |= dict(imageHeight=SIZE[0], imageWidth=SIZE[1])
         (folder / f"{name}.json").write_text(json.dumps(document | changes))
 
 

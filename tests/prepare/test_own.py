@@ -1,6 +1,5 @@
 """The data set of a user's own pictures: drawn splits, formats, configs; whole or not at all."""
 
-import errno
 import shlex
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import receptive_field
 from fcn_plugin.prediction.reading import Reader
 from fcn_plugin.prepare import staging
-from fcn_plugin.prepare.own.configs import FIELD, LARGE, bases_from, shipped_configs
+from fcn_plugin.prepare.own.configs import FIELD, LARGE
 
 BIG = (1300, 1200)
 assert BIG[0] * BIG[1] > LARGE
@@ -28,8 +27,7 @@ def test_a_split_is_drawn_and_stays_when_images_are_added(tmp_path):
     made = prepare(tmp_path / "in")
     train, val = made.listed("train"), made.listed("val")
     assert len(val) == 4 and sorted(train + val) == sorted(names)
-    again = prepare(tmp_path / "in", "again/out")
-    assert contents(again.root).keys() == contents(made.root).keys() and again.listed("val") == val
+    assert prepare(tmp_path / "in", "again/out").listed("val") == val
     assert prepare(tmp_path / "in", "seed", seed=1).listed("val") != val
     masks(tmp_path / "in", names=["more"])
     assert len({*prepare(tmp_path / "in", "more").listed("val")} & {*val}) >= 3
@@ -56,38 +54,30 @@ def test_a_finished_tree_is_left_and_another_is_not_overwritten(tmp_path):
     assert prepare(tmp_path / "in").lines == made.lines
     with pytest.raises(UserError, match="was made of other files or options than these; remove it"):
         prepare(tmp_path / "in", scale=0.5)
-    (tmp_path / "in/classes.txt").write_text("background\ndog\n")
-    with pytest.raises(UserError, match="was made of other files or options"):
-        prepare(tmp_path / "in")
     with pytest.raises(UserError, match="is no data set made by this command"):
         prepare(tmp_path / "in", "in")
     assert contents(made.root) == before
 
 
-def test_a_second_run_is_kept_out_and_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+def test_a_second_run_is_kept_out(tmp_path, monkeypatch):
     masks(tmp_path / "in")
     monkeypatch.setattr(staging, "LOCK_PATIENCE", 0)
-    outcomes: list[str] = []
+    seen: list[str] = []
 
     def meanwhile(step: str, done: int, total: int) -> None:
         with pytest.raises(UserError, match="another run is still at work there"):
             prepare(tmp_path / "in")
-        outcomes.append(step)
+        seen.append(step)
 
     prepare(tmp_path / "in", progress=meanwhile)
-    assert outcomes == ["Writing images and labels"] * 2
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    refusal(tmp_path / "in", "refused: the disk is full; make room", progress=full)
+    assert seen == ["Writing images and labels"] * 2
 
 
 def test_options_and_folders_that_will_not_do(tmp_path):
     masks(tmp_path / "in")
-    for scale in (0, -1, float("nan"), float("inf"), 100, 0.02):
+    for scale in (0, float("nan"), 100, 0.02):
         refusal(tmp_path / "in", r"--scale [\w.-]+: ", scale=scale)
-    for val in (0, 1, float("nan")):
+    for val in (0, 1):
         refusal(tmp_path / "in", r"--val [\w.]+: give a share", val=val)
     refusal(tmp_path / "none", "none: no such folder")
     refusal(tmp_path / "in/classes.txt", "is a file; unpack it")
@@ -137,7 +127,6 @@ def test_the_configs_are_whole_and_fit(tmp_path):
         assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == least
         tenths = cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval
         assert {*tenths, cfg.param_scheduler[0].end, cfg.param_scheduler[1].begin} == {least / 10}
-        assert cfg.optim_wrapper.optimizer.lr == {400: 2e-3, 2000: 1e-3}[least]
         assert cfg.train.data_root == cfg.val.data_root == str(made.root)
         train = DATASETS.build(cfg.train_dataloader.dataset)
         assert train.metainfo["classes"] == ["it's", '"thing"']
@@ -149,42 +138,8 @@ def test_the_configs_are_whole_and_fit(tmp_path):
         narrow(cfg)
 
 
-# As the version before this one wrote them.
-EARLIER = """
-_base_ = "{bases}/_base_/pipelines.py"
-data_root = "{{{{ fileDirname }}}}"
-load_label = dict(type="LoadCheckedLabel", num_classes=2)
-test_pipeline = [_base_.load_image, dict(type="Resize", scale_factor=1.0), load_label]
-tta_pipeline = [_base_.load_image, _base_.as_is_and_mirrored]
-"""
-
-
-def test_configs_of_earlier_versions_find_their_bases(tmp_path):
-    folder = shipped_configs()
-    (tmp_path / "dataset.py").write_text(EARLIER.format(bases=folder.as_posix()))
-    bases = ["models/fcn8s_vgg16", "schedules/sgd_40k", "runtime"]
-    named = [f"{folder.as_posix()}/_base_/{base}.py" for base in bases]
-    (tmp_path / "a.py").write_text(f"_base_ = {[named[0], 'dataset.py', *named[1:]]}")
-    cfg = Config.fromfile(tmp_path / "a.py")
-    assert cfg.data_root == str(tmp_path) and len(cfg.tta_pipeline[1]) == 2
-    assert cfg.test_pipeline[0].type == "LoadImageFromFile"
-    # Of a folder in a clone, which can be moved.
-    assert bases_from(folder.parent / "data/mine") == "../../configs"
-
-
-def test_a_new_picture_is_seen_at_its_own_size(tmp_path):
-    """Such as a mosaic of pictures like those of the training."""
-    halves(tmp_path / "in", SIZE, SIZE)
-    made = prepare(tmp_path / "in")
-    size = (SIZE[0] * 10, SIZE[1] * 10)
-    reader = Reader(config(made).test_dataloader.dataset.pipeline)
-    picture = reader(image(tmp_path / "new.png", size))
-    assert picture.inputs[0].shape[1:] == size and picture.factors == (1, 1)
-    assert torch.equal(picture.inputs[0], torch.from_numpy(picture.image).permute(2, 0, 1))
-    assert not made.notes and "scale" not in "\n".join(made.lines)
-
-
 def test_a_chosen_factor_holds_in_training_and_after(tmp_path):
+    """Without one a new picture, such as a mosaic of those of the training, is seen as it is."""
     halves(tmp_path / "in", SIZE, (300, 90))
     made = prepare(tmp_path / "in", scale=0.5, val=0.5)
     cfg = config(made)
@@ -204,6 +159,9 @@ def test_a_chosen_factor_holds_in_training_and_after(tmp_path):
     picture = Reader(cfg.tta_pipeline)(image(tmp_path / "new.png", (200, 100)))
     factors = {rows.shape[-2] / 200 for rows in picture.inputs}
     assert factors == {0.25, 0.375, 0.5, 0.625, 0.75, 0.875}
+    whole = config(prepare(tmp_path / "in", "whole"))
+    picture = Reader(whole.test_dataloader.dataset.pipeline)(tmp_path / "new.png")
+    assert picture.inputs[0].shape[1:] == (200, 100) and picture.factors == (1, 1)
 
 
 def test_large_pictures_are_cut_before_they_are_resized_and_predicted_in_windows(tmp_path):
@@ -226,8 +184,6 @@ def test_large_pictures_are_cut_before_they_are_resized_and_predicted_in_windows
     cfg = config(prepare(tmp_path / "in", "half", scale=0.5))
     assert cfg.model.test_cfg.mode == "whole"
     assert shapes(DATASETS.build(cfg.val_dataloader.dataset)) == [(650, 600)]
-    seen = shapes(DATASETS.build(cfg.train_dataloader.dataset), 20)
-    assert {rows for rows, _ in seen} == {325, 488, 512}  # smaller than a crop at 0.25 and 0.375
 
 
 def test_of_long_pictures_a_scale_is_advised(tmp_path):

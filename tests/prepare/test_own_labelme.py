@@ -1,6 +1,7 @@
 """labelme's files: what is drawn of them, of every version, and what is refused."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import random
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from prepare.own_pictures import BOX, SIZE, image, labelme, prepare, refusal
+from prepare.own_pictures import BOX, SIZE, labelme, prepare, refusal
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.dataset import prepare_own
@@ -31,7 +32,7 @@ def of_labelme(kind: str, points) -> np.ndarray:
     canvas = Image.new("1", SIZE[::-1])
     brush = ImageDraw.Draw(canvas)
     flat = [tuple(point) for point in points]
-    x, y = flat[0]
+    (x, y), (u, v) = flat[0], flat[-1]
     if kind == "polygon":
         brush.polygon(xy=flat, outline=1, fill=1)
     elif kind == "rectangle":
@@ -39,7 +40,6 @@ def of_labelme(kind: str, points) -> np.ndarray:
     elif kind in ("line", "linestrip"):
         brush.line(xy=flat, fill=1, width=10)
     else:  # circle and point
-        u, v = flat[-1]
         d = ((x - u) ** 2 + (y - v) ** 2) ** 0.5 if kind == "circle" else 5
         brush.ellipse([x - d, y - d, x + d, y + d], outline=1, fill=1)
     return np.array(canvas)
@@ -65,14 +65,12 @@ def test_a_shape_covers_what_labelmes_converter_gives_it():
         expected = of_labelme(kind, points)
         assert expected.any() and not expected.all()
         assert np.array_equal(drawn(kind, points), 7 * expected.astype(np.uint8)), kind
-        moved = of_labelme(kind, [[x + 1, y] for x, y in points])
-        assert not np.array_equal(drawn(kind, points), 7 * moved.astype(np.uint8))
     box = drawn("rectangle", [(3, 5), (20, 9)])
     for corners in ([(20, 9), (3, 5)], [(3, 9), (20, 5)], [(3, 5), (20, 5), (20, 9), (3, 9)]):
         assert np.array_equal(drawn("rectangle", corners), box)
     assert np.array_equal(drawn("oriented_rectangle", corners), drawn("polygon", corners))
-    two = drawn("points", [(8, 9), (30, 20)])
-    assert np.array_equal(two, np.maximum(drawn("point", [(8, 9)]), drawn("point", [(30, 20)])))
+    both = np.maximum(drawn("point", [(8, 9)]), drawn("point", [(30, 20)]))
+    assert np.array_equal(drawn("points", [(8, 9), (30, 20)]), both)
 
 
 def test_masks_order_background_and_what_is_left_out(tmp_path):
@@ -94,24 +92,18 @@ def test_masks_order_background_and_what_is_left_out(tmp_path):
     assert "(left out)" in made.lines[0] and f"{100 * 25 / 1200:.2f} %" in made.lines[0]
 
 
-@pytest.mark.parametrize("old", [True, False])
-def test_files_of_old_and_new_versions(tmp_path, old):
-    """Without kinds and sizes, with lineColor and the image inside; or with a path from Windows."""
-    shape = dict(label="cat", points=[[1, 1], [9, 1], [9, 9]])
-    labelme(tmp_path / "in", shapes=[shape if old else BOX], lineColor=[0, 255, 0, 128])
-    for name in "ab":
-        path, picture = (tmp_path / f"in/{name}.{suffix}" for suffix in ("json", "jpg"))
-        document = json.loads(path.read_text())
-        if old:
-            del document["imageHeight"], document["imageWidth"]
-            document["imageData"] = base64.b64encode(picture.read_bytes()).decode()
-            picture.unlink()
-        else:  # sizes as text
-            named = rf"C:\pictures\{name}.jpg" if name == "a" else rf"..\in\{name}.jpg"
-            document |= dict(imagePath=named, imageHeight="30", imageWidth="40")
-        path.write_text(json.dumps(document))
+def test_files_of_old_and_other_versions(tmp_path):
+    """Without kind and size, with the image inside; or with sizes as text and a Windows path."""
+    labelme(tmp_path / "in", shapes=[dict(label="cat", points=[[1, 1], [9, 1], [9, 9]])])
+    old, other = (tmp_path / f"in/{name}.json" for name in "ab")
+    image = base64.b64encode(old.with_suffix(".jpg").read_bytes()).decode()
+    old.with_suffix(".jpg").unlink()
+    changes = {old: dict(imageHeight=None, imageWidth=None, imageData=image)}
+    changes[other] = dict(imagePath=r"C:\pictures\b.jpg", imageHeight="30", imageWidth="40")
+    for path, change in changes.items():
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     made = prepare(tmp_path / "in")
-    assert (made.label() == 1).sum() == (45 if old else 100)
+    assert (made.label("a") == 1).sum() == (made.label("b") == 1).sum() == 45
     assert made.images == ["a.jpg", "b.jpg"]
 
 
@@ -120,31 +112,19 @@ def shape(**changes) -> dict:
 
 
 FAULTS = [
-    (
-        dict(shapes=[dict(label="c", points=[[1, 2]])]),
-        r"1 \(c\) is a polygon of 1 points, not 3",
-    ),
-    (
-        shape(shape_type="circle", points=[[1, 2], [3, 4], [5, 6]]),
-        r"a.json: shape 2 \(cat\) is a circle of 3 points, not 2",
-    ),
-    (shape(shape_type="blob"), r"is a 'blob'; draw it as"),
+    (shape(shape_type="circle", points=[[1, 2]]), r"a.json: shape 2 \(cat\) is a circle of 1 poin"),
     (shape(shape_type=["polygon"]), r"draw it as"),
-    (shape(label="a\nb"), r"'a\\nb' cannot be the name"),
-    (shape(label=""), r"shape 2 has no label"),
     (shape(points=[[1], 2]), r"no pairs of numbers"),
-    (shape(points=[[1, 2], [3, "nan"]]), r"no pairs of numbers"),
     (shape(shape_type="mask", mask="xyz"), r"has a damaged mask"),
     (shape(shape_type="mask", mask=png(MASK)), r"mask that does not fill its box"),
     (dict(imageWidth=41), r"a.json: a label of 41x30 for an image of 40x30; put the image there"),
-    (dict(imagePath="", imageData="AAAA"), r"a.json: damaged image, no image format is recognised"),
     (dict(imagePath="", imageData="A%"), r"\(imageData\) is damaged"),
     (dict(imagePath="b.jpg"), r"b.json: a.json is of the same image"),
     (dict(shapes=()), r"a.json: not a labelme file"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), FAULTS, ids=range(len(FAULTS)))
+@pytest.mark.parametrize(("changes", "message"), FAULTS)
 def test_a_fault_is_refused_by_name(tmp_path, changes, message):
     labelme(tmp_path / "in", "a", **changes)
     labelme(tmp_path / "in", "b")
@@ -154,54 +134,36 @@ def test_a_fault_is_refused_by_name(tmp_path, changes, message):
 def test_faults_of_several_files_are_all_noted(tmp_path):
     labelme(tmp_path / "in", "ac", imagePath="gone.jpg")
     labelme(tmp_path / "in", "b")
-    (tmp_path / "in/d.json").write_bytes(b'{"shapes": [')
     os.mkfifo(tmp_path / "in/x.json")
     notes: list[str] = []
-    with pytest.raises(UserError, match="4 files have faults"):
+    with pytest.raises(UserError, match="3 files have faults"):
         prepare_own(Job(tmp_path / "in", tmp_path / "out", note=notes.append))
-    assert [note.rpartition("/")[2][:12] for note in notes] == [
-        "a.json: its ", "c.json: its ", "d.json: cann", "x.json: a pi",
-    ]  # fmt: skip
+    said = [note.rpartition("/")[2][:12] for note in notes]
+    assert said == ["a.json: its ", "c.json: its ", "x.json: a pi"]
 
 
 def test_any_bytes_are_refused_or_read(tmp_path):
-    """Files with bytes changed, cut or put in: a line, or a label of the image's size."""
+    """Files with bytes changed, cut or put in: an error for the user, or a label of its size."""
     labelme(tmp_path / "in")
     path = tmp_path / "in/a.json"
-    content, rng, refused = path.read_bytes(), random.Random(0), 0
+    content, chance = path.read_bytes(), random.Random(0)
     for number in range(120):
-        damaged = bytearray(content)
-        for _ in range(rng.randint(1, 3)):
-            place = rng.randrange(len(damaged))
-            damaged[place : place + rng.choice((0, 1, 1, 40))] = rng.randbytes(rng.choice((0, 1)))
-        path.write_bytes(damaged)
-        try:
+        place, other = (chance.randrange(len(content)) for _ in range(2))
+        more = content[other : other + 1] + chance.randbytes(number % 2)
+        path.write_bytes(content[:place] + more + content[place + number % 3 :])
+        with contextlib.suppress(UserError):
             assert prepare(tmp_path / "in", f"out{number}").label().shape == SIZE
-        except UserError as error:
-            assert "\n" not in str(error)
-            refused += 1
-            assert not (tmp_path / f"out{number}").exists()
-    assert 20 < refused < 120
+    assert 5 < len(list(tmp_path.glob("out*"))) < 100
 
 
-@pytest.mark.parametrize("file", ["labels.txt", "given"])
-def test_a_list_of_classes_is_kept_to(tmp_path, file):
+def test_a_list_of_classes_is_kept_to(tmp_path):
     labelme(tmp_path / "in", shapes=[BOX, BOX | dict(label="ant")])
-    given = {"classes_file": tmp_path / "given"} if file == "given" else {}
-    path = given.get("classes_file", tmp_path / "in" / file)
+    (tmp_path / "in/labels.txt").write_text("not read, for another file is given")
+    path = tmp_path / "given"
     path.write_bytes(b"\xef\xbb\xbf__ignore__\r\n_background_\r\ncat\r\nant\r\n")
-    made = prepare(tmp_path / "in", **given)
+    made = prepare(tmp_path / "in", classes_file=path)
     assert made.classes == ["background", "cat", "ant"]
     assert set(np.unique(made.label())) == {0, 2}
     path.write_text("cats\nant\n")
-    match = rf"a.json: label 'cat' is not in .*{file}; did you mean 'cats'"
-    refusal(tmp_path / "in", match, **given)
-
-
-def test_a_turned_image_with_a_label_as_it_is_seen(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    labelme(tmp_path / "in", imageHeight=SIZE[1], imageWidth=SIZE[0])
-    for name in "ab":
-        image(tmp_path / f"in/{name}.jpg", exif=exif)
-    assert prepare(tmp_path / "in").label().shape == SIZE[::-1]
+    match = "a.json: label 'cat' is not in .*given; did you mean 'cats'"
+    refusal(tmp_path / "in", match, classes_file=path)

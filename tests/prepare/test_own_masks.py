@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from data.pictures import exif
+from PIL import Image
 from prepare.own_pictures import EYE, SIZE, image, labelme, masks, prepare, refusal
 
 PARTS = np.arange(1200).reshape(SIZE) % 3  # 0, 1 and 2
@@ -12,8 +13,7 @@ LAYOUTS += [("images", folder) for folder in ("labels", "masks", "annotations")]
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids="/".join)
 def test_indices(tmp_path, layout):
-    label = PARTS.astype(np.uint8)
-    label[0] = 255
+    label = np.array([0, 2, 255], np.uint8)[PARTS]
     masks(tmp_path / "in", label, layout=layout, classes=None)
     (tmp_path / "in/class_names.txt").write_text("_background_\ncat\ndog\n")
     for folder in layout:  # folders that are called like pictures are none
@@ -21,6 +21,9 @@ def test_indices(tmp_path, layout):
     made = prepare(tmp_path / "in")
     assert np.array_equal(made.label("a"), label) and np.array_equal(made.label("b"), label)
     assert made.images == ["a.jpg", "b.jpg"]
+    (note,) = made.notes
+    assert "no training image has cat (value 1); 255 is not a class" in note
+    assert "| cat        |     1 |     0 |   0 |  0.00 % |" in made.lines[0]
 
 
 LABELMAP = """# label:color_rgb:parts:actions
@@ -59,20 +62,13 @@ def test_cvats_colours(tmp_path, palette):
     ("text", "values", "meaning"),
     [
         ("__ignore__\nwall\nsky\n", (0, 1, 2), (255, 0, 1)),  # a list of classes, as MIT's
-        (
-            LABELMAP.replace("cat", "__ignore__"),
-            ((0, 0, 0), (10, 20, 30), (200, 0, 7)),
-            (0, 255, 1),
-        ),
         (TWO_COLOURS, (0, 255, 0), (0, 1, 0)),  # white is the road, and not what is left out
         (GREYS, (0, 255, 64), (0, 255, 2)),
         (HUES, (0, 128, 255), (0, 1, 255)),
         (HUES, (0, 2, 255), (0, 2, 255)),  # no colours, but numbers
-        (GREYS.replace("car", "__ignore__"), (0, 128, 64), (0, 1, 255)),
         (GREYS + LEFT_OUT, (254, 128, 255), (255, 1, 255)),
         (GREYS.replace("background", "_background_"), (0, 0, 64), (0, 0, 2)),
     ],
-    ids=range(9),
 )
 def test_what_values_and_colours_mean(tmp_path, text, values, meaning):
     masks(tmp_path / "in", np.array(values, np.uint8)[PARTS], classes=None)
@@ -83,38 +79,17 @@ def test_what_values_and_colours_mean(tmp_path, text, values, meaning):
     assert not any("is taken for" in note for note in made.notes)
 
 
-def test_grey_of_1_and_16_bits(tmp_path):
-    """Of a TIFF of a microscope also with the higher byte first."""
-    white = (PARTS == 1).astype(np.uint8)
-    big = (255 * white).astype(">u2").tobytes()
-    for name, suffix, label in (
-        ("one", ".png", Image.fromarray(255 * white).convert("1")),
-        ("wide", ".png", Image.fromarray((255 * white).astype(np.uint16))),
-        ("big", ".tif", Image.frombytes("I;16B", SIZE[::-1], big)),
-    ):
-        with_labelmap(tmp_path / name, white, TWO_COLOURS)
-        for path in (tmp_path / name / "labels").iterdir():
-            path.unlink()
-            label.save(path.with_suffix(suffix))
-        assert np.array_equal(prepare(tmp_path / name, f"{name}-out").label(), white)
-
-
 def test_white_is_the_second_of_two_classes_where_no_label_has_numbers(tmp_path):
     masks(tmp_path / "in", 255 * EYE)
     made = prepare(tmp_path / "in")
     assert np.array_equal(made.label(), EYE)
     (note,) = made.notes
     assert "labels: 255 is taken for cat" in note
-    for classes in ("background\nroad\ncar\n", "__ignore__\nroad\ncar\n"):
-        (tmp_path / "in/classes.txt").write_text(classes)
-        refusal(tmp_path / "in", r"labels: .* 0 and 255, but .*classes.txt names 3")
+    (tmp_path / "in/classes.txt").write_text("background\nroad\ncar\n")
+    refusal(tmp_path / "in", r"labels: .* 0 and 255, but .*classes.txt names 3")
     (tmp_path / "in/labelmap.txt").write_text(TWO_COLOURS)
     made = prepare(tmp_path / "in", "by colours")
     assert made.classes == ["background", "road"] and "classes.txt: not read" in made.notes[0]
-    label = np.array([0, 1, 255], np.uint8)[PARTS]
-    masks(tmp_path / "numbers", label)
-    made = prepare(tmp_path / "numbers", "other")
-    assert np.array_equal(made.label(), label) and not made.notes
 
 
 def write(path: str, content: str):
@@ -140,58 +115,28 @@ def values(*three, labelmap: str = ""):
     return change
 
 
-def cut(folder) -> None:
-    path = folder / "labels/a.png"
-    path.write_bytes(path.read_bytes()[:-30])
-
-
-TURNED = Image.Exif()  # stored lying
-TURNED[ExifTags.Base.Orientation] = 6
-NINE = [(9, 9, 9)] * 3
 WRONG = [
     (values(2, 2, 2), r"a.png: label values 2 \(1200 px\), which .*classes.txt has no class for"),
-    (values(*NINE, labelmap=LABELMAP), r"a.png: colour 9,9,9 is no class of .*labelmap.txt"),
-    (values(*NINE), r"a.png: label in colour"),
+    (values(*[(9, 9, 9)] * 3, labelmap=LABELMAP), r"a.png: colour 9,9,9 is no class of .*map.txt"),
     (values(0, 1, 255, labelmap=TWO_COLOURS), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
-    (values(0, 1, 255, labelmap=f"{HUES}sky:255,255,255::\n"), r"a.png: colour 1,1,1 is no class"),
     (values(0, 7, 7, labelmap=HUES), r"a.png: label values 7 .* which .*labelmap.txt has no class"),
     (remove("classes.txt"), r"no file names the classes; give --classes"),
     (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' is not name:"),
-    (write("labelmap.txt", "a:0,0,0::\n:9,0,0::\n"), r"'' cannot be the name of a class"),
-    (write("labelmap.txt", "a:0,0,0::\nb:0,0,0::\n"), r"'b:0,0,0::' has another class's colour"),
     (write("classes.txt", "a\nb\na\n"), r"class 'a' is there twice"),
-    (write("classes.txt", "a\nb{{c\n"), r"'b{{c' cannot be the name"),
     (write("classes.txt", "background\n"), r"1 classes, background; there have to be 2 to 255"),
-    (write("classes.txt", "\n".join(map(str, range(256)))), r"256 classes"),
-    (write("classes.txt", ""), r"no name at all"),
     (picture("images/a.jpg", (30, 41)), r"a.png: a label of 40x30 for an image of 41x30"),
-    (picture("images/a.jpg", exif=TURNED), r"an image of 30x40; the image is turned by"),
+    (picture("images/a.jpg", exif=exif(6)), r"an image of 30x40; the image is turned by"),
     (remove("images/a.jpg"), r"a.png: no image a in "),
-    (picture("images/a.png"), r"images/a.png: a.jpg has the same name"),
     (picture("test/a.jpg"), r"test/a.jpg: .*images/a.jpg has the same name"),
-    (
-        lambda folder: labelme(folder / "test", "c"),
-        r"test: is not read, for it has labels;",
-    ),
-    (remove("labels/a.png"), r"1 labelled image; at least 2 are needed"),
+    (lambda folder: labelme(folder / "test", "c"), r"test: is not read, for it has labels;"),
     (lambda folder: (folder / "images").rename(folder / "b"), r"JPEGImages and .* or \*.json of"),
-    (cut, r"a.png: damaged label"),
     (write("images/a.jpg", "\0"), r"images/a.jpg: damaged image"),
     (picture("test/c\nd.jpg"), r"a name that a list cannot hold"),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), WRONG, ids=range(len(WRONG)))
+@pytest.mark.parametrize(("change", "message"), WRONG)
 def test_what_is_wrong_is_refused_by_name(tmp_path, change, message):
     masks(tmp_path / "in")
     change(tmp_path / "in")
     refusal(tmp_path / "in", message)
-
-
-def test_a_class_that_no_training_image_has_is_noted(tmp_path):
-    label = np.array([0, 2, 255], np.uint8)[PARTS]
-    masks(tmp_path / "in", label, classes="background\ncat\ndog\n")
-    made = prepare(tmp_path / "in")
-    (note,) = made.notes
-    assert "no training image has cat (value 1); 255 is not a class" in note
-    assert "| cat        |     1 |     0 |   0 |  0.00 % |" in made.lines[0]

@@ -34,7 +34,6 @@ def lists(source, place="ImageSets/Segmentation", /, **texts) -> None:
         (("Train", "Validation", "Test"), "ImageSets"),
         (("TRAINING", "valid", "Testing"), "."),
     ],
-    ids=range(3),
 )
 def test_a_stated_split_is_kept_whatever_its_names(source, names, place):
     whole = dict(train="cafb", val="d", test="e")
@@ -45,15 +44,16 @@ def test_a_stated_split_is_kept_whatever_its_names(source, names, place):
     told = "\n".join(made.notes)
     assert "2 labelled images are in no list" in told and "without a label" in told
     assert made.images == [f"{name}.jpg" for name in "abcdef"]
+    cfg = Config.fromfile(next(made.root.glob("*scratch.py")))
+    test = DATASETS.build(cfg.test_dataloader.dataset.to_dict() | cfg.splits.test.to_dict())
+    assert len(test) == 1 and test[0]["data_samples"].gt_sem_seg.shape == SIZE
 
 
 WAYS = [
     "\ufeffc\r\na\r\n",  # a byte order mark, and Windows' ends of lines
     "c\r\na\r\n".encode("utf-16"),  # as Windows' shell writes
-    "\n c \n\n\ta\n\n",
-    "c.jpg\na.PNG\n",
-    "images/c.jpg\n./labels/a.png\n",
-    "images\\c\nlabels\\a.png\n",
+    "\n c \n\n\ta.PNG\n\n",
+    "images\\c\n./labels/a.png\n",
     "images/c.jpg labels/c.png\nimages/a.jpg\tlabels/a.png\n",
 ]
 
@@ -72,9 +72,6 @@ def test_ways_to_write_a_list(source):
         (dict(test="fgh"), dict(drawn="abcde", test="fgh"), "5 images are in no list, and trained"),
         (dict(val="bc"), dict(train="adefgh", val="bc"), "6 images are in no list, and trained on"),
         (dict(trainval="abc", val="b"), dict(train="ac", val="b"), "5 labelled images are in no"),
-        (dict(trainval="abc", test="h"), dict(drawn="abc", test="h"), "1 of its images are drawn"),
-        (dict(train="ac", trainval="abc", val="b"), dict(train="ac", val="b"), "5 labelled images"),
-        (dict(train="ac", trainval="abc"), dict(train="ac", val="b"), "5 labelled images"),
         (dict(default="ab"), dict(drawn=NAMES), "without a label are left out"),  # no split
         (
             dict(train="ab", val="c", test="du"),
@@ -82,7 +79,6 @@ def test_ways_to_write_a_list(source):
             "1 of 2 test images have a label",
         ),
     ],
-    ids=range(9),
 )
 def test_parts_of_a_split(source, texts, splits, line):
     lists(source, **texts)
@@ -94,52 +90,33 @@ def test_parts_of_a_split(source, texts, splits, line):
     assert line in "\n".join(made.notes)
 
 
-def test_a_labelled_test_split_is_scored(source):
-    lists(source, train="ab", val="c", test="de")
-    cfg = Config.fromfile(next(prepare(source).root.glob("*scratch.py")))
-    test = cfg.test_dataloader.dataset.to_dict() | cfg.splits.test.to_dict()
-    samples = DATASETS.build(test)
-    assert len(samples) == 2 and samples[0]["data_samples"].gt_sem_seg.shape == SIZE
-
-
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
         (dict(train="ab", Test="cb"), r".*txt: 'b' is in \w+.txt, too"),
-        (dict(train="a\nnone\n"), r"train.txt: 'none' is no picture in "),
-        (dict(train="a\nsub/b\n"), r"train.txt: 'sub/b' is no picture"),
         (dict(train="a\n\x1b[2Jb\n"), r"train.txt: '\\x1b\[2Jb' is no picture"),
         (dict(train="a\nimages/a.jpg\n"), r"train.txt: 'a' is there twice"),
         (dict(val="u"), r"val.txt: 'u' has no label"),
         (dict(train="ab", test="\n"), r"test.txt: no names in it"),
-        (dict(train="a", test="b"), r"train.txt: 1 labelled image; at least 2"),
         (dict(val=NAMES), r"val.txt: names all labelled images, none is left to train on"),
         (dict(val="a", Validation="b"), r"val.txt: Validation.txt is of"),
         (dict(Cars="a"), r"Cars.txt: not named like a split"),
     ],
-    ids=range(11),
 )
 def test_a_split_that_cannot_be_kept_is_refused(source, texts, message):
     lists(source, **texts)
     refusal(source, rf"{source}.*{message}")
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("ImageSets/Segmentation/train.txt", "ImageSets/test.txt"),
-        ("ImageSets/Train.txt", "train.txt"),
-    ],
-)
-def test_lists_in_two_places_are_refused(source, one, other):
+def test_lists_in_two_places_are_refused(source):
+    one, other = Path("ImageSets/Train.txt"), Path("train.txt")
     for path, text in ((one, "abc"), (other, "d")):
-        lists(source, Path(path).parent, **{Path(path).stem: text})
+        lists(source, path.parent, **{path.stem: text})
     refusal(source, f"{source / other}: {source / one} is a list of the same pictures")
 
 
-@pytest.mark.parametrize("folder", ["val", "Training", "images/train", "test/images"])
-def test_a_folder_of_a_split_is_not_passed_over(source, folder):
-    image(source / folder / "x.jpg")
+def test_a_folder_of_a_split_is_not_passed_over(source):
+    image(source / "images/train/x.jpg")
     refusal(source, "is not read; move its files")
 
 
@@ -149,4 +126,3 @@ def test_labelmes_files_by_lists_and_a_folder_of_test_images(tmp_path):
     image(tmp_path / "in/Testing/x.jpg")
     made = prepare(tmp_path / "in")
     assert made.splits == dict(train="ab", val="c", test="dx")
-    assert "4 labelled images are in no list" in made.notes[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from prepare.archives_of_sets import SETS, picture
+from scipy.io import savemat
 
 from fcn_plugin.prepare.tree_check import check
 
@@ -23,12 +24,7 @@ def faults_of(root: Path, name: str, subset: bool = True) -> list[str]:
 
 
 def test_a_whole_tree_has_none(whole):
-    seen = []
-    for name in SETS:
-        assert faults_of(whole, name) == []
-    counts, _ = check(whole, "voc2012", True, lambda step, done, total: seen.append((done, total)))
-    assert counts == {"train": 3, "val": 2, "test": 2, "aug": 3, "trainaug": 6}
-    assert seen[-1][0] == seen[-1][1] == len(seen) > 7
+    assert [faults_of(whole, name) for name in SETS] == [[], [], []]
 
 
 def test_all_faults_at_once(root):
@@ -41,7 +37,6 @@ def test_all_faults_at_once(root):
     Image.open(labels / "v0.png").convert("RGB").save(labels / "v0.png")
     Image.open(labels / "v1.png").resize((20, 20)).save(labels / "v1.png")
     relabel(folder / "SegmentationClassAug/s0.png", 33)
-    (images / "q1.jpg").write_bytes(b"")
     with (folder / LISTS / "trainaug.txt").open("a") as file:
         file.write("v1\ns0\n")
     expected = [
@@ -53,7 +48,6 @@ def test_all_faults_at_once(root):
         ("v0.png", "label in colour"),
         ("v1.png", "label of 20x20"),
         ("SegmentationClassAug/s0.png", "label values 33"),
-        ("q1.jpg", "the file is empty"),
         ("trainaug.txt", "s0 more than once"),
         ("VOC2012/ImageSets/Segmentation/val.txt: 1 of its images are trained on", "v1"),
         ("seg11valid.txt: 1 of its images are trained on", "v1"),
@@ -79,25 +73,20 @@ def test_a_set_without_a_class_0_and_folders_that_are_not_there(make, tmp_path):
 
 def test_the_published_numbers_and_the_order_of_seg11valid(root):
     path = root / "VOCdevkit/VOC2011" / LISTS / "seg11valid.txt"
-    faults = [
-        "train.txt: 1 images, published are 1,112",
-        "val.txt: 3 images, published are 1,111",
-        "seg11valid.txt: 2 images, published are 736",
-    ]
-    found = faults_of(root, "voc2011", subset=False)
-    assert [fault.rpartition("/")[2] for fault in found] == faults
     path.write_text("".join(f"n{index}\n" for index in range(736)))  # others: the hash tells
     found = faults_of(root, "voc2011", subset=False)
+    assert found[0].endswith("train.txt: 1 images, published are 1,112")
     assert any("seg11valid.txt: md5 of the names is" in fault for fault in found)
 
 
 def test_the_raw_labels_of_sbd(root):
-    (root / "sbd/cls/t1.mat").write_bytes(b"")
-    (fault,) = faults_of(root, "sbd")
-    assert "cls/t1.mat: not an SBD label" in fault
+    cut, other = root / "sbd/cls/s0.mat", root / "sbd/cls/t1.mat"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    high = np.zeros((1, 1), dtype=[("Segmentation", object)])
+    high[0, 0]["Segmentation"] = np.full((3, 3), 21, np.uint8)
+    savemat(other, {"GTcls": high})
+    faults = sorted(faults_of(root, "sbd"))
+    assert [fault.partition(": ")[0] for fault in faults] == [str(cut), str(other)]
     # Once the PNGs are made, the raw labels may be gone.
     shutil.rmtree(root / "sbd/cls")
     assert faults_of(root, "sbd") == []
-    (root / "sbd/SegmentationClass").rename(root / "sbd/Labels")
-    faults = faults_of(root, "sbd")
-    assert len(faults) == 2 and all("SegmentationClass: no such folder" in f for f in faults)
