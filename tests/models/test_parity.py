@@ -107,14 +107,12 @@ MISTAKES = {
     "fcn8s": {
         **{f"floor pooling: pool{number}": f"pool{number}" for number in range(1, 6)},
         "swapped channels": "conv1_1",
-        "floor pooling": "pool1",
         "transposed fc6": "fc6",
         POOL4: "fuse_pool4",
         POOL3: "fuse_pool3",
         "crop moved by one: score": "score",
     },
     "fcn8s-atonce": {
-        "missing scale": "scale_pool4",
         "missing scale: scale_pool4": "scale_pool4",
         "missing scale: scale_pool3": "scale_pool3",
     },
