@@ -6,12 +6,10 @@ All of it with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD set, which makes PyTorch execute
 
 import ast
 import io
-import json
 import multiprocessing
 import os
 import pickle
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -146,6 +144,8 @@ def test_one_line_of_the_package_unpickles_files():
     calls = [call for call in calls if call[0] != "fcn_plugin/system/workers.py"]
     ((path, call),) = calls
     assert path == "fcn_plugin/weights/files.py" and "weights_only=True" in call
+    for scheme, loader in CheckpointLoader._schemes.items():
+        assert loader.__module__ == host_loaders.__name__, scheme
 
 
 def test_files_of_other_kinds(tmp_path):
@@ -176,17 +176,10 @@ def forked(work: Callable[[Path], None], path: Path) -> int | None:
 
 def test_constructors_give_nothing_but_data(tmp_path):
     """What the unpickler may call and fill, with whatever a file gives it."""
-    path = tmp_path / "a.pth"
-    assert forked(constructor_attacks.try_all, path) == 0
-    found = json.loads(path.with_suffix(".json").read_text())
-    assert len(found) > 100
-    for case, outcomes in found.items():
-        assert outcomes["ours"] in ("refused", "loaded"), (case, outcomes)
-        # Plain torch.load gives tokens, and may say what it likes.
-        if case.startswith("ndarray called"):
-            assert outcomes["torch.load"].startswith("raised "), (case, outcomes)
+    assert len([*constructor_attacks.attacks()]) > 100
+    assert forked(constructor_attacks.try_all, tmp_path / "a.pth") == 0
     # The negative control: where numpy's own class is allowed, the process dies.
-    assert forked(constructor_attacks.with_numpys_class, path) < 0
+    assert forked(constructor_attacks.with_numpys_class, tmp_path / "a.pth") < 0
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -242,17 +235,6 @@ def test_addresses_bring_tensors_and_no_code(tmp_path, served, address):
         CheckpointLoader.load_checkpoint(hostile)
     assert f"(from {served}/system.pth" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "mark").exists()
-
-
-def test_addresses_that_nobody_reads_or_knows(served, monkeypatch):
-    monkeypatch.setattr(host_loaders, "get_torchvision_models", host.get_torchvision_models)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    for address, message in (
-        *((f"{s}://a", rf"^{s}://a: .*; copy it here") for s in ("pavi", "b:s3")),
-        ("openmmlab://god.pth", r"did you mean 'openmmlab://good\.pth'"),
-        ("torchvision://resnet18", "only torchvision knows the address"),
-    ):
-        with pytest.raises(UserError, match=message):
-            CheckpointLoader.load_checkpoint(address)
-    for scheme, loader in CheckpointLoader._schemes.items():
-        assert loader.__module__ == host_loaders.__name__, scheme
+    for unknown in ("openmmlab://god.pth", "pavi://a"):
+        with pytest.raises(UserError, match=f"^{unknown}: .*; "):
+            CheckpointLoader.load_checkpoint(unknown)

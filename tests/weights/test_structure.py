@@ -12,7 +12,6 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from safetensors.torch import save_file
 
 from fcn_plugin.conversion.convert import convert
 from fcn_plugin.engine.resuming import check_resumable, find_checkpoint
@@ -176,13 +175,6 @@ def test_other_peoples_meta_data_are_their_own(tmp_path):
     assert "config" not in read_content(tmp_path / "theirs.pth")["meta"]
     torch.save({"meta": torch.zeros(1)}, tmp_path / "theirs.pth")  # a parameter's name
     check_checkpoint(tmp_path / "theirs.pth")
-
-
-def test_of_safetensors_too(tmp_path):
-    path = tmp_path / "x.safetensors"
-    save_file({"w": torch.zeros(1)}, path, metadata={"fcn_plugin": '{"iter": "x"}'})
-    with refused(path):
-        read_content(path)
 
 
 # --- damaged bytes -------------------------------------------------------------------------------
