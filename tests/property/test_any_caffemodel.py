@@ -2,10 +2,10 @@
 
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import torch
+from data.pictures import written
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -26,15 +26,9 @@ blobs = npst.array_shapes(min_dims=0, max_dims=4, max_side=4).flatmap(
 nets = st.dictionaries(names, st.lists(blobs, min_size=1, max_size=2), min_size=1, max_size=4)
 
 
-def put(path: Path, content: bytes) -> Path:
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-    return path
-
-
 @given(nets, versions, st.booleans(), st.booleans(), st.booleans())
 def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, double):
-    path = put(tmp_path / "a.caffemodel", b"")
+    path = written(tmp_path / "a.caffemodel", b"")
     write_caffemodel(path, net, version, packed, legacy, double)
     assert looks_like_caffemodel(path)
     found = read_caffemodel(path)
@@ -58,11 +52,11 @@ def test_any_net_comes_back_to_the_bit(tmp_path, net, version, packed, legacy, d
 @given(nets, versions, st.booleans(), st.data())
 def test_damaged_nets(tmp_path, net, version, packed, data):
     """Read or refused, within a few times the file's size and at once."""
-    path = put(tmp_path / "a.caffemodel", b"")
+    path = written(tmp_path / "a.caffemodel", b"")
     write_caffemodel(path, net, version, packed)
     content = data.draw(damaged(st.just(path.read_bytes())))
     begun = time.perf_counter()
-    put(path, content)
+    written(path, content)
     tracemalloc.start()
     try:
         looks_like_caffemodel(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data.pictures import written
 from weights.caffe_files import write_caffemodel
 
 from fcn_plugin.errors import UserError
@@ -51,11 +52,7 @@ def layer(*blobs: bytes, name: bytes = b"fc6", rest: bytes = b"") -> bytes:
 
 
 def put(content: bytes, folder: Path) -> Path:
-    """A new file: some file systems wait for the disk when an old one is written over."""
-    path = folder / "made.caffemodel"
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-    return path
+    return written(folder / "made.caffemodel", content)
 
 
 def read_bytes(content: bytes, folder: Path) -> dict[str, torch.Tensor]:

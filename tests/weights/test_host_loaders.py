@@ -34,7 +34,7 @@ from weights.constructor_attacks import Call
 from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights import host_loaders
-from fcn_plugin.weights.files import check_checkpoint, read_content
+from fcn_plugin.weights.files import read_content
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ DOORS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("door", DOORS)
 def test_nor_by_any_door(tmp_path, door):
-    """Those of the tools are in tools/test_hostile_checkpoints.py."""
+    """Those of the tools are in tests/tools."""
     path, mark = tmp_path / "getattr.pth", tmp_path / "mark"
     path.write_bytes(HOSTILE[path.name](str(mark)))
     with refused(path):
@@ -150,9 +150,6 @@ def test_one_line_of_the_package_unpickles_files():
 
 def test_files_of_other_kinds(tmp_path):
     path = tmp_path / "net.pth"
-    torch.save({"optimizer": {}}, path)
-    with refused(path, "holds no state_dict"):
-        check_checkpoint(path)
     path.write_bytes(b"\x0a\x03net\xa2\x06\x05\x0a\x03fc6")
     with refused(path, "a Caffe model; make a checkpoint of it"):
         CheckpointLoader.load_checkpoint(str(path))

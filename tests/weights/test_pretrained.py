@@ -113,19 +113,6 @@ def test_files_that_are_refused(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in ours.state_dict().items())
 
 
-def test_passports_are_complete():
-    assert len(SOURCES) == 15
-    for name, source in SOURCES.items():
-        assert source.url.startswith(("https://", "http://dl.caffe.berkeleyvision.org/"))
-        kind = source.digest.algorithm, len(source.digest.digits)
-        assert kind == (("sha1", 40) if name.startswith("caffe://") else ("sha256", 8))
-        assert int(source.digest.digits, 16)
-        rgb = source.input.preprocessor()["bgr_to_rgb"]
-        assert rgb == (source.input.order == "RGB") == name.startswith("torchvision://")
-        # ImageNet's mean is that of all: more red than blue, whatever the order says.
-        assert sorted(source.input.mean, reverse=rgb) == list(source.input.mean)
-
-
 def torchvision_alexnet() -> nn.ModuleDict:
     """Its names and the proportions of its layers; the padding is the reference's."""
     layers: list[nn.Module] = []

@@ -8,10 +8,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
-from weights.caffe_files import write_caffemodel
-from weights.published import fcn_layers
 
-from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.files import check_checkpoint, read_content, verify
 from fcn_plugin.weights.safetensors_files import write_safetensors
@@ -72,22 +69,6 @@ def test_the_content_counts_not_the_name(tmp_path):
             same(read_content(path, mmap=mmap)["state_dict"], state)
     save_file(state, tmp_path / "x", metadata={"format": "pt"})  # of others: plain tensors
     same(CheckpointLoader.load_checkpoint(str(tmp_path / "x")), state)
-
-
-def test_both_formats_hold_the_same_and_are_converted_again(tmp_path):
-    write_caffemodel(tmp_path / "a.caffemodel", fcn_layers("fcn8s"))
-    contents = []
-    for source, target in (
-        ("a.caffemodel", "one.pth"),
-        ("one.pth", "again.safetensors"),
-        ("again.safetensors", "last.pth"),
-    ):
-        convert(tmp_path / source, tmp_path / target)
-        contents.append(read_content(tmp_path / target))
-        assert contents[-1]["meta"].pop("source")["file"] == source
-    for content in contents[1:]:
-        same(content["state_dict"], contents[0]["state_dict"])
-        assert content["meta"] == contents[0]["meta"]
 
 
 def file_of(header, data: bytes = bytes(4)) -> bytes:
