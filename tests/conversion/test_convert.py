@@ -2,10 +2,8 @@
 
 import copy
 import hashlib
-import os
+import multiprocessing
 import resource
-import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +33,7 @@ from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import Digest
 from fcn_plugin.weights import recognise
+from fcn_plugin.weights.files import read_content
 from fcn_plugin.weights.networks import net_of
 from fcn_plugin.weights.recognise import recognise_tensors
 from fcn_plugin.weights.sources import KNOWN
@@ -199,8 +198,6 @@ def test_other_classes_when_asked_for(tmp_path):
     assert other.dataset_meta["classes"] == tuple(f"class {i}" for i in range(7))
     same = convert(tmp_path / "a.caffemodel", tmp_path / "out.pth", num_classes=21)
     assert not same.report.new
-    as_many = caffe(tmp_path, fcn_layers("fcn32s", classes=11), dataset="CamVidDataset")
-    assert as_many.report.dropped["score_fr.weight"] == "for 11 other classes"
 
 
 def test_the_next_stage_from_our_own_checkpoint(tmp_path):
@@ -212,8 +209,8 @@ def test_the_next_stage_from_our_own_checkpoint(tmp_path):
     name = "decode_head.score.{}.weight"
     assert torch.equal(before["state_dict"][name.format(0)], after["state_dict"][name.format(1)])
     assert (after["state_dict"][name.format(0)] == 0).all()
-    assert after["meta"]["input"] == before["meta"]["input"]
-    assert after["meta"]["dataset_meta"] == before["meta"]["dataset_meta"]
+    for key in ("input", "dataset_meta"):
+        assert after["meta"][key] == before["meta"][key]
 
 
 def test_pascal_context_in_its_own_order_and_in_mmsegs(tmp_path):
@@ -244,32 +241,23 @@ BROKEN = [
     # truncated between two layers: what is left is not taken for FCN-16s or 32s
     ("e.g. upscore16.weight", dict(score_pool3=None, upscore8=None)),
     ("holds 37 tensors", dict(conv5_3=None)),
-    ("e.g. fc7.bias", dict(fc7=None)),
-    ("layer bn1 has 3 blobs", dict(bn1=[zeros(1)] * 3)),
     ("no place for, e.g. extra.weight", dict(extra=[zeros(4)])),
     (r"fc6.weight is \(1568, 24\)", dict(fc6=[TRANSPOSED, zeros(FC)])),
-    ("score_fr.weig", dict(score_fr=[zeros(21, 25, 1, 1), zeros(21)])),
-    ("upscore8.weight is", dict(upscore8=[zeros(21, 21, 15, 15)])),
     (r"upscore8.weight is \(21, 1", dict(upscore8=[zeros(21, 1, 16, 16)])),
     ("numbers that differ", dict(scale_pool4=[zeros(32)], scale_pool3=[np.arange(16.0)])),
     ("only one of the two scale", dict(scale_pool4=[zeros(32)])),
     ("NaN or inf", dict(fc7=[NAN, zeros(FC)])),
-    ("its score layers match none of", dict(score_fr_sem=[zeros(3, FC, 1, 1)])),
     ("has control characters in the name", {"\x1b[31m": [zeros(1)]}),
 ]
 
 
 def test_files_that_are_refused(tmp_path):
-    cases = {tmp_path / "none.caffemodel": "no such file"}
+    cases = {}
     for number, (message, changes) in enumerate(BROKEN):
         layers = {k: v for k, v in (fcn_layers("fcn8s") | changes).items() if v is not None}
         cases[written(tmp_path / f"{number}.caffemodel", layers)] = message
-    for name, content, message in (
-        ("html.caffemodel", b"<html>404</html>", "begins with b'<html>40'; expected a caffemodel"),
-        ("empty.pth", b"", "empty.pth: is empty"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        cases[tmp_path / name] = message
+    (tmp_path / "html.caffemodel").write_bytes(b"<html>404</html>")
+    cases[tmp_path / "html.caffemodel"] = "begins with b'<html>40'; expected a caffemodel"
     cases[written(tmp_path / "a.pth", dict(a=torch.zeros(1)))] = "holds 1 tensors .a, ..."
     target = tmp_path / "target.pth"
     target.write_text("precious")
@@ -282,45 +270,13 @@ def test_files_that_are_refused(tmp_path):
 
 def test_what_cannot_be_asked_for(tmp_path):
     for layers, options, message in (
-        (fcn_layers("fcn8s"), dict(net="fcn8s-atonce"), "were trained without scales"),
         (fcn_layers("fcn8s-atonce"), dict(net="fcn8s"), "trained with scales 0.0001/0.01/1,"),
         (alexnet_layers(), dict(net="fcn8s"), "makes fcn32s, not fcn8s"),
         (fcn_layers("fcn8s"), dict(dataset="CamVid"), "mmseg has no such data set"),
-        (fcn_layers("fcn8s"), dict(dataset="CamVidDataset", num_classes=12), "leave one out"),
     ):
         with pytest.raises(UserError, match=message):
             caffe(tmp_path, layers, **options)
     assert not (tmp_path / "out.pth").exists()
-
-
-@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
-def test_a_failed_write_leaves_the_target(tmp_path, name):
-    """As on a full disk: the system lets no file grow beyond 10 kB."""
-    source = written(tmp_path / "a.caffemodel", fcn_layers("fcn32s"))
-    (tmp_path / name).write_text("precious")
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
-    try:
-        with pytest.raises(UserError, match=rf"{name}: cannot be written .*choose") as error:
-            convert(source, tmp_path / name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert "\n" not in str(error.value)
-    assert (tmp_path / name).read_text() == "precious" and not list(tmp_path.glob("*.part"))
-
-
-def test_progress_goes_through_all_steps(tmp_path):
-    seen: dict[str, list] = {}
-
-    def note(step, done, total):
-        seen.setdefault(step, []).append((done, total))
-
-    caffe(tmp_path, fcn_layers("fcn32s"), progress=note)
-    assert list(seen) == ["reading", "Checking a.caffemodel", "writing"]
-    for steps in seen.values():
-        assert steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0
 
 
 # Fully convolutional VGG16, AlexNet and GoogLeNet; the others mix parts of mmseg's.
@@ -353,7 +309,7 @@ def test_the_config_that_is_named_fits_exactly(path):
     assert all((CONFIGS.parent / name).is_file() for name in ours.CONFIGS.values())
 
 
-@pytest.mark.parametrize("name", ["psp_vgg16_voc", "fcn8s_r50_voc", "fcn8s_vgg16_voc"])
+@pytest.mark.parametrize("name", ["psp_vgg16_voc", "fcn8s_vgg16_voc"])
 def test_a_mix_is_none_of_the_published_networks(name):
     with torch.device("meta"):
         model = MODELS.build(mmengine.Config.fromfile(CONFIGS / f"{name}.py").model)
@@ -374,7 +330,6 @@ def trained(folder: Path, backbone, head, classes=tuple("abcde")) -> Path:
     return written(folder / "own.pth", dict(meta=meta, state_dict=model.state_dict()))
 
 
-TWO = dict(in_channels=(8 * BASE, FC), in_index=(0, 1))
 ALEXNET = dict(type="ConvolutionalizedAlexNet", variant="torchvision", out_indices=(3,))
 
 
@@ -383,18 +338,17 @@ ALEXNET = dict(type="ConvolutionalizedAlexNet", variant="torchvision", out_indic
     [
         (dict(norm_cfg=dict(type="BN")), {}, tuple("abcde")),
         (dict(depth=11), dict(upsample="deconv"), tuple("abcde")),
-        (dict(depth=13), dict(scale=AT_ONCE), tuple("abcde")),
-        (dict(out_indices=(3, 5)), TWO, tuple("abcde")),
         (ALEXNET, dict(in_channels=(FC,), in_index=(0,)), tuple("abcde")),
         ({}, dict(out_channels=1, threshold=0.5), ("no", "yes")),
     ],
-    ids=["BatchNorm", "learned kernels", "at once", "16s", "AlexNet", "binary"],
+    ids=["BatchNorm", "learned kernels", "AlexNet", "binary"],
 )
 def test_our_own_checkpoints_come_through_unchanged(tmp_path, backbone, head, classes):
+    """Through the other format, too."""
     source = trained(tmp_path, backbone, head, classes)
-    result = convert(source, tmp_path / "out.pth")
-    before = torch.load(source, weights_only=True)["state_dict"]
-    after = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
+    convert(source, tmp_path / "own.safetensors")
+    result = convert(tmp_path / "own.safetensors", tmp_path / "out.pth")
+    before, after = (read_content(path)["state_dict"] for path in (source, tmp_path / "out.pth"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not result.report.new and not result.report.dropped
@@ -402,45 +356,38 @@ def test_our_own_checkpoints_come_through_unchanged(tmp_path, backbone, head, cl
     assert len(result.dataset_meta["palette"]) == len(classes)
 
 
-FOUR = dict(in_channels=(8, 16, 32, FC), in_index=range(4))
-
-
 @pytest.mark.parametrize(
     ("backbone", "head", "message"),
     [
         # pool5 and fc7: as wide as pool4 and fc7
-        (dict(out_indices=(4, 5)), TWO, "match none of"),
-        (dict(out_indices=(3, 5)), TWO | dict(scale=(0.01, 1.0)), "match none of"),
-        (dict(out_indices=(1, 2, 3, 5)), FOUR, "match none of"),
+        (
+            dict(out_indices=(4, 5)),
+            dict(in_channels=(8 * BASE, FC), in_index=(0, 1)),
+            "match none of",
+        ),
         (dict(norm_cfg=dict(type="GN", num_groups=2)), {}, "norm_conv1_1.running_mean"),
     ],
-    ids=["pool5", "scaled 16s", "four levels", "GroupNorm"],
+    ids=["pool5", "GroupNorm"],
 )
 def test_our_own_that_are_none_of_the_published(tmp_path, backbone, head, message):
     with pytest.raises(UserError, match=f"{message}.*of our own checkpoints only"):
         convert(trained(tmp_path, backbone, head), tmp_path / "out.pth")
 
 
-PEAK = """
-import resource, sys
-from pathlib import Path
-from fcn_plugin.conversion.convert import convert
-small, large, target = map(Path, sys.argv[1:])
-convert(small, target)  # what is imported and built once does not count
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-convert(large, target)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
+def weigh(source: Path, target: Path) -> None:
+    """Write the kB that a conversion takes at its peak into the place of ``source``."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    convert(source, target)
+    source.write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 def test_the_weights_are_held_once(tmp_path):
-    """fc6 is three quarters of the file, as in the published ones."""
-    small = written(tmp_path / "small.caffemodel", fcn_layers("fcn32s"))
-    large = written(tmp_path / "large.caffemodel", fcn_layers("fcn32s", base=32, fc=1024))
-    command = [sys.executable, "-W", "ignore", "-c", PEAK, small, large, tmp_path / "out.pth"]
-    environment = os.environ | dict(PYTHONPATH=str(CONFIGS.parent))
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert large.stat().st_size > 60e6
-    assert 1024 * int(run.stdout.splitlines()[-1]) < 1.3 * large.stat().st_size
+    """fc6 is three quarters of the file, as in the published ones; a fork begins with no peak."""
+    source = written(tmp_path / "a.caffemodel", fcn_layers("fcn32s", base=32, fc=1024))
+    size, target = source.stat().st_size, tmp_path / "out.pth"
+    process = multiprocessing.get_context("fork").Process(target=weigh, args=(source, target))
+    process.start()
+    process.join()
+    assert size > 60e6 and process.exitcode == 0
+    assert 0.5 * size < 1024 * int(source.read_text()) < 1.3 * size

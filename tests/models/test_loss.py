@@ -19,7 +19,6 @@ SAMPLERS = [
     dict(thresh=0.01, min_kept=3000),  # the fewest
     dict(thresh=0.01, min_kept=10**5),  # all but the surest
     dict(min_kept=100),  # the worst
-    dict(min_kept=10**5),  # all
 ]
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
 SMALL = (20, 30)
@@ -105,17 +104,10 @@ def test_classes_are_weighed(average):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("offset", "factor", "dtype", "same"),
-    [
-        (3.5, 10, torch.float64, True),
-        (3.5, 1e4, torch.float32, True),  # no overflow
-        (4.0, 10, torch.float64, False),
-    ],
-)
-def test_a_misplaced_pixel_is_noticed(offset, factor, dtype, same):
-    """The comparisons can fail: scores half a fine pixel away give another loss."""
-    scores = factor * torch.randn(1, CLASSES, 6, 6, dtype=dtype)
+@pytest.mark.parametrize("offset", [3.5, 4.0])
+def test_large_scores_do_not_overflow(offset):
+    """And the comparisons can fail: scores half a fine pixel away give another loss."""
+    scores = 1e4 * torch.randn(1, CLASSES, 6, 6)
     labels = torch.randint(0, CLASSES, (1, 48, 48))
     fine = functional.interpolate(scores.double(), (48, 48), mode="bilinear")
     rows, cols = Placement(8, offset, 0, 48), Placement(8, 3.5, 0, 48)
@@ -124,7 +116,7 @@ def test_a_misplaced_pixel_is_noticed(offset, factor, dtype, same):
     )
     expected = functional.cross_entropy(fine, labels)
     apart = abs(float(losses["loss_ce"].double() / expected - 1))
-    assert apart < 1e-6 if same else apart > 1e-3
+    assert apart < 1e-6 if offset == 3.5 else apart > 1e-3
 
 
 @pytest.mark.parametrize("void", [255, 0])
@@ -137,13 +129,6 @@ def test_no_label_and_equal_scores(void):
     made.init_weights()
     losses, _ = judged(made, levels, labelled(SMALL))
     assert float(losses["acc_seg"]) == pytest.approx(100 / CLASSES)
-
-
-def test_a_label_above_the_classes_is_an_error():
-    samples = labelled(SMALL)
-    samples[1].gt_sem_seg.data[0, 3, 4] = CLASSES
-    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
-        head().loss(levels_of("same", SMALL), samples, {})
 
 
 def test_no_scores_of_the_images_size(monkeypatch):
@@ -171,12 +156,10 @@ def test_no_scores_of_the_images_size(monkeypatch):
     "settings",
     [
         dict(upsample="deconv"),
-        dict(upsample="nearest"),
-        dict(loss_decode=dict(type="DiceLoss")),
         dict(loss_decode=[dict(type="CrossEntropyLoss"), dict(type="DiceLoss")]),
         dict(out_channels=1, threshold=0.3, loss=dict(use_sigmoid=True)),
     ],
-    ids=["deconv", "nearest", "dice", "both", "one channel"],
+    ids=["deconv", "both", "one channel"],
 )
 def test_what_it_cannot_do_takes_the_plain_path(settings):
     label = torch.randint(0, 2, (1, 64, 96))
@@ -205,14 +188,12 @@ def test_what_a_subclass_or_a_hook_changes_is_not_skipped():
         handle.remove()
     assert loss(hooked) == expected
     for method in ("forward", "predict", "predict_by_feat"):
-        kind = type("Own", (SkipFusionHead,), {method: None})
-        assert not head(kind=kind).upsamples_by_matrices
+        assert not head(kind=type("Own", (SkipFusionHead,), {method: None})).upsamples_by_matrices
 
 
-@pytest.mark.parametrize("number", [4, 6])
-def test_class_weights_must_be_one_for_each_class(number):
-    made = head(loss=dict(class_weight=[1.0] * number))
-    with pytest.raises(UserError, match=f"{number} weights for {CLASSES} classes"):
+def test_class_weights_must_be_one_for_each_class():
+    made = head(loss=dict(class_weight=[1.0] * 6))
+    with pytest.raises(UserError, match=f"6 weights for {CLASSES} classes"):
         made.loss(levels_of("same", SMALL), labelled(SMALL), {})
 
 

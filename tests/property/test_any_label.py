@@ -2,7 +2,6 @@
 
 import io
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,16 +41,12 @@ def test_indices_come_back_from_any_png(tmp_path, form, interlaced, data):
     np.testing.assert_array_equal(found, stored)
 
 
-SAVED = [("BMP", {}), ("PNG", {}), ("TIFF", {})]
-SAVED += [("TIFF", dict(compression=c)) for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits")]
+SAVED = [("BMP", {}), ("TIFF", {}), ("TIFF", dict(compression="tiff_lzw"))]
 
 
-@given(indices(8), st.sampled_from(SAVED), st.booleans())
-def test_indices_come_back_from_what_pillow_saves(tmp_path, stored, form, palette):
-    image = Image.fromarray(stored)
-    if palette:
-        image.putpalette([level // 3 for level in range(768)])
-    path = written(tmp_path / "a", saved(image, form[0], **form[1]))
+@given(indices(8), st.sampled_from(SAVED))
+def test_indices_come_back_from_what_pillow_saves(tmp_path, stored, form):
+    path = written(tmp_path / "a", saved(stored, form[0], **form[1]))
     np.testing.assert_array_equal(read_label(path), stored)
 
 
@@ -88,8 +83,6 @@ def test_a_label_means_what_the_data_set_says_or_is_refused(
 
 pictures = npst.arrays(np.uint8, shapes.map(lambda shape: (*shape, 3)))
 LOSSLESS = {"PNG": {}, "TIFF": {}, "BMP": {}, "WEBP": dict(lossless=True, exact=True), "PPM": {}}
-
-
 # What is done to the image as it is stored to see it upright, by number (EXIF 2.3, 4.6.4).
 UPRIGHT = {
     1: lambda x: x,
@@ -123,29 +116,12 @@ FILES = LABELS | {
     "PNG": saved(COLOUR),
     "JPEG": saved(COLOUR, "JPEG", exif=exif(6)),
     "progressive JPEG": saved(COLOUR, "JPEG", progressive=True),
-    "CMYK JPEG": saved(COLOUR.convert("CMYK"), "JPEG"),
     "WebP": saved(COLOUR, "WEBP", exif=exif(6)),
     "GIF": saved(COLOUR, "GIF", save_all=True, append_images=[COLOUR.rotate(180)]),
     "TIFF": saved(COLOUR, "TIFF", compression="tiff_lzw"),
     "BMP": saved(COLOUR, "BMP"),
     "TIFF label": saved(LABEL, "TIFF"),
 }
-
-
-def read_or_refused(reader: str, path: Path) -> np.ndarray | None:
-    """Anything but an array or a UserError of one line raises."""
-    begun = time.perf_counter()
-    try:
-        found = READERS[reader](path)
-    except UserError as error:
-        assert one_line_naming(error, path), str(error)
-        return None
-    finally:
-        assert time.perf_counter() - begun < SLOW
-    assert found.ndim == (3 if reader == "image" else 2) and found.size > 0
-    assert np.issubdtype(found.dtype, np.integer)
-    assert reader == "label" or (found.dtype == np.uint8 and found.shape[2] == 3)
-    return found
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -155,36 +131,15 @@ def read_or_refused(reader: str, path: Path) -> np.ndarray | None:
 def test_damaged_files_are_read_or_refused(tmp_path, reader, name, data):
     """A PNG's checksums let no label through that is not as it was stored."""
     content = data.draw(damaged(st.just(FILES[name])))
-    found = read_or_refused(reader, written(tmp_path / "a.img", content))
-    if found is not None and reader == "label" and name in LABELS:
-        assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(LABELS[name]))))
-
-
-HEADS = [b"", b"\xff\xd8\xff\xe0", label_png(np.zeros((1, 1), int), 8, GREY, False)[:33], b"GIF89a"]
-HEADS += [b"II*\0", b"MM\0*", b"BM", b"RIFF\0\0\0\0WEBP", b"P5 3 3 255\n", b"\0\0\0\x0cjP  "]
-
-
-@pytest.mark.parametrize("reader", READERS)
-@share(2)
-@given(head=st.sampled_from(HEADS), rest=st.binary(max_size=200))
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_any_bytes_are_read_or_refused(tmp_path, reader, head, rest):
-    read_or_refused(reader, written(tmp_path / "a.img", head + rest))
-
-
-def test_a_flipped_bit_that_only_a_checksum_shows(tmp_path):
-    """Each bit of a label's pixels in turn; Pillow and OpenCV decode some of these files."""
-    original = np.kron(NOISE[:8, :8, 0] % 21, np.ones((4, 4), np.uint8))
-    content = saved(original)
-    first, last, noticed_by_pillow = content.index(b"IDAT") + 4, content.index(b"IEND") - 8, 0
-    for place in range(8 * first, 8 * last):
-        made = bytearray(content)
-        made[place // 8] ^= 1 << place % 8
-        path = written(tmp_path / "a.png", bytes(made))
-        with pytest.raises(UserError, match=r"a\.png: damaged label"):
-            read_label(path)
-        try:
-            np.asarray(Image.open(path))
-        except (OSError, SyntaxError):
-            noticed_by_pillow += 1
-    assert noticed_by_pillow < 8 * (last - first)
+    path, begun = written(tmp_path / "a.img", content), time.perf_counter()
+    try:
+        found = READERS[reader](path)
+    except UserError as error:
+        assert one_line_naming(error, path), str(error)
+    else:
+        assert found.ndim == (3 if reader == "image" else 2) and found.size > 0
+        assert np.issubdtype(found.dtype, np.integer)
+        assert reader == "label" or (found.dtype == np.uint8 and found.shape[2] == 3)
+        if reader == "label" and name in LABELS:
+            assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(LABELS[name]))))
+    assert time.perf_counter() - begun < SLOW

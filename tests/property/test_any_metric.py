@@ -59,8 +59,6 @@ def test_counts_are_those_by_hand(given_labels):
         assert np.array_equal(tensor.numpy(), labels)  # they are left as they were
 
 
-# --- scores --------------------------------------------------------------------------------------
-
 # Many zeros, so that classes are absent; very large numbers, as of a whole data set.
 cells = st.just(0) | st.integers(0, 9) | st.integers(0, 10**12)
 matrices = st.tuples(st.integers(1, 6), st.integers(0, 2)).flatmap(
@@ -98,18 +96,6 @@ def test_scores_are_those_by_hand(matrix, absent):
     four = [found.pixel_accuracy, found.mean_accuracy, found.mean_iu, found.frequency_weighted_iu]
     assert four == pytest.approx(scored_by_hand(matrix, absent), rel=1e-12, nan_ok=True)
 
-
-@given(matrices, st.randoms(use_true_random=False))
-def test_the_order_of_the_classes_is_of_no_account(matrix, chance):
-    classes = len(matrix)
-    order = chance.sample(range(classes), classes)
-    moved = matrix[np.ix_(order, [*order, *range(classes, matrix.shape[1])])]
-    one, other = scores(matrix), scores(moved)
-    assert other.mean_iu == pytest.approx(one.mean_iu, rel=1e-12, nan_ok=True)
-    assert other.class_iu.tolist() == pytest.approx(one.class_iu[order].tolist(), nan_ok=True)
-
-
-# --- the metric, on any number of processes ------------------------------------------------------
 
 CLASSES = 4
 label = st.integers(0, CLASSES - 1) | st.just(255)

@@ -1,6 +1,5 @@
 """The publishers' classifiers, rebuilt here from their layer tables, load tensor by tensor."""
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -89,8 +88,8 @@ def test_norms_that_the_file_does_not_have_are_new(tmp_path):
         load(tmp_path, ours, tensors_of(norm=True))
 
 
-def own(depth=16, norm=False):
-    return {f"backbone.{k}": v for k, v in backbone(depth, norm).state_dict().items()}
+def own(depth):
+    return {f"backbone.{k}": v for k, v in backbone(depth).state_dict().items()}
 
 
 REFUSED = [
@@ -98,8 +97,6 @@ REFUSED = [
     (lambda: tensors_of(norm=True), "check depth or variant"),
     (lambda: tensors_of(11), "torchvision's VGG-11 does not hold the whole of this backbone"),
     (lambda: dict(tensors_of(), extra=torch.zeros(1)), "1 tensors that do not belong"),
-    (lambda: dict(backbone().state_dict(), extra=torch.zeros(1)), "1 tensors that do not belong"),
-    (lambda: own(norm=True), "no place for, e.g. backbone.stages.0.norm_conv1_1"),
     (lambda: own(11), "stages.0.conv1_2.bias is missing.*check depth"),
     (lambda: own(19), "no place for, e.g. backbone.stages.2.conv3_4"),
 ]
@@ -111,33 +108,9 @@ def test_files_that_are_refused(tmp_path):
     for tensors, message in REFUSED:
         with pytest.raises(UserError, match=message):
             load(tmp_path, ours, tensors())
-    for name, message in (("none.pth", "no such file"), ("torchvision://r50", "is not known")):
-        with pytest.raises(UserError, match=message):
-            load_classifier(ours, name)
+    with pytest.raises(UserError, match="is not known"):
+        load_classifier(ours, "torchvision://r50")
     assert all(torch.equal(before[name], tensor) for name, tensor in ours.state_dict().items())
-
-
-def test_without_a_network_the_error_says_how_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    closed = replace(SOURCES["torchvision://vgg16"], url="http://127.0.0.1:9/vgg16-397923af.pth")
-    monkeypatch.setitem(SOURCES, "torchvision://vgg16", closed)
-    with pytest.raises(UserError, match="init_cfg=None") as raised:
-        load_classifier(backbone(), "torchvision://vgg16")
-    assert str(tmp_path / "checkpoints" / "vgg16-397923af.pth") in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-def test_passports_are_complete():
-    assert len(SOURCES) == 15
-    for name, source in SOURCES.items():
-        assert source.url.startswith(("https://", "http://dl.caffe.berkeleyvision.org/"))
-        kind = source.digest.algorithm, len(source.digest.digits)
-        assert kind == (("sha1", 40) if name.startswith("caffe://") else ("sha256", 8))
-        assert int(source.digest.digits, 16)
-        rgb = source.input.preprocessor()["bgr_to_rgb"]
-        assert rgb == (source.input.order == "RGB") == name.startswith("torchvision://")
-        # ImageNet's mean is that of all: more red than blue, whatever the order says.
-        assert sorted(source.input.mean, reverse=rgb) == list(source.input.mean)
 
 
 def torchvision_alexnet() -> nn.ModuleDict:
@@ -273,15 +246,14 @@ CAFFE = {
 }
 
 
-@pytest.mark.parametrize("version", ["V1", "V2"])
 @pytest.mark.parametrize("name", CAFFE)
-def test_caffes_files(tmp_path, name, version):
+def test_caffes_files(tmp_path, name):
     kind, settings, last = CAFFE[name]
     ours = kind(**settings)
     layers = caffe_layers(ours, last)
     assert name != "googlenet" or {"inception_4c/5x5_reduce", "conv1/7x7_s2"} <= layers.keys()
     file = tmp_path / "net.caffemodel"
-    write_caffemodel(file, layers, version, legacy_shape=version == "V1")
+    write_caffemodel(file, layers, "V1", legacy_shape=True)
     report = load_classifier(ours, str(file))
     assert report.new == []
     assert report.dropped.keys() == {f"{x}.{kind}" for x in last for kind in ("weight", "bias")}

@@ -1,4 +1,7 @@
-"""numpy's arrays out of a checkpoint: all numbers come back, no damage reaches numpy's own code."""
+"""numpy's arrays out of a checkpoint: all numbers come back, no damage reaches numpy's own code.
+
+Whatever a file may say through the unpickler is tried in constructor_attacks.py.
+"""
 
 import pickle
 from collections.abc import Callable
@@ -16,7 +19,6 @@ from fcn_plugin.weights.tokens import (
     NUMBERS,
     StoredArray,
     StoredArrayType,
-    StoredCycle,
     StoredDtype,
     StoredLog,
     StoredMethod,
@@ -25,18 +27,13 @@ from fcn_plugin.weights.tokens import (
     without_tokens,
 )
 
-ARRAYS = {
-    **{
-        f"{order}{kind}": np.arange(3).astype(f"{order}{kind}")
-        for kind in NUMBERS
-        for order in "<>"
-    },
+KINDS = [f"{order}{kind}" for kind in NUMBERS for order in "<>"]
+ARRAYS = {kind: np.arange(3).astype(kind) for kind in KINDS} | {
     "scalar array": np.array(2.5),
     "empty": np.zeros((0, 3)),
     "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "strided": np.arange(12.0).reshape(3, 4)[::2, 1:],
     "number": np.float32(0.1),
-    "flag": np.bool_(True),
     "long": np.longdouble(1) / 3,
 }
 
@@ -55,20 +52,15 @@ def test_numbers_come_back(tmp_path):
         assert np.array_equal(found, value), name
         assert found.flags.f_contiguous == value.flags.f_contiguous or name == "strided", name
         assert found.flags.writeable or not isinstance(found, np.ndarray), name
-    assert through_a_file(tmp_path, np.dtype(">f4")) == np.dtype(">f4")
 
 
-def test_a_log_goes_on_as_it_was(tmp_path):
+def test_a_log_and_a_schedule_go_on_as_they_were(tmp_path):
     log, other = HistoryBuffer([1.0, 2.0], [1, 1]), HistoryBuffer([1.0, 2.0], [1, 1])
     found = through_a_file(tmp_path, log)
     for buffer in (found, other):
         buffer.update(6.0)
     assert found.statistics("mean") == other.statistics("mean") == 3
-    assert np.array_equal(found.data[0], other.data[0])
     assert vars(found).keys() == vars(HistoryBuffer()).keys()
-
-
-def test_a_schedule_of_one_cycle_comes_back(tmp_path):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
     schedule = OneCycleLR(optimizer, eta_max=1, total_steps=9, by_epoch=False)
     assert through_a_file(tmp_path, schedule.state_dict()) == schedule.state_dict()
@@ -88,12 +80,12 @@ def given(token: Token, state: Any) -> Token:
     return token
 
 
-def array(state: Any) -> Token:
-    return given(StoredArray(StoredArrayType, (0,), b"b"), state)
+def array(*state: Any) -> Token:
+    return given(StoredArray(StoredArrayType, (0,), b"b"), (1, *state))
 
 
-def floats(*numbers: float):
-    return array((1, (len(numbers),), FLOAT, False, np.array(numbers, float).tobytes()))
+def floats(*numbers: float) -> Token:
+    return array((len(numbers),), FLOAT, False, np.array(numbers, float).tobytes())
 
 
 def log(**changes: Any) -> Token:
@@ -102,46 +94,21 @@ def log(**changes: Any) -> Token:
 
 
 FLOAT = StoredDtype("f8")
-FLOATS = (1, (1,), FLOAT, False, bytes(8))
-PLANE = array((1, (1, 2), FLOAT, False, bytes(16)))
-COMPLEX = array((1, (2,), StoredDtype("c16"), False, bytes(32)))
-TYPES = ["O", "V8", "U3", "M8[s]", "f8,f8", 8, None, [("x", "f8")]]
 DAMAGED: dict[str, Callable[[], Any]] = {
-    **{f"type {kind}": lambda kind=kind: StoredDtype(kind) for kind in TYPES},
-    "type of nothing": StoredDtype,
-    "type by no tuple": lambda: given(StoredDtype("f8"), []),
-    "order a number": lambda: given(StoredDtype("f8"), (3, 1, None, None, None, -1, -1, 0)),
+    "type of objects": lambda: StoredDtype("O"),
     "order unknown": lambda: given(StoredDtype("f8"), (3, "x", None, None, None, -1, -1, 0)),
-    "array of no tuple": lambda: array([]),
-    "array of too few": lambda: array((1, (1,), FLOAT, False)),
-    "array of numpy's own type": lambda: array((1, (1,), np.dtype("f8"), False, bytes(8))),
-    "shape a list": lambda: array((1, [1], FLOAT, False, bytes(8))),
-    "shape twice negative": lambda: array((1, (-1, -1), FLOAT, False, bytes(8))),
-    "shape of floats": lambda: array((1, (1.0,), FLOAT, False, bytes(8))),
-    "shape beyond the data": lambda: array((1, (2,), FLOAT, False, bytes(8))),
-    "data a text": lambda: array((1, (1,), FLOAT, False, "12345678")),
-    "data that can change": lambda: array((1, (1,), FLOAT, False, bytearray(8))),
-    "array without numbers": lambda: array(None),
-    "array of another type": lambda: given(StoredArray(StoredLog), FLOATS),
-    "number without": lambda: StoredNumber(FLOAT, b""),
-    "number too short": lambda: StoredNumber(FLOAT, bytes(7)),
+    "array of numpy's own type": lambda: array((1,), np.dtype("f8"), False, bytes(8)),
+    "array of another type": lambda: StoredArray(StoredLog),
+    "shape twice negative": lambda: array((-1, -1), FLOAT, False, bytes(8)),
+    "shape beyond the data": lambda: array((2,), FLOAT, False, bytes(8)),
+    "data that can change": lambda: array((1,), FLOAT, False, bytearray(8)),
     "number too long": lambda: StoredNumber(FLOAT, bytes(16)),
-    "number of one argument": lambda: StoredNumber(FLOAT),
-    "log without": StoredLog,
-    "log called": lambda: given(StoredLog(1), log().state),
+    "log called": lambda: StoredLog(1),
     "log of lists": lambda: log(_log_history=[1, 2]),
-    "log without numbers": lambda: log(_log_history=array(None)),
-    "log without counts": lambda: log(_count_history=None),
-    "log of two axes": lambda: log(_log_history=PLANE, _count_history=PLANE),
     "log of two lengths": lambda: log(_count_history=floats(1)),
-    "log of complex numbers": lambda: log(_log_history=COMPLEX),
-    "log's length a text": lambda: log(max_length="long"),
     "log's length zero": lambda: log(max_length=0),
     "log's class": lambda: StoredLog,
     "array's class called": lambda: StoredArrayType((1,), "O", bytes(8)),
-    "array's class, new": lambda: StoredArrayType.__new__(StoredArrayType, (1,), "O", bytes(8)),
-    "cycle's class": lambda: StoredCycle,
-    "cycle's class called": StoredCycle,
 }
 
 
@@ -151,35 +118,27 @@ def test_damage_is_refused(fault):
         without_tokens({"meta": [DAMAGED[fault]()]})
 
 
-def test_no_other_attribute_is_given_and_none_is_set():
-    for owner, name in (
-        (StoredLog, "__init__"),
-        (StoredLog, "register_statistics"),
-        (StoredLog, "_annealing_cos"),
-        (StoredCycle, "mean"),
-        (StoredArrayType, "tofile"),
-        (HistoryBuffer, "mean"),
-        (StoredLog(), "mean"),
-        (StoredLog, ["mean"]),
-    ):
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(StoredLog, "__init__"), (StoredArrayType, "tofile"), (HistoryBuffer, "mean")],
+)
+def test_no_other_attribute_is_given_and_none_is_set(owner, name):
+    with pytest.raises(pickle.UnpicklingError):
+        StoredMethod(owner, name)
+    token = floats(1)
+    for attribute in ("arguments", "state", "__class__"):
         with pytest.raises(pickle.UnpicklingError):
-            StoredMethod(owner, name)
-    for name in ("arguments", "state", "__class__", "anything"):
-        token = floats(1)
-        with pytest.raises(pickle.UnpicklingError):
-            setattr(token, name, StoredLog)
-        assert token.real().tolist() == [1]
+            setattr(token, attribute, StoredLog)
+    assert token.real().tolist() == [1]
 
 
 def test_containers_that_hold_themselves_or_have_no_end_are_refused():
     itself: list = []
-    itself.append(itself)
-    table: dict = {}
-    table["again"] = (table,)
+    itself.append((itself,))
     deep: list = []
     for _ in range(DEPTH):
         deep = [deep]
-    for hostile in (itself, table, deep):
+    for hostile in (itself, deep):
         with pytest.raises(pickle.UnpicklingError):
             without_tokens(hostile)
     laughs: list = []
@@ -197,11 +156,3 @@ def test_nothing_hides_a_method_of_a_container_a_tensor_or_a_log():
     buffer = without_tokens(log(update=1, __class__=2, statistics_methods={"mean": 3}))
     assert vars(buffer).keys() == vars(HistoryBuffer()).keys()
     assert buffer.statistics("mean") == 1.5
-
-
-def test_the_sound_ones_are_read():
-    """The negative control."""
-    assert StoredNumber(FLOAT, np.float64(3).tobytes()).real() == 3
-    assert floats(3).real().tolist() == [3]
-    assert log().real().statistics("mean") == 1.5
-    assert StoredMethod(StoredLog, "mean").real() is HistoryBuffer.mean
