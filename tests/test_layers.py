@@ -26,6 +26,7 @@ LAYERS = (
     ("report",),
     ("export",),
     ("prepare",),
+    ("__main__",),
 )
 # The package itself imports what registers something.
 REGISTRATION = "fcn_plugin"

@@ -1,4 +1,7 @@
-"""Convert published weights into a checkpoint: tools/convert_weights.py SOURCE TARGET"""
+"""Convert published weights into a checkpoint.
+
+fcn-plugin convert_weights SOURCE TARGET
+"""
 
 import argparse
 from pathlib import Path
@@ -8,7 +11,7 @@ from common import quiet_host, run, show
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Convert published weights into a checkpoint of MMSegmentation.",
+        description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
         "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
         "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "

@@ -1,4 +1,4 @@
-"""Export a segmentor to ONNX, and compare its results with PyTorch's.
+"""Export a segmentor to ONNX, compared with PyTorch.
 
 python tools/export_onnx.py CONFIG CHECKPOINT FILE
 """

@@ -1,4 +1,4 @@
-"""Predict the labels of images, as label PNGs and as overlays to look at.
+"""Predict the labels of images, as label PNGs and as overlays.
 
 python tools/predict.py CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
 """

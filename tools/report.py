@@ -1,4 +1,4 @@
-"""Write a self-contained HTML page about one run, or about two side by side.
+"""Write an HTML page about one run, or about two side by side.
 
 python tools/report.py WORK_DIR [WORK_DIR] [--out FILE]
 """

@@ -1,4 +1,4 @@
-"""Score a folder of label PNGs by a leaderboard's rules or a config's, without a model.
+"""Score a folder of label PNGs by known rules, without a model.
 
 python tools/score.py --pred DIR --truth DIR --protocol voc
 python tools/score.py --pred DIR --truth DIR --config CONFIG

@@ -1,4 +1,4 @@
-"""Score a checkpoint, or predict unlabelled images, for instance for a leaderboard.
+"""Score a checkpoint, or predict images for a leaderboard.
 
 python tools/test.py CONFIG CHECKPOINT [--show-dir DIR]
 python tools/test.py CONFIG CHECKPOINT --split test --submission results.tgz

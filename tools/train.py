@@ -1,4 +1,7 @@
-"""Train a config: tools/train.py configs/fcn8s_vgg16_shapes.py"""
+"""Train a segmentor.
+
+fcn-plugin train fcn8s_vgg16_shapes
+"""
 
 import argparse
 import os
@@ -13,8 +16,10 @@ CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train a segmentor.")
-    parser.add_argument("config", help="config file, e.g. configs/fcn8s_vgg16_voc.py")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "config", help="config: a file, or the name of a shipped one, e.g. fcn8s_vgg16_voc"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcn_plugin.prepare.own.source import Size
+from fcn_plugin.system.configs import shipped_configs
 
 LARGEST_CROP = 512
 BATCH = 8
@@ -209,13 +210,6 @@ def command(tool: str, *arguments: str | Path) -> str:
     """The command line that runs a tool, with all names quoted as a shell needs it."""
     texts = (text.as_posix() if isinstance(text, Path) else text for text in arguments)
     return shlex.join(["python", f"tools/{tool}.py", *texts])
-
-
-def shipped_configs() -> Path:
-    """The folder of fcn_plugin's own configs: in the clone, or in the installed package."""
-    package = Path(__file__).resolve().parents[2]
-    in_clone = package.with_name("configs")
-    return in_clone if (in_clone / "_base_").is_dir() else package / ".mim" / "configs"
 
 
 def bases_from(root: Path) -> str:
