@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -176,6 +177,11 @@ def printable(text: str, keep: str = "") -> str:
     except ImportError:
         return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
     return errors.printable(text, keep)
+
+
+def next_step(*words: object) -> str:
+    """The line that ends a tool's output: the command to give next."""
+    return f"Next: fcn-plugin {shlex.join(map(str, words))}"
 
 
 def write_json(file: Path, content: dict) -> None:

@@ -6,7 +6,7 @@ fcn-plugin convert_weights SOURCE TARGET
 import argparse
 from pathlib import Path
 
-from common import quiet_host, run, show
+from common import next_step, quiet_host, run, show
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +57,10 @@ def main() -> None:
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")
+    if conversion.config:
+        show(next_step("test", conversion.config, args.target))
+    else:
+        show(f"Next: name it in a config: load_from={str(args.target)!r}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import add_run_options, load_config, run, show
+from common import add_run_options, load_config, next_step, run, show
 from explaining import unknown_type
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -88,6 +88,7 @@ def main() -> None:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
+    runner.logger.info(next_step("report", cfg.work_dir))
 
 
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config

@@ -40,7 +40,7 @@ SMALL = 256 * 256
 class Predictor:
     """Predicts the labels of any image with a trained network.
 
-    Images go through the config's test pipeline, as in ``tools/test.py``; labels have the size of
+    Images go through the config's test pipeline, as in ``fcn-plugin test``; labels have the size of
     the image. An image that needs more memory than there is is predicted in windows.
 
     Args:

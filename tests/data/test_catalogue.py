@@ -78,5 +78,5 @@ def test_the_command_for_what_is_missing():
         ("data/shapes", "", ["shapes"]),
         ("data/VOCdevkit/VOC2010", "", None),
     ):
-        expected = commands and " and ".join(f"tools/prepare_data.py {name}" for name in commands)
+        expected = commands and " and ".join(f"fcn-plugin prepare_data {name}" for name in commands)
         assert command_for(Path(folder), missing) == expected, (folder, missing)

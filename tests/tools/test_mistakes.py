@@ -137,11 +137,11 @@ WORKERS = "train_dataloader = dict(num_workers=1)"
 LIST, LABEL = "ImageSets/Segmentation/val.txt", "SegmentationClass/train_00002.png"
 # Of data that are trained on: what goes wrong with them, and what the last line must name.
 DATA: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no root": (shutil.rmtree, "data/shapes: no such folder|tools/prepare_data.py"),
+    "no root": (shutil.rmtree, "data/shapes: no such folder|fcn-plugin prepare_data"),
     "no list": (without(LIST), "val.txt: no such list|val_dataloader.dataset.ann_file"),
     "no label": (without(LABEL), "train_00002.png: no such label|add the label"),
     "label outside the classes": (nines, "_0000|.png|9 (|0-4, 255"),
-    "masks": (masks, "SegmentationClass|only 0|255|write 1 in place of 255|tools/prepare_data.py"),
+    "masks": (masks, "SegmentationClass|only 0|255|write 1 in place of 255|prepare_data own"),
     "truncated JPEGs": (truncate, "train_0000|.jpg|truncated|again"),
     "two sizes": (widen, "val_00000.jpg|32x32|val_00001.jpg|48x32|val_dataloader.batch_size=1"),
 }
@@ -152,7 +152,7 @@ COMMANDS = {
     "train.py none.py": "none.py: no such config",
     "train.py tiny.py --cfg-options data_root=elsewhere": "data_root: only a shorthand|"
     "train_dataloader.dataset.data_root=...",
-    "train.py tiny.py --resume none.pth": "none.pth: no such checkpoint|tools/train.py",
+    "train.py tiny.py --resume none.pth": "none.pth: no such checkpoint|fcn-plugin train",
     "train.py tiny.py --resume notes": "notes: not a PyTorch checkpoint",
     "train.py no_optimizer.py": "the config has |no optim_wrapper",
     "test.py tiny.py weights.pth --cfg-options test_evaluator=None": "no test_evaluator",
@@ -171,7 +171,7 @@ COMMANDS = {
     "export_onnx.py tiny.py none.pth o": "none.pth: no such checkpoint",
     "export_onnx.py tiny.py weights.pth o --images no.png": "no.png",
     "report.py none": "none: no such folder; give the work dir of a training",
-    "report.py data": "data: no training in it; give a work dir that tools/train.py has",
+    "report.py data": "data: no training in it; give a work dir that fcn-plugin train has",
     "report.py torn --out .": ".: a folder; name the page",
     "convert_weights.py bad.caffemodel o": "bad.caffemodel: fc6.weight is (24, 31, 7, 7), but",
     "convert_weights.py none.caffemodel o": "none.caffemodel: no such file",

@@ -46,7 +46,8 @@ def test_a_folder_is_labelled_as_testing_does(project):
     assert len({value for rows in found.values() for row in rows for value in row}) > 1
     assert {file.suffix for file in (project / "new" / "overlays").iterdir()} == {".jpg"}
     assert np.load(project / "new/probabilities/val_00000.npy").shape == (5, 32, 32)
-    *table, last = run.stdout.splitlines()
+    *table, last, following = run.stdout.splitlines()
+    assert following == "Next: fcn-plugin export_onnx tiny.py run network.onnx"
     assert re.fullmatch(
         "Done: 5 images, labels in new/labels, overlays in new/overlays, probabilities in "
         r"new/probabilities, [\d.]+ images/s",

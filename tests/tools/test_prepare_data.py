@@ -12,7 +12,10 @@ from tools.running import ran, tool
 def test_shapes_are_written_and_counted_in_the_last_line(tmp_path):
     for _ in range(2):  # the second time finds them finished
         done = ran("prepare_data.py shapes --train 3 --val 2 --seed 7", folder=tmp_path)
-        assert done.stdout == "data/shapes: 3 train and 2 val images, 64x64, 5 classes\n"
+        assert done.stdout.splitlines() == [
+            "data/shapes: 3 train and 2 val images, 64x64, 5 classes",
+            "Next: fcn-plugin configs shapes",
+        ]
         assert done.stderr == ""  # a bar only on a terminal
 
 
@@ -25,9 +28,10 @@ def test_what_is_published_is_asked_for_unless_a_part_is_meant(tmp_path):
     assert error.endswith("or give --subset if it is meant to be only a part")
     done = ran("prepare_data.py sbd --archive mine.tgz --subset", folder=tmp_path)
     assert done.stdout.splitlines() == [
-        "For seg11valid also run: tools/prepare_data.py voc2011",
-        "For trainaug also run: tools/prepare_data.py voc2012",
+        "For seg11valid also run: fcn-plugin prepare_data voc2011",
+        "For trainaug also run: fcn-plugin prepare_data voc2012",
         "data/sbd: train 3, val 2 images",
+        "Next: fcn-plugin configs sbd",
     ]
 
 
@@ -73,11 +77,11 @@ def test_ones_own_pictures_become_a_data_set_that_trains_and_is_handed_in(tmp_pa
     """The configs as they are written, from another folder than where the data set was made."""
     labelled(tmp_path / "in")
     done = ran("prepare_data.py", "own", "in", folder=tmp_path)
-    *table, pretrained, scratch, last = done.stdout.splitlines()
+    *table, last, pretrained, scratch = done.stdout.splitlines()
     assert table[1].split()[1::2] == ["class", "value", "train", "val", "pixels"]
     assert table[3].split()[1::2] == ["background", "0", "3", "1", "80.00", "|"]
     assert table[4].split()[1::2] == ["box", "1", "3", "1", "20.00", "|"]
-    assert pretrained.endswith("python tools/train.py data/mine/fcn8s_vgg16_mine.py")
+    assert pretrained.endswith(": fcn-plugin train data/mine/fcn8s_vgg16_mine.py")
     assert last == "data/mine: train 3, val 1, test 1 images, 2 classes"
 
     name = scratch.rpartition("/")[2]

@@ -23,7 +23,7 @@ def project(tmp_path_factory) -> Path:
     run = ran("report.py", "work_dirs/tiny", folder=folder)
     assert re.fullmatch(
         r"Done: tiny mean IU [\d.]+; the page is work_dirs/tiny/report.html",
-        run.stdout.splitlines()[-1],
+        run.stdout.splitlines()[-2],
     )
     return folder
 
@@ -66,7 +66,7 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
     run = ran("report.py", "lost", "begun", folder=tmp_path)
     assert "warning: lost: Nothing could be scored: data/shapes: no such folder" in run.stderr
     assert "warning: begun: Nothing could be scored: begun: no checkpoint there" in run.stderr
-    assert "run tools/prepare_data.py shapes" in run.stderr
+    assert "run fcn-plugin prepare_data shapes" in run.stderr
     found = page(tmp_path / "lost/report-with-begun.html")
     assert found.numbers == [v for score in logged(project) for v in (score, score, 0)]
     assert len(found.charts) == 3
@@ -75,7 +75,7 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
 
 def test_the_report_of_a_test(project):
     run = ran("test.py tiny.py work_dirs/tiny --report pages/test.html", folder=project)
-    assert run.stdout.splitlines()[-1].endswith("; report is pages/test.html")
+    assert run.stdout.splitlines()[-2].endswith("; report is pages/test.html")
     found = page(project / "pages/test.html")
     assert found.numbers[:4] == logged(project) and len(found.charts) == 3
     assert [file.name for file in (project / "pages").iterdir()] == ["test.html"]

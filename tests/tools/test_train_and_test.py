@@ -41,7 +41,8 @@ def project(tmp_path_factory) -> Path:
 def test_training_leaves_checkpoints_and_logs(project):
     """The config and the hooks are in the log file only."""
     printed = (project / "train.log").read_text()
-    assert "Done: checkpoints and logs are in" in printed.strip().splitlines()[-1]
+    assert "Done: checkpoints and logs are in" in printed.strip().splitlines()[-2]
+    assert printed.strip().endswith("Next: fcn-plugin report work_dirs/tiny")
     assert len(printed.splitlines()) < 100
     work = project / "work_dirs" / "tiny"
     left = {"iter_4.pth", "best_mIoU_iter_4.pth", "last_checkpoint", "tiny.py"}
@@ -59,7 +60,7 @@ def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     options = "--out labels --show-dir pictures --show-interval 3"
     run = ran(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
     assert scores(run.stdout) == scores((project / "train.log").read_text())
-    assert "Done: aAcc" in run.stdout.strip().splitlines()[-1]
+    assert "Done: aAcc" in run.stdout.strip().splitlines()[-2]
     labels = sorted((project / "labels").iterdir())
     assert len(labels) == VAL
     assert np.asarray(Image.open(labels[0])).max() < 5

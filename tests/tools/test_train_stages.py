@@ -105,7 +105,7 @@ def test_a_killed_chain_goes_on_where_it_was(runs, project):
     assert runs[2].count(f"Iter(train) [{ITERATIONS}/{ITERATIONS}]") == 1
     loaded = runs[2].index("Load checkpoint from chain/fcn16s/start.pth")
     assert loaded < runs[2].index(f"Iter(train) [1/{ITERATIONS}]")
-    assert runs[2].strip().splitlines()[-1].startswith("Done: 2 of 2 stages; the last reached mIoU")
+    assert runs[2].strip().splitlines()[-2].startswith("Done: 2 of 2 stages; the last reached mIoU")
     record = json.loads((project / "chain/stages.json").read_text())
     assert record["configs"] == ["fcn32s", "fcn16s"]
     for name, entry in zip(record["configs"], record["done"], strict=True):
@@ -153,7 +153,7 @@ def test_the_same_command_once_more(runs, project, stages, monkeypatch, capsys):
         printed = capsys.readouterr().out.splitlines()
         for line, stage in zip(printed, ("1 of 2: fcn32s", "2 of 2: fcn16s"), strict=False):
             assert line.startswith(f"stage {stage}: done before, mIoU")
-        assert printed[2] == runs[2].strip().splitlines()[-1]
+        assert printed[2] == runs[2].strip().splitlines()[-2]
         with pytest.raises(UserError, match=r"^chain/fcn32s: was begun with .*lr=1e-07, .* 1e-09"):
             again("optim_wrapper.optimizer.lr=1e-9")
     finally:
