@@ -291,7 +291,7 @@ def test_done_stages_are_remembered_wherever_the_folder_is(stages, stage, tmp_pa
 
 def test_a_stage_that_fails_or_is_interrupted_ends_the_chain(stages):
     for command, how in (("exit 3", "exit status 3"), ("kill -KILL $$", "SIGKILL")):
-        message = rf"2 of 3: two: tools/train\.py ended with {how}; .* same command again"
+        message = rf"2 of 3: two: fcn-plugin train ended with {how}; .* same command again"
         with pytest.raises(UserError, match=message):
             stages.train(["sh", "-c", command], "stage 2 of 3: two")
     with pytest.raises(KeyboardInterrupt):
