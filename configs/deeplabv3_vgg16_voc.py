@@ -1,6 +1,6 @@
 """mmseg's ASPP head of DeepLabV3, with its auxiliary head, on the convolutionalized VGG16.
 
-    python tools/train.py configs/deeplabv3_vgg16_voc.py
+    fcn-plugin train deeplabv3_vgg16_voc
 
 Dilation rates are a quarter of those for stride 8, as the level is at stride 32. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """FCN-16s on SBD and VOC 2011, as published: the second of three stages.
 
-    python tools/train_stages.py                                      # 32s, then 16s, then 8s
+    fcn-plugin train_stages                      # 32s, then 16s, then 8s
 
 Published: 65.01 mean IU on seg11valid, 91.00 pixel acc., 78.07 mean acc., 84.26 f.w. IU, with the
 snapshot of iteration 72,000; not yet run here.

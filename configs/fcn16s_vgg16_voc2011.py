@@ -1,6 +1,6 @@
 """FCN-16s on SBD and VOC 2011: as fcn8s_vgg16_voc2011.py without the skip from pool3.
 
-    python tools/train.py configs/fcn16s_vgg16_voc2011.py
+    fcn-plugin train fcn16s_vgg16_voc2011
 
 To compare with fcn16s_vgg16_voc2011-heavy.py, published with 65.01 mean IU on seg11valid. Others
 report 67.3 for this recipe on VOC 2012 with 10,582 images; not yet run here.

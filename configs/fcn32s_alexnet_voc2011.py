@@ -1,6 +1,6 @@
 """FCN-AlexNet on SBD and VOC 2011, as published: 100,000 updates of 20 images, mean loss.
 
-    python tools/train.py configs/fcn32s_alexnet_voc2011.py
+    fcn-plugin train fcn32s_alexnet_voc2011
 
 Published: 48.0 mean IU on seg11valid (Caffe README); not yet run here.
 """

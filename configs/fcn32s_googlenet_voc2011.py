@@ -1,6 +1,6 @@
 """FCN-GoogLeNet on SBD and VOC 2011 by the paper's recipe; the network was never released.
 
-    python tools/train.py configs/fcn32s_googlenet_voc2011.py
+    fcn-plugin train fcn32s_googlenet_voc2011
 
 Published: 42.5 mean IU, trained on the 1,112 images of VOC 2011 for 175 epochs or more (CVPR table
 1); not yet run here. As many updates as for FCN-AlexNet, 235 epochs of SBD.

@@ -1,6 +1,6 @@
 """FCN-32s on PASCAL-Context, as published: the first of three stages, 300,000 iterations each.
 
-    python tools/train_stages.py configs/fcn{32s,16s,8s}_vgg16_pascal-context-heavy.py
+    fcn-plugin train_stages fcn{32s,16s,8s}_vgg16_pascal-context-heavy
 
 Released without scores (Caffe README); not yet run here. Classes are in the published order, not
 in mmseg's alphabetical one.

@@ -1,7 +1,7 @@
 """FCN-32s on SBD and VOC 2011, as published: the first of three stages.
 
-    python tools/train_stages.py                                      # 32s, then 16s, then 8s
-    python tools/train.py configs/fcn32s_vgg16_voc2011-heavy.py       # this one alone
+    fcn-plugin train_stages                      # 32s, then 16s, then 8s
+    fcn-plugin train fcn32s_vgg16_voc2011-heavy  # this one alone
 
 Published: 63.63 mean IU on seg11valid, 90.48 pixel acc., 76.48 mean acc., 83.46 f.w. IU, with the
 snapshot of iteration 88,000; not yet run here.

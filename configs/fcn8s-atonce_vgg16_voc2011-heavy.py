@@ -1,6 +1,6 @@
 """FCN-8s at once on SBD and VOC 2011, as published: one stage from VGG16, 300,000 iterations.
 
-    python tools/train.py configs/fcn8s-atonce_vgg16_voc2011-heavy.py
+    fcn-plugin train fcn8s-atonce_vgg16_voc2011-heavy
 
 Published: 65.40 mean IU on seg11valid, 91.13 pixel acc., 78.50 mean acc., 84.43 f.w. IU; not yet
 run here.

@@ -1,6 +1,6 @@
 """Skip fusion on ConvNeXt-T, on ADE20K; the backbone is mmpretrain's: pip install mmpretrain.
 
-    python tools/train.py configs/fcn8s_convnext-t_ade20k.py
+    fcn-plugin train fcn8s_convnext-t_ade20k
 
 Weights, layer-wise learning rates and weight decay are those of mmseg's ConvNeXt-T + UPer. Not
 run here yet.

@@ -1,6 +1,6 @@
 """Skip fusion on timm's EfficientNet-B0, or any feature backbone of timm: pip install timm.
 
-    python tools/train.py configs/fcn8s_efficientnet-b0_voc.py
+    fcn-plugin train fcn8s_efficientnet-b0_voc
 
 timm downloads its ImageNet weights itself. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """Skip fusion on HRNet-W18, which has parallel branches of 4 resolutions, on VOC 2012 + SBD.
 
-    python tools/train.py configs/fcn8s_hrnet-w18_voc.py
+    fcn-plugin train fcn8s_hrnet-w18_voc
 
 Not run here yet.
 """

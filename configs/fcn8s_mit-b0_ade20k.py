@@ -1,6 +1,6 @@
 """Skip fusion on MiT-b0, SegFormer's encoder: 3.3 million parameters, on ADE20K.
 
-    python tools/train.py configs/fcn8s_mit-b0_ade20k.py
+    fcn-plugin train fcn8s_mit-b0_ade20k
 
 The weights are those of mmseg's SegFormer-b0. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """Skip fusion on MobileNetV2, 1.8 million parameters, for small devices, on VOC 2012.
 
-    python tools/train.py configs/fcn8s_mobilenet-v2_voc.py
+    fcn-plugin train fcn8s_mobilenet-v2_voc
 
 Not run here yet.
 """

@@ -1,6 +1,6 @@
 """Skip fusion on MSCAN-T, SegNeXt's encoder of large convolutions, on ADE20K.
 
-    python tools/train.py configs/fcn8s_mscan-t_ade20k.py
+    fcn-plugin train fcn8s_mscan-t_ade20k
 
 The weights are those of mmseg's SegNeXt-T. Not run here yet.
 """

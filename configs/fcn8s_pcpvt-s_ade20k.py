@@ -1,6 +1,6 @@
 """Skip fusion on Twins PCPVT-S, a pyramid transformer, on ADE20K.
 
-    python tools/train.py configs/fcn8s_pcpvt-s_ade20k.py
+    fcn-plugin train fcn8s_pcpvt-s_ade20k
 
 The weights are those of mmseg's Twins + UPer. Not run here yet.
 """

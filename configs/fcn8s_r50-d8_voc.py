@@ -1,6 +1,6 @@
 """Skip fusion on a dilated ResNet-50, all of whose levels lie at stride 8, on VOC 2012 + SBD.
 
-    python tools/train.py configs/fcn8s_r50-d8_voc.py
+    fcn-plugin train fcn8s_r50-d8_voc
 
 To compare with fcn8s_r50_voc.py, which takes less than half the operations. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """Skip fusion on a ResNet-50 without dilation: strides 8, 16 and 32.
 
-python tools/train.py configs/fcn8s_r50_voc.py
+fcn-plugin train fcn8s_r50_voc
 """
 
 _base_ = "fcn8s_vgg16_voc.py"

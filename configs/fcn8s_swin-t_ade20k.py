@@ -1,6 +1,6 @@
 """Skip fusion on Swin-T, a hierarchical transformer, on ADE20K.
 
-    python tools/train.py configs/fcn8s_swin-t_ade20k.py
+    fcn-plugin train fcn8s_swin-t_ade20k
 
 The weights are those of mmseg's Swin-T + UPer. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """fcn8s_vgg16-bn_camvid-scratch.py at half the resolution: one hour on two CPU cores.
 
-python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch-half.py
+fcn-plugin train fcn8s_vgg16-bn_camvid-scratch-half
 """
 
 _base_ = "fcn8s_vgg16-bn_camvid-scratch.py"

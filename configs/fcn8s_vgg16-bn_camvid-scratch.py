@@ -1,6 +1,6 @@
 """FCN-8s on CamVid without ImageNet weights: VGG16 at half its width, with BatchNorm.
 
-    python tools/train.py configs/fcn8s_vgg16-bn_camvid-scratch.py
+    fcn-plugin train fcn8s_vgg16-bn_camvid-scratch
 
 At full resolution, for a GPU; not yet run there. On two CPU cores take
 fcn8s_vgg16-bn_camvid-scratch-half.py.

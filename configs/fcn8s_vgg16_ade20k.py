@@ -1,6 +1,6 @@
 """FCN-8s on ADE20K, 150 classes.
 
-    python tools/train.py configs/fcn8s_vgg16_ade20k.py
+    fcn-plugin train fcn8s_vgg16_ade20k
 
 MIT reports 29.39 mean IoU and 71.32 pixel accuracy for its FCN-8s; not yet run here.
 

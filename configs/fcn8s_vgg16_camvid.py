@@ -1,7 +1,7 @@
 """FCN-8s on CamVid from ImageNet weights.
 
-    python tools/train.py configs/fcn8s_vgg16_camvid.py
-    python tools/test.py configs/fcn8s_vgg16_camvid.py work_dirs/fcn8s_vgg16_camvid --split test
+    fcn-plugin train fcn8s_vgg16_camvid
+    fcn-plugin test fcn8s_vgg16_camvid work_dirs/fcn8s_vgg16_camvid --split test
 
 Others report 57.0 mean IU on the test split for FCN-8; not yet run here.
 """

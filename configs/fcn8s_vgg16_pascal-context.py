@@ -1,6 +1,6 @@
 """FCN-8s on PASCAL-Context, 59 classes and background, the modern recipe.
 
-    python tools/train.py configs/fcn8s_vgg16_pascal-context.py
+    fcn-plugin train fcn8s_vgg16_pascal-context
 
 To compare with fcn8s_vgg16_pascal-context-heavy.py; not yet run here. Classes are in the
 published order.

@@ -1,6 +1,6 @@
 """FCN-8s on PASCAL-Context's 59 classes: background is void, neither trained nor scored.
 
-    python tools/train.py configs/fcn8s_vgg16_pascal-context59.py
+    fcn-plugin train fcn8s_vgg16_pascal-context59
 
 Otherwise equal to fcn8s_vgg16_pascal-context.py; not yet run here. Classes are in the published
 order, without background.

@@ -1,7 +1,7 @@
 """FCN-8s on drawn shapes, from scratch, in minutes on a CPU: the demo.
 
-python tools/prepare_data.py shapes
-python tools/train.py configs/fcn8s_vgg16_shapes.py
+fcn-plugin prepare_data shapes
+fcn-plugin train fcn8s_vgg16_shapes
 """
 
 _base_ = [

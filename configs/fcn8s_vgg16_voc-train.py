@@ -1,6 +1,6 @@
 """FCN-8s on VOC 2012's own 1,464 training images, to compare with fcn8s_vgg16_voc.py: without SBD.
 
-    python tools/train.py configs/fcn8s_vgg16_voc-train.py
+    fcn-plugin train fcn8s_vgg16_voc-train
 
 Otherwise equal to fcn8s_vgg16_voc.py, including the iterations; not yet run here. Only for
 comparisons: fcn8s_vgg16_voc.py trains the better network.

@@ -1,7 +1,7 @@
 """FCN-8s on VOC 2012 + SBD, the modern recipe: all layers at once, augmentation, batch 16.
 
-    python tools/train.py configs/fcn8s_vgg16_voc.py
-    tools/dist_train.sh configs/fcn8s_vgg16_voc.py 4 --cfg-options train_dataloader.batch_size=4
+    fcn-plugin train fcn8s_vgg16_voc
+    fcn-plugin dist_train fcn8s_vgg16_voc 4 --cfg-options train_dataloader.batch_size=4
 
 Others report 68.5 mean IU on VOC 2012 val for this network trained this way; not yet run here.
 

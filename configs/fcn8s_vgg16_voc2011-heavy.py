@@ -1,6 +1,6 @@
 """FCN-8s on SBD and VOC 2011, as published: the last of three stages.
 
-    python tools/train_stages.py                                      # 32s, then 16s, then 8s
+    fcn-plugin train_stages                      # 32s, then 16s, then 8s
 
 Published: 65.51 mean IU on seg11valid, 91.22 pixel acc., 77.61 mean acc., 84.54 f.w. IU; not yet
 run here.

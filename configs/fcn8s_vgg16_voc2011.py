@@ -1,6 +1,6 @@
 """FCN-8s on the data of the published networks (SBD, VOC 2011), the modern recipe.
 
-    python tools/train.py configs/fcn8s_vgg16_voc2011.py
+    fcn-plugin train fcn8s_vgg16_voc2011
 
 To compare with fcn8s_vgg16_voc2011-heavy.py, published with 65.51 mean IU on seg11valid. Others
 report 68.5 for this recipe on VOC 2012 with 10,582 images; not yet run here.

@@ -1,6 +1,6 @@
 """Skip fusion on ViT-B/16 with a neck that resizes its maps to strides 8, 16, 32, on ADE20K.
 
-    python tools/train.py configs/fcn8s_vit-b16_ade20k.py
+    fcn-plugin train fcn8s_vit-b16_ade20k
 
 Weights and image normalisation are those of mmseg's Segmenter. Not run here yet.
 """

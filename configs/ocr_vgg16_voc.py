@@ -1,6 +1,6 @@
 """mmseg's OCR behind its FCN head, in a cascade, on the convolutionalized VGG16.
 
-    python tools/train.py configs/ocr_vgg16_voc.py
+    fcn-plugin train ocr_vgg16_voc
 
 It takes pool4 at stride 16, since OCR compares pixels with regions. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """mmseg's PSP head, with its auxiliary head, on the convolutionalized VGG16.
 
-    python tools/train.py configs/psp_vgg16_voc.py
+    fcn-plugin train psp_vgg16_voc
 
 It takes pool5 (stride 32); its pyramid replaces fc6 and fc7.
 """

@@ -1,6 +1,6 @@
 """mmseg's SegFormer head, all of 1 x 1 convolutions, on the convolutionalized VGG16.
 
-    python tools/train.py configs/segformer_vgg16_ade20k.py
+    fcn-plugin train segformer_vgg16_ade20k
 
 It takes pool2 to pool5; compare with MiT to see the effect of the backbone. Not run here yet.
 """

@@ -1,6 +1,6 @@
 """mmseg's UPer head, with its auxiliary head, on pool2 to pool5 of the convolutionalized VGG16.
 
-    python tools/train.py configs/uper_vgg16_ade20k.py
+    fcn-plugin train uper_vgg16_ade20k
 
 Its pyramid pooling replaces fc6 and fc7. Not run here yet.
 """

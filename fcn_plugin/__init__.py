@@ -8,21 +8,31 @@ Raises:
     ImportError: MMSegmentation, or what it needs, is absent, too old or too new.
 """
 
-from fcn_plugin import compat
-from fcn_plugin.version import __version__ as __version__
+import re
+import sys
 
-compat.prepare()
+# For ``python -m fcn_plugin`` Python imports the package before ``__main__``, and shows "-m" as
+# the first word until then. It stays bare, so that --help answers at once and a tool imports torch
+# only after it has set OpenMP's variables.
+_runs_itself = sys.argv[:1] == ["-m"] and re.fullmatch(
+    "(-[A-Za-z]*m)?fcn_plugin", sys.orig_argv[-len(sys.argv)]
+)
+if not _runs_itself:
+    from fcn_plugin import compat
+    from fcn_plugin.version import __version__ as __version__
 
-# mmseg can be imported only from here on, hence E402.
-import fcn_plugin.checks  # noqa: E402  # only registration
-import fcn_plugin.data.camvid  # noqa: E402  # only registration
-import fcn_plugin.data.images  # noqa: E402  # only registration
-import fcn_plugin.data.labels  # noqa: E402  # only registration
-import fcn_plugin.data.transforms  # noqa: E402  # only registration
-import fcn_plugin.engine  # noqa: E402  # only registration
-import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
-import fcn_plugin.evaluation.pictures  # noqa: E402  # only registration
-import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
-import fcn_plugin.models  # noqa: E402  # only registration
-import fcn_plugin.report.hook  # noqa: E402  # only registration
-import fcn_plugin.weights.host_loaders  # noqa: E402, F401  # only registration
+    compat.prepare()
+
+    # mmseg can be imported only from here on.
+    import fcn_plugin.checks  # only registration
+    import fcn_plugin.data.camvid  # only registration
+    import fcn_plugin.data.images  # only registration
+    import fcn_plugin.data.labels  # only registration
+    import fcn_plugin.data.transforms  # only registration
+    import fcn_plugin.engine  # only registration
+    import fcn_plugin.evaluation.metric  # only registration
+    import fcn_plugin.evaluation.pictures  # only registration
+    import fcn_plugin.evaluation.submission  # only registration
+    import fcn_plugin.models  # only registration
+    import fcn_plugin.report.hook  # only registration
+    import fcn_plugin.weights.host_loaders  # noqa: F401  # only registration

@@ -42,9 +42,12 @@ def test_builds(name, tmp_path):
     cfg = read(name).copy()
     assert cfg.custom_imports == dict(imports=["fcn_plugin"], allow_failed_imports=False)
     classes = num_classes(cfg)
+    metadata = ENTRY[name]["Metadata"]
+    assert metadata.get("Needs") == FOREIGN.get(name)
     if is_installed(FOREIGN.get(name, "torch")):
         model, scores = model_and_scores(cfg.model)
         assert scores.shape[:2] == (1, classes)
+        assert metadata["Parameters"] == sum(weight.numel() for weight in model.parameters())
         if isinstance(model.decode_head, SkipFusionHead):  # of the image, or of the finest level
             assert scores.shape[2:] in {(96, 128), (12, 16)}
         build_optim_wrapper(model, cfg.optim_wrapper)
@@ -71,8 +74,6 @@ def model_and_scores(config: dict) -> tuple[torch.nn.Module, torch.Tensor]:
     """Of one image; without memory for VGG16's 134 million parameters where that is possible."""
     if config.backbone.type == "TIMMBackbone":
         config.backbone.pretrained = False  # it would be fetched
-    if config.get("neck"):
-        config.backbone.num_layers, config.backbone.out_indices = 3, (0, 1, 2)
     ours = config.backbone.type.startswith("Convolutionalized")
     with torch.device("meta" if ours else "cpu"), torch.no_grad():
         model = MODELS.build(config).eval()
@@ -112,7 +113,15 @@ def facts(name: str) -> dict[str, Any]:
         "Batch Size": cfg.train_dataloader.batch_size * accumulated,
         "Crop Size": "x".join(map(str, sizes[0])) if sizes else "whole images",
         "Iterations": cfg.train_cfg.max_iters,
+        "Starts From": weights_before(name, cfg.model.backbone),
     }
+
+
+def weights_before(name: str, backbone: dict) -> str:
+    if "checkpoint" in (backbone.get("init_cfg") or {}) or backbone.get("pretrained"):
+        return "ImageNet"
+    stages = dict(fcn16s="FCN-32s", fcn8s="FCN-16s") if name.endswith("-heavy") else {}
+    return stages.get(name.partition("_")[0], "nothing")
 
 
 def test_every_metafile_and_config_is_in_the_index_once():

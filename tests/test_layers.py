@@ -24,6 +24,7 @@ LAYERS = (
     ("report",),
     ("export",),
     ("prepare",),
+    ("__main__",),
 )
 
 

@@ -130,8 +130,13 @@ def test_wheel_holds_package_configs_and_tools(tree, tmp_path):
     # Where an OpenMMLab package keeps a source file once it is installed.
     mim = Path("fcn_plugin/.mim")
     shipped = {path if path.parts[0] == "fcn_plugin" else mim / path for path in SOURCES}
-    assert names == set(map(str, [*shipped, mim / "model-index.yml"]))
+    command = "fcn_plugin_command.py"
+    assert names == set(map(str, [*shipped, mim / "model-index.yml", command]))
     assert "fcn_plugin/py.typed" in names
+    run(sys.executable, "-m", "zipfile", "-e", tmp_path / wheel.filename, tmp_path / "site")
+    run(sys.executable, "-m", "fcn_plugin", "configs", "camvid", cwd=tmp_path / "site")
+    (points,) = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
+    assert "fcn-plugin = fcn_plugin_command:main" in points.read_text()
 
 
 def test_sdist_holds_every_source(tree, tmp_path):

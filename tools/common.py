@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -42,7 +43,9 @@ OTHER_KEYS = {
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of tools that take a trained network."""
-    parser.add_argument("config", help="config file it was trained with")
+    parser.add_argument(
+        "config", help="config it was trained with: a file, or the name of a shipped one"
+    )
     parser.add_argument(
         "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
     )
@@ -84,14 +87,12 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     from mmengine.config import Config, DictAction
 
     import fcn_plugin  # noqa: F401  # registers our modules and makes mmseg importable
-    from fcn_plugin.errors import UserError
+    from fcn_plugin.system.configs import config_file
 
     share_memory_with_workers()
     quiet_host()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise UserError(f"{args.config}: no such config; the shipped ones are in configs/")
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config_file(args.config))
     if args.cfg_options:
         parser = argparse.ArgumentParser()
         parser.add_argument("--cfg-options", nargs="+", action=DictAction)
@@ -176,6 +177,11 @@ def printable(text: str, keep: str = "") -> str:
     except ImportError:
         return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
     return errors.printable(text, keep)
+
+
+def next_step(*words: object) -> str:
+    """The line that ends a tool's output: the command to give next."""
+    return f"Next: fcn-plugin {shlex.join(map(str, words))}"
 
 
 def write_json(file: Path, content: dict) -> None:

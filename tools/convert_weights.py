@@ -1,14 +1,17 @@
-"""Convert published weights into a checkpoint: tools/convert_weights.py SOURCE TARGET"""
+"""Convert published weights into a checkpoint.
+
+fcn-plugin convert_weights SOURCE TARGET
+"""
 
 import argparse
 from pathlib import Path
 
-from common import quiet_host, run, show
+from common import next_step, quiet_host, run, show
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Convert published weights into a checkpoint of MMSegmentation.",
+        description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
         "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
         "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "
@@ -54,6 +57,10 @@ def main() -> None:
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")
+    if conversion.config:
+        show(next_step("test", conversion.config, args.target))
+    else:
+        show(f"Next: name it in a config: load_from={str(args.target)!r}")
 
 
 if __name__ == "__main__":

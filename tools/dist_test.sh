@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Score a checkpoint on several GPUs (or, without any, in several CPU processes):
+# Score a checkpoint on several GPUs or CPU processes:
 #
-#   tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of test.py]
+#   fcn-plugin dist_test CONFIG CHECKPOINT PROCESSES [options of test]
 #
 # On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    echo "usage: $0 CONFIG CHECKPOINT PROCESSES [options of test.py]" >&2
+    echo "usage: fcn-plugin dist_test CONFIG CHECKPOINT PROCESSES [options of test]" >&2
     exit 2
 fi
 config=$1 checkpoint=$2 processes=$3

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train on several GPUs (or, without any, in several CPU processes), on one machine or many:
+# Train on several GPUs or CPU processes, or many machines:
 #
-#   tools/dist_train.sh CONFIG PROCESSES [options of train.py]
+#   fcn-plugin dist_train CONFIG PROCESSES [options of train]
 #
 # On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
 #
@@ -10,7 +10,7 @@
 # on one machine.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    echo "usage: $0 CONFIG PROCESSES [options of train.py]" >&2
+    echo "usage: fcn-plugin dist_train CONFIG PROCESSES [options of train]" >&2
     exit 2
 fi
 config=$1 processes=$2

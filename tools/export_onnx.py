@@ -1,6 +1,6 @@
-"""Export a segmentor to ONNX, and compare its results with PyTorch's.
+"""Export a segmentor to ONNX, compared with PyTorch.
 
-python tools/export_onnx.py CONFIG CHECKPOINT FILE
+fcn-plugin export_onnx CONFIG CHECKPOINT FILE
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ def main() -> None:
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(checked)} batches"
     )
+    show(f"Next: onnxruntime.InferenceSession({str(args.file)!r}) in a program of yours")
 
 
 def keep_quiet() -> None:

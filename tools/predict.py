@@ -1,6 +1,6 @@
-"""Predict the labels of images, as label PNGs and as overlays to look at.
+"""Predict the labels of images, as label PNGs and as overlays.
 
-python tools/predict.py CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
+fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import add_cfg_options, add_network, load_config, run, show
+from common import add_cfg_options, add_network, load_config, next_step, run, show
 
 UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
 WAITING = 4  # most images, in batches, that wait in memory for others of their size
@@ -194,6 +194,7 @@ class Totals:
         pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
         plural = "" if self.images == 1 else "s"
         show(f"Done: {self.images:,} image{plural}, {where}, {pace} images/s")
+        show(next_step("export_onnx", args.config, args.checkpoint, "network.onnx"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Prepare a data set under data/, where the configs look for it.
 
-python tools/prepare_data.py shapes
-python tools/prepare_data.py voc2012
-python tools/prepare_data.py sbd --archive ~/benchmark.tgz
-python tools/prepare_data.py voc2012 --check
-python tools/prepare_data.py own ~/labelled --root data/mine
+fcn-plugin prepare_data shapes
+fcn-plugin prepare_data voc2012
+fcn-plugin prepare_data sbd --archive ~/benchmark.tgz
+fcn-plugin prepare_data voc2012 --check
+fcn-plugin prepare_data own ~/labelled --root data/mine
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from common import run, show
+from common import next_step, run, show
 
 DEFAULT = "; default %(default)s"
 
@@ -209,6 +209,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     show(COMMANDS[args.command][2](args))
+    if args.command != "own":  # which names its own configs
+        show(next_step("configs", args.command))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Write a self-contained HTML page about one run, or about two side by side.
+"""Write an HTML page about one run, or about two side by side.
 
-python tools/report.py WORK_DIR [WORK_DIR] [--out FILE]
+fcn-plugin report WORK_DIR [WORK_DIR] [--out FILE]
 """
 
 import argparse
@@ -17,10 +17,14 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="The best checkpoint (else the last) is scored on the test data set of the config "
         "in the work dir; the scores are kept there in evaluation/, so that a second report does "
-        "not score again. For other images: tools/test.py CONFIG CHECKPOINT --report FILE.",
+        "not score again. For other images: fcn-plugin test CONFIG CHECKPOINT --report FILE.",
     )
     parser.add_argument(
-        "work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="of tools/train.py; one or two"
+        "work_dirs",
+        nargs="+",
+        type=Path,
+        metavar="WORK_DIR",
+        help="of fcn-plugin train; one or two",
     )
     parser.add_argument(
         "--out",
@@ -55,6 +59,7 @@ def main() -> None:
         for note in trained.notes:
             show(f"warning: {trained.name}: {note}", file=sys.stderr)
     show(f"Done: {'; '.join(map(summary, runs))}; the page is {file}")
+    show(f"Next: open {file} in a browser")
 
 
 def summary(trained) -> str:  # trained: fcn_plugin.report.run.Run

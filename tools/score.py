@@ -1,7 +1,7 @@
-"""Score a folder of label PNGs by a leaderboard's rules or a config's, without a model.
+"""Score a folder of label PNGs by known rules, without a model.
 
-python tools/score.py --pred DIR --truth DIR --protocol voc
-python tools/score.py --pred DIR --truth DIR --config CONFIG
+fcn-plugin score --pred DIR --truth DIR --protocol voc
+fcn-plugin score --pred DIR --truth DIR --config CONFIG
 """
 
 import argparse
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         "CamVid with --num-classes 11 --ignore 11. "
         "mit (ADE20K): labels from 1, truth 0 not counted, means over all classes, absent ones as "
         "0. --config scores files in the numbers of any config's test data set, such as those of "
-        "tools/test.py --out, as tools/test.py does, classes that the config leaves out included.",
+        "fcn-plugin test --out, as that does, classes that the config leaves out included.",
     )
     parser.add_argument(
         "--pred", type=Path, required=True, metavar="DIR", help="predictions, *.png, no subfolders"
@@ -133,6 +133,8 @@ def main() -> None:
         f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {result.mean_iu:.4f}, "
         f"pixel acc. {100 * result.pixel_accuracy:.2f} %"
     )
+    if not args.json:
+        print("Next: --json FILE keeps these scores, unrounded")
 
 
 def as_json(rule, result, matrix, images: int) -> dict[str, Any]:

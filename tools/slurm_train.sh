@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Train under Slurm, one task a GPU:
 #
-#   GPUS=16 GPUS_PER_NODE=8 tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]
+#   GPUS=16 GPUS_PER_NODE=8 fcn-plugin slurm_train PARTITION JOB_NAME CONFIG [options of train]
 #
 # CPUS_PER_TASK (5) and SRUN_ARGS may be set as well.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    echo "usage: $0 PARTITION JOB_NAME CONFIG [options of train.py]" >&2
+    echo "usage: fcn-plugin slurm_train PARTITION JOB_NAME CONFIG [options of train]" >&2
     exit 2
 fi
 if ! command -v srun >/dev/null; then
-    echo "error: no srun on this machine; without Slurm use tools/dist_train.sh" >&2
+    echo "error: no srun on this machine; without Slurm use fcn-plugin dist_train" >&2
     exit 1
 fi
 partition=$1 job=$2 config=$3

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import load_config, show, write_json
+from common import load_config, next_step, show, write_json
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
@@ -80,6 +80,7 @@ def train_stages(stages: list[Stage], folder: Path, args: argparse.Namespace) ->
         say(f"{title}: done, {in_words(done[-1], folder)}")
     count = len(stages)
     say(f"Done: {count} of {count} stages; the last reached {in_words(done[-1], folder)}")
+    say(next_step("report", stages[-1].folder))
 
 
 def say(line: str) -> None:
@@ -94,7 +95,7 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     stages: list[Stage] = []
     for config in args.configs:
         work_dir = folder / config.stem
-        # The path is passed to tools/train.py in --cfg-options, which mmengine parses.
+        # The path is passed to fcn-plugin train in --cfg-options, which mmengine parses.
         if altered := sorted(set(str(work_dir)) & set(" ,'\"()[]")):
             raise UserError(
                 f"{work_dir}: mmengine's options cannot hold a path with {altered[0]!r}; rename "
@@ -195,7 +196,7 @@ def train(command: list, title: str) -> None:
     if status != 0:
         how = f"exit status {status}" if status > 0 else signal.Signals(-status).name
         raise UserError(
-            f"{title}: tools/train.py ended with {how}; put right what it says above, then give "
+            f"{title}: fcn-plugin train ended with {how}; put right what it says above, then give "
             "the same command again, which goes on from the last snapshot"
         )
 

@@ -1,7 +1,7 @@
-"""Score a checkpoint, or predict unlabelled images, for instance for a leaderboard.
+"""Score a checkpoint, or predict images for a leaderboard.
 
-python tools/test.py CONFIG CHECKPOINT [--show-dir DIR]
-python tools/test.py CONFIG CHECKPOINT --split test --submission results.tgz
+fcn-plugin test CONFIG CHECKPOINT [--show-dir DIR]
+fcn-plugin test CONFIG CHECKPOINT --split test --submission results.tgz
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from common import add_network, add_run_options, load_config, run
+from common import add_network, add_run_options, load_config, next_step, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,6 +95,8 @@ def main() -> None:
         args.report and f"report is {args.report}",
     ]
     runner.logger.info("Done: %s", "; ".join(filter(None, results)) or "nothing was to be scored")
+    images = ("predict", args.config, args.checkpoint, "IMAGES", "--out", "predictions")
+    runner.logger.info(next_step(*images))
 
 
 def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config

@@ -1,11 +1,14 @@
-"""Train a config: tools/train.py configs/fcn8s_vgg16_shapes.py"""
+"""Train a segmentor.
+
+fcn-plugin train fcn8s_vgg16_shapes
+"""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from common import add_run_options, load_config, run, show
+from common import add_run_options, load_config, next_step, run, show
 from explaining import unknown_type
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -13,8 +16,10 @@ CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train a segmentor.")
-    parser.add_argument("config", help="config file, e.g. configs/fcn8s_vgg16_voc.py")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "config", help="config: a file, or the name of a shipped one, e.g. fcn8s_vgg16_voc"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -83,6 +88,7 @@ def main() -> None:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
     runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
+    runner.logger.info(next_step("report", cfg.work_dir))
 
 
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config

@@ -1,9 +1,9 @@
-"""Train networks one after another, each from the best snapshot of the one before.
+"""Train networks in turn, each from the best of the one before.
 
-python tools/train_stages.py    # the published FCN-32s, then 16s, then 8s
-python tools/train_stages.py configs/fcn{32s,16s,8s}_vgg16_pascal-context-heavy.py
+fcn-plugin train_stages    # the published FCN-32s, then 16s, then 8s
+fcn-plugin train_stages fcn{32s,16s,8s}_vgg16_pascal-context-heavy
 
-Each stage runs tools/train.py in its own process and folder, WORK_DIR/CONFIG. After any
+Each stage runs train.py in its own process and folder, WORK_DIR/CONFIG. After any
 interruption, give the same command again: WORK_DIR/stages.json records the finished stages, and
 WORK_DIR/CONFIG/settings.json the settings that a stage was begun with.
 """
@@ -15,8 +15,7 @@ from pathlib import Path
 
 from common import add_cfg_options, run
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PUBLISHED = [CONFIGS / f"fcn{net}_vgg16_voc2011-heavy.py" for net in ("32s", "16s", "8s")]
+PUBLISHED = [Path(f"fcn{net}_vgg16_voc2011-heavy") for net in ("32s", "16s", "8s")]
 LOCK_PATIENCE = 15  # seconds to wait; workers of a killed run need 5 to notice and end
 
 
@@ -31,8 +30,8 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar="CONFIG",
         default=PUBLISHED,
-        help="configs, in training order; default: "
-        + ", ".join(f"configs/{path.name}" for path in PUBLISHED),
+        help="configs, in training order, each a file or the name of a shipped one; default: "
+        + ", ".join(map(str, PUBLISHED)),
     )
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"

@@ -176,7 +176,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
         raise UserError(
             f"{folder}: its {checked} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is "
             f"ignored and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it "
-            f"done: tools/prepare_data.py own, with {names[0]}:0,0,0:: and "
+            f"done: fcn-plugin prepare_data own, with {names[0]}:0,0,0:: and "
             f"{names[1]}:255,255,255:: as the lines of labelmap.txt"
         )
     logger.warning(

@@ -20,7 +20,9 @@ from fcn_plugin.weights.structure import check_tensors
 # 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
 SAME_MEAN = 2.0
 SAME_STD = 1.05
-OTHER_NETWORK = "give its own config, or make another network of it: tools/convert_weights.py --net"
+OTHER_NETWORK = (
+    "give its own config, or make another network of it: fcn-plugin convert_weights --net"
+)
 
 
 class Stored(NamedTuple):

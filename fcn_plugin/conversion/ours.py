@@ -10,10 +10,10 @@ from fcn_plugin.weights.recognise import Weights
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
 
-# (net, classifier, number of classes, whether the input is Caffe's) -> the shipped config.
+# (net, classifier, number of classes, whether the input is Caffe's) -> name of the shipped config.
 CONFIGS = {
     **{
-        (net, "vgg16", classes, caffe): f"configs/{net}_vgg16_{recipe}.py"
+        (net, "vgg16", classes, caffe): f"{net}_vgg16_{recipe}"
         for classes, caffe, recipe in (
             (21, True, "voc2011-heavy"),
             (60, True, "pascal-context-heavy"),
@@ -21,10 +21,10 @@ CONFIGS = {
         )
         for net in ("fcn32s", "fcn16s", "fcn8s")
     },
-    ("fcn8s", "vgg16", 60, False): "configs/fcn8s_vgg16_pascal-context.py",
-    ("fcn8s-atonce", "vgg16", 21, True): "configs/fcn8s-atonce_vgg16_voc2011-heavy.py",
-    ("fcn32s", "caffenet", 21, True): "configs/fcn32s_alexnet_voc2011.py",
-    ("fcn32s", "googlenet", 21, True): "configs/fcn32s_googlenet_voc2011.py",
+    ("fcn8s", "vgg16", 60, False): "fcn8s_vgg16_pascal-context",
+    ("fcn8s-atonce", "vgg16", 21, True): "fcn8s-atonce_vgg16_voc2011-heavy",
+    ("fcn32s", "caffenet", 21, True): "fcn32s_alexnet_voc2011",
+    ("fcn32s", "googlenet", 21, True): "fcn32s_googlenet_voc2011",
 }
 
 
@@ -64,7 +64,7 @@ def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[st
 def shipped_config(
     weights: Weights, net: str, num_classes: int, settings: dict[str, Any]
 ) -> str | None:
-    """The shipped config of a network with published classes; None if there is none."""
+    """The name of the shipped config of a network with published classes; None if there is none."""
     caffe = from_caffe(weights)
     fits = (
         settings["base_channels"] == BACKBONES[variant(weights)].base_channels

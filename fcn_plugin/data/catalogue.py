@@ -243,7 +243,7 @@ def command_for(folder: Path, missing: str = "") -> str | None:
     """The command that makes ``missing``, a path in a data set's ``folder``; None if unknown.
 
     >>> command_for(Path("data/VOCdevkit/VOC2012"), "ImageSets/Segmentation/aug.txt")
-    'tools/prepare_data.py voc2012 and tools/prepare_data.py sbd'
+    'fcn-plugin prepare_data voc2012 and fcn-plugin prepare_data sbd'
     """
     for name, data_set in DATA_SETS.items():
         steps = Path(data_set.folder).parts
@@ -252,10 +252,10 @@ def command_for(folder: Path, missing: str = "") -> str | None:
             made = missing in set(_paths(data_set.derived)) - plain
             optional = {p for part in data_set.parts if part.optional for p in _paths(part.splits)}
             if missing in optional - plain:
-                return f"tools/prepare_data.py {name} --test"
+                return f"fcn-plugin prepare_data {name} --test"
             needed = dict.fromkeys([name, "sbd"] if made else [name])
-            return " and ".join(f"tools/prepare_data.py {name}" for name in needed)
-    return "tools/prepare_data.py shapes" if folder.name == "shapes" else None
+            return " and ".join(f"fcn-plugin prepare_data {name}" for name in needed)
+    return "fcn-plugin prepare_data shapes" if folder.name == "shapes" else None
 
 
 def _paths(splits: Iterable[Split]) -> Iterator[str | None]:

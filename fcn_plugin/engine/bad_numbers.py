@@ -81,9 +81,11 @@ class BadNumbersHook(Hook):
             POSITION
         )  # before reading the batch
         preprocessor = bare_model(runner).data_preprocessor
+        # Kept out of the graph of a compiled step; here, since this imports torch's compiler.
+        note, judge = map(torch.compiler.disable, (self._note, self._judge))
         self.handles = [
-            preprocessor.register_forward_hook(self._note),
-            *(w.optimizer.register_step_pre_hook(self._judge) for w in optim_wrappers(runner)),
+            preprocessor.register_forward_hook(note),
+            *(w.optimizer.register_step_pre_hook(judge) for w in optim_wrappers(runner)),
         ]
 
     def after_train(self, runner: Runner) -> None:
@@ -93,13 +95,10 @@ class BadNumbersHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.buffers = {name: b.detach().clone() for name, b in bare_model(runner).named_buffers()}
 
-    # Keep these two out of the graph of a compiled step.
-    @torch.compiler.disable
     def _note(self, preprocessor: nn.Module, args: tuple, output: Any) -> None:
         if preprocessor.training:
             self.batch = Batch.of(output)
 
-    @torch.compiler.disable
     def _judge(self, optimizer: Optimizer, *_: Any) -> None:
         """If a gradient is NaN or inf, delete all, so that ``optimizer`` changes nothing."""
         # A fused optimizer skips overflowing steps itself; its gradients are still scaled here.

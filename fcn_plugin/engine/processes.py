@@ -45,7 +45,7 @@ def prepare_cpu(cfg: Config) -> None:
     if cfg.launcher != "pytorch":
         raise UserError(
             f"--launcher {cfg.launcher}: without a GPU only 'pytorch' works; start the processes "
-            "with tools/dist_train.sh or torchrun"
+            "with fcn-plugin dist_train or torchrun"
         )
     if not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=_timeout(cfg))

@@ -49,7 +49,7 @@ def find_checkpoint(path: Path) -> Path:
     best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
     file = first_usable((*best, *checkpoints_of(path)), partial(print, "warning:", file=sys.stderr))
     if file is None:
-        raise UserError(f"{path}: no checkpoint there; train one first with tools/train.py")
+        raise UserError(f"{path}: no checkpoint there; train one first with fcn-plugin train")
     return file
 
 

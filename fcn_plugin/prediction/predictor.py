@@ -29,7 +29,7 @@ from fcn_plugin.prediction.windows import (
     layouts,
     predict_in_windows,
 )
-from fcn_plugin.system.configs import pipeline_of
+from fcn_plugin.system.configs import config_file, pipeline_of
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 from fcn_plugin.system.progress import Progress, silent
 
@@ -40,11 +40,11 @@ SMALL = 256 * 256
 class Predictor:
     """Predicts the labels of any image with a trained network.
 
-    Images go through the config's test pipeline, as in ``tools/test.py``; labels have the size of
+    Images go through the config's test pipeline, as in ``fcn-plugin test``; labels have the size of
     the image. An image that needs more memory than there is is predicted in windows.
 
     Args:
-        config: a config file, or a loaded config.
+        config: a config file, the name of a shipped one (``config_file``), or a loaded config.
         checkpoint: a file, or a work dir (its best checkpoint, else its last).
         device: e.g. 'cpu' or 'cuda:1'; default: a GPU if there is one.
         max_memory: bytes that this process may use on the device. Default: the free memory
@@ -66,7 +66,7 @@ class Predictor:
         tta: bool = False,
         progress: Progress = silent,
     ) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        cfg = config if isinstance(config, Config) else Config.fromfile(config_file(config))
         if tta:
             check_tta(cfg)
         init_default_scope(cfg.get("default_scope", "mmseg"))

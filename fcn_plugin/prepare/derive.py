@@ -97,7 +97,7 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
     folder = job.root / data_set.folder
     for need in derivation.needs:
         if not _is_ready(job, need, raw=need == derivation.data_set):
-            return f"For {derivation.title} also run: tools/prepare_data.py {need}{job.at_root}"
+            return f"For {derivation.title} also run: fcn-plugin prepare_data {need}{job.at_root}"
     lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
     for path, ids in lists.items():
         # A list with the same names in another order is kept.
@@ -113,7 +113,7 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
                 part.write_text(list_text(ids))
     if faults := faults_of(folder, data_set.derived, job.subset):
         raise UserError(
-            f"{derivation.title}: {first_of(faults)}; mend what tools/prepare_data.py "
+            f"{derivation.title}: {first_of(faults)}; mend what fcn-plugin prepare_data "
             f"{derivation.data_set} --check lists"
         )
     return None

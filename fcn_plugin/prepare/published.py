@@ -92,7 +92,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
         if not part.optional and not job.has(part):
             raise UserError(
                 f"{job.folder}: {part.name} is still missing or incomplete; run "
-                f"tools/prepare_data.py {job.name}{job.at_root} [--archive {part.file}]"
+                f"fcn-plugin prepare_data {job.name}{job.at_root} [--archive {part.file}]"
             )
     hints = [derive(d, job) for d in DERIVATIONS if job.name in d.needs]
     # Splits that this run did not touch can have faults, too.

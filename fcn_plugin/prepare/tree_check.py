@@ -158,7 +158,7 @@ def check(
     data_set = DATA_SETS[name]
     folder = root / data_set.folder
     if not folder.is_dir():
-        return {}, [f"{folder}: no such folder; run tools/prepare_data.py {name}"]
+        return {}, [f"{folder}: no such folder; run fcn-plugin prepare_data {name}"]
     counts: dict[str, int] = {}
     faults: list[str] = []
     labels: dict[str, dict[str, None]] = {}  # an image can be in several splits

@@ -61,7 +61,7 @@ def read_config(work_dir: Path) -> Config:
         if trained and file.is_file():
             return Config.fromfile(file)
     raise UserError(
-        f"{work_dir}: no training in it; give a work dir that tools/train.py has written"
+        f"{work_dir}: no training in it; give a work dir that fcn-plugin train has written"
     )
 
 

@@ -1,10 +1,38 @@
-"""Read and change configs of mmengine's old style (type names) and new style (classes)."""
+"""Find, read and change configs of mmengine's old style (type names) and new style (classes)."""
 
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from mmengine.registry import Registry
+
+from fcn_plugin.errors import UserError, did_you_mean
+
+
+def shipped_configs() -> Path:
+    """The folder of fcn_plugin's own configs: in the clone, or in the installed package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / ".mim" / "configs"
+    return (installed if installed.is_dir() else package.with_name("configs")).resolve()
+
+
+def config_file(config: str | Path) -> Path:
+    """The file of a config: the path itself if it exists, else the shipped config of this name.
+
+    Args:
+        config: a path, or a name such as "fcn8s_vgg16_voc", with or without ".py".
+
+    Raises:
+        UserError: there is neither.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    shipped = {file.stem: file for file in shipped_configs().glob("*.py")}
+    if file := shipped.get(str(config).removesuffix(".py")):
+        return file
+    hint = did_you_mean(Path(config).stem, shipped, "give a file, or a name")
+    raise UserError(f"{config}: no such config; {hint} (fcn-plugin configs lists the shipped ones)")
 
 
 def type_name(cfg: object) -> str:

@@ -92,7 +92,9 @@ def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
     """
     kind = format_of(path)
     if kind == "caffemodel":
-        raise UserError(f"{path}: a Caffe model; make a checkpoint of it: tools/convert_weights.py")
+        raise UserError(
+            f"{path}: a Caffe model; make a checkpoint of it: fcn-plugin convert_weights"
+        )
     if kind == "safetensors":
         content = read_safetensors(path, map_location)
     else:
@@ -147,7 +149,7 @@ def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
             contain NaN or inf.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; train one first with tools/train.py")
+        raise UserError(f"{path}: no such checkpoint; train one first with fcn-plugin train")
     content = read_content(path, mmap=True)
     tensors, _ = tensors_and_meta(path, content)
     verify(path)

@@ -56,5 +56,5 @@ def test_where_the_members_of_archives_go(name, member, place):
     ],
 )
 def test_the_command_for_what_is_missing(folder, missing, commands):
-    expected = commands and " and ".join(f"tools/prepare_data.py {name}" for name in commands)
+    expected = commands and " and ".join(f"fcn-plugin prepare_data {name}" for name in commands)
     assert command_for(Path(folder), missing) == expected

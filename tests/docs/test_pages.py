@@ -11,8 +11,9 @@ from docs.walk import FILE, Walk, blocks, clone, in_small, run
 from tools.running import REPOSITORY
 
 QUICK = ("docs/tutorial.md", "docs/api/index.md")
-# A name with a star stands for any number of them.
-CONFIG = re.compile(r"(?<![\w/.*-])(?:configs/)?([\w{},-]+_[\w{},-]+_[\w{},-]+\.py)")
+# A file, or the first word after a tool. A name with a star stands for any number of them.
+NAME = r"([\w{},-]+_[\w{},-]+_[\w{},-]+)"
+CONFIG = re.compile(rf"(?<![\w/.*-])(?:configs/)?{NAME}\.py|fcn-plugin \w+ {NAME}(?![\w{{./-])")
 DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 # Of Sphinx's directives no page consists alone.
 PAGES = {
@@ -54,9 +55,11 @@ def test_every_config_that_is_named_is_there():
     """In commands, tables and text; but for those that the pages or prepare_data.py write."""
     named, written = set(), set()
     for page in DOCS:
-        named |= {name for found in CONFIG.findall(page.read_text()) for name in braces(found)}
+        named |= {
+            name for found in CONFIG.findall(page.read_text()) for name in braces("".join(found))
+        }
         files = (FILE.match(block.text) for block in blocks(page) if block.language == "python")
-        written |= {Path(file[1]).name for file in files if file}
-    there = {path.name for path in (REPOSITORY / "configs").glob("*.py")}
+        written |= {Path(file[1]).stem for file in files if file}
+    there = {path.stem for path in (REPOSITORY / "configs").glob("*.py")}
     assert len(named & there) > 20
     assert {name for name in named - there - written if "_mine" not in name} == set()

@@ -24,6 +24,9 @@ def test_is_refused(page, tmp_path):
 
 def test_commands_and_what_they_show():
     assert commands("# first\na --x \\\n    b  # why\n\nc #f\n") == ["a --x b", "c #f"]
+    assert commands("A=1 fcn-plugin dist_test B\n") == ["A=1 tools/dist_test.sh B"]
+    assert commands("python -m fcn_plugin train A\n") == ["python tools/train.py A"]
+    assert commands("fcn-plugin --help\n") == ["fcn-plugin --help"]
     for expected, found in {
         "a b": " a   b\n",
         "a ... d": "a b d",

@@ -21,9 +21,17 @@ from typing import NamedTuple
 from docs.small import LEFT_OUT, LESS
 from tools.running import ENVIRONMENT, PATIENCE, REPOSITORY, tool
 
+from fcn_plugin_command import TOOLS
+
 FENCE = "```"
 SHELL_OPERATOR = re.compile(r"[|&;<>]|^\w+=")
 FILE = re.compile(r"# ([\w./-]+\.py)\b")
+COMMAND = re.compile(r"\b(?:fcn-plugin|python -m fcn_plugin) (\w+)")
+FILES = {
+    Path(name).stem: f"python tools/{name}" if name.endswith(".py") else f"tools/{name}"
+    for name in TOOLS
+}
+NEXT = re.compile(r"^(.* - )?Next: .*\n", re.MULTILINE)  # a page has its own next command
 NUMBER = re.compile(r"\d+([.,]\d+)*")
 RULE = re.compile(r"[-+=]{3,}")  # in a table, as long as its columns are wide
 
@@ -59,7 +67,11 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a shell block: continued lines joined, comments and empty lines dropped."""
+    """The commands of a shell block: continued lines joined, comments and empty lines dropped.
+
+    ``fcn-plugin TOOL`` is the tool's file, by which ``small.py`` knows it.
+    """
+    text = COMMAND.sub(lambda found: FILES.get(found[1], found[0]), text)
     lines = text.replace("\\\n", " ").splitlines()
     bare = (re.sub(r"(^|\s)#\s.*", "", line) for line in lines)
     return [" ".join(line.split()) for line in bare if line.strip()]
@@ -118,8 +130,9 @@ class Walk:
         self.output, self.exact = output.getvalue(), True
 
     def _text(self, block: Block) -> None:
-        assert shows(block.text, self.output, self.exact), (
-            f"{block}: expected\n{block.text}\nfound\n{self.output[-3000:]}"
+        output = self.output if "Next: " in block.text else NEXT.sub("", self.output)
+        assert shows(block.text, output, self.exact), (
+            f"{block}: expected\n{block.text}\nfound\n{output[-3000:]}"
         )
 
 
@@ -145,8 +158,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def _bash(command: str, folder: Path) -> subprocess.CompletedProcess:
-    # Defines python as the interpreter in the variable PYTHON.
+    # Defines python as the interpreter in the variable PYTHON, and the command for a --help.
     start = f'python() {{ "{ENVIRONMENT["PYTHON"]}" "$@"; }}; set -o pipefail; '
+    start += 'fcn-plugin() { python -m fcn_plugin "$@"; }; '
     how = dict(cwd=folder, env=os.environ | ENVIRONMENT, timeout=PATIENCE)
     return subprocess.run(["bash", "-c", start + command], capture_output=True, text=True, **how)
 

@@ -77,8 +77,8 @@ def test_another_order_makes_the_same_tree_and_says_what_is_still_to_be_run(make
     data.mkdir()
     (data / "sbd").symlink_to(tmp_path / "disk")  # data often lies on another disk
     assert make(data, "sbd") == [
-        f"For seg11valid also run: tools/prepare_data.py voc2011 --root {data}",
-        f"For trainaug also run: tools/prepare_data.py voc2012 --root {data}",
+        f"For seg11valid also run: fcn-plugin prepare_data voc2011 --root {data}",
+        f"For trainaug also run: fcn-plugin prepare_data voc2012 --root {data}",
         f"{data}/sbd: train 3, val 2 images",
     ]
     make(data, "voc2012")

@@ -68,7 +68,7 @@ def test_a_set_without_a_class_0_and_folders_that_are_not_there(make, tmp_path):
     (folder / "images/validation").rename(tmp_path / "elsewhere")
     assert "images/validation: no such folder" in faults_of(tmp_path, "ade20k")[0]
     (fault,) = faults_of(tmp_path, "sbd")
-    assert fault == f"{tmp_path}/sbd: no such folder; run tools/prepare_data.py sbd"
+    assert fault == f"{tmp_path}/sbd: no such folder; run fcn-plugin prepare_data sbd"
 
 
 def test_the_published_numbers_and_the_order_of_seg11valid(root):

@@ -25,7 +25,7 @@ def data(tmp_path_factory) -> Path:
     for name in ("sbd", "voc2012", "voc2011", "ade20k", "camvid"):
         options = ["--subset", "--archive", *archives[name]]
         done = ran("prepare_data.py", name, *options, folder=folder)
-        assert done.stdout.splitlines()[-1].endswith(" images")
+        assert done.stdout.splitlines()[-2].endswith(" images")
     return folder / "data"
 
 

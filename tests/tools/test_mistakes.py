@@ -100,7 +100,7 @@ def unlisted(folder: Path) -> None:
 WORKERS = "train_dataloader = dict(num_workers=1)"
 # Of data that are trained on: what goes wrong with them, and what the last line must name.
 DATA: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no root": (shutil.rmtree, "data/shapes: no such folder|tools/prepare_data.py"),
+    "no root": (shutil.rmtree, "data/shapes: no such folder|fcn-plugin prepare_data"),
     "no list": (unlisted, "val.txt: no such list|val_dataloader.dataset.ann_file"),
     "label outside the classes": (relabelled(9, 1, 2, 3, 4), "_0000|.png|9 (|0-4, 255"),
     "masks": (relabelled(0, 255, 255, 255, 255), "SegmentationClass|only 0|write 1 in place of"),
@@ -122,7 +122,7 @@ COMMANDS = {
     "train.py none.py": "none.py: no such config",
     "train.py tiny.py --cfg-options data_root=elsewhere": "data_root: only a shorthand|"
     "train_dataloader.dataset.data_root=...",
-    "train.py tiny.py --resume none.pth": "none.pth: no such checkpoint|tools/train.py",
+    "train.py tiny.py --resume none.pth": "none.pth: no such checkpoint|fcn-plugin train",
     "test.py tiny.py weights.pth --cfg-options test_evaluator=None": "no test_evaluator",
     "test.py tiny.py torn": "torn: no checkpoint there",
     "test.py tiny.py attack.pth": REFUSED,
@@ -140,7 +140,7 @@ COMMANDS = {
     "test.py blind.py weights.pth --show-dir x": "blind.py: its test images have no labels|"
     "--submission FILE or --out DIR",
     "export_onnx.py tiny.py weights.pth o --images no.png": "no.png",
-    "report.py data": "data: no training in it; give a work dir that tools/train.py has",
+    "report.py data": "data: no training in it; give a work dir that fcn-plugin train has",
     "train_stages.py tiny.py tiny.py": "tiny is in the chain twice",
     "prepare_data.py voc2012 --check --archive a.tar": "leave --archive out",
 }

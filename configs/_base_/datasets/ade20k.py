@@ -51,7 +51,7 @@ val = dict(
     data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
     pipeline=test_pipeline,
 )
-# Settings of the test data set for tools/test.py --split NAME.
+# Settings of the test data set for fcn-plugin test --split NAME.
 splits = dict(
     train=dict(data_prefix=train["data_prefix"]),
     val=dict(data_prefix=val["data_prefix"]),

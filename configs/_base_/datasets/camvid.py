@@ -29,7 +29,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, data_prefix=dict(img_path="val", seg_map_path="valannot"), pipeline=test_pipeline)
-# Settings of the test data set for tools/test.py --split NAME.
+# Settings of the test data set for fcn-plugin test --split NAME.
 splits = dict(
     train=dict(data_prefix=train["data_prefix"]),
     val=dict(data_prefix=val["data_prefix"]),

@@ -1,4 +1,4 @@
-"""Settings shared by all data sets that ``tools/prepare_data.py own`` makes.
+"""Settings shared by all data sets that ``fcn-plugin prepare_data own`` makes.
 
 Each data set's ``dataset.py`` has this file as its base, and adds folder, classes and pipelines.
 """
@@ -20,7 +20,7 @@ train = dict(
     ann_file="ImageSets/Segmentation/train.txt",
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt")
-# Settings of the test data set for tools/test.py --split NAME.
+# Settings of the test data set for fcn-plugin test --split NAME.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(_base_.train_loader, batch_size=8, num_workers=2, dataset=train)

@@ -1,6 +1,6 @@
 """Small drawn pictures, in which a class is a shape of any colour; needs no download.
 
-Written by ``tools/prepare_data.py shapes``: 4,000 training pictures, 500 to score, 64 x 64.
+Written by ``fcn-plugin prepare_data shapes``: 4,000 training pictures, 500 to score, 64 x 64.
 """
 
 _base_ = "../pipelines.py"
@@ -31,7 +31,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipeline)
-# Settings of the test data set for tools/test.py --split NAME.
+# Settings of the test data set for fcn-plugin test --split NAME.
 splits = dict(train=dict(ann_file=train["ann_file"]), val=dict(ann_file=val["ann_file"]))
 
 train_dataloader = dict(_base_.train_loader, batch_size=32, num_workers=1, dataset=train)

@@ -27,7 +27,7 @@ val = dict(
     ann_file="ImageSets/Segmentation/seg11valid.txt",
     pipeline=test_pipeline,
 )
-# Settings of the test data set for tools/test.py --split NAME. train and val are VOC's own 1,112
+# Settings of the test data set for fcn-plugin test --split NAME. train and val are VOC's own 1,112
 # and 1,111 images; 375 images of val are among SBD's training images.
 splits = dict(
     seg11valid=dict(ann_file="ImageSets/Segmentation/seg11valid.txt"),

@@ -19,7 +19,7 @@ train = dict(
     pipeline=train_pipeline,
 )
 val = dict(train, ann_file="ImageSets/Segmentation/val.txt", pipeline=test_pipeline)
-# Settings of the test data set for tools/test.py --split NAME.
+# Settings of the test data set for fcn-plugin test --split NAME.
 splits = dict(
     train=dict(ann_file="ImageSets/Segmentation/train.txt"),
     val=dict(ann_file="ImageSets/Segmentation/val.txt"),

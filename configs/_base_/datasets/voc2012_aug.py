@@ -12,7 +12,7 @@ aug = dict(
 train_dataloader = dict(
     dataset=dict(_delete_=True, type="ConcatDataset", datasets=[_base_.train, aug])
 )
-# Only tools/prepare_data.py puts the labels of all 10,582 images into one folder.
+# Only fcn-plugin prepare_data puts the labels of all 10,582 images into one folder.
 splits = dict(
     trainaug=dict(
         ann_file="ImageSets/Segmentation/trainaug.txt",

@@ -1,4 +1,4 @@
-"""Configs for a user's own data set: Python files in its folder, to be given to tools/train.py.
+"""Configs for a user's own data set: Python files in its folder, to be given to fcn-plugin train.
 
 They hold only what differs from the shipped configs, such as ``configs/_base_/datasets/own.py``.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcn_plugin.prepare.own.source import Size
+from fcn_plugin.system.configs import shipped_configs
 
 LARGEST_CROP = 512
 BATCH = 8
@@ -20,7 +21,7 @@ LARGE, WINDOW = 1_500_000, 1024
 # Side in pixels of what FCN-8s on VGG16 sees at once; little for pictures longer than LONG pixels.
 FIELD, LONG = 404, 2048
 
-DATASET = '''"""The data set in this folder, made by tools/prepare_data.py own."""
+DATASET = '''"""The data set in this folder, made by fcn-plugin prepare_data own."""
 
 _base_ = "{bases}/_base_/datasets/own.py"
 data_root = "{{{{ fileDirname }}}}"  # this folder
@@ -208,14 +209,7 @@ def configs(facts: Facts) -> dict[str, str]:
 def command(tool: str, *arguments: str | Path) -> str:
     """The command line that runs a tool, with all names quoted as a shell needs it."""
     texts = (text.as_posix() if isinstance(text, Path) else text for text in arguments)
-    return shlex.join(["python", f"tools/{tool}.py", *texts])
-
-
-def shipped_configs() -> Path:
-    """The folder of fcn_plugin's own configs: in the clone, or in the installed package."""
-    package = Path(__file__).resolve().parents[2]
-    in_clone = package.with_name("configs")
-    return in_clone if (in_clone / "_base_").is_dir() else package / ".mim" / "configs"
+    return shlex.join(["fcn-plugin", tool, *texts])
 
 
 def bases_from(root: Path) -> str:

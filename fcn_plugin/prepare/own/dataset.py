@@ -123,9 +123,9 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
         "lines": [
             _class_table(source.classes, counts),
             *([scaled] if job.scale != 1 else []),
-            f"from ImageNet weights: {command('train', job.root / pretrained)}",
-            f"without them:          {command('train', job.root / scratch)}",
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
+            f"Next, from ImageNet weights: {command('train', job.root / pretrained)}",
+            f"or without them:             {command('train', job.root / scratch)}",
         ]
     }
 

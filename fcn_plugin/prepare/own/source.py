@@ -22,7 +22,7 @@ Size = tuple[int, int]  # height and width
 
 
 class Job(NamedTuple):
-    """The options of ``prepare_data.py own``.
+    """The options of ``fcn-plugin prepare_data own``.
 
     Attributes:
         folder: has the labelled pictures.
