@@ -23,6 +23,7 @@ import fcn_plugin.engine  # noqa: E402  # only registration
 import fcn_plugin.evaluation.metric  # noqa: E402  # only registration
 import fcn_plugin.evaluation.pictures  # noqa: E402  # only registration
 import fcn_plugin.evaluation.submission  # noqa: E402  # only registration
+import fcn_plugin.evaluation.visualizer  # noqa: E402  # only registration
 import fcn_plugin.models  # noqa: E402  # only registration
 import fcn_plugin.report.hook  # noqa: E402  # only registration
 import fcn_plugin.weights.host_loaders  # noqa: E402, F401  # only registration
