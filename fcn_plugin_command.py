@@ -25,6 +25,7 @@ TOOLS = (
     "convert_weights.py",
     "score.py",
     "train_stages.py",
+    "mmseg_tool.py",
     "dist_train.sh",
     "dist_test.sh",
     "slurm_train.sh",

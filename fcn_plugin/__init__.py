@@ -33,6 +33,7 @@ if not _runs_itself:
     import fcn_plugin.evaluation.metric  # only registration
     import fcn_plugin.evaluation.pictures  # only registration
     import fcn_plugin.evaluation.submission  # only registration
+    import fcn_plugin.evaluation.visualizer  # only registration
     import fcn_plugin.models  # only registration
     import fcn_plugin.report.hook  # only registration
     import fcn_plugin.weights.host_loaders  # noqa: F401  # only registration

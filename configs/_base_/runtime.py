@@ -10,7 +10,7 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl", timeout=600),
 )
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+visualizer = dict(type="AnyLayoutVisualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(by_epoch=False)
 log_level = "INFO"
 load_from = None
