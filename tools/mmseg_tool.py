@@ -1,6 +1,6 @@
 """Run a tool of MMSegmentation's own, such as browse_dataset, with fcn_plugin loaded first.
 
-python tools/mmseg_tool.py NAME [options of that tool]
+fcn-plugin mmseg_tool NAME [options of that tool]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from common import run, show
 
 DOUBTS = {
     "confusion_matrix": "it counts in 8 bits: right for at most 16 classes, and with OpenMMLab not "
-    "where the label files have class 0 for void; tools/report.py has a matrix for all"
+    "where the label files have class 0 for void; fcn-plugin report has a matrix for all"
 }
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     from fcn_plugin.errors import UserError, did_you_mean
 
     if args.name not in scripts():
-        hint = did_you_mean(args.name, scripts(), "see tools/mmseg_tool.py --help")
+        hint = did_you_mean(args.name, scripts(), "fcn-plugin mmseg_tool --help lists them")
         raise UserError(f"{args.name}: mmseg has no such tool; {hint}")
     if args.name in DOUBTS:
         show(f"warning: {args.name}: {DOUBTS[args.name]}", file=sys.stderr)
