@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from families import CLASS_WEIGHTS
 from mmseg.models.losses import CrossEntropyLoss
 from models.small import CLASSES, Largest, backbone, features, labelled
 from torch.nn import functional
@@ -82,7 +83,10 @@ def test_it_is_mmsegs(geometry, size, loss):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    "weights",
+    [pytest.param(None, id="plain"), pytest.param(WEIGHTS, id="weighted", marks=CLASS_WEIGHTS)],
+)
 def test_hard_pixels_are_mmsegs(sampler, weights):
     # mmseg cannot weigh classes where an ignored label is none of them.
     void, loss = 0 if weights else 0.1, dict(avg_non_ignore=True, class_weight=weights)
@@ -90,6 +94,7 @@ def test_hard_pixels_are_mmsegs(sampler, weights):
     assert_as_on_the_plain_path((61, 70), void=void, loss=loss, sampler=sampler)
 
 
+@CLASS_WEIGHTS
 @pytest.mark.parametrize("average", [True, False], ids=["valid", "all"])
 def test_classes_are_weighed(average):
     """With an ignored class as mmseg does; a label above the classes weighs nothing."""

@@ -5,6 +5,7 @@ All narrow, on images of 64 or of odd numbers of pixels; of full width the tool 
 
 import pytest
 import torch
+from families import OPERATORS
 from mmseg.models.decode_heads import decode_head
 from mmseg.models.segmentors import base
 
@@ -18,11 +19,14 @@ from pairing.pair import Pair, complete
 AT_HAND = [pair for pair in BACKBONES if not pair.needs]
 # Narrow ones of which nothing is narrow, or that have many layers.
 LONG = ("MobileNetV3, large", "ERFNet", "BiSeNetV2", "PointRend behind FPN")
+COMPILED = ("CC", "PointRend behind FPN")
 ODD = 65, 97
 
 
 def named(pairs, slow=LONG):
     marks = {name: [pytest.mark.slow] for name in slow}
+    for name in COMPILED:
+        marks[name] = [*marks.get(name, ()), OPERATORS]
     return [pytest.param(p, id=p.name, marks=marks.get(p.name, ())) for p in pairs]
 
 
@@ -70,6 +74,7 @@ def test_on_our_others(head, backbone):
     assert_works(head.on(backbone))
 
 
+@OPERATORS
 def test_first_of_a_cascade_with_an_auxiliary_head_of_ours():
     resnet = BACKBONES[0]
     second = dict(type="PointHead", in_index=[0], channels=8, num_classes=21)
