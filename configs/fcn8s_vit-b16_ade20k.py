@@ -11,8 +11,9 @@ _base_ = [
     "_base_/schedules/adamw_160k.py",
     "_base_/runtime.py",
 ]
+data_preprocessor = dict(size=(512, 512), mean=[127.5] * 3, std=[127.5] * 3)
 model = dict(
-    data_preprocessor=dict(size=(512, 512), mean=[127.5] * 3, std=[127.5] * 3),
+    data_preprocessor=data_preprocessor,
     backbone=dict(
         _delete_=True,
         type="VisionTransformer",

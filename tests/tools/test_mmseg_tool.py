@@ -14,6 +14,7 @@ from tools.running import REPOSITORY, as_module, config, started, tool
 from fcn_plugin.prepare.shapes import write_shapes
 
 
+@pytest.mark.slow
 def test_browse_dataset_draws_each_training_image(tmp_path):
     write_shapes(tmp_path / "data" / "shapes", train=3, val=1, size=32)
     options = ("browse_dataset", config(tmp_path), "--not-show", "--output-dir", "pictures")
