@@ -32,7 +32,12 @@ READY := $(VENV)/.ready
 CONFIG := configs/fcn8s_vgg16_shapes.py
 WORK := work_dirs/fcn8s_vgg16_shapes
 
-.PHONY: demo test test-slow docs lint dist clean
+# The tests that meet mmseg's and mmengine's code most.
+FAMILY := tests/test_compat.py tests/checks tests/export tests/weights tests/models/test_segmentor.py \
+  tests/models/test_loss.py tests/engine/test_snapshots.py tests/engine/test_train_loop.py \
+  tests/tools/test_train_and_test.py tests/tools/test_numbers.py
+
+.PHONY: demo test test-family test-slow docs lint dist clean
 
 demo: $(READY)
 	$(RUN) tools/prepare_data.py shapes
@@ -41,6 +46,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-family: $(READY)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) $(FAMILY) $(ARGS)
 
 test-slow: $(READY)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)

@@ -52,13 +52,16 @@ def stored_label(root: str) -> np.ndarray:
     return np.resize(np.array([*MEANINGS.get(root, VOC)], np.uint8), SIZE)
 
 
-def expected_label(dataset: dict) -> np.ndarray:
-    """The classes that a label file of a data set means."""
-    root = dataset["data_root"]
-    meaning = MEANINGS.get(root, VOC)
+def meaning_of(dataset: dict) -> dict[int, int]:
+    """The class that each value of a data set's label files means."""
+    meaning = MEANINGS.get(dataset["data_root"], VOC)
     if dataset["type"] == "PascalContextDataset59":
-        meaning = {stored: index - 1 if stored else VOID for stored, index in meaning.items()}
-    return np.vectorize(meaning.get)(stored_label(root))
+        return {stored: index - 1 if stored else VOID for stored, index in meaning.items()}
+    return meaning
+
+
+def expected_label(dataset: dict) -> np.ndarray:
+    return np.vectorize(meaning_of(dataset).get)(stored_label(dataset["data_root"]))
 
 
 @cache
@@ -155,7 +158,7 @@ def test_loads(name, split):
         for sample in (alone["data_samples"], *several["data_samples"]):
             assert sample.ori_shape == SIZE
             # Predictions that are written without labels go by it as well.
-            assert sample.reduce_zero_label == (MEANINGS.get(settings.data_root, VOC)[0] == VOID)
+            assert sample.reduce_zero_label == (meaning_of(settings)[0] == VOID)
             assert ("gt_sem_seg" in sample) == (label_file is not None)
             if label_file is not None:
                 assert np.array_equal(sample.gt_sem_seg.data[0], label)

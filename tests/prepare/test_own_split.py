@@ -40,7 +40,7 @@ def test_a_stated_split_is_kept_whatever_its_names(source, names, place):
     lists(source, place, **dict(zip(names, whole.values(), strict=True)))
     made = prepare(source)
     assert made.splits == whole
-    assert made.lines[-1].endswith("out: train 4, val 1, test 1 images, 2 classes")
+    assert made.lines[-3].endswith("out: train 4, val 1, test 1 images, 2 classes")
     told = "\n".join(made.notes)
     assert "2 labelled images are in no list" in told and "without a label" in told
     assert made.images == [f"{name}.jpg" for name in "abcdef"]

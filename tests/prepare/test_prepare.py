@@ -185,7 +185,7 @@ def test_archives_that_are_not_enough_or_none_and_what_else_is_wrong_there(
 ):
     trainval, test = archives["voc2012"]
     for files, message in (
-        ([test], r"train and val is still missing.*prepare_data.py voc2012"),
+        ([test], r"train and val is still missing.*prepare_data voc2012"),
         ([tmp_path / "a.tar"], r"a.tar: no such archive"),
         ([tmp_path], "is a folder; give a file"),
     ):

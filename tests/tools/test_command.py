@@ -30,7 +30,8 @@ def command(*words: str, folder: Path, before: Path | str = "", module: str = "f
 
 
 def test_every_tool_is_there():
-    tools = [file for file in TOOLS.glob("*.py") if "run(main)" in file.read_text()]
+    started = [file for file in TOOLS.glob("*.py") if "run(main)" in file.read_text()]
+    tools = [file for file in started if file.name != "trial.py"]  # which doctor.py starts
     assert {file.name for file in (*tools, *TOOLS.glob("*.sh"))} == {*fcn_plugin_command.TOOLS}
 
 

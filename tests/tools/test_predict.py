@@ -44,7 +44,7 @@ def test_a_folder_is_labelled_as_testing_does(project):
     assert len({value for rows in found.values() for row in rows for value in row}) > 1
     assert {file.suffix for file in (project / "new" / "overlays").iterdir()} == {".jpg"}
     assert np.load(project / "new/probabilities/val_00000.npy").shape == (5, 32, 32)
-    assert run.stdout.splitlines()[-1].startswith("Done: 5 images, labels in new/labels, overlays")
+    assert run.stdout.splitlines()[-2].startswith("Done: 5 images, labels in new/labels, overlays")
     shares = [float(share) for share in re.findall(r"([\d.]+) %", run.stdout)]
     assert sum(shares) == pytest.approx(100, abs=0.05)
 

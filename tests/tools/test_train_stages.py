@@ -81,7 +81,7 @@ def test_a_killed_chain_goes_on_where_it_was(runs, project):
     assert runs[2].count(f"Iter(train) [{ITERATIONS}/{ITERATIONS}]") == 1
     loaded = runs[2].index("Load checkpoint from chain/fcn16s/start.pth")
     assert loaded < runs[2].index(f"Iter(train) [1/{ITERATIONS}]")
-    assert runs[2].strip().splitlines()[-1].startswith("Done: 2 of 2 stages; the last reached mIoU")
+    assert runs[2].strip().splitlines()[-2].startswith("Done: 2 of 2 stages; the last reached mIoU")
 
 
 def test_the_second_stage_starts_with_the_first_ones_best(runs, project):
