@@ -1,6 +1,6 @@
 """Check an installation, and say how to mend what is wrong.
 
-python tools/doctor.py
+fcn-plugin doctor
 """
 
 from __future__ import annotations

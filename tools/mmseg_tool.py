@@ -1,4 +1,6 @@
-"""Run a tool of MMSegmentation's own, such as browse_dataset, with fcn_plugin loaded first.
+"""Run a tool of MMSegmentation's own, such as browse_dataset.
+
+fcn_plugin is loaded first, since most of them import mmseg before they read a config.
 
 fcn-plugin mmseg_tool NAME [options of that tool]
 """
