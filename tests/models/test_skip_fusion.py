@@ -84,6 +84,13 @@ def test_a_grid_is_cropped_to_the_reach_of_coarser_pixels(kind, start, length):
     assert down == Placement(2, 2 * start, 0, 99)
 
 
+def test_the_default_loss_is_the_mean_over_the_pixels_that_are_not_void():
+    made, inputs, samples = head(), features(SIZE), labelled(SIZE, void=0.3)
+    labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
+    expected = functional.cross_entropy(made(inputs, SIZE), labels, ignore_index=255)
+    torch.testing.assert_close(made.loss(inputs, samples, None)["loss_ce"], expected)
+
+
 def test_dropout_of_the_head():
     inputs, dropping = features(SIZE), head(dropout_ratio=0.99).train()
     assert (dropping(inputs, SIZE) == 0).float().mean() > 0.5
