@@ -66,6 +66,7 @@ class Family(NamedTuple):
     names: tuple[str, ...]
 
 
+NEWER_TORCH: Version = (2, 13)
 MMCV = ("mmcv-lite", "mmcv")
 OPENMMLAB = Family(
     name="OpenMMLab",
@@ -191,6 +192,22 @@ def _fault(requirement: str) -> str | None:
         if len(bounds) > 1 and _release(version) >= _release(bounds[1]):
             return f"{name} {version} is too new"
     return None
+
+
+def need_newer_torch(purpose: str) -> None:
+    """Raise ``UserError`` if torch is older than the oldest that was found to do for ``purpose``.
+
+    PyTorch 2.10 trains and predicts, but neither compiles nor exports a network whose geometry is
+    in fractions; 2.11 and 2.12 were not tried.
+    """
+    # Here, since doctor.py loads this file where the package cannot be imported.
+    from fcn_plugin.errors import UserError
+
+    if _release(version := metadata.version("torch")) < NEWER_TORCH:
+        least = ".".join(map(str, NEWER_TORCH))
+        raise UserError(
+            f"{purpose} needs torch {least}, not {version}; pip install 'torch>={least}'"
+        )
 
 
 def _installed(distribution: str) -> str | None:

@@ -1,4 +1,6 @@
-"""What the families of mmseg cannot do; tests that need it are skipped there and say why."""
+"""What families of mmseg and old PyTorch cannot do; tests that need it are skipped and say why."""
+
+from importlib import metadata
 
 import pytest
 
@@ -12,4 +14,8 @@ CLASS_WEIGHTS = pytest.mark.skipif(
 BANDS = pytest.mark.skipif(ONEDL, reason="OneDL's mmseg refuses means of other than 1 or 3 bands")
 OPERATORS = pytest.mark.skipif(
     ONEDL, reason="OneDL's mmcv without compiled operators refuses this head"
+)
+NEWER_TORCH = pytest.mark.skipif(
+    compat._release(metadata.version("torch")) < compat.NEWER_TORCH,
+    reason="torch.compile and export need a newer torch",
 )

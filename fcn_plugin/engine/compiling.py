@@ -9,6 +9,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fcn_plugin.compat import need_newer_torch
 from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 
@@ -28,6 +29,7 @@ class CompileHook(Hook):
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
+        need_newer_torch("compile")
         model = bare_model(runner)
         recomputed = [m for m in model.modules() if getattr(m, "with_cp", False)]
         if any(isinstance(m, _BatchNorm) for stage in recomputed for m in stage.modules()):

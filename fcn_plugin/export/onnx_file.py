@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fcn_plugin.compat import need_newer_torch
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.graph import graph_of, shortened
@@ -123,7 +124,8 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def need_extra() -> None:
-    """Raise ``UserError`` if a package that writes or checks ONNX files is not installed."""
+    """Raise ``UserError`` if a package that writes or checks ONNX files is absent or too old."""
+    need_newer_torch("export to ONNX")
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             import_module(name)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from export.nets import BGR, CLASSES, NETWORKS, POOLS, SIZES, segmentor
+from families import NEWER_TORCH
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.export import Deployed, check_onnx, export_graph, export_onnx
@@ -14,6 +15,7 @@ from fcn_plugin.export.graph import clouds
 slow = pytest.mark.slow
 
 
+@NEWER_TORCH
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[slow] * (number > 0)) for number, name in enumerate(NETWORKS)],
@@ -32,6 +34,7 @@ def test_onnx_gives_the_same_at_any_size(name, tmp_path):
     assert check_onnx(model, file, sizes=SIZES[:1])[0].difference > 1e-3
 
 
+@NEWER_TORCH
 def test_labels_and_what_the_file_tells(tmp_path):
     import onnxruntime
 
@@ -56,6 +59,7 @@ def test_labels_and_what_the_file_tells(tmp_path):
     assert (texts["network_order"], texts["preprocessing"]) == ("BGR", "inside")
 
 
+@NEWER_TORCH
 @pytest.mark.parametrize("settings", [dict(out_channels=2), dict(out_channels=1, threshold=0.45)])
 def test_labels_are_the_data_sets_own_numbers(settings):
     """Of two classes, with a score for each or one for both."""

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from families import NEWER_TORCH
 from models.small import labelled, segmentor
 
 from fcn_plugin.engine import CompileHook
@@ -13,6 +14,7 @@ from fcn_plugin.engine import CompileHook
 SIZE = (64, 96)
 
 
+@NEWER_TORCH
 @pytest.mark.parametrize("padding", ["same", pytest.param("reference", marks=pytest.mark.slow)])
 def test_one_graph_with_the_same_loss_and_gradients(padding):
     """Also for other images of the size, which are other samples by their names and mirroring."""

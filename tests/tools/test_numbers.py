@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from families import NEWER_TORCH
 from PIL import Image
 from prediction.trained import image, weights_for
 from report_samples import Page
@@ -80,6 +81,7 @@ def test_predictions_and_their_probabilities(project):
         assert (np.array(NUMBERS)[best] == rows).mean() > 0.99  # half precision has ties
 
 
+@NEWER_TORCH
 def test_the_exported_file(project):
     images = "--images data/camvid/val/0.png"
     said = ran(f"export_onnx.py tiny.py weights.pth a.onnx {images}", folder=project).stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 import mmseg
 import numpy as np
 import pytest
+from families import NEWER_TORCH
 from PIL import Image
 from tools.running import config, ran, started, tool
 
@@ -61,6 +62,7 @@ def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     assert len(list((project / "pictures").iterdir())) == 3
 
 
+@NEWER_TORCH
 def test_mixed_precision_and_a_compiled_network(project):
     """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
     train, steps = "train.py tiny.py --work-dir", "randomness.seed=3 train_cfg.max_iters=2"
