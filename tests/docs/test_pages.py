@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from docs.small import BEFORE, stand_ins
 from docs.walk import FILE, Walk, blocks, clone, in_small, run
+from families import NEWER_TORCH
 from tools.running import REPOSITORY
 
 QUICK = ("docs/tutorial.md", "docs/api/index.md")
@@ -24,7 +25,11 @@ PAGES = {
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PAGES]
+    "page",
+    [
+        pytest.param(name, marks=NEWER_TORCH if name in QUICK else pytest.mark.slow)
+        for name in PAGES
+    ],
 )
 def test_does_as_it_says(page, tmp_path):
     stand_ins(clone(tmp_path))

@@ -90,6 +90,7 @@ def looks(level):
     return level if level.sum() > 0 else -level
 
 
+@NEWER_TORCH
 @pytest.mark.parametrize(
     ("change", "said"),
     [
