@@ -30,7 +30,8 @@ def import_plugin(*words: str, first: Path | None = None) -> subprocess.Complete
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
-    """Make a distribution appear in another version, or absent (None)."""
+    """Make a distribution appear in another version, or absent (None), on Python 3.12."""
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0, "final", 0))
     real = metadata.version
 
     def version(name: str) -> str:
