@@ -66,7 +66,6 @@ class Family(NamedTuple):
     names: tuple[str, ...]
 
 
-NEWER_TORCH: Version = (2, 13)
 MMCV = ("mmcv-lite", "mmcv")
 OPENMMLAB = Family(
     name="OpenMMLab",
@@ -129,9 +128,6 @@ def prepare() -> None:
         _import_quietly()
 
 
-# --- versions ---------------------------------------------------------------------------------
-
-
 def check_host() -> Family:
     """The installed family, whose packages fit; imports none of them.
 
@@ -192,22 +188,6 @@ def _fault(requirement: str) -> str | None:
         if len(bounds) > 1 and _release(version) >= _release(bounds[1]):
             return f"{name} {version} is too new"
     return None
-
-
-def need_newer_torch(purpose: str) -> None:
-    """Raise ``UserError`` if torch is older than the oldest that was found to do for ``purpose``.
-
-    PyTorch 2.10 trains and predicts, but neither compiles nor exports a network whose geometry is
-    in fractions; 2.11 and 2.12 were not tried.
-    """
-    # Here, since doctor.py loads this file where the package cannot be imported.
-    from fcn_plugin.errors import UserError
-
-    if _release(version := metadata.version("torch")) < NEWER_TORCH:
-        least = ".".join(map(str, NEWER_TORCH))
-        raise UserError(
-            f"{purpose} needs torch {least}, not {version}; pip install 'torch>={least}'"
-        )
 
 
 def _installed(distribution: str) -> str | None:
@@ -288,9 +268,6 @@ def _provide_extension() -> None:
         sys.meta_path.append(_FINDER)
 
 
-# --- checkpoints ------------------------------------------------------------------------------
-
-
 def _allow_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine 0.10.7 writes, and no more.
 
@@ -309,9 +286,6 @@ def _allow_checkpoints() -> None:
     from fcn_plugin.weights.tokens import ALLOWED
 
     torch.serialization.add_safe_globals([*ALLOWED])
-
-
-# --- OneDL ------------------------------------------------------------------------------------
 
 
 def _import_quietly() -> None:

@@ -1,10 +1,10 @@
 """What families of mmseg and old PyTorch cannot do; tests that need it are skipped and say why."""
 
-from importlib import metadata
-
 import pytest
+import torch
 
 from fcn_plugin import compat
+from fcn_plugin.system.newer_torch import LEAST
 
 ONEDL = compat.check_host() is compat.ONEDL
 
@@ -16,6 +16,6 @@ OPERATORS = pytest.mark.skipif(
     ONEDL, reason="OneDL's mmcv without compiled operators refuses this head"
 )
 NEWER_TORCH = pytest.mark.skipif(
-    compat._release(metadata.version("torch")) < compat.NEWER_TORCH,
+    torch.__version__ < LEAST,
     reason="torch.compile and export need a newer torch",
 )

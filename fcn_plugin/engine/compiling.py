@@ -9,9 +9,9 @@ from mmseg.registry import HOOKS
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fcn_plugin.compat import need_newer_torch
 from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.newer_torch import need_newer_torch
 
 
 @HOOKS.register_module()

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from fcn_plugin.compat import need_newer_torch
 from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.graph import graph_of, shortened
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.system.files import replacing
+from fcn_plugin.system.newer_torch import need_newer_torch
 from fcn_plugin.version import __version__
 
 # torch's exporter writes this version without conversion, and current runtimes read it.
