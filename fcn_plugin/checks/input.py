@@ -145,7 +145,7 @@ def input_of(model: nn.Module) -> Input | None:
 
 
 def channel_order(preprocessor: Any) -> str:
-    """ "RGB" if ``preprocessor`` swaps the channels of the pipelines' BGR images, else "BGR".
+    """What ``preprocessor`` makes of the pipelines' BGR images: "RGB" if it swaps, else "BGR".
 
     Asks with a pixel: whether it swaps has another private name in each family of mmseg.
     """

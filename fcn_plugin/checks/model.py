@@ -93,38 +93,43 @@ def _fault_of_focal(device: str) -> str:
 
 
 def weighted_losses(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Config path and fault of each of mmseg's cross entropies that is wrong on ignored pixels.
+    """Config path and fault of each of mmseg's cross entropies that is wrong on ignored pixels."""
+    for place, head in heads(model):
+        loss = getattr(head, "loss_decode", None)
+        if (
+            isinstance(loss, CrossEntropyLoss)
+            and loss.class_weight is not None
+            and not (loss.use_sigmoid or loss.use_mask)
+            and loss.reduction == "mean"
+            and not (
+                getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler)
+            )
+            and (fault := _fault_on_void(loss))
+        ):
+            yield f"{place}.loss_decode", fault
+
+
+def _fault_on_void(loss: CrossEntropyLoss) -> str:
+    """What a loss with class weights does wrong; '' if nothing.
 
     Tried on one pixel, and on two of which one is ignored: OpenMMLab's looks for the weight of
     class 255; OneDL's always fails with ``avg_non_ignore``, and without it averages as if it were
     set.
     """
-    for place, head in heads(model):
-        loss = getattr(head, "loss_decode", None)
-        if (
-            not isinstance(loss, CrossEntropyLoss)
-            or loss.class_weight is None
-            or loss.use_sigmoid
-            or loss.use_mask
-            or loss.reduction != "mean"
-            or (getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler))
-        ):
-            continue
-        for labels in ([[[0]]], [[[0, IGNORED]]]):
-            scores = torch.zeros(1, len(loss.class_weight), 1, len(labels[0][0]))
-            try:
-                value = loss(scores, torch.tensor(labels), ignore_index=IGNORED)
-            except IndexError:
-                always = len(labels[0][0]) == 1
-                fault = "always fails" if always else "fails on ignored pixels, if there are any"
-                yield f"{place}.loss_decode", fault
-                break
-        else:
-            if not loss.avg_non_ignore and value > log(scores.shape[1]) / 2 + 1e-3:
-                yield (
-                    f"{place}.loss_decode",
-                    "averages over the pixels that are not ignored, though avg_non_ignore=False",
-                )
+    classes = len(loss.class_weight)
+    alone = torch.zeros(1, classes, 1, 1), torch.tensor([[[0]]])
+    beside_void = torch.zeros(1, classes, 1, 2), torch.tensor([[[0, IGNORED]]])
+    try:
+        loss(*alone, ignore_index=IGNORED)
+    except IndexError:
+        return "always fails"
+    try:
+        value = loss(*beside_void, ignore_index=IGNORED)
+    except IndexError:
+        return "fails on ignored pixels, if there are any"
+    if not loss.avg_non_ignore and value > log(classes) / 2 + 1e-3:
+        return "averages over the pixels that are not ignored, though avg_non_ignore=False"
+    return ""
 
 
 def check_windows(model: nn.Module) -> None:
