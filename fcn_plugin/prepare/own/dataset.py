@@ -24,6 +24,7 @@ from fcn_plugin.errors import UserError, printable, width_by_height
 from fcn_plugin.evaluation.tables import class_table
 from fcn_plugin.prepare.own.configs import Facts, command, configs
 from fcn_plugin.prepare.own.draw import drawn
+from fcn_plugin.prepare.own.folder import MARKER
 from fcn_plugin.prepare.own.labelme import embedded_image
 from fcn_plugin.prepare.own.readers import read_source
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each
@@ -74,7 +75,7 @@ def prepare_own(job: Job) -> list[str]:
         files = files | set(source.settings) if job.folder.is_dir() else {job.folder}
         state = {"state": _state(source, files, splits, job)}
         fill = partial(_fill, inside, source, items, splits)
-        return list(made_whole(job.root, "own.json", state, fill)["lines"])
+        return list(made_whole(job.root, MARKER, state, fill)["lines"])
 
 
 def _state(source: Source, files: Set[Path], splits: Splits, job: Job) -> str:
@@ -105,7 +106,7 @@ def _fill(
     if "val" not in splits:
         shown = {item.name: set(np.flatnonzero(item.counts[:IGNORED]).tolist()) for item in written}
         train, val = drawn({name: shown[name] for name in splits["train"]}, job)
-        splits = splits | {"train": train, "val": val}
+        splits = {"train": train, "val": val, **{s: splits[s] for s in splits.keys() - {"train"}}}
     for split, names in splits.items():
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")

@@ -11,6 +11,8 @@ from typing import Any
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import Item
 
+MARKER = "own.json"  # in the data sets that are made
+SKIPPED = ("__MACOSX", "work_dirs")  # the first is in macOS's archives
 SAMPLES = 3  # JSON files of each folder that are looked into
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # Names of folders and lists, in lower case, and the split each stands for: CVAT writes Train.txt.
@@ -129,8 +131,10 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         visited.add(real)
-        # macOS packs a folder of its own into archives.
-        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        if MARKER in names:  # a data set that was made here
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in SKIPPED)
         relative = Path(directory).relative_to(folder)
         for name in sorted(names):
             if name[0] != "." and os.path.isfile(os.path.join(directory, name)):

@@ -45,9 +45,18 @@ def read(folder: Folder, job: Job) -> Source | None:
         owner = owners.setdefault((item.image or item.annotation).resolve(), item.annotation)
         if owner != item.annotation:
             raise UserError(f"{item.annotation}: {owner.name} is of the same image; delete one")
-    labels = {label: item.file for item, labels in reversed(summaries) for label in labels}
+    labels = {
+        label: item.annotation or item.file
+        for item, labels in reversed(summaries)
+        for label in labels
+    }
     classes = drawn_classes(dict(sorted(labels.items())), job)
-    unlabelled = [file for file in folder.pictures if (folder.path / file).resolve() not in owners]
+    keys = {item.name for item, _ in summaries}
+    unlabelled = [
+        file
+        for file in folder.pictures
+        if key_of(file) not in keys and (folder.path / file).resolve() not in owners
+    ]
     return Source(
         layout=f"labelme, {len(files):,} files",
         items=[item for item, _ in summaries] + folder.unlabelled(unlabelled),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.own import cityscapes, labelme, masks
 from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, short_names
-from fcn_plugin.prepare.own.source import Job, Source
+from fcn_plugin.prepare.own.source import Item, Job, Source
 
 
 class Reader(NamedTuple):
@@ -24,11 +24,12 @@ class Reader(NamedTuple):
     read: Callable[[Folder, Job], Source | None]
 
 
+MASKS = Reader("pictures in images and label PNGs of the same names in masks", masks.read)
 # The first that reads a folder is taken: formats that are told by more come first.
 READERS = (
-    Reader("X.json of labelme, with X.jpg", labelme.read),
     Reader("leftImg8bit and gtFine of Cityscapes", cityscapes.read),
-    Reader("pictures in images and label PNGs of the same names in masks", masks.read),
+    MASKS,
+    Reader("X.json of labelme, with X.jpg", labelme.read),
 )
 # What is most likely meant by files that no reader takes.
 HINTS = {
@@ -51,7 +52,11 @@ def read_source(job: Job) -> Source:
     folder = Folder(job.folder, job.images)
     for reader in READERS:
         if (source := reader.read(folder, job)) is not None:
-            names = short_names([item.name for item in source.items])
+            owners: dict[str, Item] = {}
+            for item in source.items:
+                if (other := owners.setdefault(item.name, item)) is not item:
+                    raise UserError(f"{item.file}: {other.file} has the same name; rename one")
+            names = short_names(list(owners))
             items = [item._replace(name=names[item.name]) for item in source.items]
             labelled = sum(item.annotation is not None for item in items)
             job.note(
@@ -75,5 +80,5 @@ def _what_is_there(folder: Folder) -> str:
         for kind, counts in sorted(places.items(), key=lambda place: -place[1].total())
     ]
     hints = [hint for suffix, hint in HINTS.items() if suffix in places]
-    nearest = hints[0] if hints else f"labels belong beside them, such as {READERS[-1].looks}"
+    nearest = hints[0] if hints else f"labels belong beside them, such as {MASKS.looks}"
     return f"there are {some(seen, 5)}; {nearest}"

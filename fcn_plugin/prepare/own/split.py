@@ -11,6 +11,7 @@ LISTS = Path("ImageSets", "Segmentation")
 # Folders that may hold lists.
 PLACES = (LISTS, Path("ImageSets"), Path())
 NO_SPLIT = ("default", "all")  # lists of all pictures, which CVAT writes without subsets
+SPLITS = ("train", "val", "test")
 Splits = dict[str, list[str]]
 
 
@@ -62,7 +63,7 @@ def stated_splits(source: Source, job: Job) -> tuple[list[Item], Splits]:
     for item in kept:
         if item.name != item.name.strip() or not item.name.isprintable():
             raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
-    return kept, splits
+    return kept, {split: splits[split] for split in SPLITS if split in splits}
 
 
 def _with_folders(listed: Splits, lists: dict[str, Path], items: dict[str, Item]) -> Splits:

@@ -1,7 +1,9 @@
 """The folder with a user's labelled pictures, unpacked first if it is an archive."""
 
 import shutil
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ def unpacked(job: Job) -> Iterator[Job]:
         return
     if not job.folder.is_file():
         raise UserError(f"{job.folder}: no such folder or archive; correct the path")
+    if not (zipfile.is_zipfile(job.folder) or tarfile.is_tarfile(job.folder)):
+        raise UserError(f"{job.folder}: neither a folder nor an archive; give the folder")
     job.root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{job.root.name}.", dir=job.root.parent) as folder:
         target = Path(folder, job.folder.name)

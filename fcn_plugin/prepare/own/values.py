@@ -79,20 +79,20 @@ def _values_in(path: Path) -> set[int]:
 
 def _names_of(present: set[int], table: Table | None, folder: Path, job: Job) -> dict[int, str]:
     """The name of each value, as labels with these values suggest; noted where it is a guess."""
-    names = dict(table.values) if table else {0: BACKGROUND}
+    names = table.values if table else {}
     black_and_white = present == {0, IGNORED}
-    if len(names) == 1:
-        (name,) = names.values()
-        if table and name != BACKGROUND:
-            names = {0: BACKGROUND, 1: name}
-        elif black_and_white or present <= {0, 1, IGNORED}:
-            names = {0: BACKGROUND, 1: OBJECT}
-        else:
+    if table is None:
+        if not (black_and_white or present == {0, 1} or present == {0, 1, IGNORED}):
+            kind = f"the values {ranges_in_words(present)}" if present else "colours"
             raise UserError(
-                f"{folder}: labels have the values {ranges_in_words(present) or 'of colours'}, and "
-                "no file names the classes; give --classes FILE with a name a line for each value "
-                "from 0 on, or for colours a line name,red,green,blue for each"
+                f"{folder}: labels have {kind}, and no file names the classes; give --classes FILE "
+                "with a name a line for each value from 0 on, or for colours a line "
+                "name,red,green,blue for each"
             )
+        names = {0: BACKGROUND, 1: OBJECT}
+        job.note(f"{folder}: no file names the classes, which are {BACKGROUND} and {OBJECT}")
+    elif BACKGROUND not in names.values() and len(names) == 1:
+        names = {0: BACKGROUND, 1: next(iter(names.values()))}
     last = max(names)
     if black_and_white:
         if len(names) != 2 or LEFT_OUT in names.values():
