@@ -20,11 +20,11 @@ from fcn_plugin.prepare.own.classes import (
 from fcn_plugin.prepare.own.folder import Folder, read_json
 from fcn_plugin.prepare.own.source import Job, text_of
 
-# Names of files with tables, in lower case, without the suffix.
+# Names of files with tables, in lower case.
 NAMES = re.compile(
     r"_?(class(es)?|labels?|colou?rs?|palette|legend)([_-]?(names|dict|map|colou?rs?|table|list))?"
+    r"\.(txt|csv|json)|readme\.md"
 )
-SUFFIXES = (".txt", ".csv", ".json")
 BETWEEN = r"\s*[\s,;:=]\s*"
 RGB = BETWEEN.join(rf"(?P<{channel}>\d{{1,3}})" for channel in ("red", "green", "blue"))
 RGB = rf"[\[(]?\s*{RGB}\s*[\])]?"
@@ -86,11 +86,10 @@ def find_table(folder: Folder, job: Job) -> Table | None:
     files = [
         folder.path / file
         for file in sorted(folder.files, key=lambda file: len(file.parts))
-        if file.suffix.lower() in SUFFIXES
-        and NAMES.fullmatch(file.stem.lower())
-        and len(file.parts) < 3
+        if NAMES.fullmatch(file.name.lower()) and len(file.parts) < 3
     ]
-    tables = sorted(map(read_table, files), key=lambda table: not table.colours)
+    tables = [table for table in map(read_table, files) if table.entries]
+    tables.sort(key=lambda table: not table.colours)
     for table in tables[1:]:
         first = tables[0]
         if table.entries == first.entries:
@@ -133,6 +132,8 @@ def _text_entries(path: Path) -> list[Entry]:
     lines = [line for line in lines if line and not line.startswith("#")]
     if path.suffix.lower() == ".md":
         lines = [line for line in lines if PATTERNS["name:red,green,blue::"].fullmatch(line)]
+        if not lines:
+            return []
     elif path.suffix.lower() == ".csv" and lines and not re.search(r"\d", lines[0]):
         del lines[0]  # the names of the columns
     for pattern in PATTERNS.values():

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import Job
@@ -12,6 +12,7 @@ from fcn_plugin.prepare.own.source import Job
 # with more than half of the images.
 FRAME = re.compile(r"(.+?)[_-]*\d{3,}\D?")
 FEWEST_SCENES, LARGEST_SCENE = 5, 0.5
+SURPLUS = 1.5  # whole scenes may be this many times the share that is asked for
 
 
 def drawn(classes: Mapping[str, Set[int]], job: Job) -> tuple[list[str], list[str]]:
@@ -33,42 +34,34 @@ def drawn(classes: Mapping[str, Set[int]], job: Job) -> tuple[list[str], list[st
     for name in classes:
         groups.setdefault(scenes.get(name, name), []).append(name)
     # In the order of a hash, so that another image moves hardly any other.
-    order = sorted(
-        groups, key=lambda group: hashlib.sha256(f"{job.seed} {group}".encode()).digest()
-    )
+    order = sorted(groups, key=lambda name: hashlib.sha256(f"{job.seed} {name}".encode()).digest())
     shows = {group: set().union(*(classes[name] for name in groups[group])) for group in order}
-    left = Counter(value for values in shows.values() for value in values)
+    # The number of groups that show each class, of all and of those to train on.
+    showing = Counter(value for values in shows.values() for value in values)
+    left = Counter(showing)
     wanted = min(max(round(job.val * len(classes)), 1), len(classes) - 1)
-    scored: list[str] = []
+    scored: dict[str, int] = {}  # the number of images of each group
 
-    def take(group: str) -> None:
-        scored.append(group)
-        left.subtract(shows[group])
+    def score(candidates: Iterable[str], most: float) -> bool:
+        """Take the first group whose classes all stay to train on, of those in two groups."""
+        for group in candidates:
+            stay = all(left[value] > 1 for value in shows[group] if showing[value] > 1)
+            size = sum(scored.values()) + len(groups[group])
+            if group not in scored and stay and len(scored) + 1 < len(order) and size <= most:
+                scored[group] = len(groups[group])
+                left.subtract(shows[group])
+                return True
+        return False
 
-    def may_go(group: str) -> bool:
-        """Whether something to train on is left, with every class that it shows."""
-        return (
-            group not in scored
-            and len(scored) + 1 < len(order)
-            and all(left[value] > 1 for value in shows[group] if _in_two(value, shows))
-        )
-
-    def size() -> int:
-        return sum(len(groups[group]) for group in scored)
-
-    # First an image of each class, the rarest class first; then the others.
-    for value in sorted(left, key=lambda value: (left[value], value)):
-        if not any(value in shows[group] for group in scored):
-            candidates = (group for group in order if value in shows[group] and may_go(group))
-            if (group := next(candidates, None)) is not None and left[value] > 1:
-                take(group)
-    for group in order:
-        if size() >= wanted:
-            break
-        if may_go(group) and size() + len(groups[group]) <= max(wanted * 1.5, 1):
-            take(group)
+    # First a group with each class, the rarest class first; then others.
+    for value in sorted(showing, key=lambda value: (showing[value], value)):
+        if showing[value] > 1 and left[value] == showing[value]:
+            score([group for group in order if value in shows[group]], len(classes) / 2)
+    while sum(scored.values()) < wanted and score(order, max(1, SURPLUS * wanted)):
+        pass
     if not scored:
-        take(min(order, key=lambda group: len(groups[group])))
+        smallest = min(order, key=lambda group: len(groups[group]))
+        scored[smallest] = len(groups[smallest])
     if scenes:
         job.note(
             f"{job.folder}: names tell {len(groups)} scenes, which stay together; "
@@ -76,10 +69,6 @@ def drawn(classes: Mapping[str, Set[int]], job: Job) -> tuple[list[str], list[st
         )
     val = {name for group in scored for name in groups[group]}
     return sorted(classes.keys() - val), sorted(val)
-
-
-def _in_two(value: int, shows: Mapping[str, Set[int]]) -> bool:
-    return sum(value in values for values in shows.values()) > 1
 
 
 def scenes_of(names: Sequence[str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ READERS = (
     MASKS,
     Reader("X.json of labelme, with X.jpg", labelme.read),
 )
+PICTURES = "pictures"
 # What is most likely meant by files that no reader takes.
 HINTS = {
     ".xml": "XML files usually hold boxes; export the masks of the objects",
@@ -71,13 +72,13 @@ def _what_is_there(folder: Folder) -> str:
     """What was seen in a folder that no reader takes, and the layout to bring it into."""
     places: dict[str, Counter[str]] = {}
     for file in folder.files:
-        kind = "pictures" if file.suffix.lower() in IMAGE_SUFFIXES else file.suffix.lower()
+        kind = PICTURES if file.suffix.lower() in IMAGE_SUFFIXES else file.suffix.lower()
         places.setdefault(kind, Counter())[file.parent.as_posix()] += 1
     if not places:
         return "it is empty"
     seen = [
-        f"{counts.total():,} {kind or 'others'} in {some(list(counts), 3)}"
-        for kind, counts in sorted(places.items(), key=lambda place: -place[1].total())
+        f"{counts.total():,} {kind or 'other files'} in {some(list(counts), 3)}"
+        for kind, counts in sorted(places.items(), key=lambda place: place[0] != PICTURES)
     ]
     hints = [hint for suffix, hint in HINTS.items() if suffix in places]
     nearest = hints[0] if hints else f"labels belong beside them, such as {MASKS.looks}"

@@ -122,14 +122,19 @@ def find_lists(job: Job) -> dict[str, Path]:
 def _names(source: Source, folder: Path) -> dict[str, str]:
     """Each picture's name, by all ways in which a list may write it: the name, or a path.
 
-    The path is that of the image or label without suffix, absolute or relative to ``folder``.
+    The path is that of the image or label without suffix, or the end of it that no other has.
     """
-    names = {}
+    names: dict[str, str | None] = {}
     for item in source.items:
         for path in filter(None, (item.image, item.annotation)):
-            whole = path.absolute().with_suffix("").as_posix()
-            names[whole] = names[whole.removeprefix(f"{folder.as_posix()}/")] = item.name
-    return names | {item.name: item.name for item in source.items}
+            whole = path.absolute().with_suffix("")
+            near = whole.relative_to(folder) if whole.is_relative_to(folder) else Path(whole.name)
+            ends = ["/".join(near.parts[-count:]) for count in range(1, len(near.parts) + 1)]
+            for written in (whole.as_posix(), *ends):
+                is_new = names.setdefault(written, item.name) == item.name
+                names[written] = item.name if is_new else None
+    unique = {written: name for written, name in names.items() if name is not None}
+    return unique | {item.name: item.name for item in source.items}
 
 
 def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
@@ -160,10 +165,14 @@ def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
 
 
 def _name(written: str, names: dict[str, str]) -> str | None:
+    """The picture that a list names, perhaps by a path of another machine."""
     path = written.replace("\\", "/").removeprefix("./")
     stem, _, suffix = path.rpartition(".")
     is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
-    return names.get(path) or (names.get(stem) if is_file else None)
+    whole = [path, stem] if is_file else [path]
+    parts = whole[-1].split("/")
+    ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    return next((names[way] for way in (*whole, *ends) if way in names), None)
 
 
 def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:

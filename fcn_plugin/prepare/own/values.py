@@ -46,6 +46,8 @@ def meaning_of(labels: Sequence[Path], table: Table | None, job: Job) -> tuple[C
         UserError: no table names the classes of values other than 0 and 1, or 0 and 255.
     """
     where = table.file if table else labels[0].parent
+    if lossy := [label for label in labels if label.suffix.lower() in (".jpg", ".jpeg")]:
+        raise UserError(f"{lossy[0]}: a label saved as JPEG, which blurs it; export labels as PNG")
     if table and table.colours:
         if job.void:
             raise UserError(
