@@ -214,6 +214,20 @@ def test_values_are_taken_for_what_they_are(tmp_path, values, classes, options, 
     assert made.classes == names.split()
 
 
+def test_masks_of_grey_colours_are_values_and_others_need_a_table(tmp_path):
+    parts = np.arange(1200).reshape(SIZE) % 2
+    for name in NAMES[:2]:
+        picture(tmp_path / f"in/images/{name}.jpg", name)
+        saved(tmp_path / f"in/masks/{name}.png", np.array([[0] * 3, [255] * 3], np.uint8)[parts])
+    made = prepare(tmp_path / "in")
+    assert made.label(NAMES[0]).tolist() == parts.tolist()
+    saved(tmp_path / "in/masks/a_01.png", np.array([[0] * 3, [255, 0, 0]], np.uint8)[parts])
+    refusal(tmp_path / "in", "a_01.png: label in colour")
+    Image.open(tmp_path / "in/masks/a_01.png").save(tmp_path / "in/masks/a_01.jpg")
+    (tmp_path / "in/masks/a_01.png").unlink()
+    refusal(tmp_path / "in", "a_01.jpg: a label saved as JPEG, which blurs it")
+
+
 def test_void_of_minus_one_is_left_out(tmp_path):
     parts = np.arange(1200).reshape(SIZE) % 3
     for name in NAMES[:2]:

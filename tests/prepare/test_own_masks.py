@@ -125,7 +125,7 @@ WRONG = [
     (values(0, 1, 255, labelmap=TWO_COLOURS), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
     (values(0, 7, 7, labelmap=HUES), r"a.png: label values 7 .* which .*labelmap.txt has no class"),
     (unnamed(0, 1, 2), r"labels: labels have the values 0-2, and no file names .* --classes FILE"),
-    (unnamed(*[(9, 9, 9)] * 3), r"labels: labels have colours, and no file names the classes"),
+    (unnamed(*[(9, 8, 9)] * 3), r"labels: labels have colours, and no file names the classes"),
     (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' has a level above 255"),
     (write("classes.txt", "a\nb\na\n"), r"class 'a' is there twice"),
     (write("classes.txt", "background\n"), r"1 classes, background; there have to be 2 to 255"),

@@ -74,9 +74,18 @@ def _values(labels: Sequence[Path], job: Job) -> set[int]:
 
 def _values_in(path: Path) -> set[int]:
     try:
-        return set(np.unique(read_label(path)).tolist())
+        return set(np.unique(_stored(path)).tolist())
     except UserError:
         return set()
+
+
+def _stored(path: Path) -> np.ndarray:
+    """The values [H, W] of a label; of one in RGB, its levels if all its colours are grey."""
+    if _mode(path) in ("RGB", "RGBA", "LA"):
+        bgr = LoadCheckedImage().transform({"img_path": str(path)})["img"]
+        if (bgr == bgr[..., :1]).all():
+            return bgr[..., 0]
+    return read_label(path)
 
 
 def _names_of(present: set[int], table: Table | None, folder: Path, job: Job) -> dict[int, str]:
@@ -133,7 +142,7 @@ def reader_of(meaning: Meaning) -> partial[np.ndarray]:
 
 
 def _by_value(path: Path, meaning: Meaning) -> np.ndarray:
-    stored = read_label(path)
+    stored = _stored(path)
     present, inverse = np.unique(stored, return_inverse=True)
     if wrong := values_outside(meaning.values, stored):
         raise UserError(
@@ -151,7 +160,7 @@ def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
     If the table is not all grey, a grey label with other colours than the table's is taken to have
     values.
     """
-    grey, colours = _is_grey(path), meaning.colours
+    grey, colours = _mode(path) in GREY_MODES, meaning.colours
     packed = _packed_rgb(path, grey)
     values, inverse = np.unique(packed, return_inverse=True)
     present = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
@@ -169,13 +178,14 @@ def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
     )
 
 
-def _is_grey(path: Path) -> bool:
+def _mode(path: Path) -> str:
+    """Pillow's mode of a picture."""
     try:
         with open_picture(path) as image:
-            return image.mode in GREY_MODES
+            return image.mode
     # A damaged file is reported, with a better message, when it is read.
     except (OSError, SyntaxError, ValueError):
-        return True
+        return "L"
 
 
 def _packed_rgb(path: Path, grey: bool) -> np.ndarray:
