@@ -25,6 +25,7 @@ NAMES = re.compile(
     r"_?(class(es)?|labels?|colou?rs?|palette|legend)([_-]?(names|dict|map|colou?rs?|table|list))?"
     r"\.(txt|csv|json)|readme\.md"
 )
+README = ".md"
 BETWEEN = r"\s*[\s,;:=]\s*"
 RGB = BETWEEN.join(rf"(?P<{channel}>\d{{1,3}})" for channel in ("red", "green", "blue"))
 RGB = rf"[\[(]?\s*{RGB}\s*[\])]?"
@@ -89,7 +90,7 @@ def find_table(folder: Folder, job: Job) -> Table | None:
         if NAMES.fullmatch(file.name.lower()) and len(file.parts) < 3
     ]
     tables = [table for table in map(read_table, files) if table.entries]
-    tables.sort(key=lambda table: not table.colours)
+    tables.sort(key=lambda table: (table.file.suffix == README, not table.colours))
     for table in tables[1:]:
         first = tables[0]
         if table.entries == first.entries:
@@ -130,10 +131,10 @@ def read_table(path: Path) -> Table:
 def _text_entries(path: Path) -> list[Entry]:
     lines = [line.strip() for line in text_of(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    if path.suffix.lower() == ".md":
-        lines = [line for line in lines if PATTERNS["name:red,green,blue::"].fullmatch(line)]
-        if not lines:
-            return []
+    if path.suffix == README:
+        rows = map(PATTERNS["name:red,green,blue::"].fullmatch, lines)
+        entries = [_entry(path, match) for match in rows if match and _is_colour(match)]
+        return entries if len(entries) > 1 else []
     elif path.suffix.lower() == ".csv" and lines and not re.search(r"\d", lines[0]):
         del lines[0]  # the names of the columns
     for pattern in PATTERNS.values():
@@ -153,11 +154,15 @@ def _entry(path: Path, match: re.Match[str]) -> Entry:
     fields = match.groupdict()
     colour, value = None, fields.get("value")
     if "red" in fields:
-        colour = int(fields["red"]), int(fields["green"]), int(fields["blue"])
-        if max(colour) > 255:
+        if not _is_colour(match):
             raise UserError(f"{path}: {match[0]!r} has a level above 255; correct the colour")
+        colour = int(fields["red"]), int(fields["green"]), int(fields["blue"])
     name = _plain(fields["name"].strip().strip("\"'"))
     return Entry(name, None if value is None else int(value), colour)
+
+
+def _is_colour(match: re.Match[str]) -> bool:
+    return max(int(match[channel]) for channel in ("red", "green", "blue")) < 256
 
 
 def _json_entries(path: Path, document: Any) -> Iterator[Entry]:
