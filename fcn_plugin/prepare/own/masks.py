@@ -67,10 +67,11 @@ def read(folder: Folder, job: Job) -> Source | None:
 
 def _by_key(folder: Folder) -> tuple[Paths, Paths]:
     """The images and the labels, by their paths without what tells images from labels."""
-    kinds: dict[str | None, Paths] = {"image": {}, "label": {}, "neither": {}, None: {}}
+    kinds: dict[str | None, Paths] = {"image": {}, "label": {}, None: {}}
     for file in folder.pictures:
         kind, key = _kind(file)
-        _add(kinds[kind], key, folder.path / file)
+        if kind != "neither":
+            _add(kinds[kind], key, folder.path / file, is_label=kind == "label")
     images, labels, others = kinds["image"], kinds["label"], kinds[None]
     # Beside a folder of images, pictures elsewhere are not of the data set, unless of a split.
     candidates = {
@@ -80,9 +81,9 @@ def _by_key(folder: Folder) -> tuple[Paths, Paths]:
     for key, path in candidates.items():
         end = LABEL_END.fullmatch(key)
         is_label = end and path.suffix.lower() in LOSSLESS and _image_key(end[1], whole)
-        _add(labels if is_label else images, key, path)
+        _add(labels if is_label else images, key, path, is_label=bool(is_label))
     for key, path in folder.elsewhere_pictures.items():
-        _add(images, key, path)
+        _add(images, key, path, is_label=False)
     return images, labels
 
 
@@ -99,14 +100,16 @@ def _kind(file: Path) -> tuple[str | None, str]:
     return None, key_of(file)
 
 
-def _add(paths: Paths, key: str, path: Path) -> None:
+def _add(paths: Paths, key: str, path: Path, is_label: bool) -> None:
     """Add a path; of two labels in one folder, the one without loss stays."""
     other = paths.setdefault(key, path)
     if other == path:
         return
     lossless = [one for one in (other, path) if one.suffix.lower() in LOSSLESS]
-    if other.parent != path.parent or len(lossless) != 1:
-        raise UserError(f"{path}: {other} has the same name; rename one with its label")
+    if not is_label or other.parent != path.parent or len(lossless) != 1:
+        raise UserError(
+            f"{path}: {other} has the same name; rename one of them, a label to {path.stem}_mask"
+        )
     paths[key] = lossless[0]
 
 
