@@ -53,6 +53,11 @@ class Folder:
         """The picture files of ``files``."""
         return self.having(*IMAGE_SUFFIXES)
 
+    def key(self, picture: Path) -> str:
+        """``key_of`` of a picture that `picture` found, here or in the folder of ``--images``."""
+        here = picture.is_relative_to(self.path)
+        return key_of(picture.relative_to(self.path if here else self.elsewhere or ""))
+
     def unlabelled(self, files: Iterable[Path]) -> list[Item]:
         """Items for pictures without a label."""
         return [Item(key_of(file), self.path / file, None, split_of(file)) for file in files]
