@@ -153,6 +153,12 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         help="resize all images by this factor for the network, in training and prediction; "
         f"with 0.5 it sees twice as far{DEFAULT}",
     )
+    parser.add_argument(
+        "--class-weight",
+        choices=["auto"],
+        help="auto: give rare classes more weight in the loss, by their frequency in the training "
+        "images; default: all classes weigh the same",
+    )
 
 
 def own(args: argparse.Namespace) -> str:
@@ -162,7 +168,8 @@ def own(args: argparse.Namespace) -> str:
 
     with progress_bar() as progress:
         options = args.source, args.root, args.classes, args.val, args.seed, args.scale
-        return "\n".join(prepare_own(Job(*options, note, progress)))
+        job = Job(*options, note, progress, args.class_weight == "auto")
+        return "\n".join(prepare_own(job))
 
 
 # Name -> summary, function that adds the options, function that runs and returns the last line.

@@ -22,7 +22,8 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError, printable, width_by_height
 from fcn_plugin.evaluation.tables import class_table
-from fcn_plugin.prepare.own.configs import Facts, command, configs
+from fcn_plugin.prepare.own.class_weights import median_frequency
+from fcn_plugin.prepare.own.configs import Facts, configs, next_steps
 from fcn_plugin.prepare.own.labelme import embedded_image
 from fcn_plugin.prepare.own.readers import read_source
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each
@@ -66,14 +67,14 @@ def prepare_own(job: Job) -> list[str]:
     if not (math.isfinite(job.scale) and 0 < job.scale <= LARGEST_SCALE):
         raise UserError(f"--scale {job.scale}: give a factor up to {LARGEST_SCALE}, such as 0.5")
     source, splits = with_splits(read_source(job), job)
-    state = {"state": _state(source, splits, job.scale)}
+    state = {"state": _state(source, splits, [job.scale, *[True] * job.class_weight])}
     marker = made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))
     return list(marker["lines"])
 
 
-def _state(source: Source, splits: Splits, scale: float) -> str:
+def _state(source: Source, splits: Splits, options: list) -> str:
     """A hash of everything that determines the data set; files count by their times and sizes."""
-    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, scale]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, *options]).encode())
     files = {path for item in source.items for path in (item.image, item.annotation) if path}
     for path in sorted(files | set(source.settings)):
         status = path.stat()
@@ -110,13 +111,14 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
         scale=job.scale,
         images=len(splits["train"]),
         test="test" in counts if "test" in splits else None,
+        class_weights=median_frequency(counts["train"][:, : len(source.classes)])
+        if job.class_weight
+        else None,
     )
-    texts = configs(facts)
-    for file, text in texts.items():
+    for file, text in configs(facts).items():
         (stage / file).write_text(text, encoding="utf-8")
     if advice := facts.advice():
         job.note(advice)
-    *_, pretrained, scratch = texts
     sizes = ", ".join(f"{split} {len(names):,}" for split, names in splits.items())
     scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
@@ -124,8 +126,7 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
             _class_table(source.classes, counts),
             *([scaled] if job.scale != 1 else []),
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
-            f"Next, from ImageNet weights: {command('train', job.root / pretrained)}",
-            f"or without them:             {command('train', job.root / scratch)}",
+            *next_steps(facts),
         ]
     }
 

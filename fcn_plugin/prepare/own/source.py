@@ -32,6 +32,7 @@ class Job(NamedTuple):
         seed: decides which images are in val. Adding images moves only a few of the others.
         scale: factor by which images are resized, in training and in prediction.
         note: called with each line that the user should read.
+        class_weight: let rare classes count as much in the loss as frequent ones.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Job(NamedTuple):
     scale: float = 1.0
     note: Callable[[str], None] = lambda text: None
     progress: Progress = silent
+    class_weight: bool = False
 
 
 class Item(NamedTuple):
