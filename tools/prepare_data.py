@@ -170,6 +170,12 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         help="resize all images by this factor for the network, in training and prediction; "
         f"with 0.5 it sees twice as far{DEFAULT}",
     )
+    parser.add_argument(
+        "--class-weight",
+        choices=["auto"],
+        help="auto: give rare classes more weight in the loss, by their frequency in the training "
+        "images; default: all classes weigh the same",
+    )
 
 
 def own(args: argparse.Namespace) -> str:
@@ -194,6 +200,7 @@ def own(args: argparse.Namespace) -> str:
             images=args.images,
             void=tuple(args.void),
             renamed=renamed,
+            class_weight=args.class_weight == "auto",
         )
         return "\n".join(prepare_own(job))
 

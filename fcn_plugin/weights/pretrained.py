@@ -63,6 +63,11 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     return report
 
 
+def cached_file(name: str) -> Path:
+    """Where the file of one of ``SOURCES`` is once it is downloaded: in torch's own cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / SOURCES[name].file_name
+
+
 def _locate(checkpoint: str) -> Path:
     """The path of the file; a published one is downloaded into torch's own cache first."""
     if "://" not in checkpoint:
@@ -75,7 +80,7 @@ def _locate(checkpoint: str) -> Path:
             f"init_cfg.checkpoint {checkpoint!r} is not known; give a file or one of "
             f"{', '.join(SOURCES)}"
         )
-    target = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
+    target = cached_file(checkpoint)
 
     def fetch() -> None:
         try:

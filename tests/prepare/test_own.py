@@ -123,7 +123,7 @@ def test_the_configs_are_whole_and_fit(tmp_path):
     assert [path.name for path in configs] == names
     for path, least in zip(configs, (400, 2000), strict=True):
         cfg = Config.fromfile(path)
-        assert cfg.crop_size == cfg.model.data_preprocessor.size == SIZE
+        assert cfg.crop_size == cfg.model.data_preprocessor.size == (30, 32)
         assert cfg.model.decode_head.num_classes == 2
         assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == least
         tenths = cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval

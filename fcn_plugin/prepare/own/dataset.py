@@ -22,7 +22,8 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError, printable, width_by_height
 from fcn_plugin.evaluation.tables import class_table
-from fcn_plugin.prepare.own.configs import Facts, command, configs
+from fcn_plugin.prepare.own.class_weights import median_frequency
+from fcn_plugin.prepare.own.configs import Facts, configs, next_steps
 from fcn_plugin.prepare.own.draw import drawn
 from fcn_plugin.prepare.own.folder import MARKER
 from fcn_plugin.prepare.own.labelme import embedded_image
@@ -80,7 +81,7 @@ def prepare_own(job: Job) -> list[str]:
 
 def _state(source: Source, files: Set[Path], splits: Splits, job: Job) -> str:
     """A hash of everything that determines the data set; files count by their times and sizes."""
-    options = job.val, job.seed, job.scale, job.void, dict(job.renamed)
+    options = job.val, job.seed, job.scale, job.void, dict(job.renamed), job.class_weight
     digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, options]).encode())
     for path in sorted(files):
         status = path.stat()
@@ -121,13 +122,14 @@ def _fill(
         scale=job.scale,
         images=len(splits["train"]),
         test="test" in counts if "test" in splits else None,
+        class_weights=median_frequency(counts["train"][:, : len(source.classes)])
+        if job.class_weight
+        else None,
     )
-    texts = configs(facts)
-    for file, text in texts.items():
+    for file, text in configs(facts).items():
         (stage / file).write_text(text, encoding="utf-8")
     if advice := facts.advice():
         job.note(advice)
-    *_, pretrained, scratch = texts
     sizes = ", ".join(f"{split} {len(names):,}" for split, names in splits.items())
     scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
@@ -135,8 +137,7 @@ def _fill(
             _class_table(source.classes, counts),
             *([scaled] if job.scale != 1 else []),
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
-            f"Next, from ImageNet weights: {command('train', job.root / pretrained)}",
-            f"or without them:             {command('train', job.root / scratch)}",
+            *next_steps(facts),
         ]
     }
 

@@ -34,6 +34,7 @@ class Job(NamedTuple):
         images: folder of the pictures, if ``folder`` has only their labels.
         void: values in label pictures of pixels to leave out, besides 255.
         renamed: other names for classes; classes that get one name become one class.
+        class_weight: let rare classes count as much in the loss as frequent ones.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Job(NamedTuple):
     images: Path | None = None
     void: tuple[int, ...] = ()
     renamed: Mapping[str, str] = MappingProxyType({})
+    class_weight: bool = False
 
 
 class Item(NamedTuple):
