@@ -154,6 +154,7 @@ def test_files_that_do_not_fit_the_pictures_are_refused(folder):
     one = folder / "annotations/instances_train.json"
     coco(one, [changed()], "abc")
     refusal(folder, r"its images c.jpg are not there; .*--images DIR")
+    refusal(folder, r"its images c.jpg are not there", images=folder / "images")
     coco(one, [changed()], images=[dict(id=1, file_name="a.jpg", height=40, width=30)])
     refusal(folder, r"instances_train.json: a label of 30x40 for an image of 40x30; .*EXIF")
     coco(one, [changed()])
