@@ -61,7 +61,7 @@ LESS: dict[str, Change] = {
 
 # command -> why it is not run
 LEFT_OUT: dict[str, str] = {
-    r"^python -m venv|^pip install": "downloads; make test does it, test_packaging.py tries it",
+    r"^python -m venv|\bpip install": "downloads; make test does it, test_packaging.py tries it",
     r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
     r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE)\b": "names that stand for the reader's own",
     r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",

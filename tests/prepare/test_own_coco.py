@@ -79,7 +79,7 @@ def test_every_kind_of_segmentation_is_what_pycocotools_makes_of_it(folder):
     assert (made.label("b")[10:29, 20:38][~columns[10:29, 20:38]] == 2).all()
     assert (made.label("a") == 2).sum() == disc.sum()
     assert made.classes == ["background", "cat", "dog"]
-    assert any("COCO instances, 1 file" in note for note in made.notes)
+    assert "COCO instances, 1 file" in made.layout
 
 
 @pytest.mark.parametrize("pixels", [DISC, ~DISC, np.ones(SIZE, bool), np.eye(*SIZE, dtype=bool)])
@@ -154,6 +154,7 @@ def test_files_that_do_not_fit_the_pictures_are_refused(folder):
     one = folder / "annotations/instances_train.json"
     coco(one, [changed()], "abc")
     refusal(folder, r"its images c.jpg are not there; .*--images DIR")
+    refusal(folder, r"its images c.jpg are not there", images=folder / "images")
     coco(one, [changed()], images=[dict(id=1, file_name="a.jpg", height=40, width=30)])
     refusal(folder, r"instances_train.json: a label of 30x40 for an image of 40x30; .*EXIF")
     coco(one, [changed()])

@@ -55,7 +55,7 @@ def test_polygons_are_filled_as_ultralytics_fills_them_the_smaller_on_top(tmp_pa
         "cat",
         "dog",
     ]
-    said = " ".join(made.notes)
+    said = " ".join((made.layout, *made.notes))
     assert "2 pictures without a polygon are all background" in said and "3 files" in said
     assert "1 images without a label are left out" in said
 

@@ -141,6 +141,7 @@ KINDS = {
     "polygon": Kind(3, math.inf, _polygon),
     "rectangle": Kind(2, 4, _rectangle),
     "oriented_rectangle": Kind(4, 4, _polygon),
+    "rotation": Kind(4, 4, _polygon),  # the same of X-AnyLabeling
     "circle": Kind(2, 2, _circle),
     "line": Kind(2, 2, _line),
     "linestrip": Kind(2, math.inf, _line),

@@ -133,8 +133,8 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
             KINDS[kind](label, entry, numbers[entry["classTitle"]])
         # What a decoder raises on damaged data is not documented.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{where} is damaged ({reason}); draw it again, or delete it") from None
+            reason = f" ({' '.join(str(error).split())})" if isinstance(error, ValueError) else ""
+            raise UserError(f"{where} is damaged{reason}; draw it again, or delete it") from None
     return label
 
 
