@@ -107,10 +107,13 @@ def observe(name: str, title: str, dataset: Any, progress: Progress = silent) ->
 def viewed(image: np.ndarray, meta: dict[str, Any]) -> np.ndarray:
     """A loaded image as a picture [H, W, 3] uint8, RGB.
 
-    ``display_bands`` in the data set's metainfo names the bands for red, green and blue, from 0.
+    ``display_bands`` in the data set's metainfo numbers the bands for red, green and blue, from 0.
     """
-    bands = meta.get("display_bands")
-    return shown(image[..., list(bands)[::-1]] if bands else image).pixels
+    if bands := meta.get("display_bands"):
+        if image.ndim != 3 or max(bands) >= image.shape[-1]:
+            raise UserError(f"metainfo.display_bands={bands}: not in an image of {image.shape}")
+        image = image[..., list(bands)[::-1]]
+    return shown(image).pixels
 
 
 def _picture(parts: Sequence[BaseDataset], place: Place) -> Picture:

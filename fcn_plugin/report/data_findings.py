@@ -1,6 +1,7 @@
 """What is wrong with a data set, or unusual about it, and what to do; the gravest first."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -23,26 +24,23 @@ class Finding(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Near duplicates of which one is trained on; ``same``: one file on both lists."""
+    """A picture that is not trained on, and the training picture that it resembles."""
 
     train: Picture
     other: Picture
     split: Split
-    same: bool
 
 
 def pairs_of(splits: Sequence[Split]) -> list[Pair]:
-    """Each picture of the other splits whose near duplicate is trained on; same files first."""
+    """Near duplicates across the training set and the others; not files that are in both."""
     train, *others = splits
-    files = {picture.path: picture for picture in train.pictures}
+    files = {picture.path for picture in train.pictures}
     pairs = []
     for split in others:
         rest = [picture for picture in split.pictures if picture.path not in files]
-        same = [picture for picture in split.pictures if picture.path in files]
-        pairs += [Pair(files[picture.path], picture, split, True) for picture in same]
         for i, j in near_duplicates(_codes(train.pictures), _codes(rest)):
-            pairs.append(Pair(train.pictures[i], rest[j], split, False))
-    return sorted(pairs, key=lambda pair: not pair.same)
+            pairs.append(Pair(train.pictures[i], rest[j], split))
+    return pairs
 
 
 def _codes(pictures: Sequence[Picture]) -> np.ndarray:
@@ -64,7 +62,7 @@ def _unreadable(splits: Sequence[Split]) -> Iterator[Finding]:
     for split in splits:
         if split.faults:
             yield Finding(
-                f"{_pictures(len(split.faults))} of {split.name} cannot be used: "
+                f"Cannot be used: {_pictures(len(split.faults))} of {split.name}; "
                 f"{some(split.faults, 3, '; ')}.",
                 "Mend the files, or take them off the list; they are left out of this page.",
             )
@@ -96,20 +94,22 @@ def _labels(splits: Sequence[Split]) -> Iterator[Finding]:
 
 
 def _leaks(splits: Sequence[Split], pairs: Sequence[Pair]) -> Iterator[Finding]:
+    files = {picture.path for picture in splits[0].pictures}
     for split in splits[1:]:
-        same = sum(pair.same for pair in pairs if pair.split is split)
-        near = sum(not pair.same for pair in pairs if pair.split is split)
+        same = [PurePath(one.path).name for one in split.pictures if one.path in files]
+        near = [PurePath(one.other.path).name for one in pairs if one.split is split]
         if same:
             yield Finding(
-                f"{_pictures(same)} of {split.name} are trained on, too: scores become too good.",
+                f"Trained on and in {split.name} as well, which makes scores too good: "
+                f"{_pictures(len(same))}, {some(same, 3)}.",
                 "Take them off one of the two lists.",
             )
         if near:
             yield Finding(
-                f"{_pictures(near)} of {split.name} resemble a training picture closely "
-                "(shown below): copies, or neighbours in a video, make scores too good.",
-                "Keep copies, and all frames of a scene, in one split. With a camera that does not "
-                "move, look whether they differ where it matters.",
+                f"Nearly the same as a training picture (shown below): {_pictures(len(near))} of "
+                f"{split.name}, {some(near, 3)}.",
+                "Copies, and neighbours in a video, make scores too good: keep them in one split. "
+                "If the camera does not move, look whether they differ where it matters.",
             )
 
 

@@ -15,7 +15,7 @@ from fcn_plugin.report.data_facts import Split, splits_of
 from fcn_plugin.report.data_findings import Finding, Pair, findings, pairs_of
 from fcn_plugin.report.data_pictures import Chosen, augmented, gallery, thumbnails
 from fcn_plugin.report.rendering import hex_colour, in_percent, rendered
-from fcn_plugin.system.configs import config_file, pipeline_of, type_name
+from fcn_plugin.system.configs import config_file, innermost, pipeline_of, type_name
 from fcn_plugin.system.files import replacing
 from fcn_plugin.system.progress import Progress, silent
 
@@ -70,11 +70,13 @@ def write_data_page_of(
     cfg = config if isinstance(config, Config) else Config.fromfile(config_file(config))
     splits = splits_of(cfg, progress)
     pairs = pairs_of(splits)
-    name = Path(cfg.filename or "data").stem
+    roots = [part.get("data_root") for part in innermost(cfg.train_dataloader.dataset)]
+    names = [Path(root).resolve().name for root in roots if root] or [Path(cfg.filename).stem]
+    name = " and ".join(dict.fromkeys(names))
     facts = DataFacts(name, splits, pairs, findings(splits, pairs))
     if augmentation:
         seed = (cfg.get("randomness") or {}).get("seed")
-        facts.augmented = list(augmented(splits[0], seed or 0))
+        facts.augmented = list(augmented(splits[0], seed or 0, progress))
         steps = pipeline_of(cfg.train_dataloader.dataset)
         facts.steps, facts.seed = ", ".join(map(type_name, steps)), _seed_in_words(seed)
     write_data_page(facts, file, progress)

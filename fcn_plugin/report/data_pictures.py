@@ -16,6 +16,7 @@ from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.evaluation.pictures import percent
 from fcn_plugin.report.data_facts import Picture, Split, viewed
 from fcn_plugin.report.panels import labels_uri, picture_uri
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
 SIDE = 320  # most pixels of the longer side
@@ -75,29 +76,32 @@ def _thumbnail(task: tuple[BaseDataset, int, Sequence[int], str]) -> dict[str, A
     return _figure(title, viewed(results["img"], meta), results.get("gt_seg_map"), meta, classes)
 
 
-def augmented(split: Split, seed: int) -> Iterator[dict[str, Any]]:
+def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[dict[str, Any]]:
     """What the page shows of some training pictures after the whole pipeline, each several times.
+
+    The random numbers follow from ``seed`` alone.
 
     Raises:
         UserError: the pipeline fails, or does not end by packing.
     """
     rows = np.linspace(0, len(split.dataset) - 1, AUGMENTED).astype(int)
-    for row in np.unique(rows).tolist():
-        for draw in range(DRAWS):
-            with random_numbers(seed, row, draw):
-                packed = split.dataset[row]
-            if not isinstance(packed, dict) or not {"inputs", "data_samples"} <= packed.keys():
-                raise UserError(
-                    f"{split.title}: its pipeline gives no inputs and data_samples; let it end "
-                    "with dict(type='PackSegInputs')"
-                )
-            sample = packed["data_samples"]
-            label = sample.gt_sem_seg.data[0].numpy() if "gt_sem_seg" in sample else None
-            image = np.ascontiguousarray(np.moveaxis(packed["inputs"].numpy(), 0, -1))
-            became = f"{width_by_height(sample.ori_shape)} to {width_by_height(image.shape)}"
-            title = f"{PurePath(sample.img_path).name}: {became}"
-            title += ", flipped" * bool(sample.get("flip"))
-            yield _figure(title, viewed(image, split.meta), label, split.meta)
+    draws = [(row, draw) for row in np.unique(rows).tolist() for draw in range(DRAWS)]
+    for done, (row, draw) in enumerate(draws, start=1):
+        with random_numbers(seed, row, draw):
+            packed = split.dataset[row]
+        if not isinstance(packed, dict) or not {"inputs", "data_samples"} <= packed.keys():
+            raise UserError(
+                f"{split.title}: its pipeline gives no inputs and data_samples; let it end with "
+                "dict(type='PackSegInputs')"
+            )
+        sample = packed["data_samples"]
+        label = sample.gt_sem_seg.data[0].numpy() if "gt_sem_seg" in sample else None
+        image = np.moveaxis(packed["inputs"].numpy(), 0, -1)
+        became = f"{width_by_height(sample.ori_shape)} to {width_by_height(image.shape)}"
+        flipped = ", flipped" if sample.get("flip") else ""
+        title = f"{PurePath(sample.img_path).name}: {became}{flipped}"
+        yield _figure(title, viewed(image, split.meta), label, split.meta)
+        progress("Augmenting pictures", done, len(draws))
 
 
 def _figure(
