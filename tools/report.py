@@ -83,7 +83,8 @@ def report_data(args: argparse.Namespace) -> None:
     for finding in facts.findings:
         show(f"warning: {finding.text} {finding.remedy}", file=sys.stderr)
     show(f"Done: {facts.summary}; the page is {file}")
-    show(f"{next_step('train', args.config)}, after a look at the page in a browser")
+    train = next_step("train", args.config).removeprefix("Next: ")
+    show(f"Next: open {file} in a browser, then {train}")
 
 
 def report_runs(args: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
 def test_the_data_of_a_config(project, tmp_path):
     done = ran("report.py --data tiny.py --cfg-options randomness.seed=5", folder=project)
     assert "Done: 4 train and 7 val pictures of 5 classes; the page is work_dirs" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("Next: fcn-plugin train tiny.py, after")
+    assert done.stdout.endswith("data.html in a browser, then fcn-plugin train tiny.py\n")
     assert "warning: Only 4 pictures to train on" in done.stderr
     found = page(project / "work_dirs/tiny/data.html")
     assert "shapes: the data" in found.text and "randomness.seed=5" in found.text
