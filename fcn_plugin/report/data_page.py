@@ -71,7 +71,9 @@ def write_data_page_of(
     splits = splits_of(cfg, progress)
     pairs = pairs_of(splits)
     roots = [part.get("data_root") for part in innermost(cfg.train_dataloader.dataset)]
-    names = [Path(root).resolve().name for root in roots if root] or [Path(cfg.filename).stem]
+    names = [Path(root).resolve().name for root in roots if root] or [
+        Path(cfg.filename or "data").stem
+    ]
     name = " and ".join(dict.fromkeys(names))
     facts = DataFacts(name, splits, pairs, findings(splits, pairs))
     if augmentation:

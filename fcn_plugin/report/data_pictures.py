@@ -47,8 +47,10 @@ def gallery(splits: Sequence[Split]) -> list[Chosen]:
         if any(shares[split][row, index] >= VISIBLE for split, row in chosen):
             continue
         for split, of_class in enumerate(part[:, index] for part in shares):
-            if of_class.any() and len(chosen) < MOST:
-                chosen.setdefault((split, int(of_class.argmax())), []).append(index)
+            place = split, int(of_class.argmax()) if len(of_class) else 0
+            if of_class.any():
+                if place in chosen or len(chosen) < MOST:
+                    chosen.setdefault(place, []).append(index)
                 break
     rows = np.linspace(0, len(splits[0].labelled) - 1, FEWEST).astype(int) if shares[0].size else ()
     for row in map(int, rows):
