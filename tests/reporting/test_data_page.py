@@ -133,6 +133,7 @@ def test_one_pixel_of_a_large_picture_is_shown_and_marked(tmp_path):
     assert len(rows) and labels.shape[1] <= 320
     assert box["left"] < 100 * columns.min() / labels.shape[1] < box["left"] + box["width"]
     assert box["top"] < 100 * rows.min() / labels.shape[0] < box["top"] + box["height"]
+    assert box["width"] < 6 and box["height"] < 6
     shown = {index for figure in figures for index, *_ in figure["legend"]}
     assert shown == {0, 1, 2, 3}
 
@@ -148,6 +149,7 @@ def test_pictures_as_the_network_sees_them(folder):
     figures = list(augmented(train, 1))
     assert random.random() == random.Random(3).random()
     assert figures == list(augmented(train, 1)) != list(augmented(train, 2))
+    assert len(figures) == 12 and len({figure["picture"] for figure in figures}) > 9
     whole = photograph(0)[::-1].astype(int)
     windows = np.lib.stride_tricks.sliding_window_view(whole, (40, 50, 3))[:, :, 0]
     for figure in figures[:3]:
