@@ -72,12 +72,17 @@ def _labels(splits: Sequence[Split]) -> Iterator[Finding]:
     train, *others = splits
     names, pixels = train.meta["classes"], train.counts.sum(0)
     if not train.labelled:
-        yield Finding("No training picture has a label.", "Set data_prefix.seg_map_path.")
-        return
-    if np.count_nonzero(pixels) == 1:
-        value = [*names, "void"][int(pixels.argmax())]
         yield Finding(
-            f"All training labels have one value only: {value}.",
+            "No training picture has a label.",
+            "Set train_dataloader.dataset.data_prefix.seg_map_path.",
+        )
+        return
+    labelled = np.flatnonzero(pixels[:-1])
+    if len(labelled) < 2:
+        value = names[labelled[0]] if len(labelled) else "void"
+        besides = " besides void" if len(labelled) and pixels[-1] else ""
+        yield Finding(
+            f"All training labels have one value only{besides}: {value}.",
             "Look into a label file: objects need numbers of their own, such as 1, and not 255, "
             "which is void.",
         )
@@ -147,14 +152,14 @@ def _sizes(splits: Sequence[Split]) -> Iterator[Finding]:
     if count < FEW:
         yield Finding(
             f"Only {_pictures(count)} to train on.",
-            "Start from pretrained weights, and label more: some ten for each class help most.",
+            "Start from pretrained weights, and label more.",
         )
     sizes = sorted({picture.size for split in splits for picture in split.pictures}, key=max)
     if sizes and max(sizes[-1]) >= UNEQUAL * max(sizes[0]):
         yield Finding(
             f"Pictures are from {width_by_height(sizes[0])} to {width_by_height(sizes[-1])}.",
-            "A network sees objects at the sizes it was trained on: bring pictures to one scale "
-            "(a Resize step in all pipelines; fcn-plugin prepare_data own --scale).",
+            "A network knows things at the sizes it was trained on: if the same things are larger "
+            "in some pictures, bring them to one scale (resize the files and their labels).",
         )
 
 

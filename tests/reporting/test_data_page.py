@@ -251,6 +251,10 @@ CASES = {
         ["one value only: void", "is of a, b, c", "100 % of the pixels of train are void"],
         [made_up("train", [[0, 0, 0, 9]] * 25), VAL],
     ),
+    "masks of 0 and 255": (
+        ["one value only besides void: a", "is of b, c, though val has"],
+        [made_up("train", [[80, 0, 0, 20]] * 25), VAL],
+    ),
     "void": (["60 % of the pixels of train are void"], [made_up("train", [[20, 10, 10, 60]] * 25)]),
     "rare": (
         ["Under 0.1 % of the training pixels are of c"],
