@@ -163,7 +163,7 @@ def test_pictures_as_the_network_sees_them(folder):
 
 
 @TRANSFORMS.register_module()
-class LoadBands(BaseTransform):
+class LoadShuffledBands(BaseTransform):
     """Five bands: noise, and the picture's red, green and blue as the bands 4, 3 and 1."""
 
     def transform(self, results: dict) -> dict:
@@ -175,7 +175,7 @@ class LoadBands(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class LoadAnyLabel(BaseTransform):
+class LoadForeignLabel(BaseTransform):
     """No subclass of mmcv's loader."""
 
     def transform(self, results: dict) -> dict:
@@ -185,7 +185,10 @@ class LoadAnyLabel(BaseTransform):
 
 def test_a_users_own_loaders_of_bands_and_labels(folder):
     (plain, _), cfg = splits_of(config(folder)), config(folder, meta=dict(display_bands=(4, 3, 1)))
-    cfg.train_dataloader.dataset.pipeline = [dict(type="LoadBands"), dict(type="LoadAnyLabel")]
+    cfg.train_dataloader.dataset.pipeline = [
+        dict(type="LoadShuffledBands"),
+        dict(type="LoadForeignLabel"),
+    ]
     with pytest.raises(UserError, match=r"display_bands=\(4, 3, 1\): not in an image of"):
         splits_of(cfg)  # val is of three bands
     cfg.val_dataloader = cfg.test_dataloader = None
