@@ -122,7 +122,9 @@ def _content(file: Path, folder: Folder) -> Content | None:
             height, width = image.get("height"), image.get("width")
             size = (int(height), int(width)) if height and width else None
             parts[image["id"]] = Part(path, str(image["file_name"]), size, [])
+        where = "annotations"
         for number, entry in enumerate(document["annotations"], start=1):
+            where = f"annotation number {number}"
             identity = entry.get("id", f"number {number}")
             where = f"annotation {identity}"
             part, name = parts[entry["image_id"]], names[entry["category_id"]]
