@@ -90,7 +90,9 @@ def _document(path: Path) -> tuple[list[dict[str, Any]], Size, set[str]]:
     document = read_json(path)
     try:
         size = int(document["size"]["height"]), int(document["size"]["width"])
-        objects = [dict(entry, classTitle=entry["classTitle"]) for entry in document["objects"]]
+        objects = [
+            dict(entry, classTitle=str(entry["classTitle"])) for entry in document["objects"]
+        ]
         return objects, size, {str(tag["name"]).lower() for tag in document.get("tags", [])}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
@@ -126,7 +128,7 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
     label = np.full(size, numbers[BACKGROUND], np.uint8)
     for number, entry in enumerate(objects, start=1):
         where = f"{path}: object {number} ({entry['classTitle']})"
-        kind = entry.get("geometryType")
+        kind = str(entry.get("geometryType"))
         if kind not in KINDS:
             raise UserError(f"{where} is a {kind!r}; draw it as {', '.join(KINDS)}")
         try:
@@ -140,7 +142,10 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
 
 def _points(points: Any, size: Size, least: int) -> np.ndarray:
     """Points [n, 2] int32 of x and y; those of Supervisely's are of whole pixels."""
-    pairs = np.array(points, np.float64)
+    try:
+        pairs = np.array(points, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError("points that are no pairs of numbers") from None
     if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < least:
         raise ValueError(f"fewer than {least} points")
     if not np.all(np.abs(pairs) <= 2 * max(size)):  # as NaN is not, either

@@ -38,8 +38,11 @@ def find_document(folder: Folder) -> tuple[Path, Document] | None:
     files = sorted(folder.having(".yaml", ".yml"), key=lambda file: len(file.parts))
     for file in files:
         path = folder.path / file
+        text = text_of(path)
+        if "names" not in text:
+            continue  # of another tool, perhaps with tags of its own
         try:
-            document = yaml.safe_load(text_of(path))
+            document = yaml.safe_load(text)
         except (RecursionError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: cannot be read ({reason}); correct it") from None
