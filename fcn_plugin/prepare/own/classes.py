@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import MAX_NOTED, text_of
 
-# labelme's names for pixels without an object, and for pixels to leave out.
-BACKGROUND, LABELME_BACKGROUND, LEFT_OUT = "background", "_background_", "__ignore__"
 # Files that may hold the class names; labelme's documentation uses the last.
 CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
 
