@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import BACKGROUND, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.prediction.outlines import Region, joined, regions, simplified
@@ -103,16 +104,22 @@ KINDS: dict[str, Callable[[Path, Classes, float], AbstractContextManager[Write]]
 }
 
 
-def label_files(
-    kind: str, folder: Path, classes: Classes, tolerance: float
-) -> AbstractContextManager[Write]:
-    """Gives a function that writes the labels of a picture below ``folder``.
+@contextmanager
+def label_files(kind: str, out: Path, classes: Classes, tolerance: float) -> Iterator[Write]:
+    """Gives a function that writes labels, and confidence if there is one, below ``out``.
 
     Args:
-        kind: one of ``KINDS``.
+        kind: of the files in ``labels``, one of ``KINDS``.
         tolerance: pixels that an outline may be off its region.
     """
-    return KINDS[kind](folder, classes, tolerance)
+    with KINDS[kind](out / "labels", classes, tolerance) as write_labels:
+
+        def write(name: Path, picture: Path, result: Prediction) -> None:
+            write_labels(name, picture, result)
+            if result.confidence is not None:
+                save_labels(result.confidence, out / "confidence" / f"{name}.png")
+
+        yield write
 
 
 def labelme_shapes(

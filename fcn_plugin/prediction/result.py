@@ -11,7 +11,7 @@ from PIL import Image
 
 from fcn_plugin.data.display import Shown
 from fcn_plugin.data.labels import pixel_counts, save_labels
-from fcn_plugin.evaluation.pictures import overlay
+from fcn_plugin.evaluation.pictures import overlay, tinted
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.system.files import allocate, replacing
 
@@ -86,6 +86,10 @@ class Prediction:
         """The image tinted in the class colours, with a legend; at most 2,000 pixels a side."""
         names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
         return overlay(self.image, self.labels, names, self._palette, self.note)
+
+    def tinted(self) -> np.ndarray:
+        """The image in the class colours, of its own size: H x W x 3, uint8, RGB."""
+        return tinted(np.ascontiguousarray(self.image), self.labels, self._palette)
 
     def counts(self) -> np.ndarray:
         """Number of pixels of each class, in the order of ``classes``."""

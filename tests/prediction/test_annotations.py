@@ -46,7 +46,7 @@ def any_labels() -> dict[Path, np.ndarray]:
 
 def write(folder: Path, kind: str, labels: dict, tolerance=0.0, names=NAMES) -> None:
     """As ``fcn-plugin predict --labels-as`` writes them, of pictures in another folder."""
-    with label_files(kind, folder / "labels", classes(names), tolerance) as write_one:
+    with label_files(kind, folder, classes(names), tolerance) as write_one:
         for name, label in labels.items():
             picture = folder / "pictures" / f"{name}.png"
             picture.parent.mkdir(parents=True, exist_ok=True)
