@@ -1,7 +1,7 @@
 """Predict the frames of a video, and write them in the colours of their classes.
 
 Frames are read, predicted and written a batch at a time. OpenCV's wheels have no H.264 encoder.
-MPEG-4 is written twenty times as fast as VP8, but browsers do not show it.
+MPEG-4 is written some fifteen times as fast as VP8, but browsers do not show it.
 """
 
 import math
