@@ -4,7 +4,6 @@ Frames are read, predicted and written a batch at a time. OpenCV's wheels have n
 MPEG-4 is written some fifteen times as fast as VP8, but browsers do not show it.
 """
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -115,7 +114,7 @@ def predict_video(
             number += len(batch)
         if not number:
             raise UserError(f"{file}: damaged, no frame of it can be read; copy it again")
-    if math.isfinite(video.length) and video.position < video.length - SLACK:
+    if video.position + 1 / video.rate < video.length - SLACK:
         raise UserError(
             f"{file}: damaged or cut off after {video.position:.1f} of {video.length:.1f} seconds; "
             "the frames until there are predicted; copy it again for the others"
