@@ -135,16 +135,16 @@ def labelme_shapes(
         names: of each number that occurs.
     """
     height, width = labels.shape
-    found = regions(labels, corners=False)
+    parts = regions(labels, corners=False)
     covered = np.zeros((height, width), np.uint8)
-    for region in found:
+    for region in parts:
         if names[region.number] != BACKGROUND:
             cv2.drawContours(covered, [region.rings[0]], 0, 1, cv2.FILLED)
     shapes = []
     if BACKGROUND not in names.values():
         corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
         shapes.append(_labelme_shape(LEFT_OUT, corners))
-    for region in found:
+    for region in parts:
         (x, y), name = region.rings[0][0], names[region.number]
         if name == BACKGROUND and not covered[y, x]:
             continue

@@ -38,7 +38,7 @@ def regions(labels: np.ndarray, corners: bool) -> list[Region]:
             from x to x + 1. Otherwise they run through the centres of a region's outermost
             pixels, where pixel x has its centre at x; the ring of a hole, too, is in the region.
     """
-    found: list[tuple[float, Region]] = []
+    sized: list[tuple[float, Region]] = []
     for number in np.flatnonzero(pixel_counts(labels, int(labels.max()) + 1)).tolist():
         mask = (labels == number).view(np.uint8)
         _, parts, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
@@ -48,18 +48,18 @@ def regions(labels: np.ndarray, corners: bool) -> list[Region]:
             inside = parts[top : top + height, left : left + width] == part
             rings = _rings(inside.view(np.uint8), corners, (left, top))
             region = Region(number, pixels, (left, top, width, height), rings)
-            found.append((cv2.contourArea(rings[0]), region))
+            sized.append((cv2.contourArea(rings[0]), region))
     # Within the outline of another region it has the smaller area.
-    return [region for _, region in sorted(found, key=lambda pair: -pair[0])]
+    return [region for _, region in sorted(sized, key=lambda pair: -pair[0])]
 
 
 def _rings(mask: np.ndarray, corners: bool, offset: tuple[int, int]) -> list[np.ndarray]:
-    zoom = 1 + corners  # the first half of pixel x ends at its left side, the second at its right
+    # Of twice the size, half a pixel x is at side (x + 1) // 2: the left one or the right one.
+    zoom = 1 + corners
     mask = mask.repeat(zoom, 0).repeat(zoom, 1)
-    rings, parents = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    # OpenCV may list a hole before what it is in.
-    ordered = sorted(zip(rings, parents[0, :, 3] >= 0, strict=True), key=lambda pair: pair[1])
-    return [(ring[:, 0] + corners) // zoom + np.array(offset, np.int32) for ring, _ in ordered]
+    # Two levels, outlines and holes; of a connected mask the first is its outline.
+    rings, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [(ring[:, 0] + corners) // zoom + np.array(offset, np.int32) for ring in rings]
 
 
 def simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:

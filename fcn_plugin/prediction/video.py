@@ -148,7 +148,7 @@ def _writer(
         finally:
             writer.release()
         # OpenCV does not tell when the disk is full.
-        if number and abs(Video(part).count - number) > 1:
+        if abs(Video(part).count - number) > 1:
             raise UserError(f"{target}: cannot be written whole; make room on the disk")
 
 
