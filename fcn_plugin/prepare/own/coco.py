@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.errors import UserError, some
-from fcn_plugin.prepare.own.classes import BACKGROUND, drawn_classes
+from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.coco_masks import Segmentation, mask_of
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size

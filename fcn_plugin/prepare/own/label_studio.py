@@ -13,8 +13,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from fcn_plugin.data.labels import read_label
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND, drawn_classes
+from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, refuse_size
 

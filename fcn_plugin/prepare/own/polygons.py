@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND
 from fcn_plugin.prepare.own.source import Size
 
 # labelme's values, in pixels: its lines and points have no size of their own.

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND, Colour, drawn_classes
+from fcn_plugin.prepare.own.classes import Colour, drawn_classes
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
 
