@@ -74,7 +74,7 @@ def read(folder: Folder, job: Job) -> Source | None:
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, dataset.file],
+        settings=[*classes.settings, dataset.file, *dataset.lists],
     )
 
 
