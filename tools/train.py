@@ -115,16 +115,16 @@ def main() -> None:
     if args.resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
-    logger, scores = runner.logger, ""
+    logger, work_dir, scores = runner.logger, runner.work_dir, ""
     if args.test is not None:
         barrier()  # the first process may still be writing a checkpoint
-        cfg.load_from, cfg.resume = str(find_checkpoint(Path(runner.work_dir))), False
+        cfg.load_from, cfg.resume = str(find_checkpoint(Path(work_dir))), False
         if cfg.get("visualizer"):
             cfg.visualizer.name = "test"  # mmengine wants names that are not in use
         del runner  # and its memory
         # As fcn-plugin test scores it: hooks that average weights must not go on from a training.
         scores = f"{score_line(BriefRunner.from_cfg(cfg).test())} ({cfg.load_from}); "
-    logger.info("Done: %scheckpoints and logs are in %s", scores, cfg.work_dir)
+    logger.info("Done: %scheckpoints and logs are in %s", scores, work_dir)
     logger.info(next_step("report", cfg.work_dir))
 
 

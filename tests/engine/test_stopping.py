@@ -70,8 +70,10 @@ def end_after_kill(folder: Path, kind: str, interval: int, iteration: int, score
 
 
 # The best score is at 6, where the checkpoint is written a second time, after the scoring.
-@pytest.mark.parametrize(("iteration", "scored"), [(6, False), (6, True), (12, True), (17, True)])
-@pytest.mark.parametrize("interval", [2, 3])  # of checkpoints
+@pytest.mark.parametrize(
+    ("interval", "iteration", "scored"),  # interval: of checkpoints
+    [(3, 6, False), (3, 6, True), (3, 17, True), (2, 6, True), (2, 12, True), (2, 17, True)],
+)
 def test_a_resumed_run_ends_where_it_would_have(interval, iteration, scored, tmp_path):
     assert end_after_kill(tmp_path, "LastingPatienceHook", interval, iteration, scored) == END
 
