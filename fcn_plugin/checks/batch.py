@@ -49,20 +49,20 @@ class Room(NamedTuple):
     device: torch.device
 
     def used(self) -> int:
-        return torch.cuda.memory_reserved(self.device) if self._gpu else resident()
+        return torch.cuda.memory_reserved(self.device) if self.on_gpu else resident()
 
     def peak(self) -> int:
-        if self._gpu:
+        if self.on_gpu:
             return torch.cuda.max_memory_reserved(self.device)
         return peak_resident() or resident()
 
     def most(self) -> float:
         """Bytes that the process may use in all."""
-        free = torch.cuda.mem_get_info(self.device)[0] if self._gpu else free_memory()
+        free = torch.cuda.mem_get_info(self.device)[0] if self.on_gpu else free_memory()
         return self.used() + SHARE * free
 
     @property
-    def _gpu(self) -> bool:
+    def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
 
@@ -121,36 +121,34 @@ class Trials:
         return 2 if any(isinstance(layer, _BatchNorm) for layer in self.model.modules()) else 1
 
     def step(self, batch: int) -> Trial:
-        """Make a step, on a GPU after another one that chooses its algorithms."""
+        """Load images and make a step of them."""
         begun = time.perf_counter()
         images = pseudo_collate([self.images[i % len(self.images)] for i in range(batch)])
         loading = (time.perf_counter() - begun) / max(self.workers, 1)
-        on_gpu = self.room.device.type == "cuda"
-        seconds = [self._step(images) for _ in range(1 + on_gpu)][-1]
+        self.model.train()
+        seconds = self._timed(lambda: self.model.train_step(images, self.optimizer))
         # A GPU works while workers load; a CPU's cores do one or the other.
-        aside = on_gpu and self.workers
+        aside = self.room.on_gpu and self.workers
         seconds = max(seconds, loading) if aside else seconds + loading
         return Trial(batch, seconds, self.room.peak())
-
-    def _step(self, images: dict) -> float:
-        begun = time.perf_counter()
-        self.model.train()
-        self.model.train_step(images, self.optimizer)
-        return self._since(begun)
 
     def scoring(self) -> float:
         """Seconds of one scoring of the validation images; 0 without any. From one image."""
         if self.cfg.get("val_dataloader") is None:
             return 0.0
-        images = DATASETS.build(dict(self.cfg.val_dataloader.dataset, test_mode=True))
-        begun = time.perf_counter()
+        images = DATASETS.build(self.cfg.val_dataloader.dataset)
+        self.model.eval()
         with torch.no_grad():
-            self.model.eval().test_step(pseudo_collate([images[0]]))
-        return self._since(begun) * len(images)
+            one = self._timed(lambda: self.model.test_step(pseudo_collate([images[0]])))
+        return one * len(images)
 
-    def _since(self, begun: float) -> float:
-        if self.room.device.type == "cuda":
-            torch.cuda.synchronize(self.room.device)
+    def _timed(self, call: Callable[[], object]) -> float:
+        """Seconds of a call, on a GPU of the second one: the first chooses algorithms."""
+        for _ in range(1 + self.room.on_gpu):
+            begun = time.perf_counter()
+            call()
+            if self.room.on_gpu:
+                torch.cuda.synchronize(self.room.device)
         return time.perf_counter() - begun
 
 
