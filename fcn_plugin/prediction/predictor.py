@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from fcn_plugin.data.display import shown
+from fcn_plugin.data.display import Shown, shown
 from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
@@ -104,7 +104,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict pictures of the same ``shape``, in batches as large as memory allows."""
         results = [
-            Prediction.empty(shown(picture.image), self.classes, wanted is True)
+            Prediction.empty(self.shown(picture.image), self.classes, wanted is True)
             for picture, wanted in zip(pictures, probabilities, strict=True)
         ]
         with ExitStack() as files:
@@ -113,6 +113,10 @@ class Predictor:
                     files.enter_context(result.probabilities_in(wanted))
             self._fill(pictures, results)
         return [result.numbered() for result in results]
+
+    def shown(self, image: np.ndarray) -> Shown:
+        """A viewable picture of an image as the config's loader gives it."""
+        return shown(image, self.read.display_bands)
 
     def _fill(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         scored = any(result.probabilities is not None for result in results)

@@ -28,7 +28,7 @@ test_dataloader = dict(
     dataset=dict(
         img_suffix=".npy",
         pipeline=[
-            dict(type="LoadBands"),
+            dict(type="LoadNumpy"),
             dict(type="LoadCheckedLabel", num_classes=5),
             dict(type="PackSegInputs"),
         ],
@@ -37,8 +37,8 @@ test_dataloader = dict(
 """
 
 
-@TRANSFORMS.register_module(force=True)
-class LoadBands(BaseTransform):
+@TRANSFORMS.register_module()
+class LoadNumpy(BaseTransform):
     """H x W x 5, uint16."""
 
     def transform(self, results: dict) -> dict:
