@@ -24,7 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. NAME includes the subfolders of an input folder. Images "
+        "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
+        "labels/NAME.tif. NAME includes the subfolders of an input folder. Images "
         "that cannot be predicted are named and skipped; the exit status is then 1.",
     )
     add_network(parser)
@@ -40,6 +41,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--no-overlays", action="store_true", help="labels only, which takes less time"
+    )
+    parser.add_argument(
+        "--bands",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="bands that overlays show as red, green and blue, counted from 1, e.g. 4 3 2; or one",
+    )
+    parser.add_argument(
+        "--polygons",
+        action="store_true",
+        help="write labels/NAME.geojson too: the polygons of the classes",
     )
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
@@ -76,21 +89,32 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
+    from fcn_plugin.data.bands import rasterio_for
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
+    from fcn_plugin.prediction.scene import has_place
     from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
+    if args.polygons:
+        rasterio_for("--polygons")
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     with progress_bar() as progress:
         options = (args.device, args.max_memory, args.tta, progress)
         predictor = Predictor(cfg, args.checkpoint, *options)
+        if args.bands:
+            predictor.read.show(args.bands)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         began = time.monotonic()
         totals = Totals(predictor.classes.names)
-        for batch in batches(images, predictor.read, args.batch_size, totals):
+        placed = {name: file for name, file in images.items() if has_place(file)}
+        for name, file in placed.items():
+            predict_placed(name, file, predictor, args, totals)
+            progress("Predicting", totals.images + len(totals.unreadable), len(images))
+        plain = {name: file for name, file in images.items() if name not in placed}
+        for batch in batches(plain, predictor.read, args.batch_size, totals):
             predict(batch, predictor, args, totals)
             batch.clear()  # frees memory before the next one is read
             progress("Predicting", totals.images + len(totals.unreadable), len(images))
@@ -130,6 +154,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
     """Predict a batch, and write the files that the options ask for."""
     from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.polygons import write_polygons
 
     names = [name for name, _ in batch]
     wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
@@ -145,10 +170,38 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
         return
     for (name, picture), result in zip(batch, results, strict=True):
         result.save_labels(args.out / "labels" / f"{name}.png")
+        if args.polygons:
+            polygons = args.out / "labels" / f"{name}.geojson"
+            write_polygons(result.labels, result.classes, polygons)
         if not args.no_overlays:
             file = args.out / "overlays" / f"{name}.jpg"
             save_picture(result.overlay(), file, quality=90, subsampling=0)
         totals.add(result, () if args.tta else picture.factors)
+
+
+def predict_placed(
+    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Totals
+) -> None:
+    """Predict a GeoTIFF, and write the files that the options ask for."""
+    from fcn_plugin.data.picture_files import save_picture
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.geotiff import predict_geotiff
+    from fcn_plugin.prediction.polygons import write_polygons
+
+    labels = args.out / "labels" / f"{name}.tif"
+    wanted = args.out / "probabilities" / f"{name}.npy" if args.probabilities else None
+    try:
+        result = predict_geotiff(predictor, file, labels, wanted)
+    except UserError as error:
+        show(f"error: {error}", file=sys.stderr)
+        totals.unreadable.append(file)
+        return
+    if not args.no_overlays:
+        overlay = args.out / "overlays" / f"{name}.jpg"
+        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
+    if args.polygons:
+        write_polygons(labels, result.classes, labels.with_suffix(".geojson"))
+    totals.add(result, ())
 
 
 class Totals:

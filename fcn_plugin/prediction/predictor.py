@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,7 +129,7 @@ class Predictor:
             if at_once:
                 self._as_a_whole(pictures[batch], results[batch])
             else:
-                self._in_windows(pictures[start], results[start], scored)
+                self.in_windows(pictures[start], results[start], scored)
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch, or with test-time augmentation one batch per view.
@@ -140,14 +141,25 @@ class Predictor:
             if result.probabilities is not None:
                 result.probabilities[:] = class_probabilities(sample.seg_logits.data)
 
-    def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
+    def in_windows(
+        self, picture: Picture, result: Prediction, scored: bool, most: float = inf
+    ) -> None:
+        """Fill ``result`` with class indices, window by window.
+
+        Args:
+            scored: also fill its probabilities.
+            most: pixels of a window, if memory allows as many.
+
+        Raises:
+            UserError: memory is too short even for the smallest windows.
+        """
         (rows, cols), input_size = picture.sizes
         # If the pipeline made the image smaller, its scores are enlarged again.
         enlarged = max(rows / input_size[0], 1) * max(cols / input_size[1], 1)
         scored = scored or input_size != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
-        area = cost.area_within(self.budget.left(held)) / enlarged
+        area = min(cost.area_within(self.budget.left(held)) / enlarged, most)
         if area < least:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
             need = int(self.budget.need(self.smallest, scored) * enlarged) + held

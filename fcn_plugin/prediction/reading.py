@@ -62,6 +62,7 @@ class Reader:
         channels: number of channels that the network takes.
 
     Attributes:
+        loader: the first step.
         check_size: called with path and (width, height) before an image is decoded; may refuse it.
         display_bands: the bands to show, see ``data.display.shown``; None for those of a photo.
     """
@@ -86,7 +87,7 @@ class Reader:
             load.check_size = lambda path, size: self.check_size(path, size)
         self.channels = channels
         self.display_bands: tuple[int, ...] | None = getattr(load, "display_bands", None)
-        self._load, self._steps = load, steps.transforms
+        self.loader, self._steps = load, steps.transforms
 
     def show(self, bands: Sequence[int]) -> None:
         """Set ``display_bands``, counted from 1, in place of the config's.
@@ -139,7 +140,7 @@ class Reader:
                     "H x W x 3, uint8, in BGR"
                 )
             return image
-        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
+        loader = self.loader if isinstance(self.loader, LoadCheckedImage) else LoadCheckedImage()
         name = str(getattr(image, "filename", "")) or "the image"
         content = _undecoded(image)
         return loader.convert(image, name) if content is None else loader.decode(content, name)

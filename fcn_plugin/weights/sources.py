@@ -6,6 +6,7 @@ from typing import Any
 from fcn_plugin.system.download import Digest
 
 BANDS = "bands"
+ORDERS = ("RGB", "BGR", BANDS)
 
 
 @dataclass(frozen=True)
