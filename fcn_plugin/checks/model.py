@@ -54,11 +54,11 @@ def check_bands(model: nn.Module, pipeline: str, bands: int) -> None:
         )
     kernels = (p for p in getattr(model, "backbone", model).parameters() if p.dim() == 4)
     for taken, setting in (
-        (preprocessor.get_buffer("mean").numel(), "data_preprocessor takes mean and std of"),
-        (next(kernels, torch.empty(0, bands)).shape[1], "backbone takes in_channels="),
+        (preprocessor.get_buffer("mean").numel(), "data_preprocessor has mean and std of "),
+        (next(kernels, torch.empty(0, bands)).shape[1], "backbone has in_channels="),
     ):
         if taken != bands:
-            raise UserError(f"{loader}, but model.{setting} {taken}; set both to {bands}")
+            raise UserError(f"{loader}, but model.{setting}{taken}; set both to {bands}")
 
 
 def check_losses(model: nn.Module, device: str) -> None:
