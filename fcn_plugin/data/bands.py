@@ -19,7 +19,7 @@ from tifffile import TiffFile, TiffPage
 from fcn_plugin.data.file_kinds import TIFF_STARTS, kind_of
 from fcn_plugin.data.picture_files import CheckSize, content_of, damage_named
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.memory import check_picture
+from fcn_plugin.system.memory import Memory, check_picture
 
 # dtype of a file -> dtype it is loaded in, which holds the same numbers.
 DTYPES = {
@@ -33,6 +33,7 @@ GDAL_NODATA = 42113  # TIFF tag: the number of pixels without data, as text
 SEPARATED = 5  # TIFF's photometric interpretation of CMYK
 ALPHA = (1, 2)  # kinds of TIFF's extra samples that are transparency
 COLOURS = 3
+COPIES = 2  # of all pixels, while the bands are put in order
 
 # It warns of tags that it does not know, which are no fault of the pixels.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -79,6 +80,8 @@ def read_bands(
             page, series = tiff.pages[0], tiff.series[0]
             assert isinstance(page, TiffPage)
             check_size(path, (page.imagewidth, page.imagelength))
+            name = f"{path}: {page.imagewidth}x{page.imagelength} pixels of all bands"
+            Memory.of_process().refuse(name, COPIES * series.nbytes, None)
             try:
                 stored = series.asarray(squeeze=False)
                 axes = series.get_axes(squeeze=False)

@@ -147,8 +147,9 @@ def _write(part: Path, scene: Scene, result: Prediction, no_data: int) -> np.nda
                 written.write_colormap(1, {i: (*colour, OPAQUE) for i, colour in colours})
             for top in range(0, height, BLOCK):
                 rows = slice(top, min(top + BLOCK, height))
-                empty = scene.read(rows, slice(0, width)).empty
-                labels = np.where(empty, no_data, result.labels[rows]).astype(dtype)
+                labels = result.labels[rows].astype(dtype)
+                if not scene.complete:
+                    labels[scene.read(rows, slice(0, width)).empty] = no_data
                 counts += pixel_counts(labels, no_data + 1)
                 written.write(labels, 1, window=((rows.start, rows.stop), (0, width)))
     except rasterio.errors.RasterioIOError as error:

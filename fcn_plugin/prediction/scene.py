@@ -84,6 +84,7 @@ class Scene:
     Attributes:
         shape: (bands, H, W).
         whole: the window that is the whole picture.
+        complete: whether all pixels are known to have data.
 
     Raises:
         UserError: the file has other bands or another dtype than the loader gives.
@@ -95,6 +96,13 @@ class Scene:
         self.loader = loader if isinstance(loader, LoadBands) else None
         self.shape = (self.loader.bands if self.loader else 3, source.height, source.width)
         self.whole = slice(0, source.height), slice(0, source.width)
+        mask, masked = source.mask_flag_enums[0], source.nodata is not None
+        whole_numbers = np.dtype(source.dtypes[0]).kind != "f"
+        self.complete = (
+            whole_numbers and not masked
+            if self.loader
+            else "all_valid" in [flag.name for flag in mask]
+        )
         if self.loader:
             self.loader.check(self._read((slice(0, 1), slice(0, 1)), None), file)
 
