@@ -119,10 +119,9 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="folder with *.json of labelme; or with JPEGImages and SegmentationClass, as VOC and "
-        "CVAT have it; or with images and labels. Images in its folder test need no labels. Its "
-        "lists train.txt, val.txt and test.txt (in any case; or training, valid, testing) in "
-        "ImageSets/Segmentation, in ImageSets or in SOURCE itself are kept to",
+        help="folder, or zip, with labelled pictures in any layout that docs/data.md lists. Its "
+        "split is kept to: folders train, val and test, or lists train.txt, val.txt and test.txt "
+        "in SOURCE, ImageSets or ImageSets/Segmentation. Test images need no labels",
     )
     parser.add_argument(
         "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"
@@ -131,9 +130,27 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="names of the classes, one a line, in the order of the labels' values; a line "
-        "__ignore__ for what is left out; default: labelmap.txt (not of labelme), classes.txt, "
-        "class_names.txt or labels.txt in SOURCE, or all labels of labelme, sorted",
+        help="names of the classes, one a line, in the order of the labels' values, or each with "
+        "its value or colour; __ignore__ for what is left out; default: what SOURCE says",
+    )
+    parser.add_argument(
+        "--map",
+        nargs="+",
+        default=[],
+        metavar="OLD=NEW",
+        help="rename classes; those with one new name become one class. NEW background or "
+        "__ignore__ drops a class; OLD * is all others",
+    )
+    parser.add_argument(
+        "--void",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="VALUE",
+        help="label values of pixels to leave out, besides 255",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="pictures, if SOURCE has only their labels"
     )
     parser.add_argument(
         "--val",
@@ -153,16 +170,39 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         help="resize all images by this factor for the network, in training and prediction; "
         f"with 0.5 it sees twice as far{DEFAULT}",
     )
+    parser.add_argument(
+        "--class-weight",
+        choices=["auto"],
+        help="auto: give rare classes more weight in the loss, by their frequency in the training "
+        "images; default: all classes weigh the same",
+    )
 
 
 def own(args: argparse.Namespace) -> str:
+    from fcn_plugin.errors import UserError
     from fcn_plugin.prepare.own.dataset import prepare_own
     from fcn_plugin.prepare.own.source import Job
     from fcn_plugin.system.progress import progress_bar
 
+    renamed = dict(pair.rpartition("=")[::2] for pair in args.map)
+    if "" in {*renamed, *renamed.values()} or len(renamed) < len(args.map):
+        raise UserError(f"--map {' '.join(args.map)}: give OLD=NEW once for each class OLD")
     with progress_bar() as progress:
-        options = args.source, args.root, args.classes, args.val, args.seed, args.scale
-        return "\n".join(prepare_own(Job(*options, note, progress)))
+        job = Job(
+            args.source,
+            args.root,
+            classes_file=args.classes,
+            val=args.val,
+            seed=args.seed,
+            scale=args.scale,
+            note=note,
+            progress=progress,
+            images=args.images,
+            void=tuple(args.void),
+            renamed=renamed,
+            class_weight=args.class_weight == "auto",
+        )
+        return "\n".join(prepare_own(job))
 
 
 # Name -> summary, function that adds the options, function that runs and returns the last line.
@@ -193,7 +233,7 @@ COMMANDS = {
         published_options,
         published,
     ),
-    "own": ("pictures of your own, labelled with labelme, CVAT or as PNGs", own_options, own),
+    "own": ("pictures of your own, however they were labelled", own_options, own),
 }
 
 

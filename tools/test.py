@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from common import add_network, add_run_options, load_config, next_step, run
+from splits import choose_split, has_labels, score_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,7 +66,7 @@ def main() -> None:
     check_settings(cfg)
     cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
     if args.split:
-        choose_split(cfg, args)
+        choose_split(cfg, args.split, args.config)
     if args.tta:
         check_tta(cfg)
         set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
@@ -89,7 +90,7 @@ def main() -> None:
         for file in filter(None, (args.submission, args.report)):  # of a run that failed
             shutil.rmtree(spool_of(Path(file)), ignore_errors=True)
     results = [
-        "  ".join(f"{name} {score:.2f}" for name, score in scores.items()),
+        score_line(scores),
         args.out and f"predictions are in {args.out}",
         args.submission and f"submission is {args.submission}",
         args.report and f"report is {args.report}",
@@ -97,25 +98,6 @@ def main() -> None:
     runner.logger.info("Done: %s", "; ".join(filter(None, results)) or "nothing was to be scored")
     images = ("predict", args.config, args.checkpoint, "IMAGES", "--out", "predictions")
     runner.logger.info(next_step(*images))
-
-
-def choose_split(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
-    """Set the test data set to a split of the config's table ``splits``."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.system.configs import wrapped
-
-    splits, dataset = cfg.get("splits"), cfg.test_dataloader.dataset
-    if not splits:
-        raise UserError(f"--split: {args.config} has no table splits; add one, or leave it out")
-    if args.split not in splits:
-        raise UserError(f"--split {args.split}: {args.config} has only {', '.join(splits)}")
-    if wrapped(dataset):
-        raise UserError(
-            f"--split: test_dataloader.dataset of {args.config} wraps others; edit the config"
-        )
-    # One by one: update() would merge nested dicts, and test images would keep val's labels.
-    for key, value in splits[args.split].items():
-        dataset[key] = value
 
 
 def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.Config
@@ -166,14 +148,6 @@ def refuse_submission(dataset: dict, args: argparse.Namespace) -> None:
     classes = (dataset.get("metainfo") or {}).get("classes") or registered
     if isinstance(classes, list | tuple):
         choose_comp(leaderboard_of(classes, own=not registered), Path(args.submission), args.comp)
-
-
-def has_labels(dataset: dict) -> bool:
-    """Whether a data set has labels, by its config; of wrapped data sets, whether any has."""
-    from fcn_plugin.system.configs import innermost
-
-    prefixes = [part.get("data_prefix") for part in innermost(dataset)]
-    return any(prefix is None or prefix.get("seg_map_path") is not None for prefix in prefixes)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common import add_run_options, load_config, next_step, run, show
 from explaining import unknown_type
+from splits import choose_scored, score_line
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
@@ -30,6 +31,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
     )
+    parser.add_argument(
+        "--test",
+        nargs="?",
+        const="",
+        metavar="SPLIT",
+        help="then score the best checkpoint on a split of the config; default: test if it has "
+        "labels, else val",
+    )
     add_run_options(parser)
     return parser.parse_args()
 
@@ -38,11 +47,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
+    from mmengine.dist import barrier
     from mmengine.registry import OPTIMIZERS
 
     from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.engine.processes import prepare_cpu
-    from fcn_plugin.engine.resuming import move_checkpoints
+    from fcn_plugin.engine.resuming import find_checkpoint, move_checkpoints
     from fcn_plugin.engine.runner import BriefRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import type_name
@@ -74,7 +84,11 @@ def main() -> None:
         hooks = cfg.get("custom_hooks") or []
         cfg.custom_hooks = [*hooks, dict(type="CompileHook", **settings)]
 
-    check_config(cfg, ("train_dataloader", "val_dataloader"))
+    loaders = ["train_dataloader", "val_dataloader"]
+    if args.test is not None:
+        choose_scored(cfg, args.test, args.config)
+        loaders.append("test_dataloader")
+    check_config(cfg, tuple(loaders))
     prepare_cpu(cfg)
     runner = BriefRunner.from_cfg(cfg)
     for fault in faults:  # again, for the log file
@@ -87,8 +101,17 @@ def main() -> None:
     if args.resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
-    runner.logger.info("Done: checkpoints and logs are in %s", runner.work_dir)
-    runner.logger.info(next_step("report", cfg.work_dir))
+    logger, scores = runner.logger, ""
+    if args.test is not None:
+        barrier()  # the first process may still be writing a checkpoint
+        cfg.load_from, cfg.resume = str(find_checkpoint(Path(runner.work_dir))), False
+        if cfg.get("visualizer"):
+            cfg.visualizer.name = "test"  # mmengine wants names that are not in use
+        del runner  # and its memory
+        # As fcn-plugin test scores it: hooks that average weights must not go on from a training.
+        scores = f"{score_line(BriefRunner.from_cfg(cfg).test())} ({cfg.load_from}); "
+    logger.info("Done: %scheckpoints and logs are in %s", scores, cfg.work_dir)
+    logger.info(next_step("report", cfg.work_dir))
 
 
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config

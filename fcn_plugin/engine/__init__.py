@@ -7,6 +7,7 @@ from fcn_plugin.engine.processes import BFloat16OptimWrapper, SameBuffersHook
 from fcn_plugin.engine.resuming import ScoreResumedHook
 from fcn_plugin.engine.runner import BriefRunner, bare_model
 from fcn_plugin.engine.snapshots import SnapshotHook
+from fcn_plugin.engine.stopping import LastingPatienceHook
 from fcn_plugin.engine.train_loop import ExactTrainLoop
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BriefRunner",
     "CompileHook",
     "ExactTrainLoop",
+    "LastingPatienceHook",
     "PlacedBatches",
     "PlacedDataset",
     "ReplacementSampler",

@@ -62,6 +62,19 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
     return target
 
 
+def why_unreachable(url: str, patience: float) -> str:
+    """Why ``url`` cannot be downloaded now, in a few words; empty if its server answers for it.
+
+    Args:
+        patience: seconds to wait for an answer.
+    """
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=patience):
+            return ""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return str(getattr(error, "reason", None) or error)
+
+
 def _fetch_all(url: str, part: Path, progress: Progress) -> None:
     """Append the missing bytes to ``part``; try again while attempts bring any."""
     while True:

@@ -91,6 +91,11 @@ def _widen(weights: Weights, name: str, bands: int) -> str:
     return f"{text}; it expects bands of mean 0 and standard deviation {spread:.2g}"
 
 
+def cached_file(name: str) -> Path:
+    """Where the file of one of ``SOURCES`` is once it is downloaded: in torch's own cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / SOURCES[name].file_name
+
+
 def _locate(checkpoint: str) -> Path:
     """The path of the file; a published one is downloaded into torch's own cache first."""
     if "://" not in checkpoint:
@@ -103,7 +108,7 @@ def _locate(checkpoint: str) -> Path:
             f"init_cfg.checkpoint {checkpoint!r} is not known; give a file or one of "
             f"{', '.join(SOURCES)}"
         )
-    target = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
+    target = cached_file(checkpoint)
 
     def fetch() -> None:
         try:

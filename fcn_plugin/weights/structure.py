@@ -116,6 +116,7 @@ RUN_OPTIONAL: Rules = {
         for key in ("iter", "epoch", "max_iters", "max_epochs", "scored")
     },
     "message_hub.runtime_info.best_score": ("a number", _scalar),
+    "message_hub.runtime_info.early_stopping": ("numbers", _table(_number)),
     "message_hub.runtime_info.best_ckpt": TEXT,
     "message_hub.runtime_info.last_ckpt": TEXT,
     "message_hub.runtime_info.keep_ckpt_ids": ("whole numbers", _each(_whole)),

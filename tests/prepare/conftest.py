@@ -7,8 +7,17 @@ import pytest
 from prepare.archives_of_sets import SETS, write_archives
 
 from fcn_plugin.prepare.job import Preparation
+from fcn_plugin.prepare.own import budget, configs
 from fcn_plugin.prepare.published import only_one_preparation, prepare
 from fcn_plugin.system.progress import silent
+
+
+@pytest.fixture(autouse=True)
+def _one_machine(monkeypatch):
+    """Configs are written for a machine with a large GPU and a network, whatever this one has."""
+    machine = budget.Machine(gpu=True, memory=24 * 10**9, cores=2)
+    monkeypatch.setattr(budget.Machine, "here", lambda: machine)
+    monkeypatch.setattr(configs, "why_unreachable", lambda url, patience: "")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from fcn_plugin.prepare.own.source import Job
 
 SIZE = (30, 40)  # height, width
 EYE = np.eye(*SIZE, dtype=np.uint8)
+LAYOUT = re.compile(r"labelled pictures, \d+ classes$")
 TWO = "background\ncat\n"
 BOX = dict(label="cat", shape_type="rectangle", points=[[5, 6], [14, 15]])
 
@@ -52,6 +53,7 @@ class Made(NamedTuple):
     root: Path
     lines: list[str]
     notes: list[str]
+    layout: str  # the first note, what was read
 
     def label(self, name: str = "a") -> np.ndarray:
         return np.array(Image.open(self.root / f"SegmentationClass/{name}.png"))
@@ -83,7 +85,10 @@ def prepare(folder: Path, root: str = "out", **options) -> Made:
     """The data set ``root`` beside ``folder``."""
     notes: list[str] = []
     target = folder.parent / root
-    return Made(target, prepare_own(Job(folder, target, note=notes.append, **options)), notes)
+    lines = prepare_own(Job(folder, target, note=notes.append, **options))
+    layout = next(note for note in notes if LAYOUT.search(note))
+    notes.remove(layout)
+    return Made(target, lines, notes, layout)
 
 
 def refusal(folder: Path, match: str, **options) -> None:
@@ -95,6 +100,6 @@ def refusal(folder: Path, match: str, **options) -> None:
     said = str(error.value)
     assert "\n" not in said
     if "files have faults" in said:
-        said = next(note for note in notes if "not read" not in note)
+        said = next(note for note in notes if not re.search(f"not read|{LAYOUT.pattern}", note))
     assert re.search(match, said), said
     assert not target.exists() and not list(folder.parent.glob(".*.partial"))

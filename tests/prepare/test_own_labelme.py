@@ -134,12 +134,12 @@ def test_a_fault_is_refused_by_name(tmp_path, changes, message):
 def test_faults_of_several_files_are_all_noted(tmp_path):
     labelme(tmp_path / "in", "ac", imagePath="gone.jpg")
     labelme(tmp_path / "in", "b")
-    os.mkfifo(tmp_path / "in/x.json")
+    os.mkfifo(tmp_path / "in/x.json")  # is no file to read
     notes: list[str] = []
-    with pytest.raises(UserError, match="3 files have faults"):
+    with pytest.raises(UserError, match="2 files have faults"):
         prepare_own(Job(tmp_path / "in", tmp_path / "out", note=notes.append))
     said = [note.rpartition("/")[2][:12] for note in notes]
-    assert said == ["a.json: its ", "c.json: its ", "x.json: a pi"]
+    assert said == ["a.json: its ", "c.json: its "]
 
 
 def test_any_bytes_are_refused_or_read(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data.pictures import exif
 from PIL import Image
-from prepare.own_pictures import EYE, SIZE, image, labelme, masks, prepare, refusal
+from prepare.own_pictures import EYE, SIZE, image, masks, prepare, refusal
 
 PARTS = np.arange(1200).reshape(SIZE) % 3  # 0, 1 and 2
 LAYOUTS = [("JPEGImages", "SegmentationClass"), ("JPEGImages", "SegmentationClassPNG")]
@@ -115,21 +115,23 @@ def values(*three, labelmap: str = ""):
     return change
 
 
+def unnamed(*three):
+    return lambda folder: (values(*three)(folder), (folder / "classes.txt").unlink())
+
+
 WRONG = [
     (values(2, 2, 2), r"a.png: label values 2 \(1200 px\), which .*classes.txt has no class for"),
     (values(*[(9, 9, 9)] * 3, labelmap=LABELMAP), r"a.png: colour 9,9,9 is no class of .*map.txt"),
     (values(0, 1, 255, labelmap=TWO_COLOURS), r"a.png: colour 1,1,1 is no class of .*labelmap.txt"),
     (values(0, 7, 7, labelmap=HUES), r"a.png: label values 7 .* which .*labelmap.txt has no class"),
-    (remove("classes.txt"), r"no file names the classes; give --classes"),
-    (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' is not name:"),
+    (unnamed(0, 1, 2), r"labels: labels have the values 0-2, and no file names .* --classes FILE"),
+    (unnamed(*[(9, 8, 9)] * 3), r"labels: labels have colours, and no file names the classes"),
+    (write("labelmap.txt", "a:256,0,0::"), r"'a:256,0,0::' has a level above 255"),
     (write("classes.txt", "a\nb\na\n"), r"class 'a' is there twice"),
     (write("classes.txt", "background\n"), r"1 classes, background; there have to be 2 to 255"),
     (picture("images/a.jpg", (30, 41)), r"a.png: a label of 40x30 for an image of 41x30"),
     (picture("images/a.jpg", exif=exif(6)), r"an image of 30x40; the image is turned by"),
-    (remove("images/a.jpg"), r"a.png: no image a in "),
-    (picture("test/a.jpg"), r"test/a.jpg: .*images/a.jpg has the same name"),
-    (lambda folder: labelme(folder / "test", "c"), r"test: is not read, for it has labels;"),
-    (lambda folder: (folder / "images").rename(folder / "b"), r"JPEGImages and .* or \*.json of"),
+    (remove("images/a.jpg"), r"a.png: no image a; add it, .* --images DIR"),
     (write("images/a.jpg", "\0"), r"images/a.jpg: damaged image"),
     (picture("test/c\nd.jpg"), r"a name that a list cannot hold"),
 ]

@@ -42,7 +42,7 @@ def test_a_stated_split_is_kept_whatever_its_names(source, names, place):
     assert made.splits == whole
     assert made.lines[-3].endswith("out: train 4, val 1, test 1 images, 2 classes")
     told = "\n".join(made.notes)
-    assert "2 labelled images are in no list" in told and "without a label" in told
+    assert "2 labelled images are in no split" in told and "without a label" in told
     assert made.images == [f"{name}.jpg" for name in "abcdef"]
     cfg = Config.fromfile(next(made.root.glob("*scratch.py")))
     test = DATASETS.build(cfg.test_dataloader.dataset.to_dict() | cfg.splits.test.to_dict())
@@ -69,9 +69,21 @@ def test_ways_to_write_a_list(source):
     ("texts", "splits", "line"),
     [
         (dict(train="abcde", test="fgh"), dict(drawn="abcde", test="fgh"), "drawn to score on"),
-        (dict(test="fgh"), dict(drawn="abcde", test="fgh"), "5 images are in no list, and trained"),
-        (dict(val="bc"), dict(train="adefgh", val="bc"), "6 images are in no list, and trained on"),
-        (dict(trainval="abc", val="b"), dict(train="ac", val="b"), "5 labelled images are in no"),
+        (
+            dict(test="fgh"),
+            dict(drawn="abcde", test="fgh"),
+            "5 images are in no split",
+        ),
+        (
+            dict(val="bc"),
+            dict(train="adefgh", val="bc"),
+            "are in no split, and trained on",
+        ),
+        (
+            dict(trainval="abc", val="b"),
+            dict(train="ac", val="b"),
+            "5 labelled images are",
+        ),
         (dict(default="ab"), dict(drawn=NAMES), "without a label are left out"),  # no split
         (
             dict(train="ab", val="c", test="du"),
@@ -98,7 +110,7 @@ def test_parts_of_a_split(source, texts, splits, line):
         (dict(train="a\nimages/a.jpg\n"), r"train.txt: 'a' is there twice"),
         (dict(val="u"), r"val.txt: 'u' has no label"),
         (dict(train="ab", test="\n"), r"test.txt: no names in it"),
-        (dict(val=NAMES), r"val.txt: names all labelled images, none is left to train on"),
+        (dict(val=NAMES), r"val.txt: val has all labelled images, none is left to train on"),
         (dict(val="a", Validation="b"), r"val.txt: Validation.txt is of"),
         (dict(Cars="a"), r"Cars.txt: not named like a split"),
     ],
@@ -115,9 +127,12 @@ def test_lists_in_two_places_are_refused(source):
     refusal(source, f"{source / other}: {source / one} is a list of the same pictures")
 
 
-def test_a_folder_of_a_split_is_not_passed_over(source):
+def test_an_image_of_train_without_a_label_is_left_out_and_one_of_test_is_kept(source):
     image(source / "images/train/x.jpg")
-    refusal(source, "is not read; move its files")
+    image(source / "test/a.jpg")
+    made = prepare(source)
+    assert "2 images without a label are left out" in made.notes[0]
+    assert made.listed("test") == ["test_a"] and len(made.images) == len(NAMES) + 1
 
 
 def test_labelmes_files_by_lists_and_a_folder_of_test_images(tmp_path):

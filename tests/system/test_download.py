@@ -9,7 +9,7 @@ import pytest
 from fcn_plugin.errors import UserError
 from fcn_plugin.system import download as downloading
 from fcn_plugin.system import progress
-from fcn_plugin.system.download import Digest, download
+from fcn_plugin.system.download import Digest, download, why_unreachable
 from fcn_plugin.system.progress import progress_bar
 
 CONTENT = bytes(range(256)) * 4000
@@ -42,6 +42,10 @@ def server(monkeypatch):
                 self.send_header("Content-Length", str(len(CONTENT) - start))
             self.end_headers()
             self.wfile.write(CONTENT[start : self.breaks_at][: self.breaks_after])
+
+        def do_HEAD(self):
+            self.send_response(200 if self.path == "/file.bin" else 404)
+            self.end_headers()
 
         def log_message(self, *args):
             """Silence."""
@@ -95,6 +99,12 @@ def test_another_hash_is_refused_and_the_next_try_starts_over(server, tmp_path):
     with pytest.raises(UserError, match=f"has sha1 {SHA1.digits}.*, expected 00"):
         download(server.url, tmp_path / "file.bin", Digest("sha1", "00"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whether_there_is_a_download(server):
+    assert why_unreachable(server.url, 5) == "" and not server.asked
+    assert why_unreachable(f"{server.url}.other", 5) == "Not Found"
+    assert "refused" in why_unreachable("http://127.0.0.1:1/file.bin", 5)
 
 
 def test_a_line_now_and_then_in_a_log(monkeypatch, capsys):

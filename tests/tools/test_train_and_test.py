@@ -8,6 +8,7 @@ from pathlib import Path
 import mmseg
 import numpy as np
 import pytest
+import torch
 from families import NEWER_TORCH
 from PIL import Image
 from tools.running import config, ran, started, tool
@@ -62,6 +63,42 @@ def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):
     assert len(list((project / "pictures").iterdir())) == 3
 
 
+def test_averaged_weights_are_what_is_scored(project):
+    """By training with --test after an interruption, by testing, and not the last weights."""
+    # Score layers that begin with 0 would find nothing but background for long.
+    head = "layer=Conv2d type=Normal std=1".replace(" ", " model.decode_head.init_cfg.")
+    settings = [f"model.decode_head.init_cfg.{head}", "optim_wrapper.optimizer.lr=0.05"]
+    settings += ["default_hooks.ema.type=EMAHook default_hooks.ema.momentum=0.3"]
+    train = f"train.py tiny.py --work-dir mean --resume --cfg-options {' '.join(settings)}"
+    ran(f"{train} train_cfg.max_iters=2", folder=project)
+    trained = ran(train.replace("--cfg", "--test train --cfg"), folder=project).stdout
+    assert "Next: fcn-plugin report mean" in trained
+    averaged = scores(ran("test.py tiny.py mean --split train", folder=project).stdout)
+    assert scores(trained) == averaged
+    saved = torch.load(next((project / "mean").glob("best_*.pth")), weights_only=False)
+    last = {name: value for name, value in saved["ema_state_dict"].items() if name != "steps"}
+    last = {name.removeprefix("module."): value for name, value in last.items()}
+    torch.save(dict(state_dict=last, meta=saved["meta"]), project / "last.pth")
+    assert scores(ran("test.py tiny.py last.pth --split train", folder=project).stdout) != averaged
+
+
+def test_a_split_to_score_after_training(project):
+    """test if it has labels, else val; what cannot be scored is refused before the training."""
+    splits = "splits.test.ann_file=ImageSets/Segmentation/train.txt"
+    short = f"train.py tiny.py --work-dir short --cfg-options train_cfg.max_iters=1 {splits}"
+    images = []
+    for more in ("", "splits.test.data_prefix.img_path=JPEGImages"):
+        run = ran(f"{short} {more}".replace("--cfg", "--test --cfg"), folder=project)
+        images.append(re.findall(r"Iter\(test\) +\[(\d+)/\1\]", run.stdout)[-1])
+    assert images == ["8", "4"]  # batches of two: 16 images of train, 7 of val
+    for split, message in {
+        "test": "the images of test have no labels to score against",
+        "none": "--test none: tiny.py has only train, val, test",
+    }.items():
+        run = tool(f"{short} {more}".replace("--cfg", f"--test {split} --cfg"), folder=project)
+        assert run.returncode == 1 and message in run.stderr
+
+
 @NEWER_TORCH
 def test_mixed_precision_and_a_compiled_network(project):
     """aot_eager needs no compiler; where a network cannot be compiled, that is refused."""
@@ -81,9 +118,9 @@ def test_mixed_precision_and_a_compiled_network(project):
 def test_two_processes(project):
     """A training step and an evaluation by two gloo processes; the scores are those of one."""
     settings = "train_cfg.max_iters=1 find_unused_parameters=True"
-    train = f"dist_train.sh tiny.py 2 --work-dir two --cfg-options {settings}"
+    train = f"dist_train.sh tiny.py 2 --work-dir two --test --cfg-options {settings}"
     run = ran(train, folder=project, MASTER_PORT="29611")
-    assert "GPU number: 2" in run.stdout
+    assert "GPU number: 2" in run.stdout and "Iter(test) [2/2]" in run.stdout
     checkpoint = "work_dirs/tiny/iter_4.pth"
     test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html --submission two.zip"
     two = ran(test, folder=project, MASTER_PORT="29612")

@@ -7,109 +7,33 @@ import os
 import re
 import shlex
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fcn_plugin.prepare.own.budget import BATCH, MANY, STRIDE, Cost, Machine, Plan, crop_size
 from fcn_plugin.prepare.own.source import Size
+from fcn_plugin.prepare.own.templates import (
+    DATASET,
+    HEAD,
+    SLIDE,
+    TRAINING,
+    WEIGHTED_HEAD,
+    WINDOWS,
+)
 from fcn_plugin.system.configs import shipped_configs
+from fcn_plugin.system.download import why_unreachable
+from fcn_plugin.weights.pretrained import cached_file
+from fcn_plugin.weights.sources import SOURCES
 
-LARGEST_CROP = 512
-BATCH = 8
 # Pictures of more than LARGE pixels are trained on in windows, and predicted in windows with a side
 # of WINDOW pixels that overlap by a quarter.
 LARGE, WINDOW = 1_500_000, 1024
 # Side in pixels of what FCN-8s on VGG16 sees at once; little for pictures longer than LONG pixels.
 FIELD, LONG = 404, 2048
 
-DATASET = '''"""The data set in this folder, made by fcn-plugin prepare_data own."""
-
-_base_ = "{bases}/_base_/datasets/own.py"
-data_root = "{{{{ fileDirname }}}}"  # this folder
-metainfo = dict(
-    classes=[
-{classes}    ],
-    palette=[
-{palette}    ],
-)
-# Factor by which images are resized, in training and in prediction.
-scale = {scale}
-crop_size = {crop}  # height and width
-load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
-train_pipeline = [
-    _base_.load_image,
-    load_label,
-{windows}    dict(
-        type="RandomChoice",
-        transforms=[
-            [dict(type="Resize", scale_factor=scale * zoom)] for zoom in _base_.training_zooms
-        ],
-    ),
-    dict(type="FastRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    *_base_.after_crop,
-]
-test_pipeline = [
-    _base_.load_image,
-    dict(type="Resize", scale_factor=scale),
-    # After Resize: the prediction is scored at the label's own size.
-    load_label,
-    dict(type="PackSegInputs"),
-]
-tta_pipeline = [
-    _base_.load_image,
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            [dict(type="Resize", scale_factor=scale * zoom) for zoom in _base_.tta_zooms],
-            _base_.as_is_and_mirrored,
-            [load_label],
-            [dict(type="PackSegInputs")],
-        ],
-    ),
-]
-train = dict(
-    data_root=data_root, img_suffix="{suffix}", metainfo=metainfo, pipeline=train_pipeline
-)
-val = dict(train, pipeline=test_pipeline)
-train_dataloader = dict(dataset=train)
-val_dataloader = dict(dataset=val)
-test_dataloader = val_dataloader
-{test}'''
-
-# Inserted for large images.
-WINDOWS = """\
-    # A window that is enough for a crop at the smallest zoom; resizing a whole large image is slow.
-    dict(type="FastRandomCrop", crop_size=tuple(int(2 * side / scale) for side in crop_size)),
-"""
-SLIDE = """\
-    # Windows that overlap: a whole image of {size} would take much memory.
-    test_cfg=dict(mode="slide", crop_size=({side}, {side}), stride=({stride}, {stride})),
-"""
-
-TRAINING = '''"""FCN-8s on the data set in this folder, {training.weights} ImageNet weights.
-
-{train_it}
-{test_it}
-"""
-
-_base_ = [
-    "{bases}/_base_/models/{training.model}.py",
-    "dataset.py",
-    "{bases}/_base_/schedules/{training.schedule}.py",
-    "{bases}/_base_/runtime.py",
-]
-model = dict(
-    data_preprocessor=dict(size={crop}),
-    decode_head=dict(num_classes={num_classes}),
-{slide})
-optim_wrapper = dict(optimizer=dict(lr={training.rate}))
-max_iters = {iters}
-train_cfg = dict(max_iters=max_iters, val_interval={tenth})
-param_scheduler = [
-    dict(_base_.param_scheduler[0], end={tenth}),
-    dict(_base_.param_scheduler[1], begin={tenth}, end=max_iters),
-]
-default_hooks = dict(checkpoint=dict(interval={tenth}))
-'''
+EARLY = "Ends the training when mIoU has not risen by 0.1 in 3 scorings."
+NOT_EARLY = f"{EARLY} Off, since in a short training the last ones, at a low rate, are the best."
 
 
 class Training(NamedTuple):
@@ -118,19 +42,27 @@ class Training(NamedTuple):
     weights: str
     model: str
     schedule: str
-    rate: float
-    least: int  # iterations
+    rate: float  # for batches of BATCH
+    cost: Cost
 
 
-EPOCHS = 100  # passes over the training images
 # The keys are config names, filled in with the data set's name. The rate in sgd_40k is for batches
 # twice as large.
 TRAININGS = {
-    "fcn8s_vgg16_{}": Training("from", "fcn8s_vgg16", "sgd_40k", 1e-3, 2000),
+    "fcn8s_vgg16_{}": Training(
+        "from", "fcn8s_vgg16", "sgd_40k", 1e-3, Cost(2_400_000_000, 2500, 45, 100, 5)
+    ),
     "fcn8s_vgg16-bn_{}-scratch": Training(
-        "without", "fcn8s_vgg16-bn_narrow", "adamw_scratch", 2e-3, 400
+        "without",
+        "fcn8s_vgg16-bn_narrow",
+        "adamw_scratch",
+        2e-3,
+        Cost(700_000_000, 800, 2.5, 20, 0.8),
     ),
 }
+# What fcn8s_vgg16.py starts from.
+IMAGENET = "torchvision://vgg16"
+ANSWER = 3  # seconds to wait for the server that has it
 
 
 class Facts(NamedTuple):
@@ -144,6 +76,13 @@ class Facts(NamedTuple):
     scale: float  # factor by which images are resized
     images: int  # number of training images
     test: bool | None  # whether all test images have labels; None without test images
+    class_weights: list[float] | None = None  # of the loss; None: all alike
+    machine: Machine | None = None  # to train on; None: this one
+
+    @property
+    def name(self) -> str:
+        """The data set's name in the names of its configs."""
+        return re.sub(r"[^\w-]+", "-", self.root.resolve().name).strip("-") or "own"
 
     @property
     def size(self) -> Size:
@@ -168,8 +107,8 @@ class Facts(NamedTuple):
 
 def configs(facts: Facts) -> dict[str, str]:
     """The text of each config by file name; the last two are those to train with."""
-    name = re.sub(r"[^\w-]+", "-", facts.root.resolve().name).strip("-") or "own"
-    height, width = facts.size
+    machine = facts.machine or Machine.here()
+    crop = crop_size(facts.size, machine.largest_crop)
     rows, cols = max(facts.sizes, key=lambda size: size[0] * size[1])
     slide = SLIDE.format(size=f"{cols} x {rows}", side=WINDOW, stride=WINDOW * 3 // 4)
     common: dict[str, Any] = dict(
@@ -179,9 +118,13 @@ def configs(facts: Facts) -> dict[str, str]:
         num_classes=len(facts.classes),
         suffix=facts.suffix,
         scale=float(facts.scale),
-        crop=(min(height, LARGEST_CROP), min(width, LARGEST_CROP)),
+        crop=crop,
+        crop_reason=_comment(_crop_reason(facts.size, machine)),
         windows=WINDOWS if rows * cols > LARGE else "",
         slide=slide if rows * cols * facts.scale**2 > LARGE else "",
+        head=(WEIGHTED_HEAD if facts.class_weights else HEAD).format(
+            num_classes=len(facts.classes), weights=facts.class_weights
+        ),
         test="",
     )
     if facts.test is not None:
@@ -190,20 +133,85 @@ def configs(facts: Facts) -> dict[str, str]:
         common["test"] = f"splits = dict(test=dict(ann_file={ann_file}{images}))\n"
     texts = {"dataset.py": DATASET.format_map(common)}
     for pattern, training in TRAININGS.items():
-        stem = pattern.format(name)
-        # Neither too few steps for the learning rate, nor too many.
-        iters = min(max(EPOCHS * facts.images // BATCH, training.least), 40_000) // 100 * 100
+        stem = pattern.format(facts.name)
+        sizes = facts.size, facts.images, len(facts.classes), training.cost
+        plan = Plan.of(*sizes, machine)
         texts[f"{stem}.py"] = TRAINING.format_map(
             dict(
                 **common,
                 training=training,
                 train_it=command("train", facts.root / f"{stem}.py"),
                 test_it=command("test", facts.root / f"{stem}.py", f"work_dirs/{stem}"),
-                iters=iters,
-                tenth=iters // 10,
+                plan=plan,
+                rate=training.rate * plan.batch / BATCH,
+                rate_reason=_comment(
+                    f"{training.rate:g} for batches of {BATCH}, in proportion for smaller ones."
+                ),
+                batch_reason=_comment(plan.batch_reason),
+                iterations_reason=_comment(
+                    plan.iterations_reason, *([] if machine.gpu else [_with_gpu(*sizes)])
+                ),
+                interval=plan.iterations // plan.validations,
+                tenth=plan.iterations // 10,
+                early_reason=_comment(EARLY if plan.iterations >= MANY else NOT_EARLY, indent=4),
+                early="" if plan.iterations >= MANY else "# ",
+                window=plan.iterations // 20,
+                momentum=20 / plan.iterations,
             )
         )
     return texts
+
+
+def next_steps(facts: Facts) -> list[str]:
+    """Lines with the commands to train; first the config from ImageNet weights if they are there.
+
+    Where the training needs a download, waits a few seconds for the server's answer.
+    """
+    test = ["--test"] if facts.test else []
+    pretrained, scratch = (
+        command("train", facts.root / f"{pattern.format(facts.name)}.py", *test)
+        for pattern in TRAININGS
+    )
+    file = cached_file(IMAGENET)
+    reason = "" if file.is_file() else why_unreachable(SOURCES[IMAGENET].url, ANSWER)
+    if not reason:
+        return [
+            f"Next, from ImageNet weights: {pretrained}",
+            f"or without them:             {scratch}",
+        ]
+    return [
+        f"Next, from nothing:        {scratch}",
+        f"ImageNet weights train better, but cannot be fetched ({reason}): bring "
+        f"{SOURCES[IMAGENET].url} from another machine to {file}",
+        f"and then:                  {pretrained}",
+    ]
+
+
+def _crop_reason(size: Size, machine: Machine) -> str:
+    height, width = size
+    reason = "" if machine.gpu else ", since there is no GPU; 512 with one"
+    return (
+        f"In multiples of {STRIDE}, within the median picture, {width} x {height}, and at most "
+        f"{machine.largest_crop}{reason}."
+    )
+
+
+def _with_gpu(size: Size, images: int, classes: int, cost: Cost) -> str:
+    """What the config would say on a machine with a large GPU."""
+    plan = Plan.of(size, images, classes, cost, Machine(True, 10**12, 1))
+    return (
+        f"With a GPU: crop_size={plan.crop}, batch_size={plan.batch}, "
+        f"max_iters={plan.iterations:_}."
+    )
+
+
+def _comment(*paragraphs: str, indent: int = 0) -> str:
+    """The texts as lines of a comment, without the last line's end."""
+    start = " " * indent + "# "
+    return "\n".join(
+        textwrap.fill(text, 100, initial_indent=start, subsequent_indent=start)
+        for text in paragraphs
+    )
 
 
 def command(tool: str, *arguments: str | Path) -> str:

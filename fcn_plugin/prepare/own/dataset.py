@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,15 +22,19 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError, printable, width_by_height
 from fcn_plugin.evaluation.tables import class_table
-from fcn_plugin.prepare.own.configs import Facts, command, configs
+from fcn_plugin.prepare.own.class_weights import median_frequency
+from fcn_plugin.prepare.own.configs import Facts, configs, next_steps
+from fcn_plugin.prepare.own.draw import drawn
+from fcn_plugin.prepare.own.folder import MARKER
 from fcn_plugin.prepare.own.labelme import embedded_image
 from fcn_plugin.prepare.own.readers import read_source
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each
-from fcn_plugin.prepare.own.split import LISTS, Splits, with_splits
+from fcn_plugin.prepare.own.split import LISTS, Splits, stated_splits
+from fcn_plugin.prepare.own.unpacked import unpacked
 from fcn_plugin.prepare.staging import made_whole
 
 # Part of a finished data set's state; raise it when the same source gives another data set.
-FORMAT = 2
+FORMAT = 3
 LARGEST_SCALE = 8
 # Pillow's names of formats that are kept; other images become PNG. MPO: JPEGs of phones.
 KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
@@ -50,7 +54,7 @@ def prepare_own(job: Job) -> list[str]:
 
     ``JPEGImages``, ``SegmentationClass`` (index PNGs with a palette), ``ImageSets/Segmentation``
     with train.txt, val.txt and, if the source has test images, test.txt; ``classes.txt``,
-    ``dataset.py`` and two configs. For the split see ``with_splits``.
+    ``dataset.py`` and two configs. For the split see ``stated_splits`` and ``drawn``.
 
     Returns:
         Lines to print: a table of the classes, the commands to train, and the numbers of images.
@@ -65,26 +69,30 @@ def prepare_own(job: Job) -> list[str]:
         raise UserError(f"{job.root}: a quote or backslash in its name; choose another --root")
     if not (math.isfinite(job.scale) and 0 < job.scale <= LARGEST_SCALE):
         raise UserError(f"--scale {job.scale}: give a factor up to {LARGEST_SCALE}, such as 0.5")
-    source, splits = with_splits(read_source(job), job)
-    state = {"state": _state(source, splits, job.scale)}
-    marker = made_whole(job.root, "own.json", state, partial(_fill, job, source, splits))
-    return list(marker["lines"])
+    with unpacked(job) as inside:
+        source = read_source(inside)
+        items, splits = stated_splits(source, inside)
+        files = {path for item in items for path in (item.image, item.annotation) if path}
+        files = files | set(source.settings) if job.folder.is_dir() else {job.folder}
+        state = {"state": _state(source, files, splits, job)}
+        fill = partial(_fill, inside, source, items, splits)
+        return list(made_whole(job.root, MARKER, state, fill)["lines"])
 
 
-def _state(source: Source, splits: Splits, scale: float) -> str:
+def _state(source: Source, files: Set[Path], splits: Splits, job: Job) -> str:
     """A hash of everything that determines the data set; files count by their times and sizes."""
-    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, scale]).encode())
-    files = {path for item in source.items for path in (item.image, item.annotation) if path}
-    for path in sorted(files | set(source.settings)):
+    options = job.val, job.seed, job.scale, job.void, dict(job.renamed), job.class_weight
+    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, options]).encode())
+    for path in sorted(files):
         status = path.stat()
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, Any]:
+def _fill(
+    job: Job, source: Source, items: Sequence[Item], splits: Splits, stage: Path
+) -> dict[str, Any]:
     """Write all files but the marker; return its entry, the lines to print."""
-    used = {name for names in splits.values() for name in names}
-    items = [item for item in source.items if item.name in used]
     for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
         (stage / folder).mkdir(parents=True)
     palette = in_full(source.palette)  # labels have 255 for pixels that are left out
@@ -96,6 +104,10 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
         size = width_by_height(smallest.size)
         raise UserError(f"--scale {job.scale:g}: {smallest.name} of {size} would have no pixel")
     suffix = _one_format(stage, written, job)
+    if "val" not in splits:
+        shown = {item.name: set(np.flatnonzero(item.counts[:IGNORED]).tolist()) for item in written}
+        train, val = drawn({name: shown[name] for name in splits["train"]}, job)
+        splits = {"train": train, "val": val, **{s: splits[s] for s in splits.keys() - {"train"}}}
     for split, names in splits.items():
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
@@ -110,13 +122,14 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
         scale=job.scale,
         images=len(splits["train"]),
         test="test" in counts if "test" in splits else None,
+        class_weights=median_frequency(counts["train"][:, : len(source.classes)])
+        if job.class_weight
+        else None,
     )
-    texts = configs(facts)
-    for file, text in texts.items():
+    for file, text in configs(facts).items():
         (stage / file).write_text(text, encoding="utf-8")
     if advice := facts.advice():
         job.note(advice)
-    *_, pretrained, scratch = texts
     sizes = ", ".join(f"{split} {len(names):,}" for split, names in splits.items())
     scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
@@ -124,8 +137,7 @@ def _fill(job: Job, source: Source, splits: Splits, stage: Path) -> dict[str, An
             _class_table(source.classes, counts),
             *([scaled] if job.scale != 1 else []),
             f"{job.root}: {sizes} images, {len(source.classes)} classes",
-            f"Next, from ImageNet weights: {command('train', job.root / pretrained)}",
-            f"or without them:             {command('train', job.root / scratch)}",
+            *next_steps(facts),
         ]
     }
 
@@ -134,7 +146,8 @@ def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, n
     """For each split that is scored: [images, 256] number of pixels of each label value."""
     by_name = {item.name: item.counts for item in written}
     counts = {split: np.array([by_name[name] for name in names]) for split, names in splits.items()}
-    labelled = [image.any() for image in counts.get("test", ())]
+    # Published labels of test images may be void altogether.
+    labelled = [image[:IGNORED].any() for image in counts.get("test", ())]
     if not all(labelled):
         del counts["test"]
         if any(labelled):

@@ -1,257 +1,121 @@
-"""Labels that are pictures: in VOC's folders, which CVAT exports, too, or in two plain folders.
+"""Labels that are pictures, in all usual layouts of folders and names.
 
-A label picture has class indices (grey or palette), or the colours of ``labelmap.txt``, some of
-which may be grey.
+VOC's and CVAT's folders, CamVid's, mmseg's, ``images`` and ``masks`` with train, val and test above
+or below them, and labels beside their pictures that end in ``_mask`` or the like.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+import re
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+from fcn_plugin.errors import UserError, some
+from fcn_plugin.prepare.own.class_tables import find_table
+from fcn_plugin.prepare.own.folder import Folder, key_of, split_of
+from fcn_plugin.prepare.own.source import Item, Job, Source
+from fcn_plugin.prepare.own.values import meaning_of, reader_of
 
-from fcn_plugin.data.images import LoadCheckedImage
-from fcn_plugin.data.labels import read_label, values_in_words, values_outside, voc_palette
-from fcn_plugin.data.numbering import IGNORED
-from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
-from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import (
-    BACKGROUND,
-    LABELME_BACKGROUND,
-    LEFT_OUT,
-    classes_beside,
-    read_classes,
-    refuse_classes,
-)
-from fcn_plugin.prepare.own.source import Item, Job, Size, Source, pictures, refuse_size, text_of
-
-# folder of images -> folders of labels, of which the first with pictures is used
-LAYOUTS = {
-    "JPEGImages": ("SegmentationClass", "SegmentationClassPNG"),
-    "images": ("labels", "masks", "annotations"),
+# What the pictures in a folder are by its name, in lower case.
+KINDS = {
+    "image": ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos"),
+    "label": (
+        *("labels", "label", "masks", "mask", "annotations", "annotation", "annot", "ann_dir"),
+        *("segmentationclass", "segmentationclasspng", "segmentation", "gt", "ground_truth"),
+    ),
+    # Numbers of objects, and labels drawn over pictures.
+    "neither": ("segmentationobject", "segmentationobjectpng", "segmentationclassvisualization"),
 }
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-LABELMAP = "labelmap.txt"
-GREY_MODES = ("1", "L", *WIDE_MODES)
-VOC_VOID = (224, 224, 192)
-WHITE = (255, 255, 255)
-NO_CLASS = 256
-Colour = tuple[int, int, int]
+KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+ANNOT = "annot"  # CamVid's trainannot has the labels of train
+# Ends of names of labels and of pictures.
+LABEL_END = re.compile(r"(.+)[_.-](masks?|labels?|gt|seg|segmentation|annotation|l)", re.IGNORECASE)
+IMAGE_ENDS = ("", "_image", "_img", "_rgb")
+LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
+Paths = dict[str, Path]
 
 
-class Meaning(NamedTuple):
-    """The class of each value or colour in labels; IGNORED for pixels to leave out.
-
-    Attributes:
-        file: the file that defines the classes.
-        numbers: the class, or NO_CLASS, of each value from 0 to 255 or more.
-        colours: the class of each colour; empty if labels have indices.
-    """
-
-    file: Path
-    numbers: np.ndarray
-    colours: dict[Colour, int]
-
-
-def recognises(folder: Path) -> bool:
-    return mask_folders(folder) is not None
-
-
-def mask_folders(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of images and labels in ``folder``; None if they are not there."""
-    for images, candidates in LAYOUTS.items():
-        for labels in candidates:
-            if pictures(folder / images) and pictures(folder / labels, LABEL_SUFFIXES):
-                return folder / images, folder / labels
-    return None
-
-
-def read(job: Job) -> Source:
-    """The pictures of a folder in VOC's layout, or with ``images`` and ``labels``, paired by name.
-
-    The classes are those of ``labelmap.txt`` (lines ``name:red,green,blue::``), by colour, or the
-    lines of ``Job.classes_file`` or of a file of ``CLASS_FILES``, by index. Pixels of the name
-    ``__ignore__`` are left out, and so are pixels of 255 unless that value has a name.
+def read(folder: Folder, job: Job) -> Source | None:
+    """See ``Reader.read``: label pictures, whose classes ``find_table`` and ``meaning_of`` tell.
 
     Raises:
-        UserError: a label has no image, or no file names the classes.
+        UserError: a label has no image, or two images or labels have the same name.
     """
-    folders = mask_folders(job.folder)
-    assert folders is not None
-    images, labels = pictures(folders[0]), pictures(folders[1], LABEL_SUFFIXES)
-    for name, label in labels.items():
-        if name not in images:
-            raise UserError(f"{label}: no image {name} in {folders[0]}; add it, or move this away")
-    file = _settings(job)
-    if file.name == LABELMAP and job.classes_file is None:
-        classes, palette, meaning = _by_labelmap(file)
-    else:
-        names = read_classes(file)
-        classes = [name for name in names if name != LEFT_OUT]
-        palette = voc_palette()[: len(classes)]
-        meaning = Meaning(file, _numbers(names), {})
-        if _black_and_white(labels.values()):
-            meaning = _white_is_second(folders[1], file, names, job)
+    images, labels = _by_key(folder)
+    if not labels:
+        return None
+    stems = Counter(key.rpartition("/")[2] for key in images)
+    by_stem = {key.rpartition("/")[2]: key for key in images if stems[key.rpartition("/")[2]] == 1}
+    items = []
+    for key, label in labels.items():
+        own = _image_key(key, images) or by_stem.get(key.rpartition("/")[2])
+        if own not in images:
+            raise UserError(
+                f"{label}: no image {key}; add it, move this away, or give --images DIR with the "
+                "images"
+            )
+        items.append(Item(own, images.pop(own), label, split_of(Path(key))))
+    classes, meaning = meaning_of(list(labels.values()), find_table(folder, job), job)
+    places = sorted({label.parent.relative_to(folder.path).as_posix() for label in labels.values()})
     return Source(
-        items=[Item(name, images[name], label) for name, label in labels.items()],
-        unlabelled=[image for name, image in images.items() if name not in labels],
-        classes=classes,
-        palette=palette,
-        read=partial(_read, meaning=meaning),
-        settings=[file],
+        layout=f"label pictures in {some(places, 3)}",
+        items=items + [Item(key, path, None, split_of(Path(key))) for key, path in images.items()],
+        classes=classes.names,
+        palette=classes.palette,
+        read=reader_of(meaning),
+        settings=classes.settings,
     )
 
 
-def _settings(job: Job) -> Path:
-    """The file that defines the classes."""
-    if job.classes_file is not None:
-        return job.classes_file
-    labelmap, names = job.folder / LABELMAP, classes_beside(job.folder)
-    if labelmap.is_file():
-        if names:
-            job.note(f"{names}: not read, for {LABELMAP} names the classes")
-        return labelmap
-    if names:
-        return names
-    raise UserError(
-        f"{job.folder}: no file names the classes; give --classes FILE with a name a line for each "
-        f"value from 0 on, or for colours put a {LABELMAP} there (lines name:red,green,blue::)"
-    )
-
-
-def _numbers(names: Sequence[str]) -> np.ndarray:
-    """The class of each value, where value i has name number i."""
-    classes = [name for name in names if name != LEFT_OUT]
-    numbers = np.full(max(len(names), NO_CLASS), NO_CLASS)
-    numbers[IGNORED] = IGNORED
-    for value, name in enumerate(names):
-        numbers[value] = IGNORED if name == LEFT_OUT else classes.index(name)
-    return numbers
-
-
-def _by_labelmap(file: Path) -> tuple[list[str], list[list[int]], Meaning]:
-    """The classes, background first, their palette, and the meaning of the labels."""
-    names = read_labelmap(file)
-    colours = {name: list(colour) for colour, name in names.items() if name != LEFT_OUT}
-    classes = sorted(colours, key=lambda name: name != BACKGROUND)
-    meaning = {VOC_VOID: IGNORED} | {
-        colour: IGNORED if name == LEFT_OUT else classes.index(name)
-        for colour, name in names.items()
+def _by_key(folder: Folder) -> tuple[Paths, Paths]:
+    """The images and the labels, by their paths without what tells images from labels."""
+    kinds: dict[str | None, Paths] = {"image": {}, "label": {}, None: {}}
+    for file in folder.pictures:
+        kind, key = _kind(file)
+        if kind != "neither":
+            _add(kinds[kind], key, folder.path / file, is_label=kind == "label")
+    images, labels, others = kinds["image"], kinds["label"], kinds[None]
+    # Beside a folder of images, pictures elsewhere are not of the data set, unless of a split.
+    candidates = {
+        key: path for key, path in others.items() if not kinds["image"] or split_of(Path(key))
     }
-    return classes, [colours[name] for name in classes], Meaning(file, _numbers(classes), meaning)
+    whole = images | candidates
+    for key, path in candidates.items():
+        end = LABEL_END.fullmatch(key)
+        is_label = end and path.suffix.lower() in LOSSLESS and _image_key(end[1], whole)
+        _add(labels if is_label else images, key, path, is_label=bool(is_label))
+    for key, path in folder.elsewhere_pictures.items():
+        _add(images, key, path, is_label=False)
+    return images, labels
 
 
-def read_labelmap(path: Path) -> dict[Colour, str]:
-    """The class names in CVAT's ``labelmap.txt`` by colour; several may be ``__ignore__``.
-
-    Raises:
-        UserError: a line does not define a class, or a colour or another name is there twice.
-    """
-    names: dict[Colour, str] = {}
-    for line in text_of(path).splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        try:
-            red, green, blue = bytes(map(int, rest.partition(":")[0].split(",")))  # 0-255
-        except ValueError:
-            raise UserError(f"{path}: {line!r} is not name:red,green,blue::; correct it") from None
-        if (red, green, blue) in names:
-            raise UserError(f"{path}: {line!r} has another class's colour; give it its own")
-        name = name.strip()
-        names[red, green, blue] = BACKGROUND if name == LABELME_BACKGROUND else name
-    refuse_classes(path, list(names.values()))
-    return names
+def _kind(file: Path) -> tuple[str | None, str]:
+    """What a path's folders make of a picture, and its key; of several, the deepest one counts."""
+    folders, name = list(file.parts[:-1]), file.with_suffix("").name
+    for depth in reversed(range(len(folders))):
+        folder = folders[depth].lower()
+        if kind := KIND_OF.get(folder):
+            return kind, "/".join([*folders[:depth], *folders[depth + 1 :], name])
+        if folder.endswith(ANNOT):
+            folders[depth] = folders[depth][: -len(ANNOT)].rstrip("_-")
+            return "label", "/".join([*folders, name])
+    return None, key_of(file)
 
 
-def _black_and_white(labels: Iterable[Path]) -> bool:
-    """Whether the labels have white (255), and no other values than 0 and 255."""
-    white = False
-    for path in labels:
-        try:
-            values = set(np.unique(read_label(path)).tolist())
-        except UserError:  # reported with all other faults when labels are read
-            continue
-        if values - {0, IGNORED}:
-            return False
-        white |= IGNORED in values
-    return white
-
-
-def _white_is_second(labels: Path, file: Path, names: Sequence[str], job: Job) -> Meaning:
-    """The meaning of labels that have only 0 and 255: the first and the second class."""
-    if len(names) != 2 or LEFT_OUT in names:
+def _add(paths: Paths, key: str, path: Path, is_label: bool) -> None:
+    """Add a path; of two labels in one folder, the one without loss stays."""
+    other = paths.setdefault(key, path)
+    if other == path:
+        return
+    lossless = [one for one in (other, path) if one.suffix.lower() in LOSSLESS]
+    if not is_label or other.parent != path.parent or len(lossless) != 1:
         raise UserError(
-            f"{labels}: no label has other values than 0 and 255, but {file} names {len(names)}; "
-            f"name the two there, or in a {LABELMAP} (background:0,0,0:: and object:255,255,255::)"
+            f"{path}: {other} has the same name; rename one of them, a label to {path.stem}_mask"
         )
-    job.note(f"{labels}: 255 is taken for {names[1]}, as no label has other values than 0 and 255")
-    numbers = np.full(NO_CLASS, NO_CLASS)
-    numbers[[0, IGNORED]] = 0, 1
-    return Meaning(file, numbers, {})
+    paths[key] = lossless[0]
 
 
-def _read(item: Item, size: Size, meaning: Meaning) -> np.ndarray:
-    """See ``Source.read``."""
-    assert item.annotation is not None
-    read_by = _by_colour if meaning.colours else _by_number
-    label = read_by(item.annotation, meaning)
-    refuse_size(item.annotation, label.shape, size)
-    return label
-
-
-def _by_number(path: Path, meaning: Meaning) -> np.ndarray:
-    stored = read_label(path).astype(np.int64)
-    inside = (stored >= 0) & (stored < len(meaning.numbers))
-    label = np.where(inside, meaning.numbers[np.where(inside, stored, 0)], NO_CLASS)
-    wrong = label == NO_CLASS
-    if wrong.any():
-        values = values_in_words(values_outside((), stored[wrong]))
-        raise UserError(
-            f"{path}: label values {values}, which {meaning.file} has no class for; add it there "
-            "(__ignore__ for pixels to leave out), or correct the label"
-        )
-    return label.astype(np.uint8)
-
-
-def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
-    """The label by the colours of a labelmap; a grey value v is the colour v,v,v.
-
-    If the labelmap is not all grey, a grey label with other colours than the labelmap's is taken
-    to have indices.
-    """
-    grey, colours = _is_grey(path), meaning.colours
-    packed = _packed_rgb(path, grey)
-    values, inverse = np.unique(packed, return_inverse=True)
-    present = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
-    classes = {WHITE: IGNORED} | colours if grey else colours
-    unknown = [colour for colour in present if colour not in classes]
-    if not unknown:
-        numbers = np.array([classes[colour] for colour in present], np.uint8)
-        return numbers[inverse.reshape(packed.shape)]
-    has_hues = any(len(set(colour)) > 1 for colour in colours.keys() - {VOC_VOID})
-    if grey and has_hues and WHITE not in colours:
-        return _by_number(path, meaning)
-    raise UserError(
-        f"{path}: colour {','.join(map(str, unknown[0]))} is no class of {meaning.file}; add it "
-        "there, or save the label as PNG, not smoothed or resized"
-    )
-
-
-def _is_grey(path: Path) -> bool:
-    try:
-        with open_picture(path) as image:
-            return image.mode in GREY_MODES
-    # A damaged file is reported, with a better message, when it is read.
-    except (OSError, SyntaxError, ValueError):
-        return True
-
-
-def _packed_rgb(path: Path, grey: bool) -> np.ndarray:
-    """The colours [H, W] as red * 65536 + green * 256 + blue, int64."""
-    if grey and (wide := read_label(path)).dtype != np.uint8:  # RGB would lose the lower 8 bits
-        return wide.astype(np.int64) * 0x010101
-    # This also turns palette indices into the palette's colours.
-    bgr = LoadCheckedImage().transform({"img_path": str(path)})["img"]
-    return bgr.astype(np.int64) @ np.array([1, 1 << 8, 1 << 16])
+def _image_key(key: str, images: Paths) -> str | None:
+    """The key of the image of a label with this key; None if it is not there."""
+    end = LABEL_END.fullmatch(key)
+    stems = (key, end[1]) if end else (key,)
+    names = (f"{stem}{image_end}" for stem in stems for image_end in IMAGE_ENDS)
+    return next((name for name in names if name in images), None)

@@ -1,12 +1,13 @@
-"""The formats of labelled pictures. To add one, write a file like ``labelme`` and add a row."""
+"""The formats of labelled pictures. To add one, write a file like ``yolo`` and add a row."""
 
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own import labelme, masks
-from fcn_plugin.prepare.own.source import Job, Source
+from fcn_plugin.errors import UserError, some
+from fcn_plugin.prepare.own import cityscapes, coco, labelme, masks, supervisely, yolo
+from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, short_names
+from fcn_plugin.prepare.own.source import Item, Job, Source
 
 
 class Reader(NamedTuple):
@@ -14,38 +15,74 @@ class Reader(NamedTuple):
 
     Attributes:
         looks: what a folder of this format contains, in words for the user.
-        recognises: whether a folder's content has this format.
-        read: lists the pictures in ``Job.folder``; ``Source.read`` reads the labels later, in other
-            processes. Raises a `UserError` that names the file that is damaged or does not fit.
+        read: the pictures and labels of a folder; None if its content is of another format.
+            ``Source.read`` reads the labels later, in other processes. Raises a `UserError` that
+            names the file that is damaged or does not fit.
     """
 
     looks: str
-    recognises: Callable[[Path], bool]
-    read: Callable[[Job], Source]
+    read: Callable[[Folder, Job], Source | None]
 
 
-# The first that recognises a folder reads it.
+MASKS = Reader("pictures in images and label PNGs of the same names in masks", masks.read)
+# The first that reads a folder is taken: formats that are told by more come first.
 READERS = (
-    Reader("JPEGImages and SegmentationClass, or images and labels", masks.recognises, masks.read),
-    Reader("*.json of labelme", labelme.recognises, labelme.read),
+    Reader("leftImg8bit and gtFine of Cityscapes", cityscapes.read),
+    Reader("annotations/instances_train.json of COCO, with images/X.jpg", coco.read),
+    Reader("images/train/X.jpg and labels/train/X.txt of YOLO, with data.yaml", yolo.read),
+    Reader("meta.json, ds0/img/X.jpg and ds0/ann/X.jpg.json of Supervisely", supervisely.read),
+    MASKS,
+    Reader("X.json of labelme, with X.jpg", labelme.read),
 )
+PICTURES = "pictures"
+# What is most likely meant by files that no reader takes.
+HINTS = {
+    ".xml": "XML files usually hold boxes; export the masks of the objects",
+    ".json": "JSON files are read of labelme, COCO and Supervisely",
+    ".txt": "text files are read of YOLO: images/train/X.jpg, labels/train/X.txt with polygons, "
+    "data.yaml",
+    ".npy": "save labels as PNG instead of NumPy's files",
+    ".mat": "save labels as PNG instead of MATLAB's files",
+    ".zip": "unpack what is packed inside",
+}
 
 
 def read_source(job: Job) -> Source:
-    """The pictures in ``Job.folder``, from the first reader that recognises the folder.
+    """The pictures in ``Job.folder``, from the first reader that knows its format.
 
     Raises:
-        UserError: no reader recognises the folder, or the reader finds a fault.
+        UserError: no reader knows the format, or the reader finds a fault.
     """
-    folder = job.folder
-    if not folder.is_dir():
-        reason = "is a file; unpack it and give the folder" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: {reason}")
+    folder = Folder(job.folder, job.images)
     for reader in READERS:
-        if reader.recognises(folder):
-            return reader.read(job)
-    raise UserError(
-        f"{folder}: no labelled pictures; there should be "
-        f"{', or '.join(reader.looks for reader in READERS)}, with the files right in them and not "
-        "deeper"
-    )
+        if (source := reader.read(folder, job)) is not None:
+            owners: dict[str, Item] = {}
+            for item in source.items:
+                if (other := owners.setdefault(item.name, item)) is not item:
+                    raise UserError(f"{item.file}: {other.file} has the same name; rename one")
+            names = short_names(list(owners))
+            items = [item._replace(name=names[item.name]) for item in source.items]
+            labelled = sum(item.annotation is not None for item in items)
+            job.note(
+                f"{job.folder}: {source.layout}, {labelled:,} labelled pictures, "
+                f"{len(source.classes)} classes"
+            )
+            return source._replace(items=items)
+    raise UserError(f"{job.folder}: no labelled pictures; {_what_is_there(folder)}")
+
+
+def _what_is_there(folder: Folder) -> str:
+    """What was seen in a folder that no reader takes, and the layout to bring it into."""
+    places: dict[str, Counter[str]] = {}
+    for file in folder.files:
+        kind = PICTURES if file.suffix.lower() in IMAGE_SUFFIXES else file.suffix.lower()
+        places.setdefault(kind, Counter())[file.parent.as_posix()] += 1
+    if not places:
+        return "it is empty"
+    seen = [
+        f"{counts.total():,} {kind or 'other files'} in {some(list(counts), 3)}"
+        for kind, counts in sorted(places.items(), key=lambda place: place[0] != PICTURES)
+    ]
+    hints = [hint for suffix, hint in HINTS.items() if suffix in places]
+    nearest = hints[0] if hints else f"labels belong beside them, such as {MASKS.looks}"
+    return f"there are {some(seen, 5)}; {nearest}"

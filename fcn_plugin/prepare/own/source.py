@@ -1,11 +1,11 @@
 """What a reader of labelled pictures gets (`Job`) and returns (`Source`); see ``readers``."""
 
 import codecs
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_NOTED = 20
 
 Argument = TypeVar("Argument")
@@ -25,13 +24,17 @@ class Job(NamedTuple):
     """The options of ``fcn-plugin prepare_data own``.
 
     Attributes:
-        folder: has the labelled pictures.
+        folder: has the labelled pictures; or a zip of it.
         root: folder of the data set to make.
         classes_file: class names, one a line; None: use those in the folder.
-        val: share of the training images to score on, unless the folder has a list of them.
+        val: share of the training images to score on, unless the folder has a split.
         seed: decides which images are in val. Adding images moves only a few of the others.
         scale: factor by which images are resized, in training and in prediction.
         note: called with each line that the user should read.
+        images: folder of the pictures, if ``folder`` has only their labels.
+        void: values in label pictures of pixels to leave out, besides 255.
+        renamed: other names for classes; classes that get one name become one class.
+        class_weight: let rare classes count as much in the loss as frequent ones.
     """
 
     folder: Path
@@ -42,16 +45,28 @@ class Job(NamedTuple):
     scale: float = 1.0
     note: Callable[[str], None] = lambda text: None
     progress: Progress = silent
+    images: Path | None = None
+    void: tuple[int, ...] = ()
+    renamed: Mapping[str, str] = MappingProxyType({})
+    class_weight: bool = False
 
 
 class Item(NamedTuple):
-    """A picture. ``image`` is None if the annotation file contains the picture; ``annotation`` is
-    None if the picture has no label.
+    """A picture.
+
+    Attributes:
+        name: of the picture and its label; a reader gives ``folder.key_of`` of the picture.
+        image: None if the annotation file contains the picture.
+        annotation: file with the label, which it may share; None if the picture has no label.
+        split: train, val or test if the layout tells; else None.
+        details: what the reader needs to draw the label; can be pickled.
     """
 
     name: str
     image: Path | None
     annotation: Path | None
+    split: str | None = None
+    details: Any = None
 
     @property
     def file(self) -> Path:
@@ -65,16 +80,16 @@ class Source(NamedTuple):
     """The contents of a folder of labelled pictures.
 
     Attributes:
-        items: pictures with a label; ``with_splits`` adds test images without one.
-        unlabelled: images without a label.
+        layout: the tool or layout in words, such as "COCO instances, 3 files".
+        items: all pictures, with a label and without.
         classes, palette: the names of the classes, and their RGB colours in 0-255.
         read: gives the label [H, W] uint8 of an item whose image has the given size: class indices,
             and 255 for pixels to leave out. Can be pickled, for other processes.
         settings: other files that the labels depend on.
     """
 
+    layout: str
     items: list[Item]
-    unlabelled: list[Path]
     classes: list[str]
     palette: list[list[int]]
     read: Callable[[Item, Size], np.ndarray]
@@ -115,24 +130,6 @@ def _attempt(function: Callable[[Argument], Result], item: Argument) -> Result |
         return function(item)
     except UserError as error:
         return error
-
-
-def pictures(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """The picture files directly in a folder, by name without suffix; empty without a folder.
-
-    Raises:
-        UserError: two files have the same name.
-    """
-    by_name: dict[str, Path] = {}
-    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        path = folder / file
-        if path.suffix.lower() not in suffixes or file.startswith(".") or not path.is_file():
-            continue
-        if path.stem in by_name:
-            other = by_name[path.stem].name
-            raise UserError(f"{path}: {other} has the same name; rename one with its label")
-        by_name[path.stem] = path
-    return by_name
 
 
 def text_of(path: Path) -> str:

@@ -1,44 +1,31 @@
-"""Split a user's own pictures into train, val and test: by the folder's lists, or at random.
+"""The split that a user's own pictures come with: in lists, or in folders named like splits."""
 
-Lists are obeyed: a picture in the test list is never trained on, and if there is a train list, a
-picture in no list is left out.
-"""
-
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.source import IMAGE_SUFFIXES, Item, Job, Source, pictures, text_of
+from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, SPLIT_OF
+from fcn_plugin.prepare.own.source import Item, Job, Source, text_of
 
 LISTS = Path("ImageSets", "Segmentation")
-# Folders that may hold lists, and the lists' names in lower case: CVAT writes Train.txt.
+# Folders that may hold lists.
 PLACES = (LISTS, Path("ImageSets"), Path())
-SPLIT_OF = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-    "trainval": "trainval",  # VOC's list of both
-}
 NO_SPLIT = ("default", "all")  # lists of all pictures, which CVAT writes without subsets
+SPLITS = ("train", "val", "test")
 Splits = dict[str, list[str]]
 
 
-def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
-    """The source with its test images, and the names of train, val and, if there are any, test.
+def stated_splits(source: Source, job: Job) -> tuple[list[Item], Splits]:
+    """The images that are used, and the names in train and, if stated, val and test.
 
-    Test has the images in the test list, labelled or not, and those in a folder ``test``; other
-    images without a label are left out.
+    Lists and the layout's folders are obeyed: an image of test is never trained on, and if train is
+    stated, an image of no split is left out. Test may have images without a label; others without
+    one are left out.
 
     Raises:
-        UserError: a list names a missing picture, a picture is in two lists, or a folder named
-            like a split would not be read.
+        UserError: a list names a missing picture, or a picture is in two splits.
     """
+    items = {item.name: item for item in source.items}
     lists = find_lists(job)
     names = _names(source, job.folder.absolute())
     listed = {split: _read_list(path, names, job.folder) for split, path in lists.items()}
@@ -49,30 +36,50 @@ def with_splits(source: Source, job: Job) -> tuple[Source, Splits]:
         if split not in listed:
             listed[split], lists[split] = rest, lists["trainval"]
     _refuse_both(lists, listed)
-    source = _with_test_images(source, listed.get("test", []), job)
-    labelled = {item.name for item in source.items if item.annotation}
+    labelled = [item.name for item in source.items if item.annotation]
     for split in ("train", "val"):
         for name in listed.get(split, ()):
-            if name not in labelled:
+            if items[name].annotation is None:
                 raise UserError(f"{lists[split]}: {name!r} has no label; take it off the list")
-    unlisted = sorted(labelled.difference(*listed.values()))
-    if "train" in listed and unlisted:
-        job.note(f"{job.folder}: {len(unlisted):,} labelled images are in no list and left out")
-    if "train" not in listed:
-        listed["train"] = unlisted
-        if listed.keys() & {"val", "test"}:
-            use = "trained on" if "val" in listed else "trained on, or drawn to score on"
-            job.note(f"{job.folder}: {len(unlisted):,} images are in no list, and {use}")
-    if "val" not in listed:
-        where = lists.get("train", job.folder)
-        listed["train"], listed["val"] = _drawn(listed["train"], where, job)
-        if "train" in lists:
-            job.note(f"{where}: {len(listed['val']):,} of its images are drawn to score on")
-    elif not listed["train"]:
-        raise UserError(f"{lists['val']}: names all labelled images, none is left to train on")
-    test = {item.name for item in source.items if not item.annotation} | set(listed.get("test", ()))
-    splits = {"train": listed["train"], "val": listed["val"]}
-    return source, splits | ({"test": sorted(test)} if test else {})
+    splits = _with_folders(listed, lists, items)
+    used = set().union(*splits.values())
+    if unlabelled := len(items.keys() - used - set(labelled)):
+        job.note(f"{job.folder}: {unlabelled:,} images without a label are left out")
+    rest = sorted(set(labelled) - used)
+    if "train" in splits:
+        if rest:
+            job.note(f"{job.folder}: {len(rest):,} labelled images are in no split and left out")
+    else:
+        splits["train"] = rest
+        if splits.keys() & {"val", "test"}:
+            use = "trained on" if "val" in splits else "trained on, or drawn to score on"
+            job.note(f"{job.folder}: {len(rest):,} images are in no split, and {use}")
+        if not rest and "val" in splits:
+            where = lists.get("val", job.folder)
+            raise UserError(f"{where}: val has all labelled images, none is left to train on")
+    if "val" not in splits and "train" in lists:
+        job.note(f"{lists['train']}: some of its images are drawn to score on (--val)")
+    kept = [items[name] for names in splits.values() for name in names]
+    for item in kept:
+        if item.name != item.name.strip() or not item.name.isprintable():
+            raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
+    return kept, {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _with_folders(listed: Splits, lists: dict[str, Path], items: dict[str, Item]) -> Splits:
+    """The listed splits, and the images in no list by the folders that they come from."""
+    owners = {name: split for split, names in listed.items() for name in names}
+    splits = {split: list(names) for split, names in listed.items()}
+    for item in sorted(items.values(), key=lambda item: item.name):
+        owner = owners.get(item.name)
+        if item.split and owner and owner != item.split:
+            raise UserError(
+                f"{lists[owner]}: {item.name!r} lies in a folder of {item.split}; take it off the "
+                "list, or move it"
+            )
+        if item.split and not owner and (item.annotation or item.split == "test"):
+            splits.setdefault(item.split, []).append(item.name)
+    return splits
 
 
 def find_lists(job: Job) -> dict[str, Path]:
@@ -115,15 +122,19 @@ def find_lists(job: Job) -> dict[str, Path]:
 def _names(source: Source, folder: Path) -> dict[str, str]:
     """Each picture's name, by all ways in which a list may write it: the name, or a path.
 
-    The path is that of the image or label without suffix, absolute or relative to ``folder``.
+    The path is that of the image or label without suffix, or the end of it that no other has.
     """
-    items = [*source.items, *(Item(path.stem, path, None) for path in source.unlabelled)]
-    names = {}
-    for item in items:
+    names: dict[str, str | None] = {}
+    for item in source.items:
         for path in filter(None, (item.image, item.annotation)):
-            whole = path.absolute().with_suffix("").as_posix()
-            names[whole] = names[whole.removeprefix(f"{folder.as_posix()}/")] = item.name
-    return names | {item.name: item.name for item in items}
+            whole = path.absolute().with_suffix("")
+            near = whole.relative_to(folder) if whole.is_relative_to(folder) else Path(whole.name)
+            ends = ["/".join(near.parts[-count:]) for count in range(1, len(near.parts) + 1)]
+            for written in (whole.as_posix(), *ends):
+                is_new = names.setdefault(written, item.name) == item.name
+                names[written] = item.name if is_new else None
+    unique = {written: name for written, name in names.items() if name is not None}
+    return unique | {item.name: item.name for item in source.items}
 
 
 def _read_list(path: Path, names: dict[str, str], folder: Path) -> list[str]:
@@ -154,10 +165,14 @@ def _named(path: Path, line: str, names: dict[str, str], folder: Path) -> str:
 
 
 def _name(written: str, names: dict[str, str]) -> str | None:
+    """The picture that a list names, perhaps by a path of another machine."""
     path = written.replace("\\", "/").removeprefix("./")
     stem, _, suffix = path.rpartition(".")
     is_file = f".{suffix}".lower() in (*IMAGE_SUFFIXES, ".json")
-    return names.get(path) or (names.get(stem) if is_file else None)
+    whole = [path, stem] if is_file else [path]
+    parts = whole[-1].split("/")
+    ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    return next((names[way] for way in (*whole, *ends) if way in names), None)
 
 
 def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
@@ -170,56 +185,3 @@ def _refuse_both(lists: dict[str, Path], listed: Splits) -> None:
                     f"{lists[split]}: {name!r} is in {lists[other].name}, too; take it off one of "
                     "the lists"
                 )
-
-
-def _with_test_images(source: Source, listed: Sequence[str], job: Job) -> Source:
-    chosen = [path for path in source.unlabelled if path.stem in set(listed)]
-    if left := len(source.unlabelled) - len(chosen):
-        job.note(f"{job.folder}: {left:,} images without a label are left out")
-    items = list(source.items)
-    taken = {item.name: item.file for item in items}
-    for path in [*chosen, *_test_folder(job.folder, source)]:
-        if path.stem in taken:
-            raise UserError(f"{path}: {taken[path.stem]} has the same name; rename one of them")
-        taken[path.stem] = path
-        items.append(Item(path.stem, path, None))
-    for item in items:
-        if item.name != item.name.strip() or not item.name.isprintable():
-            raise UserError(f"{item.file!s}: a name that a list cannot hold; rename it")
-    return source._replace(items=items)
-
-
-def _test_folder(folder: Path, source: Source) -> list[Path]:
-    """The images in the folder ``test``; folders of splits that would not be read are refused."""
-    images: list[Path] = []
-    parents = {item.image.parent for item in source.items if item.image}
-    for parent in sorted({folder, *(path for path in parents if path.is_relative_to(folder))}):
-        for path in sorted(parent.iterdir()):
-            split = SPLIT_OF.get(path.name.lower())
-            if split is None or not path.is_dir():
-                continue
-            direct = pictures(path)
-            suffixes = [file.suffix.lower() for file in path.rglob("*")]
-            labelled = ".json" in suffixes
-            deeper = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes) > len(direct)
-            if split == "test" and parent == folder and not labelled and not deeper:
-                images += direct.values()
-            elif labelled or deeper or direct:
-                raise UserError(
-                    f"{path}: is not read{', for it has labels' if labelled else ''}; move its "
-                    f"files to the others, and name them in {folder / LISTS / split}.txt"
-                )
-    return images
-
-
-def _drawn(names: Sequence[str], where: Path, job: Job) -> tuple[list[str], list[str]]:
-    """The names to train on, and the names to score on."""
-    # In the order of a hash of each name, so that adding an image moves hardly any other.
-    drawn = sorted(names, key=lambda name: hashlib.sha256(f"{job.seed} {name}".encode()).digest())
-    if len(drawn) < 2:
-        raise UserError(
-            f"{where}: {len(drawn)} labelled image; at least 2 are needed, one to train on and one "
-            "to score"
-        )
-    count = min(max(round(job.val * len(drawn)), 1), len(drawn) - 1)
-    return sorted(drawn[count:]), sorted(drawn[:count])

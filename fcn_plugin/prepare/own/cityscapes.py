@@ -1,0 +1,67 @@
+"""Cityscapes: ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``, as ids or as train ids."""
+
+import re
+from pathlib import Path
+
+from mmseg.datasets import CityscapesDataset
+
+from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.classes import LEFT_OUT, numbered
+from fcn_plugin.prepare.own.folder import Folder, split_of
+from fcn_plugin.prepare.own.source import Item, Job, Source
+from fcn_plugin.prepare.own.values import Meaning, reader_of
+
+LABEL = re.compile(r"(.+)_gt(Fine|Coarse)_label(Train)?Ids")
+IMAGE_END = "_leftImg8bit"
+# The id of each train id, from the data set's table of labels; the other ids, 0 to 33, are void.
+IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+MOST = 33
+
+
+def read(folder: Folder, job: Job) -> Source | None:
+    """See ``Reader.read``: the labels' ids, or the train ids where the ids are not there.
+
+    Raises:
+        UserError: a label has no image.
+    """
+    matches = [(LABEL.fullmatch(file.stem), file) for file in folder.having(".png")]
+    stems: dict[str, dict[bool, Path]] = {}
+    for match, file in matches:
+        if match:
+            stems.setdefault(match[1], {})[bool(match[3])] = file
+    if not stems:
+        return None
+    has_ids = all(False in files for files in stems.values())
+    images = {
+        file.stem.removesuffix(IMAGE_END): file
+        for file in folder.pictures
+        if file.stem.endswith(IMAGE_END)
+    }
+    items = []
+    for stem, files in stems.items():
+        label = files.get(not has_ids)
+        if label is None or stem not in images:
+            raise UserError(
+                f"{folder.path / next(iter(files.values()))}: no {stem}{IMAGE_END}.png, or no "
+                "label of the kind that the others have; add it, or move this away"
+            )
+        image = images.pop(stem)
+        items.append(Item(stem, folder.path / image, folder.path / label, split_of(image)))
+    names = CityscapesDataset.METAINFO["classes"]
+    colours = dict(zip(names, map(tuple, CityscapesDataset.METAINFO["palette"]), strict=True))
+    classes = numbered([*names, LEFT_OUT], job, colours, job.classes_file)
+    numbers = [classes.numbers[name] for name in names]
+    values = dict.fromkeys(range(MOST + 1), IGNORED) if has_ids else {}
+    values |= dict(zip(IDS if has_ids else range(len(names)), numbers, strict=True))
+    return Source(
+        layout=f"Cityscapes, {'ids' if has_ids else 'train ids'} mapped to {len(names)} classes",
+        items=items
+        + [
+            Item(stem, folder.path / image, None, split_of(image)) for stem, image in images.items()
+        ],
+        classes=classes.names,
+        palette=classes.palette,
+        read=reader_of(Meaning(folder.path, values | {IGNORED: IGNORED}, {})),
+        settings=[],
+    )

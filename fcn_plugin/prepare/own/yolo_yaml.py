@@ -1,0 +1,115 @@
+"""YOLO's ``data.yaml``: the names of the classes, and the split of each picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.own.classes import classes_beside, read_classes
+from fcn_plugin.prepare.own.folder import Folder
+from fcn_plugin.prepare.own.source import Job, text_of
+
+SPLITS = ("train", "val", "test")
+Document = dict[str, Any]
+
+
+class Dataset(NamedTuple):
+    """What ``data.yaml`` says.
+
+    Attributes:
+        file: has the names.
+        names: of the classes, by number; a text may have 0.0 for 0.
+        splits: the split of each picture that it lists.
+    """
+
+    file: Path
+    names: dict[float, str]
+    splits: dict[Path, str]
+
+
+def find_document(folder: Folder) -> tuple[Path, Document] | None:
+    """The first YAML file with ``names``, relative to the folder, and its content.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    files = sorted(folder.having(".yaml", ".yml"), key=lambda file: len(file.parts))
+    for file in files:
+        path = folder.path / file
+        try:
+            document = yaml.safe_load(text_of(path))
+        except (RecursionError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: cannot be read ({reason}); correct it") from None
+        if isinstance(document, dict) and "names" in document:
+            return file, document
+    return None
+
+
+def dataset_of(found: tuple[Path, Document] | None, folder: Folder, job: Job) -> Dataset:
+    """The classes and splits of `find_document`; without it, the classes of a file of classes.
+
+    Raises:
+        UserError: the names are no list or table, ``nc`` is not their number, a path is wrong, a
+            picture is in two splits, or no file names the classes.
+    """
+    if found is None:
+        file = job.classes_file or classes_beside(job.folder)
+        if file is None:
+            raise UserError(
+                f"{job.folder}: no data.yaml names the classes; write one with names: [...] and "
+                "the folders train: and val:, or give --classes FILE"
+            )
+        return Dataset(file, dict(enumerate(read_classes(file))), {})
+    file, document = found
+    path, names = folder.path / file, document["names"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(type(number) is int for number in names):
+        raise UserError(f"{path}: names is no list; write names: [...], in the order of numbers")
+    if document.get("nc", len(names)) != len(names):
+        raise UserError(f"{path}: nc is {document['nc']}, but names has {len(names)}; correct it")
+    splits: dict[Path, str] = {}
+    for split in SPLITS:
+        entries = document.get(split) or []
+        for entry in [entries] if isinstance(entries, str) else entries:
+            for picture in _listed(file, document, split, str(entry), folder, job):
+                if (other := splits.setdefault(picture, split)) != split:
+                    raise UserError(
+                        f"{path}: {picture} is of {other} and of {split}; give each pictures of "
+                        "its own, or take one of the two lines out"
+                    )
+    return Dataset(path, {number: str(name) for number, name in names.items()}, splits)
+
+
+def _listed(
+    file: Path, document: Document, split: str, entry: str, folder: Folder, job: Job
+) -> Iterator[Path]:
+    """The pictures of a folder or list; its path may be of another machine.
+
+    Of a path that is not there, such as ``../train/images`` of Roboflow's, the end is taken.
+    """
+    written = f"{document.get('path') or ''}/{entry}".replace("\\", "/")
+    parts = [part for part in written.split("/") if part not in ("", ".", "..")]
+    ends = [Path(*parts[start:]) for start in range(len(parts) or 1)]
+    places = (base / end for end in ends for base in (file.parent, Path()))
+    place = next((place for place in places if (folder.path / place).exists()), None)
+    if place is None:
+        fault = f"{folder.path / file}: {split}: {entry!r} is not there"
+        if split == SPLITS[0]:
+            raise UserError(f"{fault}; correct the path")
+        job.note(fault)
+    elif (folder.path / place).is_file():
+        for line in text_of(folder.path / place).split("\n"):
+            if line.strip():
+                picture = folder.picture(line.strip(), place.parent)
+                if picture is None:
+                    raise UserError(
+                        f"{folder.path / place}: no picture {line.strip()!r}; add it, or take it "
+                        "off the list"
+                    )
+                yield picture
+    else:
+        yield from (folder.path / one for one in folder.pictures if one.is_relative_to(place))
