@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_plugin.data.bands import rasterio_for
+from fcn_plugin.data.display import Shown
 from fcn_plugin.data.labels import pixel_counts
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.pictures import LARGEST, overlay
@@ -37,7 +38,7 @@ class PlacedPrediction:
     """The labels of a GeoTIFF, which are in a file.
 
     Attributes:
-        image, labels: H x W x 3, uint8, RGB, and H x W; of at most 2,000 pixels a side.
+        image, labels: H x W x 3, uint8, RGB, and H x W; to look at, and reduced if they are large.
         no_data: label of the pixels without data.
         pixels: number of pixels of each class in the file, in the order of ``classes``.
         windows: number of windows the picture was predicted in; 1 if it was predicted whole.
@@ -56,7 +57,7 @@ class PlacedPrediction:
         return self.pixels
 
     def overlay(self) -> Image.Image:
-        """The reduced picture tinted in the class colours, with a legend."""
+        """The picture tinted in the class colours, with a legend."""
         names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
         colours = _palette(self.classes, self.no_data)
         return overlay(
@@ -109,10 +110,12 @@ def predict_geotiff(
         with replacing(target) as part:
             pixels = _write(part, scene, result, no_data)
             with rasterio.open(part) as written:
-                scale = min(LARGEST / max(written.shape), 1)
+                scale = min(LARGEST / max(written.shape), 1) if picture else 1
                 size = max(round(written.height * scale), 1), max(round(written.width * scale), 1)
                 labels = written.read(1, out_shape=size)
-        shown = predictor.shown(scene.read(*scene.whole, size).pixels)
+        shown = Shown(result.image, result.note)
+        if picture:
+            shown = predictor.shown(scene.read(*scene.whole, size))
         classes, windows = predictor.classes, result.windows
     return PlacedPrediction(*shown, labels, classes, no_data, pixels, windows)
 
@@ -149,7 +152,7 @@ def _write(part: Path, scene: Scene, result: Prediction, no_data: int) -> np.nda
                 rows = slice(top, min(top + BLOCK, height))
                 labels = result.labels[rows].astype(dtype)
                 if not scene.complete:
-                    labels[scene.read(rows, slice(0, width)).empty] = no_data
+                    labels[scene.empty(rows, slice(0, width))] = no_data
                 counts += pixel_counts(labels, no_data + 1)
                 written.write(labels, 1, window=((rows.start, rows.stop), (0, width)))
     except rasterio.errors.RasterioIOError as error:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +24,6 @@ SUFFIXES = (".tif", ".tiff")
 PLACE = (33550, 33922, 34264, 34735)
 RGB = ["red", "green", "blue"]
 PROBE = 65, 97  # pixels, height and width of what shows whether a pipeline changes pixels
-
-
-class Part(NamedTuple):
-    """Pixels [h, w, bands] as the config's loader gives them, and which have no data, [h, w]."""
-
-    pixels: np.ndarray
-    empty: np.ndarray
 
 
 @contextmanager
@@ -106,16 +99,20 @@ class Scene:
         if self.loader:
             self.loader.check(self._read((slice(0, 1), slice(0, 1)), None), file)
 
-    def read(self, rows: slice, cols: slice, size: tuple[int, int] | None = None) -> Part:
-        """A window of the picture, reduced to ``size`` (H, W) if that is given."""
+    def read(self, rows: slice, cols: slice, size: tuple[int, int] | None = None) -> np.ndarray:
+        """A window [h, w, bands] as the loader gives it, reduced to ``size`` (H, W) if given."""
         pixels = self._read((rows, cols), size)
         if self.loader:
-            empty = no_data(pixels, self.source.nodata)
-            pixels[empty] = self.loader.fill
-            return Part(pixels, empty)
+            pixels[no_data(pixels, self.source.nodata)] = self.loader.fill
+            return pixels
+        return np.ascontiguousarray(pixels[..., ::-1])  # BGR
+
+    def empty(self, rows: slice, cols: slice) -> np.ndarray:
+        """Which pixels of a window have no data, bool [h, w]."""
+        if self.loader:
+            return no_data(self._read((rows, cols), None), self.source.nodata)
         with damage_named(self.file, "image", None):
-            mask = self.source.dataset_mask(window=(_range(rows), _range(cols)), out_shape=size)
-        return Part(np.ascontiguousarray(pixels[..., ::-1]), mask == 0)  # as BGR
+            return self.source.dataset_mask(window=(_range(rows), _range(cols))) == 0
 
     def _read(self, window: tuple[slice, slice], size: tuple[int, int] | None) -> np.ndarray:
         bands = list(range(1, self.source.count + 1))
@@ -126,7 +123,7 @@ class Scene:
         return as_loaded(stored.transpose(1, 2, 0), self.file)
 
     def __getitem__(self, window: tuple[slice, slice, slice]) -> Tensor:
-        pixels = self.read(*window[1:]).pixels
+        pixels = self.read(*window[1:])
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def picture(self) -> Picture | None:

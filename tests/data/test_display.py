@@ -37,6 +37,17 @@ def test_shown(image, expected, note):
     assert np.array_equal(found.pixels, expected)
 
 
+def test_chosen_bands():
+    """Counted from 1, in the order red, green, blue; of three bands the file's, not BGR."""
+    for bands, expected, note in (
+        ((4, 3, 2), BYTES[..., [3, 2, 1]], "bands 4, 3, 2 of 5"),
+        ((5,), BYTES[..., [4, 4, 4]], "band 5 of 5"),
+    ):
+        assert (found := shown(BYTES, bands)).note == note
+        assert np.array_equal(found.pixels, expected)
+    assert np.array_equal(shown(BYTES[..., :3], (1, 2, 3)).pixels, BYTES[..., :3])
+
+
 @pytest.mark.parametrize("image", [RAMP[0], RAMP * 1j, RAMP[:0]])
 def test_what_is_no_image(image):
     with pytest.raises(UserError, match="is no image"):

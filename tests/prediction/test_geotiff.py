@@ -103,6 +103,10 @@ def test_photos_and_what_changes_them(tmp_path):
         labels[:20, :30] = expected.labels[:20, :30]
         assert np.array_equal(labels, expected.labels) and len(np.unique(labels)) > 1
         assert np.array_equal(found.image, pixels[..., :3])
+    grey = write(tmp_path / "grey.tif", pixels[..., :1], **PLACED)  # only the loader knows it
+    predict_geotiff(predictor, grey, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as written:
+        assert np.array_equal(written.read(1), predictor(grey).labels)
 
 
 def test_what_has_a_place_and_what_does_not_fit(predictor, tmp_path, monkeypatch):
