@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-import torch
 from data.band_files import blocks, write_tiff
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -14,7 +13,6 @@ from fcn_plugin.data.band_statistics import band_statistics
 from fcn_plugin.data.bands import LoadBands, is_multiband, read_bands
 from fcn_plugin.data.labels import LoadCheckedLabel, save_labels
 from fcn_plugin.errors import DamagedFile, UserError
-from fcn_plugin.models import BandsPreProcessor
 
 pytestmark = pytest.mark.filterwarnings("ignore", category=NotGeoreferencedWarning)
 PIXELS = blocks(40, 24, 0)
@@ -130,16 +128,3 @@ def test_mean_and_std_are_those_of_all_pixels_with_data(tmp_path):
         UserError, match=r"1\.tif: 5 bands of uint16, but .*0\.tif has 5 of float32"
     ):
         band_statistics(files, jobs=1)
-
-
-def test_bands_are_normalised_and_never_swapped():
-    mean, std = (1.0, 2.0, 3.0), (2.0, 4.0, 8.0)
-    image = torch.arange(24).view(3, 2, 4).to(torch.uint16)
-    (found,) = BandsPreProcessor(mean, std)(dict(inputs=[image], data_samples=[]))["inputs"]
-    expected = (image.numpy().astype(float) - np.reshape(mean, (3, 1, 1))) / np.reshape(
-        std, (3, 1, 1)
-    )
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    for settings in ((mean, std[:2]), (mean, (0.0, 1.0, 1.0)), ((), ())):
-        with pytest.raises(UserError, match="one of each for every band"):
-            BandsPreProcessor(*settings)
