@@ -25,6 +25,7 @@ if not _runs_itself:
 
     # mmseg can be imported only from here on.
     import fcn_plugin.checks  # only registration
+    import fcn_plugin.data.bands  # only registration
     import fcn_plugin.data.camvid  # only registration
     import fcn_plugin.data.images  # only registration
     import fcn_plugin.data.labels  # only registration

@@ -28,8 +28,8 @@ REMEDIES = {
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
     # OneDL's mmseg; OpenMMLab's takes any number.
-    "`mean` should have 1 or 3 values.*": "model.data_preprocessor: {}; pictures with other "
-    "bands need OpenMMLab's mmseg: fcn-plugin[openmmlab] in an environment of its own",
+    "`mean` should have 1 or 3 values.*": "model.data_preprocessor: {}; for other bands set its "
+    "type='BandsPreProcessor'",
     # mmengine's config; its message says what to do
     "(?s).*cannot inherit from base.*": "{}",
 }

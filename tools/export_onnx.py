@@ -100,6 +100,8 @@ def main() -> None:
                     f"{file}: {image.shape[-1]} bands, but the network takes {deployed.channels}; "
                     "give --images like those it was trained on"
                 )
+        if deployed.takes_rgb:
+            images = [image.flip(-1) for image in images]
         synthetic = [examples(deployed, 1 + i % 2, size, dtype) for i, size in enumerate(sizes)]
         batches = synthetic + images
         progress("Exporting, which takes a minute or two", 0, 1)
@@ -181,7 +183,7 @@ def reader(cfg):  # mmengine.Config -> Reader, torch.dtype
 
 
 def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W x C
-    """An image as the config loads it; three bands as RGB, resized to ``size`` if given."""
+    """An image as the config loads it, resized to ``size`` if given."""
     import cv2
     import numpy as np
     import torch
@@ -191,8 +193,6 @@ def read_image(read, file: Path, size: list[int] | None, dtype):  # -> 1 x H x W
     if size:
         pixels = cv2.resize(pixels, size[::-1])
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.shape[-1] == 3:
-        pixels = pixels[..., ::-1]
     return torch.from_numpy(np.ascontiguousarray(pixels))[None]
 
 

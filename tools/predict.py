@@ -24,9 +24,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. NAME includes the subfolders of an input folder. Images "
-        "that cannot be predicted are named and skipped; the exit status is then 1. A video gives "
-        "overlays/NAME.mp4, of its own size and rate.",
+        "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
+        "labels/NAME.tif; a video overlays/NAME.mp4, of its own size and rate. NAME includes the "
+        "subfolders of an input folder. Images that cannot be predicted are named and skipped; "
+        "the exit status is then 1.",
     )
     add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
@@ -71,6 +72,18 @@ def parse_args() -> argparse.Namespace:
         "--no-overlays", action="store_true", help="labels only, which takes less time"
     )
     parser.add_argument(
+        "--bands",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="bands that overlays show as red, green and blue, counted from 1, e.g. 4 3 2; or one",
+    )
+    parser.add_argument(
+        "--polygons",
+        action="store_true",
+        help="write labels/NAME.geojson too: the polygons of the classes",
+    )
+    parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
@@ -107,15 +120,19 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
 
+    from fcn_plugin.data.bands import rasterio_for
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.annotations import label_files
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
+    from fcn_plugin.prediction.scene import has_place
     from fcn_plugin.prediction.totals import Totals
     from fcn_plugin.prediction.video import take_videos
     from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
+    if args.polygons:
+        rasterio_for("--polygons")
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
     videos = take_videos(images)
     if videos and (args.probabilities or (args.no_overlays and not args.out_frames)):
@@ -125,12 +142,24 @@ def main() -> None:
     with progress_bar() as progress:
         options = (args.device, args.max_memory, args.tta, progress)
         predictor = Predictor(cfg, args.checkpoint, *options)
+        if args.bands:
+            predictor.read.show(args.bands)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         totals = Totals(predictor.classes.names)
         files = (args.labels_as, args.out, predictor.classes, args.tolerance)
+        placed = {name: file for name, file in images.items() if has_place(file)}
+        if placed and (args.labels_as != "png" or args.confidence):
+            raise UserError(
+                f"{next(iter(placed.values()))}: of GeoTIFFs there are labels as GeoTIFF and "
+                "--polygons, but no --labels-as or --confidence; leave these out"
+            )
+        plain = {name: file for name, file in images.items() if name not in placed}
         with label_files(*files) as write:
-            for batch in batches(images, predictor.read, args.batch_size, totals):
+            for name, file in placed.items():
+                predict_placed(name, file, predictor, args, totals)
+                progress("Predicting", totals.images + len(totals.unreadable), len(images))
+            for batch in batches(plain, predictor.read, args.batch_size, totals):
                 predict(batch, predictor, args, totals, write)
                 batch.clear()  # frees memory before the next one is read
                 progress("Predicting", totals.images + len(totals.unreadable), len(images))
@@ -183,6 +212,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, 
     """Predict a batch, and write the files that the options ask for."""
     from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.polygons import write_polygons
 
     arrays = [args.probabilities and args.out / f"probabilities/{name}.npy" for name, *_ in batch]
     try:
@@ -196,6 +226,9 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, 
         return
     for (name, file, picture), result in zip(batch, results, strict=True):
         write(name, file, result)
+        if args.polygons:
+            polygons = args.out / "labels" / f"{name}.geojson"
+            write_polygons(result.labels, result.classes, polygons)
         if not args.no_overlays:
             file = args.out / "overlays" / f"{name}.jpg"
             save_picture(result.overlay(), file, quality=90, subsampling=0)
@@ -218,6 +251,30 @@ def predict_frames(
             totals.add(result, () if args.tta else picture.factors, frame=True)
     except UserError as error:
         fail(file, error, totals)
+
+
+def predict_placed(
+    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
+) -> None:
+    """Predict a GeoTIFF, and write the files that the options ask for."""
+    from fcn_plugin.data.picture_files import save_picture
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.geotiff import predict_geotiff
+    from fcn_plugin.prediction.polygons import write_polygons
+
+    labels = args.out / "labels" / f"{name}.tif"
+    wanted = args.out / "probabilities" / f"{name}.npy" if args.probabilities else None
+    try:
+        result = predict_geotiff(predictor, file, labels, wanted)
+    except UserError as error:
+        fail(file, error, totals)
+        return
+    if not args.no_overlays:
+        overlay = args.out / "overlays" / f"{name}.jpg"
+        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
+    if args.polygons:
+        write_polygons(labels, result.classes, labels.with_suffix(".geojson"))
+    totals.add(result, ())
 
 
 def fail(file: Path, error: Exception, totals: Any) -> None:

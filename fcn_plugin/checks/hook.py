@@ -24,6 +24,7 @@ from fcn_plugin.checks.data import (
 )
 from fcn_plugin.checks.ignored import ignored_number, refuse_other_ignored
 from fcn_plugin.checks.model import (
+    check_bands,
     check_classes,
     check_losses,
     check_windows,
@@ -31,6 +32,7 @@ from fcn_plugin.checks.model import (
     weighted_losses,
 )
 from fcn_plugin.checks.run import batch_size, check_order, check_scores, smallest_batch
+from fcn_plugin.data.bands import LoadBands
 from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
@@ -97,6 +99,9 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
 
 def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> None:
     for dataset in parts:
+        for step in steps_of(dataset):
+            if isinstance(step, LoadBands):
+                check_bands(model, f"{name}.dataset.pipeline", step.bands)
         if (classes := dataset.metainfo.get("classes")) is not None:
             check_classes(model, type(dataset).__name__, len(classes))
             for step in steps_of(dataset):

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.models.bands import BandsPreProcessor
 from fcn_plugin.weights.networks import COUNT, net_of
-from fcn_plugin.weights.sources import Input
+from fcn_plugin.weights.sources import BANDS, Input
 from fcn_plugin.weights.structure import check_tensors
 
 # Means that differ by less come from two samples of the same pictures: Caffe's VGG subtracts
 # 103.939, 116.779, 123.68 and the FCNs that start from it 104.00699, 116.66877, 122.67892.
 SAME_MEAN = 2.0
 SAME_STD = 1.05
+SPREAD = 58  # standard deviation of photos in 0-255, to which SAME_MEAN refers
 OTHER_NETWORK = (
     "give its own config, or make another network of it: fcn-plugin convert_weights --net"
 )
@@ -147,8 +149,11 @@ def input_of(model: nn.Module) -> Input | None:
 def channel_order(preprocessor: Any) -> str:
     """What ``preprocessor`` makes of the pipelines' BGR images: "RGB" if it swaps, else "BGR".
 
-    Asks with a pixel: whether it swaps has another private name in each family of mmseg.
+    ``BANDS`` if it takes bands in the order of the files. Asks with a pixel: whether it swaps has
+    another private name in each family of mmseg.
     """
+    if isinstance(preprocessor, BandsPreProcessor):
+        return BANDS
     mean, std = (getattr(preprocessor, name, None) for name in ("mean", "std"))
     channels = len(mean) if isinstance(mean, Tensor) and len(mean) > 1 else 3
     pixel = torch.arange(channels, dtype=torch.uint8).view(-1, 1, 1)
@@ -166,9 +171,13 @@ def input_fault(stored: Input | None, configured: Input | None) -> str | None:
         return None
     means = zip(stored.mean, configured.mean, strict=False)
     stds = zip(stored.std, configured.std, strict=False)
-    same_means = all(abs(a - b) <= SAME_MEAN for a, b in means)
+    # Bands have units of their own.
+    units = [std / SPREAD if stored.order == BANDS else 1 for std in stored.std]
+    close = zip(means, units, strict=False)
+    same_means = all(abs(a - b) <= SAME_MEAN * unit for (a, b), unit in close)
     same_stds = all(max(a / b, b / a) <= SAME_STD for a, b in stds)
-    if stored.order == configured.order and same_means and same_stds:
+    alike = (stored.order, len(stored.mean)) == (configured.order, len(configured.mean))
+    if alike and same_means and same_stds:
         return None
     settings = stored.preprocessor()
     for key in ("mean", "std"):

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fcn_plugin.checks.config import is_installed
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
+from fcn_plugin.models.bands import BandsPreProcessor
 from fcn_plugin.models.loss import is_supported
 
 # Heads of mmseg whose classes are not the data set's: edges and depths.
@@ -40,6 +41,24 @@ def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
                 f"{dataset} has {classes} classes, but {place} scores {scored}; set "
                 f"{place}.num_classes={classes}"
             )
+
+
+def check_bands(model: nn.Module, pipeline: str, bands: int) -> None:
+    """Raise ``UserError`` unless the model takes what ``LoadBands`` in ``pipeline`` gives."""
+    preprocessor: Any = getattr(model, "data_preprocessor", None)
+    loader = f"LoadBands in {pipeline} gives {bands} bands"
+    if not isinstance(preprocessor, BandsPreProcessor):
+        raise UserError(
+            f"{loader}, but {type(preprocessor).__name__} is for BGR; set model.data_preprocessor="
+            "dict(type='BandsPreProcessor', mean=[...], std=[...]) with a number for each band"
+        )
+    kernels = (p for p in getattr(model, "backbone", model).parameters() if p.dim() == 4)
+    for taken, setting in (
+        (preprocessor.get_buffer("mean").numel(), "data_preprocessor has mean and std of "),
+        (next(kernels, torch.empty(0, bands)).shape[1], "backbone has in_channels="),
+    ):
+        if taken != bands:
+            raise UserError(f"{loader}, but model.{setting}{taken}; set both to {bands}")
 
 
 def check_losses(model: nn.Module, device: str) -> None:

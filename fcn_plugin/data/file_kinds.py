@@ -32,6 +32,10 @@ OWN_LOADER = (
     "convert it to three bands of 8 bits, or put a loader for such files in place of "
     "LoadCheckedImage in the config's pipelines"
 )
+OUR_LOADER = (
+    "convert it to three bands of 8 bits, or put LoadBands, which takes all bands, in place of "
+    "LoadCheckedImage in the config's pipelines"
+)
 DOWNLOAD = "it may say why it is not the picture; download that again"
 RAW = Kind("a camera's raw file", "develop it to PNG, TIFF or JPEG")
 VIDEO = Kind("a video", "extract its frames, for example with ffmpeg -i FILE frame_%05d.png")
@@ -84,7 +88,7 @@ def _tiff(content: bytes) -> Kind | None:
         tags = ImageFileDirectory_v2(file.read(16 if big else 8))
         file.seek(tags.next)
         tags.load(file)
-        return RAW if is_raw(content, tags) else Kind(tiff_in_words(tags), OWN_LOADER)
+        return RAW if is_raw(content, tags) else Kind(tiff_in_words(tags), OUR_LOADER)
     # Pillow does not document what it raises on arbitrary bytes.
     except Exception:
         return None

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
 from PIL import ExifTags, Image, ImageOps
 
-from fcn_plugin.data.file_kinds import OWN_LOADER
+from fcn_plugin.data.file_kinds import OUR_LOADER
 from fcn_plugin.data.picture_files import (
     JPEG_END,
     JPEG_START,
@@ -96,7 +96,7 @@ class LoadCheckedImage(LoadImageFromFile):
     def convert(self, image: Image.Image, path: str) -> np.ndarray:
         """A Pillow picture of any mode as 8-bit BGR [H, W, 3], upright."""
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-            raise UserError(f"{path}: {numbers_in_words(image)}; {OWN_LOADER}")
+            raise UserError(f"{path}: {numbers_in_words(image)}; {OUR_LOADER}")
         with damage_named(path, "image", None):
             image.load()  # a PNG may store its orientation after the pixels
             if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or Pillow makes a copy

@@ -82,7 +82,8 @@ class LoadCheckedLabel(LoadAnnotations):
 
     Adds ``gt_seg_map`` [H, W] uint8, and its name to ``seg_fields``: the values of the file after
     the data set's ``reduce_zero_label`` and ``label_map``. Each is below ``num_classes`` or equals
-    ``ignore_index``. A sample without ``seg_map_path`` is returned unchanged.
+    ``ignore_index``, and so does every pixel of ``nodata``, the mask of ``LoadBands``. A sample
+    without ``seg_map_path`` is returned unchanged.
 
     Args:
         num_classes: As in the decode head, at most 255.
@@ -129,6 +130,8 @@ class LoadCheckedLabel(LoadAnnotations):
                     f"num_classes={self.num_classes} only {ranges_in_words(legal)} are legal; "
                     "correct the file or num_classes"
                 )
+        if "nodata" in results:  # of LoadBands
+            label[results.pop("nodata")] = IGNORED
         if self.ignore_index != IGNORED:
             label[label == IGNORED] = self.ignore_index
         results["gt_seg_map"] = label

@@ -127,15 +127,18 @@ class FastPhotoMetricDistortion(PhotoMetricDistortion):
     Changes ``img`` [H, W, 3] uint8 (BGR). Arguments are mmseg's.
 
     Raises:
-        UserError: the image is not uint8.
+        UserError: the image is not uint8, or has not three channels.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replace ``results["img"]`` by a distorted copy."""
-        dtype = results["img"].dtype
-        if dtype != np.uint8:
-            remedy = "load the image with 8 bits, or take PhotoMetricDistortion"
-            raise UserError(f"FastPhotoMetricDistortion: an image of {dtype}; {remedy}")
+        img = results["img"]
+        if img.dtype != np.uint8 or img.shape[2:] != (3,):
+            remedy = "take it out of the training pipeline, for it changes 8-bit colours"
+            bands = img.shape[2] if img.ndim == 3 else 1
+            raise UserError(
+                f"FastPhotoMetricDistortion: an image of {img.dtype}, {bands} channels; {remedy}"
+            )
         return super().transform(results)
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.export.resizing import Resizing
 from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.prediction.network import image_channels
+from fcn_plugin.weights.sources import BANDS
 
 
 class Deployed(nn.Module):
@@ -27,8 +28,8 @@ class Deployed(nn.Module):
             if one is above 255); otherwise scores N x C x H x W before softmax or sigmoid, in the
             order of the classes.
         preprocessing: take images N x H x W x 3, RGB in 0-255, of any dtype, or other bands and
-            values if the network was trained on them; otherwise take N x 3 x H x W as returned by
-            ``prepared``.
+            values if the network was trained on them, as its loader gives them; otherwise take
+            N x 3 x H x W as returned by ``prepared``.
         resizing: resize uint8 images first, as part of the preprocessing; labels and scores still
             have the size of the images.
     """
@@ -65,6 +66,11 @@ class Deployed(nn.Module):
         return image_channels(self.model)
 
     @property
+    def takes_rgb(self) -> bool:
+        """Whether images are given as RGB, though the config's loader gives BGR."""
+        return self.order != BANDS and self.channels == 3
+
+    @property
     def normal(self) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation, 3 x 1 x 1, in 0-255, in the network's channel order.
 
@@ -83,7 +89,7 @@ class Deployed(nn.Module):
     def prepared(self, image: Tensor) -> Tensor:
         """The network's input N x 3 x h x w, from images N x H x W x 3, RGB in 0-255."""
         image = image.permute(0, 3, 1, 2)
-        if self.order == "BGR" and self.channels == 3:
+        if self.order == "BGR" and self.takes_rgb:
             image = image.flip(1)
         if self.resizing:
             image = self.resizing(image)

@@ -97,8 +97,8 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
     normal = deployed.normal or (torch.zeros(1), torch.ones(1))
     mean, std = (value.flatten().tolist() for value in normal)
     inside, bands, kind = deployed.preprocessing, deployed.channels, str(dtype)[len("torch.") :]
-    in_bytes, order = dtype == torch.uint8, "RGB" if inside else deployed.order
-    order = f"{order}, " if bands == 3 else ""
+    in_bytes, order = dtype == torch.uint8, deployed.order
+    order = f"{'RGB' if inside else order}, " if deployed.takes_rgb else ""
     if inside:
         values = "0-255" if in_bytes else "as the config's loader gives them"
         image = f"N x H x W x {bands}, {kind}, {order}{values}"

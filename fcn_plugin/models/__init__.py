@@ -1,6 +1,7 @@
 """Backbones and the decode head."""
 
 from fcn_plugin.models.alexnet import ConvolutionalizedAlexNet
+from fcn_plugin.models.bands import BandsPreProcessor
 from fcn_plugin.models.googlenet import ConvolutionalizedGoogLeNet
 from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.skip_fusion import SkipFusionHead
@@ -8,6 +9,7 @@ from fcn_plugin.models.tta import FCNTTAModel
 from fcn_plugin.models.vgg import ConvolutionalizedVGG
 
 __all__ = [
+    "BandsPreProcessor",
     "ConvolutionalizedAlexNet",
     "ConvolutionalizedGoogLeNet",
     "ConvolutionalizedVGG",

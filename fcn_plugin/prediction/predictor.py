@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import Tensor
 
-from fcn_plugin.data.display import shown
+from fcn_plugin.data.display import Shown, shown
 from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.segmentor import final_head
@@ -113,7 +114,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict pictures of the same ``shape``, in batches as large as memory allows."""
         results = [
-            Prediction.empty(shown(picture.image), self.classes, wanted is True, confidence)
+            Prediction.empty(self.shown(picture.image), self.classes, wanted is True, confidence)
             for picture, wanted in zip(pictures, probabilities, strict=True)
         ]
         with ExitStack() as files:
@@ -122,6 +123,10 @@ class Predictor:
                     files.enter_context(result.probabilities_in(wanted))
             self._fill(pictures, results)
         return [result.numbered() for result in results]
+
+    def shown(self, image: np.ndarray) -> Shown:
+        """A viewable picture of an image as the config's loader gives it."""
+        return shown(image, self.read.display_bands)
 
     def _fill(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         scored = any(result.scored for result in results)
@@ -135,7 +140,7 @@ class Predictor:
             if at_once:
                 self._as_a_whole(pictures[batch], results[batch])
             else:
-                self._in_windows(pictures[start], results[start], scored)
+                self.in_windows(pictures[start], results[start], scored)
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch, or with test-time augmentation one batch per view.
@@ -145,14 +150,25 @@ class Predictor:
         for sample, result in zip(predicted, results, strict=True):
             put(sample, [Window(0, size, 0, size) for size in result.labels.shape], result)
 
-    def _in_windows(self, picture: Picture, result: Prediction, scored: bool) -> None:
+    def in_windows(
+        self, picture: Picture, result: Prediction, scored: bool, most: float = inf
+    ) -> None:
+        """Fill ``result`` with class indices, window by window.
+
+        Args:
+            scored: also fill its probabilities.
+            most: pixels of a window, if memory allows as many.
+
+        Raises:
+            UserError: memory is too short even for the smallest windows.
+        """
         (rows, cols), input_size = picture.sizes
         # If the pipeline made the image smaller, its scores are enlarged again.
         enlarged = max(rows / input_size[0], 1) * max(cols / input_size[1], 1)
         scored = scored or input_size != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
-        area = cost.area_within(self.budget.left(held)) / enlarged
+        area = min(cost.area_within(self.budget.left(held)) / enlarged, most)
         if area < least:
             name = f"{picture.samples[0].img_path}: a picture of {cols}x{rows} pixels"
             need = int(self.budget.need(self.smallest, scored) * enlarged) + held

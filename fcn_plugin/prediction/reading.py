@@ -1,5 +1,6 @@
 """Load an image and prepare it for the network with the config's test pipeline, without labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from fcn_plugin.data.bands import LoadBands, checked_display
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.data.picture_files import CheckSize
@@ -60,7 +62,9 @@ class Reader:
         channels: number of channels that the network takes.
 
     Attributes:
+        loader: the first step.
         check_size: called with path and (width, height) before an image is decoded; may refuse it.
+        display_bands: the bands to show, see ``data.display.shown``; None for those of a photo.
     """
 
     check_size: CheckSize = staticmethod(check_picture)
@@ -79,10 +83,21 @@ class Reader:
         # mmcv's loader would fill the missing part of a truncated file.
         if type(load) is LoadImageFromFile and self.is_usual and not load.to_float32:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
-        if isinstance(load, LoadCheckedImage):
+        if isinstance(load, LoadCheckedImage | LoadBands):
             load.check_size = lambda path, size: self.check_size(path, size)
         self.channels = channels
-        self._load, self._steps = load, steps.transforms
+        self.display_bands: tuple[int, ...] | None = getattr(load, "display_bands", None)
+        self.loader, self._steps = load, steps.transforms
+
+    def show(self, bands: Sequence[int]) -> None:
+        """Set ``display_bands``, counted from 1, in place of the config's.
+
+        Raises:
+            UserError: there are no such bands, or the network takes photos.
+        """
+        if self.is_usual:
+            raise UserError("--bands: the network takes photos, which are shown as they are")
+        self.display_bands = checked_display(bands, self.channels, "--bands")
 
     def load(self, file: Path) -> np.ndarray:
         """The image as the pipeline's first step loads it, H x W or H x W x C."""
@@ -125,7 +140,7 @@ class Reader:
                     "H x W x 3, uint8, in BGR"
                 )
             return image
-        loader = self._load if isinstance(self._load, LoadCheckedImage) else LoadCheckedImage()
+        loader = self.loader if isinstance(self.loader, LoadCheckedImage) else LoadCheckedImage()
         name = str(getattr(image, "filename", "")) or "the image"
         content = _undecoded(image)
         return loader.convert(image, name) if content is None else loader.decode(content, name)

@@ -146,6 +146,7 @@ def predict_in_windows(
             put(predicted, (row, col), result)
         else:
             _put_resized(predicted, (row, col), scales, threshold, result)
+        _free_pages(result.labels)
         _free_pages(result.probabilities)
 
 

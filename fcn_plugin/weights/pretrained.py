@@ -11,7 +11,7 @@ from fcn_plugin.system.download import download
 from fcn_plugin.system.ranks import once_per_machine
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import COUNT, caffe_name
-from fcn_plugin.weights.recognise import open_weights
+from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.sources import SOURCES
 
 REMEDY = (
@@ -19,6 +19,8 @@ REMEDY = (
     "against the file"
 )
 OF_HEAD = "of the decode head"
+RGB = 3  # channels of every publisher's images
+PHOTO_STD = 58  # of ImageNet's pixels in 0-255, about; torchvision's are 58.395, 57.12, 57.375
 # Layers that a file may lack: it may hold features only.
 OPTIONAL = ("fc6.", "fc7.")
 
@@ -45,6 +47,8 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
             return "beyond the last level in out_indices"
         return OF_HEAD if name.startswith(("score", "upscore")) else None
 
+    first = next(name for name, tensor in state.items() if tensor.dim() == 4)
+    widened = _widen(weights, caffe_name(first), shapes[first][1])
     tensors, report = fill(weights, shapes, targets, reason, REMEDY)
     report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
     missing = [
@@ -58,9 +62,33 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
             f"{missing[0]} is missing; {REMEDY}"
         )
     backbone.load_state_dict({**state, **tensors})
-    backbone.trained_on = weights.input
-    MMLogger.get_current_instance().info("%s from %s:\n  %s", weights.layout.title, path, report)
+    # Bands have means of their own, which the file's say nothing of.
+    backbone.trained_on = None if widened else weights.input
+    log = MMLogger.get_current_instance().info
+    log("%s from %s:\n  %s", weights.layout.title, path, report)
+    if widened:
+        log(widened)
     return report
+
+
+def _widen(weights: Weights, name: str, bands: int) -> str:
+    """Let the file's first convolution take ``bands`` bands in place of RGB; what was done.
+
+    Every band gets the mean of the three filters, times 3 / bands. All bands of a grey image are
+    equal, and on them the layer responds as the file's does: the filters' sum is the same.
+    The text says which scale the weights expect. Nothing is done, and the text is empty, if the
+    network takes three bands or the file's layer does not.
+    """
+    kernel = weights.tensors.get(name)
+    if bands == RGB or kernel is None or kernel.dim() != 4 or kernel.shape[1] != RGB:
+        return ""
+    mean = kernel.double().mean(1, keepdim=True) * (RGB / bands)
+    weights.tensors[name] = mean.to(kernel.dtype).repeat(1, bands, 1, 1)
+    text = f"{name}: each of {bands} bands has the mean of the RGB filters times 3/{bands}"
+    if weights.input is None:
+        return text
+    spread = PHOTO_STD / (sum(weights.input.std) / RGB)
+    return f"{text}; it expects bands of mean 0 and standard deviation {spread:.2g}"
 
 
 def cached_file(name: str) -> Path:

@@ -5,13 +5,17 @@ from typing import Any
 
 from fcn_plugin.system.download import Digest
 
+BANDS = "bands"
+ORDERS = ("RGB", "BGR", BANDS)
+
 
 @dataclass(frozen=True)
 class Input:
     """The input that a network was trained on: (values in 0-255 - mean) / std.
 
     Attributes:
-        order: of the channels, of mean and of std: 'RGB' or 'BGR'.
+        order: of the channels, of mean and of std: 'RGB' or 'BGR'; or ``BANDS``, the order of the
+            files, whose values may be of any range.
     """
 
     order: str
@@ -27,8 +31,9 @@ class Input:
         return cls(value["order"], tuple(value["mean"]), tuple(value["std"]))
 
     def preprocessor(self) -> dict:
-        """Settings of mmseg's ``SegDataPreProcessor``, which gets images as BGR."""
-        return dict(mean=list(self.mean), std=list(self.std), bgr_to_rgb=self.order == "RGB")
+        """Settings of mmseg's ``SegDataPreProcessor``, which gets images as BGR, or of ours."""
+        settings = dict(mean=list(self.mean), std=list(self.std))
+        return settings if self.order == BANDS else settings | {"bgr_to_rgb": self.order == "RGB"}
 
 
 def _bgr(*mean: float) -> Input:

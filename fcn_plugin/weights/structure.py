@@ -16,6 +16,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from fcn_plugin.errors import UserError, printable, quoted
+from fcn_plugin.weights.sources import ORDERS
 
 Check = Callable[[Any], bool]
 
@@ -70,7 +71,7 @@ def _input(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) != {"order", "mean", "std"}:
         return isinstance(value, dict)
     numbers = all(_filled(_each(_number))(value[key]) for key in ("mean", "std"))
-    return numbers and value["order"] in ("RGB", "BGR") and all(std > 0 for std in value["std"])
+    return numbers and value["order"] in ORDERS and all(std > 0 for std in value["std"])
 
 
 def _version(module: Any) -> bool:

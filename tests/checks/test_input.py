@@ -80,12 +80,18 @@ def test_training_on_from_another_input_is_warned_of(shapes):
     assert any("trained on RGB" in path.read_text() for path in shapes.glob("again/*/*.log"))
 
 
+BANDS = sources.Input("bands", (0.5, 9000.0), (0.1, 4000.0))
+
+
 def test_which_inputs_contradict_each_other():
     """The FCNs start from VGG's means and train with VOC's: that is no contradiction."""
     for a, b, same in (
         (sources.CAFFENET, sources.VOC, True),
         (sources.TORCHVISION, sources.FEATURES_ONLY, False),
         (dataclasses.replace(sources.VOC, order="RGB"), sources.VOC, False),
+        (BANDS, dataclasses.replace(BANDS, mean=(0.501, 9001.0)), True),  # in units of the std
+        (BANDS, dataclasses.replace(BANDS, mean=(0.6, 9000.0)), False),
+        (BANDS, sources.VOC, False),
         (dataclasses.replace(sources.VOC, mean=(116.19, 97.203, 92.318)), sources.VOC, False),
     ):
         assert (input_fault(a, b) is None) == same, (a, b)

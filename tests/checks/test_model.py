@@ -6,9 +6,11 @@ from contextlib import nullcontext
 import pytest
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
+from models.small import built
 from torch import nn
 
 from fcn_plugin.checks.model import (
+    check_bands,
     check_classes,
     check_losses,
     check_windows,
@@ -39,6 +41,29 @@ def segmentor(decode: dict, auxiliary: Sequence[dict] = (), **settings) -> nn.Mo
 def test_heads_of_edges_have_other_classes():
     edges = FCN | dict(type="STDCHead", num_classes=2, boundary_threshold=0.1, in_index=0)
     check_classes(segmentor(FCN, auxiliary=[edges]), "Set", 5)
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "channels", "said"),
+    [
+        (dict(type="SegDataPreProcessor"), 5, "SegDataPreProcessor is for BGR; set model.data_pre"),
+        (
+            dict(type="BandsPreProcessor", mean=[0] * 4, std=[1] * 4),
+            5,
+            "mean and std of 4; set both",
+        ),
+        (
+            dict(type="BandsPreProcessor", mean=[0] * 5, std=[1] * 5),
+            3,
+            "in_channels=3; set both to 5",
+        ),
+        (dict(type="BandsPreProcessor", mean=[0] * 5, std=[1] * 5), 5, ""),
+    ],
+)
+def test_what_takes_the_bands_of_the_loader(preprocessor, channels, said):
+    model = built(data_preprocessor=preprocessor, backbone=dict(in_channels=channels))
+    with pytest.raises(UserError, match=said) if said else nullcontext():
+        check_bands(model, "train_dataloader.dataset.pipeline", 5)
 
 
 ONE_CHANNEL = dict(num_classes=2, out_channels=1)

@@ -13,7 +13,7 @@ from fcn_plugin.evaluation.pictures import PicturesHook
 
 RAMP = np.arange(6).reshape(2, 3)
 BYTES = np.stack([RAMP, RAMP + 10, RAMP + 20, RAMP + 30, RAMP + 40], -1).astype(np.uint8)
-SCALED = np.array([[0, 51, 102], [153, 204, 255]])
+SCALED = np.array([[0, 48, 101], [154, 207, 255]])  # from 0.1 to 4.9, the percentiles
 HOLES = np.where(RAMP == 5, np.nan, RAMP * 0.1)
 FOUR = np.stack([RAMP * 2.5, RAMP * 1e6, RAMP, RAMP], -1)
 # image, picture (its one band, if it is grey), note
@@ -23,7 +23,7 @@ SHOWN = [
     (BYTES[..., :2], BYTES[..., 0], "band 1 of 2"),
     (BYTES[..., :3].astype(np.float32), BYTES[..., 2::-1], ""),  # 8-bit levels
     (RAMP * -1e300, SCALED[::-1, ::-1], "scaled"),
-    (HOLES, np.array([[0, 64, 128], [191, 255, 0]]), "scaled"),
+    (HOLES, np.array([[0, 61, 128], [194, 255, 0]]), "scaled"),
     (np.full((2, 3), 7, np.int32), RAMP * 0, "scaled"),
     (FOUR, SCALED, "bands 1-3 of 4, scaled"),
 ]
@@ -35,6 +35,17 @@ def test_shown(image, expected, note):
     assert (found.pixels.dtype, found.pixels.shape, found.note) == (np.uint8, (2, 3, 3), note)
     expected = expected[..., None].repeat(3, -1) if expected.ndim == 2 else expected
     assert np.array_equal(found.pixels, expected)
+
+
+def test_chosen_bands():
+    """Counted from 1, in the order red, green, blue; of three bands the file's, not BGR."""
+    for bands, expected, note in (
+        ((4, 3, 2), BYTES[..., [3, 2, 1]], "bands 4, 3, 2 of 5"),
+        ((5,), BYTES[..., [4, 4, 4]], "band 5 of 5"),
+    ):
+        assert (found := shown(BYTES, bands)).note == note
+        assert np.array_equal(found.pixels, expected)
+    assert np.array_equal(shown(BYTES[..., :3], (1, 2, 3)).pixels, BYTES[..., :3])
 
 
 @pytest.mark.parametrize("image", [RAMP[0], RAMP * 1j, RAMP[:0]])

@@ -93,6 +93,7 @@ REST = bytes(99)
 FTYP = b"\0\0\0\x18ftyp%s\0\0\0\0" + REST
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 OWN_LOADER = "convert it to three bands of 8 bits, or put a loader"
+OUR_LOADER = "convert it to three bands of 8 bits, or put LoadBands"
 RAW = "a camera's raw file", "develop it"
 # file, what it is, what to do with it
 OTHERS = [
@@ -100,7 +101,7 @@ OTHERS = [
     (FTYP % b"heic", "a HEIC picture", "convert it"),
     (tagged(50706), *RAW),  # DNG
     (tagged(254), *RAW),  # a preview first
-    (by_opencv(".tiff", np.zeros((8, 9, 3), np.float32)), "32-bit floating-point", OWN_LOADER),
+    (by_opencv(".tiff", np.zeros((8, 9, 3), np.float32)), "32-bit floating-point", OUR_LOADER),
     (saved(np.ones((3, 4), np.float32), "TIFF"), "a TIFF of 1 band, 32-bit floating-point", ""),
     (saved(RAMP, "EPS"), "a program in PostScript", "save what it draws"),
     (b'<?xml version="1.0"?>\n<!-- -->\n<svg width="9">', "an SVG drawing", "save it as PNG"),

@@ -120,7 +120,9 @@ def test_windows_and_images_that_will_not_do():
     for wrong in ((64.0, 64.0), (64, 64, 3), 0, "64"):
         with pytest.raises(UserError, match=r"must be \(height, width\)"):
             FastRandomCrop(wrong)
-    with pytest.raises(UserError, match="image of float32; load the image with 8 bits"):
+    with pytest.raises(
+        UserError, match="image of float32, 3 channels; take it out of the training pipeline"
+    ):
         FastPhotoMetricDistortion()(dict(img=np.zeros((2, 2, 3), np.float32)))
 
 

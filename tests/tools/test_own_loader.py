@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import BANDS
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 from PIL import Image
@@ -18,17 +17,18 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes
 
-pytestmark = BANDS
 VAL, IMAGE = 2, "data/shapes/JPEGImages/val_00001.npy"
 CONFIG = """
-model["data_preprocessor"].update(mean=[9000.0] * 5, std=[4000.0] * 5)
+model["data_preprocessor"] = dict(
+    type="BandsPreProcessor", mean=[9000.0] * 5, std=[4000.0] * 5, _delete_=True
+)
 model["backbone"].update(in_channels=5)
 test_dataloader = dict(
     val_dataloader,
     dataset=dict(
         img_suffix=".npy",
         pipeline=[
-            dict(type="LoadBands"),
+            dict(type="LoadNumpy"),
             dict(type="LoadCheckedLabel", num_classes=5),
             dict(type="PackSegInputs"),
         ],
@@ -37,8 +37,8 @@ test_dataloader = dict(
 """
 
 
-@TRANSFORMS.register_module(force=True)
-class LoadBands(BaseTransform):
+@TRANSFORMS.register_module()
+class LoadNumpy(BaseTransform):
     """H x W x 5, uint16."""
 
     def transform(self, results: dict) -> dict:

@@ -67,6 +67,19 @@ def test_features_only_leaves_fc_new(tmp_path):
     assert ours.trained_on == SOURCES["torchvision://vgg16_features"].input
 
 
+@pytest.mark.parametrize("bands", [1, 2, 5])
+def test_the_first_layer_widened_sees_grey_as_the_files_does(tmp_path, bands):
+    """All bands equal: the response is that of the RGB network to a grey image."""
+    photos, ours, tensors = backbone(), backbone(in_channels=bands), tensors_of()
+    for model in (photos, ours):
+        load(tmp_path, model, tensors)
+    grey = torch.randn(1, 1, 64, 48, dtype=torch.float64)
+    expected = photos(grey.repeat(1, 3, 1, 1))
+    for level, same in zip(ours(grey.repeat(1, bands, 1, 1)), expected, strict=True):
+        torch.testing.assert_close(level, same, rtol=1e-5, atol=1e-5)  # of float32 weights
+    assert ours.trained_on is None  # means of three channels say nothing of the bands'
+
+
 def test_what_is_beyond_the_backbone_is_dropped(tmp_path):
     report = load(tmp_path, backbone(out_indices=(3, 4)), tensors_of())
     assert report.dropped["classifier.0.weight"] == "beyond the last level in out_indices"
