@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -25,21 +26,15 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import check_checkpoint
 
 SHARE = 0.85  # of the free memory; later steps differ a little, and checkpoints need some
+CALLS, PATIENCE = 6, 10  # a time is measured this often, and for about so many seconds at most
 # Settings of a schedule that count iterations.
 COUNTED = ("begin", "end", "T_max", "step_size", "milestones", "total_steps")
 
 
 class Trial(NamedTuple):
-    """A measured step.
-
-    Attributes:
-        batch: images of the step.
-        seconds: that a step takes, with the loading of its images.
-        memory: most bytes so far: of the process, or of the GPU's that it has reserved.
-    """
+    """The images of a step, and the most bytes so far: of the process, or reserved on the GPU."""
 
     batch: int
-    seconds: float
     memory: int
 
 
@@ -78,7 +73,7 @@ def largest_batch(
         most: bytes that the process may use in all.
     """
     best: Trial | None = None
-    before = Trial(0, 0.0, used)
+    before = Trial(0, used)
     for size in sizes:
         if best is not None:
             slope = (best.memory - before.memory) / (best.batch - before.batch)
@@ -121,16 +116,21 @@ class Trials:
         return 2 if any(isinstance(layer, _BatchNorm) for layer in self.model.modules()) else 1
 
     def step(self, batch: int) -> Trial:
-        """Load images and make a step of them."""
-        begun = time.perf_counter()
-        images = pseudo_collate([self.images[i % len(self.images)] for i in range(batch)])
-        loading = (time.perf_counter() - begun) / max(self.workers, 1)
+        """Make a step of new images."""
+        self.model.train().train_step(self._load(batch), self.optimizer)
+        return Trial(batch, self.room.peak())
+
+    def seconds(self, batch: int) -> float:
+        """Seconds of a step with the loading of its images."""
+        loading = self._timed(lambda: self._load(batch)) / max(self.workers, 1)
+        images = self._load(batch)
         self.model.train()
-        seconds = self._timed(lambda: self.model.train_step(images, self.optimizer))
+        step = self._timed(lambda: self.model.train_step(images, self.optimizer))
         # A GPU works while workers load; a CPU's cores do one or the other.
-        aside = self.room.on_gpu and self.workers
-        seconds = max(seconds, loading) if aside else seconds + loading
-        return Trial(batch, seconds, self.room.peak())
+        return max(step, loading) if self.room.on_gpu and self.workers else step + loading
+
+    def _load(self, batch: int) -> dict:
+        return pseudo_collate([self.images[i % len(self.images)] for i in range(batch)])
 
     def scoring(self) -> float:
         """Seconds of one scoring of the validation images; 0 without any. From one image."""
@@ -143,13 +143,15 @@ class Trials:
         return one * len(images)
 
     def _timed(self, call: Callable[[], object]) -> float:
-        """Seconds of a call, on a GPU of the second one: the first chooses algorithms."""
-        for _ in range(1 + self.room.on_gpu):
+        """Seconds of a call: the median of a few, but the first, which chooses algorithms."""
+        seconds: list[float] = []
+        while len(seconds) < CALLS and sum(seconds) < PATIENCE:
             begun = time.perf_counter()
             call()
             if self.room.on_gpu:
                 torch.cuda.synchronize(self.room.device)
-        return time.perf_counter() - begun
+            seconds.append(time.perf_counter() - begun)
+        return median(seconds[1:] or seconds)
 
 
 def fit_batch(cfg: Config, progress: Progress = silent) -> list[str]:
@@ -163,24 +165,24 @@ def fit_batch(cfg: Config, progress: Progress = silent) -> list[str]:
         UserError: not even the smallest batch fits.
     """
     most = int(cfg.train_dataloader.batch_size)
-    best, scoring, memory = _measured(cfg, most, progress)
+    best, seconds, scoring, memory = _measured(cfg, most, progress)
     gc.collect()
     torch.cuda.empty_cache()  # it had none but the trials' memory
     lines = [
-        f"--batch auto: {best.batch} of the config's {most} images in a batch; {best.seconds:.2g} "
+        f"--batch auto: {best.batch} of the config's {most} images in a batch; {seconds:.2g} "
         f"s a step, {best.memory / 1e9:.1f} GB of {memory / 1e9:.1f} GB"
     ]
     if best.batch < most:
         lines.append(set_batch(cfg, best.batch))
     if length := cfg.train_cfg.get("max_iters"):
         scorings = ceil(length / cfg.train_cfg.get("val_interval", length))
-        seconds = length * best.seconds + scorings * scoring
-        lines.append(f"--batch auto: {length:,} iterations will take about {duration(seconds)}")
+        whole = duration(length * seconds + scorings * scoring)
+        lines.append(f"--batch auto: {length:,} iterations will take about {whole}")
     return lines
 
 
-def _measured(cfg: Config, most: int, progress: Progress) -> tuple[Trial, float, float]:
-    """The largest batch that fits, seconds of a scoring, and the bytes there are in all."""
+def _measured(cfg: Config, most: int, progress: Progress) -> tuple[Trial, float, float, float]:
+    """The largest batch that fits, seconds of a step and of a scoring, and bytes in all."""
     trials = Trials(cfg)
     halves = [most >> times for times in range(most.bit_length())]
     sizes = sorted(size for size in halves if size >= min(trials.least, most))
@@ -197,7 +199,8 @@ def _measured(cfg: Config, most: int, progress: Progress) -> tuple[Trial, float,
             f"({memory / 1e9:.1f} GB in all); free some, or train on smaller crops (crop_size and "
             "data_preprocessor.size in the config)"
         )
-    return best, trials.scoring(), memory
+    progress(f"--batch auto: timing a batch of {best.batch}", len(sizes), len(sizes))
+    return best, trials.seconds(best.batch), trials.scoring(), memory
 
 
 def batch_of(checkpoint: Path) -> int | None:

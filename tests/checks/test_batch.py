@@ -30,7 +30,7 @@ def test_the_largest_that_fits_is_taken(says_so):
             tried.append(size)
             if says_so and memory(size) > most:
                 raise torch.OutOfMemoryError
-            return Trial(size, 0.1 * size, memory(size))
+            return Trial(size, memory(size))
 
         best = largest_batch(SIZES, step, USED, lambda most=most: most)
         fitting = [size for size in SIZES if memory(size) <= most]

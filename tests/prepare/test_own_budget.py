@@ -22,6 +22,14 @@ def test_two_cores_train_from_nothing_in_half_an_hour():
         assert plan.crop == (256, 256) and 300 < seconds < 1800
 
 
+def test_of_few_pictures_the_classes_decide():
+    gpu = Machine(True, 10**11, 2)
+    for cost in (training.cost for training in TRAININGS.values()):
+        few, many = (Plan.of((500, 500), 10, classes, cost, gpu) for classes in (20, 40))
+        assert many.iterations == 2 * few.iterations == 40 * cost.per_class
+        assert "the least for each of 40 classes, " in many.iterations_reason
+
+
 def written(made) -> dict[str, tuple[str, Config]]:
     """Text and config of the training with, and that without ImageNet weights."""
     files = {"scratch" if "scratch" in f.name else "imagenet": f for f in made.root.glob("fcn8s*")}
