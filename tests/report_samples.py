@@ -19,7 +19,7 @@ from fcn_plugin.report.run import Run
 SIZE = (24, 36)
 NAMES = ["a", "b", "c"]
 COUNT = 7  # odd, so that two processes have to repeat one
-EMPTY = {"br", "img", "link", "meta"}
+EMPTY = {"br", "img", "input", "link", "meta"}
 
 
 def samples(folder: Path, count: int, classes: int, seed: int = 0) -> list[SegDataSample]:

@@ -1,4 +1,4 @@
-"""Predict the labels of images, as label PNGs and as overlays.
+"""Predict the labels of images and videos: as PNGs or polygons, and as overlays.
 
 fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
 """
@@ -6,9 +6,9 @@ fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predic
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
-        "labels/NAME.tif. NAME includes the subfolders of an input folder. Images "
-        "that cannot be predicted are named and skipped; the exit status is then 1.",
+        "has at most 2000 pixels a side. NAME includes the subfolders of an input folder. Images "
+        "that cannot be predicted are named and skipped; the exit status is then 1. A video gives "
+        "overlays/NAME.mp4, of its own size and rate; a GeoTIFF a GeoTIFF with its place on the "
+        "map, labels/NAME.tif.",
     )
     add_network(parser)
-    parser.add_argument("input", nargs="+", help="images, folders of them, or globs")
+    parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
     )
@@ -38,6 +39,34 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="write probabilities/NAME.npy too: classes x height x width, float16; "
         "numpy.load(FILE, mmap_mode='r') reads them",
+    )
+    parser.add_argument(
+        "--confidence",
+        action="store_true",
+        help="write confidence/NAME.png too: 255 times the probability of each pixel's label",
+    )
+    parser.add_argument(
+        "--labels-as",
+        choices=("png", "labelme", "coco"),
+        default="png",
+        help="files to correct in a labelling tool instead of the PNGs: labels/NAME.json of "
+        "labelme, or one labels/annotations.json of COCO, for CVAT and Label Studio",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="PIXELS",
+        help="that the polygons may be off the labels; default 1.0, and 0 is exact",
+    )
+    parser.add_argument(
+        "--out-frames", action="store_true", help="write labels/NAME_000001.png, ... of videos too"
+    )
+    parser.add_argument(
+        "--video",
+        choices=("mp4", "webm"),
+        default="mp4",
+        help="format of overlaid videos; browsers show webm only, which takes longer to write",
     )
     parser.add_argument(
         "--no-overlays", action="store_true", help="labels only, which takes less time"
@@ -70,8 +99,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batch_size < 1:
         parser.error("--batch-size: at least 1")
-    if args.tta and (args.probabilities or args.max_memory):
-        parser.error("--tta goes with neither --probabilities nor --max-memory; leave one out")
+    if args.tta and (args.probabilities or args.confidence or args.max_memory):
+        parser.error("--tta: not with --probabilities, --confidence or --max-memory")
+    if not 0 <= args.tolerance < math.inf:
+        parser.error("--tolerance: 0 or more pixels")
     return args
 
 
@@ -92,14 +123,22 @@ def main() -> None:
     from fcn_plugin.data.bands import rasterio_for
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction import Predictor
+    from fcn_plugin.prediction.annotations import label_files
     from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
     from fcn_plugin.prediction.scene import has_place
+    from fcn_plugin.prediction.totals import Totals
+    from fcn_plugin.prediction.video import take_videos
     from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
     if args.polygons:
         rasterio_for("--polygons")
     images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
+    videos = take_videos(images)
+    if videos and (args.probabilities or (args.no_overlays and not args.out_frames)):
+        raise UserError("videos have no --probabilities, and need overlays or --out-frames")
+    if videos and args.out_frames and args.labels_as != "png":
+        raise UserError(f"--labels-as {args.labels_as}: of images; a video's frames have no files")
     with progress_bar() as progress:
         options = (args.device, args.max_memory, args.tta, progress)
         predictor = Predictor(cfg, args.checkpoint, *options)
@@ -107,29 +146,45 @@ def main() -> None:
             predictor.read.show(args.bands)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
-        began = time.monotonic()
         totals = Totals(predictor.classes.names)
-        placed = {name: file for name, file in images.items() if has_place(file)}
-        for name, file in placed.items():
-            predict_placed(name, file, predictor, args, totals)
-            progress("Predicting", totals.images + len(totals.unreadable), len(images))
+        files = (args.labels_as, args.out, predictor.classes, args.tolerance)
+        as_tiffs = args.labels_as == "png"
+        placed = {name: file for name, file in images.items() if as_tiffs and has_place(file)}
         plain = {name: file for name, file in images.items() if name not in placed}
-        for batch in batches(plain, predictor.read, args.batch_size, totals):
-            predict(batch, predictor, args, totals)
-            batch.clear()  # frees memory before the next one is read
-            progress("Predicting", totals.images + len(totals.unreadable), len(images))
-    if totals.images:
-        totals.tell(args, time.monotonic() - began)
+        with label_files(*files) as write:
+            for name, file in placed.items():
+                predict_placed(name, file, predictor, args, totals)
+                progress("Predicting", totals.images + len(totals.unreadable), len(images))
+            for batch in batches(plain, predictor.read, args.batch_size, totals):
+                predict(batch, predictor, args, totals, write)
+                batch.clear()  # frees memory before the next one is read
+                progress("Predicting", totals.images + len(totals.unreadable), len(images))
+            for name, video in videos.items():
+                predict_frames(name, video, predictor, args, totals, write)
+    if totals.images or totals.frames:
+        labels = bool(totals.images or args.out_frames)
+        kinds = dict(
+            labels=labels,
+            overlays=not args.no_overlays,
+            probabilities=args.probabilities,
+            confidence=labels and args.confidence,
+        )
+        for line in totals.lines(args.out, [kind for kind, written in kinds.items() if written]):
+            show(line)
+        following = ("export_onnx", args.config, args.checkpoint, "network.onnx")
+        corrected = ("prepare_data", "own", args.out / "labels")
+        show(next_step(*(corrected if args.labels_as == "labelme" else following)))
     if totals.unreadable:
-        others = "the others are predicted" if totals.images else "nothing is predicted"
+        rest = "the rest is predicted" if totals.images or totals.frames else "nothing is predicted"
+        kind = "images and videos" if videos else "images"
         raise UserError(
-            f"{len(totals.unreadable)} of {len(images)} images could not be predicted (see above); "
-            f"{others}"
+            f"{len(totals.unreadable)} of {len(images) + len(videos)} {kind} could not be "
+            f"predicted (see above); {rest}"
         )
 
 
-def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> Iterator[list]:
-    """Lists of at most ``size`` (name, picture) of one shape, roughly in the given order."""
+def batches(images: dict[Path, Path], read: Any, size: int, totals: Any) -> Iterator[list]:
+    """Lists of at most ``size`` (name, file, picture) of one shape, roughly in the given order."""
     from fcn_plugin.errors import UserError
 
     waiting: dict[tuple, list] = {}
@@ -137,11 +192,10 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
         try:
             picture = read(image)
         except UserError as error:
-            show(f"error: {error}", file=sys.stderr)
-            totals.unreadable.append(image)
+            fail(image, error, totals)
             continue
         shape, large = picture.shape, picture.image.size > LARGE
-        waiting.setdefault(shape, []).append((name, picture))
+        waiting.setdefault(shape, []).append((name, image, picture))
         del picture
         if large or len(waiting[shape]) == size:
             yield waiting.pop(shape)
@@ -150,26 +204,24 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Totals) -> I
     yield from waiting.values()
 
 
-def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Totals) -> None:
+def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, write: Any) -> None:
     """Predict a batch, and write the files that the options ask for."""
     from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction.polygons import write_polygons
 
-    names = [name for name, _ in batch]
-    wanted = [args.probabilities and args.out / "probabilities" / f"{name}.npy" for name in names]
+    arrays = [args.probabilities and args.out / f"probabilities/{name}.npy" for name, *_ in batch]
     try:
-        results = predictor.predict([picture for _, picture in batch], wanted)
+        results = predictor.predict([picture for *_, picture in batch], arrays, args.confidence)
     except UserError as error:
         if len(batch) > 1:  # find the image that causes the error
             for one in batch:
-                predict([one], predictor, args, totals)
+                predict([one], predictor, args, totals, write)
         else:
-            show(f"error: {error}", file=sys.stderr)
-            totals.unreadable += names
+            fail(batch[0][1], error, totals)
         return
-    for (name, picture), result in zip(batch, results, strict=True):
-        result.save_labels(args.out / "labels" / f"{name}.png")
+    for (name, file, picture), result in zip(batch, results, strict=True):
+        write(name, file, result)
         if args.polygons:
             polygons = args.out / "labels" / f"{name}.geojson"
             write_polygons(result.labels, result.classes, polygons)
@@ -180,7 +232,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Total
 
 
 def predict_placed(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Totals
+    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
 ) -> None:
     """Predict a GeoTIFF, and write the files that the options ask for."""
     from fcn_plugin.data.picture_files import save_picture
@@ -189,12 +241,12 @@ def predict_placed(
     from fcn_plugin.prediction.polygons import write_polygons
 
     labels = args.out / "labels" / f"{name}.tif"
-    wanted = args.out / "probabilities" / f"{name}.npy" if args.probabilities else None
+    probabilities = args.out / f"probabilities/{name}.npy" if args.probabilities else None
+    confidence = args.out / f"confidence/{name}.tif" if args.confidence else None
     try:
-        result = predict_geotiff(predictor, file, labels, wanted)
+        result = predict_geotiff(predictor, file, labels, probabilities, confidence)
     except UserError as error:
-        show(f"error: {error}", file=sys.stderr)
-        totals.unreadable.append(file)
+        fail(file, error, totals)
         return
     if not args.no_overlays:
         overlay = args.out / "overlays" / f"{name}.jpg"
@@ -204,50 +256,28 @@ def predict_placed(
     totals.add(result, ())
 
 
-class Totals:
-    """Counts over all images, for the table and the last line."""
+def predict_frames(
+    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any, write: Any
+) -> None:
+    """Predict a video, and write the files that the options ask for."""
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.video import predict_video
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes = classes
-        self.images = self.windowed = 0
-        self.pixels = [0] * len(classes)
-        self.found_in = [0] * len(classes)
-        self.unreadable: list[Path] = []
-        self.factors: list[float] = []
+    target = None if args.no_overlays else args.out / "overlays" / f"{name}.{args.video}"
+    options = (target, args.batch_size, args.out_frames and args.confidence)
+    try:
+        for number, (picture, result) in enumerate(predict_video(file, predictor, *options), 1):
+            if args.out_frames:
+                write(Path(f"{name}_{number:06}"), file, result)
+            totals.add(result, () if args.tta else picture.factors, frame=True)
+    except UserError as error:
+        fail(file, error, totals)
 
-    def add(self, result: Any, factors: tuple[float, ...]) -> None:
-        """Count a result; ``factors`` are those of the config's resizing, none with --tta."""
-        self.images += 1
-        self.windowed += result.windows > 1
-        self.factors += factors
-        for i, count in enumerate(result.counts().tolist()):
-            self.pixels[i] += count
-            self.found_in[i] += count > 0
 
-    def tell(self, args: argparse.Namespace, seconds: float) -> None:
-        """Print the table of predicted classes, and the last line."""
-        from fcn_plugin.evaluation.tables import class_table
-
-        present = [i for i, images in enumerate(self.found_in) if images]
-        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in present]
-        columns = dict(images=[self.found_in[i] for i in present], pixels=shares)
-        show(class_table([self.classes[i] for i in present], columns))
-        factors = sorted(self.factors) or [1.0]
-        sizes = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
-        if sizes != ["1"]:
-            print(
-                f"The network saw them at {' to '.join(sizes)} of their size (the config's Resize)"
-            )
-        if self.windowed:
-            print(f"{self.windowed} of them in windows, to fit into memory (--max-memory)")
-        kinds = ["labels"] + ["overlays"] * (not args.no_overlays)
-        kinds += ["probabilities"] * args.probabilities
-        where = ", ".join(f"{kind} in {args.out / kind}" for kind in kinds)
-        pace = self.images / seconds
-        pace = f"{pace:.1f}" if pace >= 1 else f"{pace:.2g}"
-        plural = "" if self.images == 1 else "s"
-        show(f"Done: {self.images:,} image{plural}, {where}, {pace} images/s")
-        show(next_step("export_onnx", args.config, args.checkpoint, "network.onnx"))
+def fail(file: Path, error: Exception, totals: Any) -> None:
+    """Say why an image, a video or its end is not predicted."""
+    show(f"error: {error}", file=sys.stderr)
+    totals.unreadable.append(file)
 
 
 if __name__ == "__main__":

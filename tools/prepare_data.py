@@ -182,6 +182,7 @@ def own(args: argparse.Namespace) -> str:
     from fcn_plugin.errors import UserError
     from fcn_plugin.prepare.own.dataset import prepare_own
     from fcn_plugin.prepare.own.source import Job
+    from fcn_plugin.report.data_page import write_data_page_of
     from fcn_plugin.system.progress import progress_bar
 
     renamed = dict(pair.rpartition("=")[::2] for pair in args.map)
@@ -202,7 +203,14 @@ def own(args: argparse.Namespace) -> str:
             renamed=renamed,
             class_weight=args.class_weight == "auto",
         )
-        return "\n".join(prepare_own(job))
+        lines = prepare_own(job)
+        page = args.root / "data.html"
+        if not page.exists():
+            facts = write_data_page_of(args.root / "dataset.py", page, progress=progress)
+            for finding in facts.findings:
+                note(f"{args.root}: {finding.text} {finding.remedy}")
+    number = next(number for number, line in enumerate(lines) if line.startswith("Next"))
+    return "\n".join([*lines[:number], f"Look at it first: {page}", *lines[number:]])
 
 
 # Name -> summary, function that adds the options, function that runs and returns the last line.

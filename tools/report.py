@@ -1,13 +1,22 @@
-"""Write an HTML page about one run, or about two side by side.
+"""Write an HTML page about one run, about two side by side, or about the data to train on.
 
 fcn-plugin report WORK_DIR [WORK_DIR] [--out FILE]
+fcn-plugin report --data CONFIG [--out FILE]
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from common import quiet_host, run, share_memory_with_workers, show
+from common import (
+    add_cfg_options,
+    load_config,
+    next_step,
+    quiet_host,
+    run,
+    share_memory_with_workers,
+    show,
+)
 
 KEPT = "evaluation"  # folder of the scores in a work dir
 
@@ -21,27 +30,64 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "work_dirs",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="WORK_DIR",
         help="of fcn-plugin train; one or two",
+    )
+    parser.add_argument(
+        "--data",
+        dest="config",
+        metavar="CONFIG",
+        help="instead of a work dir: look at the data of this config, a file or the name of a "
+        "shipped one, before training: classes, pictures with their labels, what is wrong, and "
+        "pictures as the network sees them",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
         help="the page; default report.html in the (first) work dir, report-with-NAME.html if "
-        "there are two",
+        "there are two; with --data work_dirs/CONFIG/data.html",
     )
+    add_cfg_options(parser)
     args = parser.parse_args()
-    if len(args.work_dirs) > 2:
-        parser.error("one work dir, or two to lay side by side")
+    if args.config and args.work_dirs:
+        parser.error("give a work dir, or --data CONFIG, not both")
+    if args.cfg_options and not args.config:
+        parser.error("--cfg-options belong to --data CONFIG; a work dir has its own config")
+    if not args.config and len(args.work_dirs) not in (1, 2):
+        parser.error("one work dir, or two to lay side by side; or --data CONFIG")
     return args
 
 
 def main() -> None:
     args = parse_args()
+    if args.config:
+        report_data(args)
+    else:
+        report_runs(args)
 
+
+def report_data(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+
+    from fcn_plugin.report.data_page import write_data_page_of
+    from fcn_plugin.report.page import check_target
+    from fcn_plugin.system.progress import progress_bar
+
+    file = args.out or Path(cfg.work_dir) / "data.html"
+    check_target(file)
+    with progress_bar() as progress:
+        facts = write_data_page_of(cfg, file, augmentation=True, progress=progress)
+    for finding in facts.findings:
+        show(f"warning: {finding.text} {finding.remedy}", file=sys.stderr)
+    show(f"Done: {facts.summary}; the page is {file}")
+    train = next_step("train", args.config).removeprefix("Next: ")
+    show(f"Next: open {file} in a browser, then {train}")
+
+
+def report_runs(args: argparse.Namespace) -> None:
     import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.report.page import check_target, page
     from fcn_plugin.report.run import trained_run

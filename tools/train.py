@@ -32,6 +32,12 @@ def parse_args() -> argparse.Namespace:
         "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
     )
     parser.add_argument(
+        "--batch",
+        choices=["auto"],
+        help="auto: take the largest batch up to the config's that fits into memory, by trial, and "
+        "iterations and learning rate in proportion",
+    )
+    parser.add_argument(
         "--test",
         nargs="?",
         const="",
@@ -58,6 +64,11 @@ def main() -> None:
     from fcn_plugin.system.configs import type_name
     from fcn_plugin.system.locks import claim
 
+    if args.batch and cfg.launcher != "none":
+        raise UserError(
+            "--batch auto tries a single process; for several set train_dataloader.batch_size of "
+            "each, and optim_wrapper.optimizer.lr in proportion"
+        )
     check_settings(cfg)
     wrapper = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if args.amp and wrapper != "AmpOptimWrapper":
@@ -90,7 +101,10 @@ def main() -> None:
         loaders.append("test_dataloader")
     check_config(cfg, tuple(loaders))
     prepare_cpu(cfg)
+    lines = fit(cfg, checkpoint) if args.batch else []
     runner = BriefRunner.from_cfg(cfg)
+    for line in lines:
+        runner.logger.info(line)
     for fault in faults:  # again, for the log file
         runner.logger.warning(fault)
     if runner.rank == 0:
@@ -101,17 +115,28 @@ def main() -> None:
     if args.resume == "auto" and not cfg.resume:
         runner.logger.warning("--resume: no checkpoint in %s yet, starting anew", cfg.work_dir)
     runner.train()
-    logger, scores = runner.logger, ""
+    logger, work_dir, scores = runner.logger, runner.work_dir, ""
     if args.test is not None:
         barrier()  # the first process may still be writing a checkpoint
-        cfg.load_from, cfg.resume = str(find_checkpoint(Path(runner.work_dir))), False
+        cfg.load_from, cfg.resume = str(find_checkpoint(Path(work_dir))), False
         if cfg.get("visualizer"):
             cfg.visualizer.name = "test"  # mmengine wants names that are not in use
         del runner  # and its memory
         # As fcn-plugin test scores it: hooks that average weights must not go on from a training.
         scores = f"{score_line(BriefRunner.from_cfg(cfg).test())} ({cfg.load_from}); "
-    logger.info("Done: %scheckpoints and logs are in %s", scores, cfg.work_dir)
+    logger.info("Done: %scheckpoints and logs are in %s", scores, work_dir)
     logger.info(next_step("report", cfg.work_dir))
+
+
+def fit(cfg, checkpoint: Path | None) -> list[str]:  # cfg: mmengine.Config
+    """Set the batch to one that fits into memory, or that of the run to resume; what was done."""
+    from fcn_plugin.checks.batch import batch_of, fit_batch, set_batch
+    from fcn_plugin.system.progress import progress_bar
+
+    if checkpoint and (batch := batch_of(checkpoint)):
+        return [set_batch(cfg, batch)] if batch < cfg.train_dataloader.batch_size else []
+    with progress_bar() as progress:
+        return fit_batch(cfg, progress)
 
 
 def to_resume(cfg, asked: str | None, faults: list[str]) -> Path | None:  # cfg: mmengine.Config

@@ -21,6 +21,8 @@ from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, constructors, innermost, type_name
 
 IGNORED = 255
+# The class of pixels without an object; labelme's name for it, and for pixels to leave out.
+BACKGROUND, LABELME_BACKGROUND, LEFT_OUT = "background", "_background_", "__ignore__"
 VALUES = 256  # number of values of an 8-bit label file
 BLACK = (0, 0, 0)
 KEYS = ("reduce_zero_label", "label_map")  # in a data set's metainfo, sometimes in a sample

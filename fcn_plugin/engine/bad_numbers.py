@@ -34,6 +34,7 @@ REMEDIES = {
 }
 OTHER_REMEDY = "lower optim_wrapper.optimizer.lr or set optim_wrapper.clip_grad.max_norm"
 NAMED = 3  # at most this many images are named in a message
+SKIPPED_STEPS = "skipped_steps"  # key in a checkpoint's message hub
 # Each overflow halves the loss scale; after 100 in a row only NaN or inf can still overflow.
 MOST_OVERFLOWS = 100
 
@@ -74,12 +75,11 @@ class BadNumbersHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.after_train(runner)  # remove the hooks of a run that failed
         self._begin_step()
-        self.skipped = 0
+        infos = runner.message_hub.runtime_info
+        self.skipped = infos.get(SKIPPED_STEPS, 0)  # before an interruption, too
         self.overflows = 0  # in a row
         self.kept = ""  # the message's words about the checkpoint
-        self.position: Any = runner.message_hub.runtime_info.get(
-            POSITION
-        )  # before reading the batch
+        self.position: Any = infos.get(POSITION)  # before reading the batch
         preprocessor = bare_model(runner).data_preprocessor
         # Kept out of the graph of a compiled step; here, since this imports torch's compiler.
         note, judge = map(torch.compiler.disable, (self._note, self._judge))
@@ -152,6 +152,7 @@ class BadNumbersHook(Hook):
         for wrapper in optim_wrappers(runner):
             _forget_gradients(wrapper.optimizer)
         self.skipped += 1
+        runner.message_hub.runtime_info[SKIPPED_STEPS] = self.skipped
         if self.action == "skip" and self.skipped <= self.max_skipped:
             done = "skipped" if self.faulty or not self.stepped else "made, its gradient is finite"
             words.append(f"step {done} ({self.skipped} of at most {self.max_skipped})")

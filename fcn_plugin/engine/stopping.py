@@ -1,6 +1,7 @@
 """End a training early when its score no longer rises, at the same iteration if it is resumed."""
 
 from math import isfinite
+from typing import Any
 
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import Runner
@@ -14,7 +15,8 @@ class LastingPatienceHook(EarlyStoppingHook):
     """mmengine's ``EarlyStoppingHook``, whose patience outlives an interruption.
 
     The best score and the number of scorings without a better one are in each checkpoint; a run
-    resumed by mmengine's hook would begin to count again. Arguments are mmengine's.
+    resumed by mmengine's hook would begin to count again. Arguments are mmengine's; a score is
+    taken to be better if it is higher, unless ``rule`` is 'less'.
     """
 
     # Before CheckpointHook (VERY_LOW), so that the checkpoint that it writes after a scoring counts
@@ -24,6 +26,9 @@ class LastingPatienceHook(EarlyStoppingHook):
     # mmengine's attributes, which it does not annotate.
     wait_count: int
     best_score: float
+
+    def __init__(self, monitor: str = "mIoU", rule: str = "greater", **settings: Any) -> None:
+        super().__init__(monitor, rule, **settings)
 
     def before_train(self, runner: Runner) -> None:
         if state := runner.message_hub.runtime_info.get(PATIENCE):

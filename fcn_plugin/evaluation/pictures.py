@@ -77,6 +77,17 @@ def side_by_side(
     return _with_legend(content, entries)
 
 
+def tinted(image: np.ndarray, label: np.ndarray, palette: Colours) -> np.ndarray:
+    """An image under the colours of its classes, with outlines; all as in ``overlay``."""
+    colours = np.asarray(palette, dtype=np.uint8)[label]
+    blended = cv2.addWeighted(image, 1 - OPACITY, colours, OPACITY, 0)
+    # Each class gets an outline inside its area, in its full colour.
+    thick = np.ones((2 * (max(label.shape) // 600) + 5,) * 2, np.uint8)
+    border = cv2.dilate(label, thick) != cv2.erode(label, thick)
+    blended[border] = colours[border]
+    return blended
+
+
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
@@ -105,13 +116,7 @@ def overlay(
     shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=interpolation)
     shown = np.ascontiguousarray(shown[..., ::-1])
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
-
-    colours = np.asarray(palette, dtype=np.uint8)[label]
-    blended = cv2.addWeighted(shown, 1 - OPACITY, colours, OPACITY, 0)
-    # Each class gets an outline inside its area, in its full colour.
-    thick = np.ones((2 * (max(size) // 600) + 5,) * 2, np.uint8)
-    border = cv2.dilate(label, thick) != cv2.erode(label, thick)
-    blended[border] = colours[border]
+    blended = tinted(shown, label, palette)
 
     largest_first = np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]
     entries = [(f"{classes[i]} {percent(shares[i])}", tuple(palette[i])) for i in largest_first]

@@ -15,7 +15,7 @@ from fcn_plugin.system.configs import class_of, innermost
 # of a glob that ends in one.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 # Folders of predictions, never read as input; the file MARK beside them says they are ours.
-WRITTEN = ("labels", "overlays", "probabilities")
+WRITTEN = ("labels", "overlays", "probabilities", "confidence")
 MARK = ".predictions"
 
 

@@ -25,10 +25,12 @@ from fcn_plugin.prediction.network import image_channels, load_network
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.prediction.windows import (
+    Window,
     class_probabilities,
     label_array,
     layouts,
     predict_in_windows,
+    put,
 )
 from fcn_plugin.system.configs import config_file, pipeline_of
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
@@ -85,7 +87,10 @@ class Predictor:
         self._check_network(file, peak)
 
     def __call__(
-        self, image: str | Path | np.ndarray | Image.Image, probabilities: bool | Path = False
+        self,
+        image: str | Path | np.ndarray | Image.Image,
+        probabilities: bool | Path = False,
+        confidence: bool = False,
     ) -> Prediction:
         """Predict one image.
 
@@ -94,18 +99,22 @@ class Predictor:
                 use it; if the config has its own loader, an array as that loader returns it.
             probabilities: also return the probability of each class at each pixel: True in
                 memory, a path in this .npy file.
+            confidence: also return the probability of the label of each pixel.
 
         Raises:
             UserError: the image cannot be read, or memory is too short even for windows.
         """
-        return self.predict([self.read(image)], [probabilities])[0]
+        return self.predict([self.read(image)], [probabilities], confidence)[0]
 
     def predict(
-        self, pictures: Sequence[Picture], probabilities: Sequence[bool | Path]
+        self,
+        pictures: Sequence[Picture],
+        probabilities: Sequence[bool | Path],
+        confidence: bool = False,
     ) -> list[Prediction]:
         """Predict pictures of the same ``shape``, in batches as large as memory allows."""
         results = [
-            Prediction.empty(self.shown(picture.image), self.classes, wanted is True)
+            Prediction.empty(self.shown(picture.image), self.classes, wanted is True, confidence)
             for picture, wanted in zip(pictures, probabilities, strict=True)
         ]
         with ExitStack() as files:
@@ -120,16 +129,18 @@ class Predictor:
         return shown(image, self.read.display_bands)
 
     def _fill(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
-        scored = any(result.probabilities is not None for result in results)
+        scored = any(result.scored for result in results)
         if scored and self.tta:
-            raise UserError("test-time augmentation keeps no scores; ask for no probabilities")
+            raise UserError(
+                "test-time augmentation keeps no scores; ask for no probabilities or confidence"
+            )
         at_once = 1 if self.tta else self._batch_size(pictures[0], results, scored)
         for start in range(0, len(pictures), max(at_once, 1)):
             batch = slice(start, start + max(at_once, 1))
             if at_once:
                 self._as_a_whole(pictures[batch], results[batch])
             else:
-                self.in_windows(pictures[start], results[start], scored)
+                self.in_windows(pictures[start], results[start])
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch, or with test-time augmentation one batch per view.
@@ -137,17 +148,12 @@ class Predictor:
         samples = [list(view) for view in zip(*(p.samples for p in pictures), strict=True)]
         predicted = self._run(inputs, samples) if self.tta else self._run(inputs[0], samples[0])
         for sample, result in zip(predicted, results, strict=True):
-            result.labels[:] = label_array(sample)
-            if result.probabilities is not None:
-                result.probabilities[:] = class_probabilities(sample.seg_logits.data)
+            put(sample, [Window(0, size, 0, size) for size in result.labels.shape], result)
 
-    def in_windows(
-        self, picture: Picture, result: Prediction, scored: bool, most: float = inf
-    ) -> None:
-        """Fill ``result`` with class indices, window by window.
+    def in_windows(self, picture: Picture, result: Prediction, most: float = inf) -> None:
+        """Fill ``result`` with class indices, and what else it has, window by window.
 
         Args:
-            scored: also fill its probabilities.
             most: pixels of a window, if memory allows as many.
 
         Raises:
@@ -156,7 +162,7 @@ class Predictor:
         (rows, cols), input_size = picture.sizes
         # If the pipeline made the image smaller, its scores are enlarged again.
         enlarged = max(rows / input_size[0], 1) * max(cols / input_size[1], 1)
-        scored = scored or input_size != (rows, cols)
+        scored = result.scored or input_size != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
         area = min(cost.area_within(self.budget.left(held)) / enlarged, most)
@@ -220,7 +226,7 @@ class Predictor:
 
 def _unfilled(results: Sequence[Prediction]) -> int:
     """Bytes of the empty result arrays in memory: the system counts them once they are filled."""
-    arrays = (array for result in results for array in (result.labels, result.probabilities))
+    arrays = (a for r in results for a in (r.labels, r.probabilities, r.confidence))
     return sum(a.nbytes for a in arrays if a is not None and not isinstance(a, np.memmap))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fcn_plugin.data.display import Shown
 from fcn_plugin.data.labels import pixel_counts, save_labels
-from fcn_plugin.evaluation.pictures import overlay
+from fcn_plugin.evaluation.pictures import overlay, tinted
 from fcn_plugin.prediction.network import Classes
 from fcn_plugin.system.files import allocate, replacing
 
@@ -30,6 +30,7 @@ class Prediction:
             can be shown, described by ``note``.
         classes: ``names``, ``palette`` and ``numbers`` of the classes, in the same order.
         probabilities: C x H x W, float16, in the order of ``classes``; None unless requested.
+        confidence: H x W, uint8: 255 times the probability of each label; None unless requested.
         windows: number of windows the image was predicted in; 1 if it was predicted whole.
     """
 
@@ -37,17 +38,26 @@ class Prediction:
     image: np.ndarray
     classes: Classes
     probabilities: np.ndarray | None = None
+    confidence: np.ndarray | None = None
     windows: int = 1
     note: str = ""
 
     @classmethod
-    def empty(cls, shown: Shown, classes: Classes, probabilities: bool) -> "Prediction":
+    def empty(
+        cls, shown: Shown, classes: Classes, probabilities: bool, confidence: bool = False
+    ) -> "Prediction":
         """A prediction with arrays to fill; ``numbered`` replaces class indices in ``labels``."""
         image = shown.pixels
         size, count = image.shape[:2], len(classes.names)
         scores = np.empty((count, *size), np.float16) if probabilities else None
         dtype = np.uint8 if max(classes.numbers) < INDICES else np.uint16
-        return cls(np.empty(size, dtype), image, classes, scores, note=shown.note)
+        chosen = np.empty(size, np.uint8) if confidence else None
+        return cls(np.empty(size, dtype), image, classes, scores, chosen, note=shown.note)
+
+    @property
+    def scored(self) -> bool:
+        """Whether it holds more than labels, for which scores are needed."""
+        return self.probabilities is not None or self.confidence is not None
 
     def numbered(self) -> "Prediction":
         """Itself, with class indices replaced by the data set's numbers."""
@@ -76,6 +86,10 @@ class Prediction:
         """The image tinted in the class colours, with a legend; at most 2,000 pixels a side."""
         names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
         return overlay(self.image, self.labels, names, self._palette, self.note)
+
+    def tinted(self) -> np.ndarray:
+        """The image in the class colours, of its own size: H x W x 3, uint8, RGB."""
+        return tinted(np.ascontiguousarray(self.image), self.labels, self._palette)
 
     def counts(self) -> np.ndarray:
         """Number of pixels of each class, in the order of ``classes``."""

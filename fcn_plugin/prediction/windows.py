@@ -13,7 +13,7 @@ a margin of that width, the kept part equals the prediction of the whole image.
 """
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -143,20 +143,32 @@ def predict_in_windows(
         meta = sample.metainfo | dict(img_shape=size, ori_shape=size, pad_shape=size)
         predicted = run(part, SegDataSample(metainfo=meta))
         if sizes == original:
-            _put(predicted, (row, col), result)
+            put(predicted, (row, col), result)
         else:
             _put_resized(predicted, (row, col), scales, threshold, result)
-        _free_pages(result.labels)
-        _free_pages(result.probabilities)
+        for array in (result.labels, result.probabilities, result.confidence):
+            _free_pages(array)
 
 
-def _put(predicted: SegDataSample, windows: tuple[Window, Window], result: Prediction) -> None:
+def put(predicted: SegDataSample, windows: Sequence[Window], result: Prediction) -> None:
+    """Keep the part of a window in a result, row and column, that is to be kept."""
     row, col = (slice(window.first, window.beyond) for window in windows)
     in_row, in_col = (slice(w.first - w.start, w.beyond - w.start) for w in windows)
-    result.labels[row, col] = label_array(predicted)[in_row, in_col]
-    if result.probabilities is not None:
-        scores = predicted.seg_logits.data[:, in_row, in_col]
-        result.probabilities[:, row, col] = class_probabilities(scores)
+    labels = label_array(predicted)[in_row, in_col]
+    _keep(result, row, col, labels, lambda: predicted.seg_logits.data[:, in_row, in_col])
+
+
+def _keep(
+    result: Prediction, row: slice, col: slice, labels: np.ndarray, scores: Callable[[], Tensor]
+) -> None:
+    """Put labels h x w into the result, and what is asked for of their scores C x h x w."""
+    result.labels[row, col] = labels
+    if result.scored:
+        values = scores()
+        if result.probabilities is not None:
+            result.probabilities[:, row, col] = class_probabilities(values)
+        if result.confidence is not None:
+            result.confidence[row, col] = confidence(values, labels)
 
 
 def _put_resized(
@@ -179,10 +191,12 @@ def _put_resized(
         chosen = fine_scores(scores, rows, cols)[0, 0].sigmoid() > threshold
     else:
         chosen = labels(scores, rows, cols)[0]
-    result.labels[row, col] = chosen.cpu().numpy()
-    if result.probabilities is not None:
+
+    def resized() -> Tensor:
         fine = fine_scores(scores, rows, cols)[0]
-        result.probabilities[:, row, col] = class_probabilities(fine.sigmoid() if single else fine)
+        return fine.sigmoid() if single else fine
+
+    _keep(result, row, col, chosen.cpu().numpy(), resized)
 
 
 def _resizing(window: Window, scale: float, size: int, like: Tensor) -> tuple[slice, Axis]:
@@ -211,3 +225,13 @@ def class_probabilities(scores: Tensor) -> np.ndarray:
     if len(scores) == 1:
         return torch.cat((1 - scores, scores)).half().cpu().numpy()
     return in_single(scores).softmax(0).half().cpu().numpy()
+
+
+def confidence(scores: Tensor, labels: np.ndarray) -> np.ndarray:
+    """H x W, uint8, from scores as in ``class_probabilities``: 255 p, rounded, of each label."""
+    scores, chosen = in_single(scores), torch.from_numpy(labels).to(scores.device, torch.int64)
+    if len(scores) == 1:
+        probability = torch.where(chosen > 0, scores[0], 1 - scores[0])
+    else:
+        probability = (scores.gather(0, chosen[None])[0] - scores.logsumexp(0)).exp()
+    return (255 * probability).round().byte().cpu().numpy()

@@ -111,7 +111,7 @@ class EvaluationHook(Hook):
         digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # else a URL
         evaluation.save(
             Evaluation(
-                dataset=origin.dataset_title(runner.cfg),
+                dataset=origin.dataset_title(runner.cfg, runner.cfg.test_dataloader.dataset),
                 classes=meta["classes"],
                 palette=meta["palette"],
                 numbers=numbering_of(meta).numbers,

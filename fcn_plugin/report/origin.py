@@ -19,13 +19,13 @@ PACKAGES = ("torch", *chain.from_iterable(family.names for family in FAMILIES), 
 SHORTENED = 12  # digits shown of a commit's hash
 
 
-def dataset_title(cfg: Config) -> str:
-    """The test data set in words, such as "CamVidDataset in data/camvid, val"; several joined.
+def dataset_title(cfg: Config, dataset: dict) -> str:
+    """A data set of a config in words: "CamVidDataset in data/camvid, val"; several joined.
 
     The last part is a name in the config's table ``splits``, else a list or a folder.
     """
     splits = cfg.get("splits", {})
-    titles = [_title(dataset, splits) for dataset in innermost(cfg.test_dataloader.dataset)]
+    titles = [_title(part, splits) for part in innermost(dataset)]
     return " and ".join(dict.fromkeys(titles))
 
 

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.pictures import percent
@@ -17,6 +15,7 @@ from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.report.examples import groups, key
 from fcn_plugin.report.logs import Training
 from fcn_plugin.report.panels import shares_uri
+from fcn_plugin.report.rendering import NONE, Number, hex_colour, in_percent, rendered
 from fcn_plugin.report.run import Run, settings
 
 # Title -> (key in mmengine's logs, attribute of Scores).
@@ -28,7 +27,6 @@ SCORES = {
     "final score (MIT)": ("score", "final"),  # only if absent classes count as zero
 }
 CURVES = {"loss": "loss", "learning rate": "lr", "mean IU, validation": "mIoU"}
-MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash for a missing number
 WORST = 3  # most classes marked as worst
 MISTAKEN = 2  # most frequent wrong predictions listed for a class
 PAIRS = 12  # most pairs of confused classes
@@ -55,19 +53,13 @@ def page(runs: Sequence[Run]) -> str:
     scored = [run.evaluation for run in runs if run.evaluation]
     if len({tuple(evaluation.classes) for evaluation in scored}) > 1:
         raise UserError(f"{' and '.join(names)} have different classes; make a page of each alone")
-    environment = Environment(
-        loader=PackageLoader("fcn_plugin.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     last = max(run.training.last_step for run in runs)
     charts = (
         chart(title, [(n, r.training.curve(log)) for n, r in zip(names, runs, strict=True)], last)
         for title, log in CURVES.items()
     )
-    return environment.get_template("page.html").render(
+    return rendered(
+        "page.html",
         names=names,
         scored=scored,
         headline=_headline(runs),
@@ -84,24 +76,6 @@ def page(runs: Sequence[Run]) -> str:
 
 
 # --- scores --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Number:
-    """A value in percent or percentage points, or None, and its text."""
-
-    value: float | None
-    signed: bool = False
-
-    @property
-    def text(self) -> str:
-        if self.value is None:
-            return NONE
-        return f"{self.value:{'+' if self.signed else ''}.2f}".replace("-", MINUS)
-
-
-def _number(fraction: float) -> Number:
-    return Number(None if math.isnan(fraction) else 100 * float(fraction))
 
 
 def _change(numbers: Sequence[Number]) -> Number:
@@ -126,7 +100,7 @@ def _score(run: Run, title: str) -> Number:
         return Number(last.get(logged))
     if attribute == "final" and run.evaluation.absent != "zero":
         return Number(None)
-    return _number(getattr(run.evaluation.scores, attribute))
+    return in_percent(getattr(run.evaluation.scores, attribute))
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -169,15 +143,15 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
     worst = set(order[: min(WORST, len(order) // 2)])
     rows = []
     for i, name in enumerate(first.classes):
-        ius = [_number(score.class_iu[i]) for score in scores]
+        ius = [in_percent(score.class_iu[i]) for score in scores]
         rows.append(
             dict(
                 number=first.numbers[i],
                 name=name,
-                colour="#{:02x}{:02x}{:02x}".format(*map(int, first.palette[i])),
+                colour=hex_colour(first.palette[i]),
                 ius=ius,
-                accuracies=[_number(score.class_accuracy[i]) for score in scores],
-                share=_number(share[i]),
+                accuracies=[in_percent(score.class_accuracy[i]) for score in scores],
+                share=in_percent(share[i]),
                 change=_change(ius),
                 worst=i in worst,
                 mistaken=_mistaken(first.matrix[i], i, first.classes),

@@ -8,6 +8,7 @@ import io
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -111,9 +112,18 @@ def shares_uri(shares: np.ndarray, zoom: int) -> str:
 
 
 def png_uri(image: Image.Image) -> str:
+    return _uri(image, "png", optimize=True)
+
+
+def picture_uri(picture: np.ndarray) -> str:
+    """A picture H x W x 3, uint8, RGB, as a JPEG."""
+    return _uri(Image.fromarray(picture), "jpeg", quality=QUALITY)
+
+
+def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return data_uri(file.getvalue(), "png")
+    image.save(file, kind, **options)
+    return data_uri(file.getvalue(), kind)
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -15,7 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
+def replacing(target: Path, alone: bool = True, ending: str = ".part") -> Iterator[Path]:
     """A path beside ``target`` to write to; it replaces ``target`` if the block succeeds.
 
     If the process is killed, ``target`` is unchanged or complete, and the next call overwrites the
@@ -24,6 +24,7 @@ def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
     Args:
         alone: no other process writes ``target`` at the same time. If False, each process gets
             its own path, as in a test whose processes share an image.
+        ending: of the path, for a writer that goes by it.
 
     Raises:
         OSError: from the block; if the disk is full it names ``target``.
@@ -32,7 +33,8 @@ def replacing(target: Path, alone: bool = True) -> Iterator[Path]:
     ...     _ = part.write_text("one\\n")
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part" if alone else f"{target.name}.{os.getpid()}.part")
+    own = "" if alone else f".{os.getpid()}"
+    part = target.with_name(f"{target.name}{own}{ending}")
     try:
         yield part
         os.replace(part, target)

@@ -113,10 +113,13 @@ RUN_OPTIONAL: Rules = {
     ),
     **{
         f"message_hub.runtime_info.{key}": WHOLE
-        for key in ("iter", "epoch", "max_iters", "max_epochs", "scored")
+        for key in ("iter", "epoch", "max_iters", "max_epochs", "scored", "skipped_steps")
     },
     "message_hub.runtime_info.best_score": ("a number", _scalar),
-    "message_hub.runtime_info.early_stopping": ("numbers", _table(_number)),
+    "message_hub.runtime_info.early_stopping": (
+        "the numbers waited and best",
+        lambda value: _table(_number)(value) and {"waited", "best"} <= set(value),
+    ),
     "message_hub.runtime_info.best_ckpt": TEXT,
     "message_hub.runtime_info.last_ckpt": TEXT,
     "message_hub.runtime_info.keep_ckpt_ids": ("whole numbers", _each(_whole)),

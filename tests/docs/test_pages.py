@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docs.small import BEFORE, stand_ins
+from docs.small import BEFORE, cached_imagenet_weights, stand_ins
 from docs.walk import FILE, Walk, blocks, clone, in_small, run
 from families import NEWER_TORCH
 from tools.running import REPOSITORY
@@ -31,8 +31,9 @@ PAGES = {
         for name in PAGES
     ],
 )
-def test_does_as_it_says(page, tmp_path):
+def test_does_as_it_says(page, tmp_path, monkeypatch):
     stand_ins(clone(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for command in BEFORE.get(page, ()):
         assert run(in_small(command), tmp_path).returncode == 0
     Walk(REPOSITORY / page, tmp_path).follow()
@@ -42,6 +43,8 @@ def test_does_as_it_says(page, tmp_path):
 def test_the_tutorial_as_it_stands(tmp_path, monkeypatch):
     """From an empty folder to predictions, nothing in small."""
     monkeypatch.setattr("tools.running.PATIENCE", 1800)  # seconds
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    cached_imagenet_weights(tmp_path / "torch")
     walk = Walk(REPOSITORY / "docs/tutorial.md", clone(tmp_path), less=False)
     walk.follow()
     assert not walk.in_small

@@ -1,6 +1,5 @@
 """mmengine's ``EMAHook`` with our loop, checkpoints and best checkpoint."""
 
-import pytest
 import torch
 from engine.runs import result, runner, same
 from mmengine.hooks import Hook
@@ -58,10 +57,9 @@ def test_the_average_is_scored_and_saved(tmp_path):
     assert {file.name.split("_")[0] for file in tmp_path.glob("*.pth")} == {"best", "iter"}
 
 
-@pytest.mark.parametrize("killed", [2, 4, 6])
-def test_a_resumed_run_has_the_same_average(killed, tmp_path):
+def test_a_resumed_run_has_the_same_average(tmp_path):
     whole, _ = run(tmp_path / "whole")
-    run(tmp_path / "killed", killed)
+    run(tmp_path / "killed", ITERATIONS // 2)
     resumed, _ = run(tmp_path / "killed", resume=True)
     ours, theirs = (
         checkpoint(tmp_path / name, f"iter_{ITERATIONS}.pth") for name in ("killed", "whole")

@@ -179,6 +179,17 @@ def test_a_skipped_step_changes_nothing(tmp_path, clip):
     assert run.said[1].endswith("step skipped (2 of at most 10)")
 
 
+def test_a_resumed_run_goes_on_counting_skipped_steps(tmp_path):
+    run = Run(tmp_path, action="skip", max_skipped=2)
+    run.iterate(BAD, FINE)
+    resumed = Run(tmp_path, action="skip", max_skipped=2)
+    resumed.message_hub = run.message_hub  # a part of every checkpoint
+    resumed.hook.before_train(resumed)
+    resumed.iterate(BAD)
+    assert resumed.said[0].endswith("step skipped (2 of at most 2)")
+    assert "more than max_skipped=2 steps" in resumed.stop(BAD)
+
+
 def test_a_step_whose_gradient_is_finite_is_made(tmp_path):
     """Of a loss that overflows, and of gradients whose norm does."""
     run = Run(tmp_path, action="skip", max_skipped=1)

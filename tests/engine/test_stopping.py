@@ -7,6 +7,8 @@ from engine.runs import runner
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 
+from fcn_plugin.engine import LastingPatienceHook
+
 # Of the iterations 3, 6, ... The second is the best for long: with a patience of 4, the run ends
 # with the sixth, after iteration 18.
 SCORES = (40.0, 50.0, 49.0, 50.0, 48.0, 47.0, 90.0, 90.0, 90.0, 90.0)
@@ -68,10 +70,21 @@ def end_after_kill(folder: Path, kind: str, interval: int, iteration: int, score
 
 
 # The best score is at 6, where the checkpoint is written a second time, after the scoring.
-@pytest.mark.parametrize(("iteration", "scored"), [(6, False), (6, True), (12, True), (17, True)])
-@pytest.mark.parametrize("interval", [2, 3])  # of checkpoints
+@pytest.mark.parametrize(
+    ("interval", "iteration", "scored"),  # interval: of checkpoints
+    [(3, 6, False), (3, 6, True), (3, 17, True), (2, 6, True), (2, 12, True), (2, 17, True)],
+)
 def test_a_resumed_run_ends_where_it_would_have(interval, iteration, scored, tmp_path):
     assert end_after_kill(tmp_path, "LastingPatienceHook", interval, iteration, scored) == END
+
+
+def test_any_score_may_be_watched():
+    """mmengine's hook refuses scores that it does not know, fwIoU among them."""
+    assert LastingPatienceHook().monitor == "mIoU"
+    for rule, scores in dict(greater=(5.0, 6.0, 6.0, 6.0), less=(5.0, 4.0, 4.0, 4.0)).items():
+        hook = LastingPatienceHook("fwIoU", rule, patience=2)
+        stops = [hook._check_stop_condition(score)[0] for score in scores]
+        assert stops == [False, False, False, True]
 
 
 def test_what_has_ended_stays_so(tmp_path):

@@ -103,7 +103,7 @@ def test_a_batch_is_as_one_by_one_with_probabilities_in_memory_or_a_file(
 ):
     file, names = tmp_path / "new" / "1.npy", (0, 2, 2)
     pictures = [predictor.read(folder / f"{name}.png") for name in names]
-    results = predictor.predict(pictures, [file, False, True])
+    results = predictor.predict(pictures, [file, False, True], confidence=True)
     for name, result in zip(names, results, strict=True):
         assert np.array_equal(result.labels, predictor(folder / f"{name}.png").labels)
     stored = np.load(file, mmap_mode="r")
@@ -115,6 +115,7 @@ def test_a_batch_is_as_one_by_one_with_probabilities_in_memory_or_a_file(
         np.testing.assert_allclose(found.astype(float).sum(0), 1, atol=3e-3)
         picked = np.take_along_axis(found, result.labels[None].astype(np.int64), 0)[0]
         assert np.array_equal(picked, found.max(0))
+        np.testing.assert_allclose(result.confidence, 255 * picked.astype(float), atol=0.7)
 
 
 def test_mmsegs_inferencer_gives_the_same(folder, predictor):

@@ -76,7 +76,7 @@ def whole(model: nn.Module, given: Picture) -> tuple[np.ndarray, np.ndarray]:
 
 def in_windows(model, given: Picture, side: int, layout=None, classes=CLASSES) -> Prediction:
     """``side``: of a window, at the size of the network's input or the image's, the larger one."""
-    result = Prediction.empty(Shown(given.image), classes, probabilities=True)
+    result = Prediction.empty(Shown(given.image), classes, probabilities=True, confidence=True)
     most = int(side / max(1, *(own / seen for own, seen in zip(*given.sizes, strict=True))))
     pair = (layout, layout) if isinstance(layout, Layout) else layout or layouts(model)
     threshold = getattr(model.decode_head, "threshold", None) or 0.5
@@ -85,12 +85,24 @@ def in_windows(model, given: Picture, side: int, layout=None, classes=CLASSES) -
     return result
 
 
+def sureness(model: nn.Module, given: Picture, labels: np.ndarray) -> np.ndarray:
+    """255 times the probability of each label, from mmseg's own scores, in double precision."""
+    scores = runner(model)(given.inputs[0], given.samples[0].clone()).seg_logits.data.double()
+    if len(scores) == 1:  # mmseg has taken the sigmoid
+        scores = torch.cat([1 - scores, scores]).log()
+    powers = np.exp((scores - scores.amax(0)).numpy())
+    return 255 * np.take_along_axis(powers / powers.sum(0), labels[None].astype(int), 0)[0]
+
+
 def same(model, given: Picture, side: int, layout=None, classes=CLASSES) -> np.ndarray:
     """The labels of the whole image, which those from windows are, as are its probabilities."""
     expected, probabilities = whole(model, given)
     result = in_windows(model, given, side, layout, classes)
     assert np.array_equal(result.labels, expected) and len(np.unique(expected)) > 1
     np.testing.assert_allclose(result.probabilities, probabilities, atol=1e-3)  # half precision
+    expected_sureness = sureness(model, given, expected)
+    assert result.confidence.dtype == np.uint8 and expected_sureness.std() > 1
+    np.testing.assert_allclose(result.confidence, expected_sureness, atol=0.51)  # it is rounded
     return expected
 
 

@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 from prepare.own_pictures import EYE, SIZE, masks, prepare
 
+from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own import configs
 from fcn_plugin.prepare.own.budget import Machine, Plan, batch_size, core_seconds
 from fcn_plugin.prepare.own.configs import TRAININGS
@@ -90,6 +91,8 @@ def test_class_weights_are_counted_on_the_training_images(tmp_path):
         loss = cfg.model.decode_head.loss_decode
         assert loss.class_weight == pytest.approx(expected, abs=1e-4)
         assert loss.class_weight[2] > loss.class_weight[1] == 1 > loss.class_weight[0]
+    with pytest.raises(UserError, match="was made of other files or options"):
+        prepare(tmp_path / "in")
     for _, cfg in written(prepare(tmp_path / "in", "plain")).values():
         assert "loss_decode" not in cfg.model.decode_head
 

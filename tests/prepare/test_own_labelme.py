@@ -60,7 +60,7 @@ def drawn(kind: str, points) -> np.ndarray:
 
 
 def test_a_shape_covers_what_labelmes_converter_gives_it():
-    assert set(POINTS) | {"mask", "points", "oriented_rectangle"} == set(KINDS)
+    assert set(POINTS) | {"mask", "points", "oriented_rectangle", "rotation"} == set(KINDS)
     for kind, points in POINTS.items():
         expected = of_labelme(kind, points)
         assert expected.any() and not expected.all()
@@ -68,7 +68,9 @@ def test_a_shape_covers_what_labelmes_converter_gives_it():
     box = drawn("rectangle", [(3, 5), (20, 9)])
     for corners in ([(20, 9), (3, 5)], [(3, 9), (20, 5)], [(3, 5), (20, 5), (20, 9), (3, 9)]):
         assert np.array_equal(drawn("rectangle", corners), box)
-    assert np.array_equal(drawn("oriented_rectangle", corners), drawn("polygon", corners))
+    turned = [(9, 2), (20, 10), (13, 20), (2, 12)]
+    for kind in ("oriented_rectangle", "rotation"):  # labelme's and X-AnyLabeling's
+        assert np.array_equal(drawn(kind, turned), drawn("polygon", turned))
     both = np.maximum(drawn("point", [(8, 9)]), drawn("point", [(30, 20)]))
     assert np.array_equal(drawn("points", [(8, 9), (30, 20)]), both)
 

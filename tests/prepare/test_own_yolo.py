@@ -55,7 +55,7 @@ def test_polygons_are_filled_as_ultralytics_fills_them_the_smaller_on_top(tmp_pa
         "cat",
         "dog",
     ]
-    said = " ".join(made.notes)
+    said = " ".join((made.layout, *made.notes))
     assert "2 pictures without a polygon are all background" in said and "3 files" in said
     assert "1 images without a label are left out" in said
 
@@ -63,7 +63,7 @@ def test_polygons_are_filled_as_ultralytics_fills_them_the_smaller_on_top(tmp_pa
 SPLITS = {
     "images/{}": "path: C:\\me\\x\ntrain: [images/train]\nval: images/val\n",
     "{}/images": "train: /content/x/train/images\nval: ../val/images\ntest: ../test/images\n",
-    "images": "train: first.txt\nval: ./second.txt\n",
+    "images": "train: train.txt\nval: ./second.txt\n",
     "data/images/{}": "path: ./data\ntrain: images/train\nval: images/val\n",
 }
 
@@ -72,8 +72,9 @@ SPLITS = {
 def test_the_split_is_that_of_data_yaml_whatever_machine_its_paths_are_of(tmp_path, layout):
     names = "names: [cat, dog]\nnc: 2\n"
     folder = yolo(tmp_path / "in", SPLITS[layout] + names, layout, train_a=CAT, val_b=DOG)
-    (folder / "first.txt").write_text("./images/a.jpg\n")
-    (folder / "second.txt").write_text("/home/me/x/images/b.jpg\n")
+    if layout == "images":
+        (folder / "train.txt").write_text("data/images/a.jpg\n")
+        (folder / "second.txt").write_text("/home/me/x/images/b.jpg\n")
     made = prepare(folder)
     assert made.splits == dict(train="a", val="b")
     assert ("test: '../test/images' is not there" in " ".join(made.notes)) == (

@@ -8,7 +8,8 @@ from report_samples import Images, Page, keep, made_up_run, samples
 from fcn_plugin.errors import UserError
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
-from fcn_plugin.report.page import MINUS, page
+from fcn_plugin.report.page import page
+from fcn_plugin.report.rendering import MINUS
 from fcn_plugin.report.run import Run
 
 SCORES = ("mIoU", "aAcc", "mAcc", "fwIoU")  # in the order of the page

@@ -1,17 +1,20 @@
 """tools/predict.py as a user runs it."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
 from tools.running import ENVIRONMENT, TOOLS, ran, tool
 
+from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes
 
 
@@ -65,6 +68,50 @@ def test_what_cannot_be_read_is_named_and_passed_over(project):
     assert not (photos / "out" / "overlays").exists()
     run = tool("predict.py tiny.py run photos/cut.jpg --out none", folder=project)
     assert (run.returncode, run.stdout) == (1, "")
+
+
+def test_predictions_come_back_from_labelme(project):
+    """The command that the tool names makes data to train on again of what it has written."""
+    images = "data/shapes/JPEGImages/val_*.jpg --no-overlays --labels-as labelme --tolerance 0"
+    run = ran(f"predict.py tiny.py run {images} --out polygons", folder=project)
+    following = run.stdout.splitlines()[-1].removeprefix("Next: fcn-plugin prepare_data ")
+    ran(f"prepare_data.py {following} --root again", folder=project)
+    predictor = Predictor(project / "tiny.py", project / "run", "cpu")
+    assert labels(project / "again/SegmentationClass") == {
+        f"{file.stem}.png": predictor(file).labels.tolist()
+        for file in sorted((project / "data/shapes/JPEGImages").glob("val_*.jpg"))
+    }
+
+
+def test_videos(project):
+    codec = cv2.VideoWriter.fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(project / "film.avi"), codec, 8.0, (32, 32))
+    for number in range(5):
+        writer.write(cv2.imread(str(project / f"data/shapes/JPEGImages/val_{number:05}.jpg")))
+    writer.release()
+    capture = cv2.VideoCapture(str(project / "film.avi"))
+    (project / "frames").mkdir()
+    for number in range(1, 6):
+        cv2.imwrite(str(project / f"frames/film_{number:06}.png"), capture.read()[1])
+    options = "--confidence --out-frames --batch-size 2"
+    run = ran(f"predict.py tiny.py run film.avi --out film {options}", folder=project)
+    assert re.search(r"\nDone: 5 frames, .* images/s, [\d.e-]+ s a frame\n", run.stdout)
+    ran("predict.py tiny.py run frames --out stills --confidence", folder=project)
+    for kind in ("labels", "confidence"):
+        assert labels(project / "film" / kind) == labels(project / "stills" / kind)
+    confidence = np.asarray(Image.open(project / "film/confidence/film_000001.png"))
+    assert confidence.dtype == np.uint8 and np.ptp(confidence) > 9
+    assert [file.name for file in (project / "film/overlays").iterdir()] == ["film.mp4"]
+
+    (project / "none.mp4").write_bytes(b"none")
+    options = "film.avi frames --out three --labels-as coco"
+    run = tool(f"predict.py tiny.py run none.mp4 {options}", folder=project)
+    said, last = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert "none.mp4: damaged" in said and "1 of 7 images and videos" in last
+    document = json.loads((project / "three/labels/annotations.json").read_text())
+    names = [image["file_name"] for image in document["images"]]
+    assert names == [f"film_{number:06}.png" for number in range(1, 6)]
+    assert [category["name"] for category in document["categories"]] == list(CLASSES)
 
 
 WRAPPED = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from report_samples import Page
-from tools.running import config, ran
+from tools.running import config, ran, tool
 
 from fcn_plugin.prepare.shapes import write_shapes
 
@@ -61,3 +61,21 @@ def test_without_data_or_checkpoint_the_logs_are_told(project, tmp_path):
     assert "warning: begun: Nothing could be scored: begun: no checkpoint there" in run.stderr
     found = page(tmp_path / "lost/report-with-begun.html")
     assert found.numbers == [v for score in logged(project) for v in (score, score, 0)]
+
+
+def test_the_data_of_a_config(project, tmp_path):
+    done = ran("report.py --data tiny.py --cfg-options randomness.seed=5", folder=project)
+    assert "Done: 4 train and 7 val pictures of 5 classes; the page is work_dirs" in done.stdout
+    assert done.stdout.endswith("data.html in a browser, then fcn-plugin train tiny.py\n")
+    assert "warning: Only 4 pictures to train on" in done.stderr
+    found = page(project / "work_dirs/tiny/data.html")
+    assert "shapes: the data" in found.text and "randomness.seed=5" in found.text
+    for options, message in (
+        ("work_dirs/tiny --data tiny.py", "not both"),
+        ("work_dirs/tiny --cfg-options a=1", "--cfg-options belong to --data"),
+        ("", "or --data CONFIG"),
+    ):
+        refused = tool(f"report.py {options}", folder=project)
+        assert refused.returncode == 2 and message in refused.stderr
+    absent = tool("report.py --data fcn8s_vgg16_camvid", folder=tmp_path)
+    assert absent.returncode == 1 and "run fcn-plugin prepare_data camvid" in absent.stderr

@@ -82,6 +82,20 @@ def test_averaged_weights_are_what_is_scored(project):
     assert scores(ran("test.py tiny.py last.pth --split train", folder=project).stdout) != averaged
 
 
+def test_trials_of_the_batch_change_nothing_and_a_resumed_run_keeps_its_own(project):
+    train = "train.py tiny.py --batch auto --work-dir tried"
+    said = ran(train, folder=project).stdout
+    assert "--batch auto: 4 of the config's 4 images in a batch; " in said
+    assert losses(project / "tried") == losses(project / "work_dirs/tiny")
+    smaller = "train_dataloader.batch_size=2 train_cfg.max_iters=2"
+    ran(f"train.py tiny.py --work-dir smaller --cfg-options {smaller}", folder=project)
+    said = ran("train.py tiny.py --batch auto --resume --work-dir smaller", folder=project).stdout
+    assert "--batch auto: with 0.5 times the batch" in said
+    assert re.findall(r"Iter\(train\) \[(\d)/8\]", said) == list("345678")
+    run = tool("train.py tiny.py --batch auto --launcher pytorch", folder=project)
+    assert run.returncode == 1 and "error: --batch auto tries a single process" in run.stderr
+
+
 def test_a_split_to_score_after_training(project):
     """test if it has labels, else val; what cannot be scored is refused before the training."""
     splits = "splits.test.ann_file=ImageSets/Segmentation/train.txt"

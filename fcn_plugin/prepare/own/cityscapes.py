@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mmseg.datasets import CityscapesDataset
 
-from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.numbering import IGNORED, LEFT_OUT
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import LEFT_OUT, numbered
+from fcn_plugin.prepare.own.classes import numbered
 from fcn_plugin.prepare.own.folder import Folder, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Source
 from fcn_plugin.prepare.own.values import Meaning, reader_of

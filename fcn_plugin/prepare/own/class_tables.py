@@ -9,14 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fcn_plugin.data.numbering import BACKGROUND, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import (
-    BACKGROUND,
-    LABELME_BACKGROUND,
-    LEFT_OUT,
-    Colour,
-    read_classes,
-)
+from fcn_plugin.prepare.own.classes import Colour, read_classes
 from fcn_plugin.prepare.own.folder import Folder, read_json
 from fcn_plugin.prepare.own.source import Job, text_of
 

@@ -6,12 +6,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fcn_plugin.data.labels import voc_palette
-from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.prepare.own.source import MAX_NOTED, Job, text_of
 
-# labelme's names for pixels without an object, and for pixels to leave out.
-BACKGROUND, LABELME_BACKGROUND, LEFT_OUT = "background", "_background_", "__ignore__"
 ALL_OTHERS = "*"  # in --map
 # Files that may hold the class names; labelme's documentation uses the last.
 CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")

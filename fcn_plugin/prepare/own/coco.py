@@ -8,18 +8,21 @@ class. Pixels without an annotation are background.
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.errors import UserError, some
-from fcn_plugin.prepare.own.classes import BACKGROUND, drawn_classes
+from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.coco_masks import Segmentation, mask_of
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
 
 KEYS = {"images", "annotations"}  # captions have them, too
 OBJECTS = "instances"  # start of the names of files of objects, beside captions and keypoints
+
+T = TypeVar("T")
 
 
 class Annotation(NamedTuple):
@@ -122,10 +125,12 @@ def _content(file: Path, folder: Folder) -> Content | None:
             height, width = image.get("height"), image.get("width")
             size = (int(height), int(width)) if height and width else None
             parts[image["id"]] = Part(path, str(image["file_name"]), size, [])
+        where = "annotations"
         for number, entry in enumerate(document["annotations"], start=1):
+            where = f"annotation number {number}"
             identity = entry.get("id", f"number {number}")
             where = f"annotation {identity}"
-            part, name = parts[entry["image_id"]], names[entry["category_id"]]
+            part, name = _of(parts, entry, "image_id"), _of(names, entry, "category_id")
             segmentation, crowd = entry.get("segmentation"), bool(entry.get("iscrowd"))
             if not segmentation:
                 boxes += 1
@@ -134,10 +139,18 @@ def _content(file: Path, folder: Folder) -> Content | None:
                 segmentation = [np.array(polygon, np.float64) for polygon in segmentation]
             part.annotations.append(Annotation(identity, name, crowd, segmentation))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{path}: {where} cannot be read ({error!r}); export the file again"
+            f"{path}: {where} cannot be read ({reason}); export the file again"
         ) from None
     return Content(path, list(names.values()), supercategories, list(parts.values()), boxes)
+
+
+def _of(table: dict[Any, T], entry: dict[str, Any], key: str) -> T:
+    """What an entry refers to by its value of a key."""
+    if entry[key] not in table:
+        raise LookupError(f"{key} {entry[key]!r} is of none")
+    return table[entry[key]]
 
 
 def _items(contents: list[Content], folder: Folder) -> dict[Path, Item]:

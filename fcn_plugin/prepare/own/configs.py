@@ -77,7 +77,6 @@ class Facts(NamedTuple):
     images: int  # number of training images
     test: bool | None  # whether all test images have labels; None without test images
     class_weights: list[float] | None = None  # of the loss; None: all alike
-    machine: Machine | None = None  # to train on; None: this one
 
     @property
     def name(self) -> str:
@@ -106,8 +105,8 @@ class Facts(NamedTuple):
 
 
 def configs(facts: Facts) -> dict[str, str]:
-    """The text of each config by file name; the last two are those to train with."""
-    machine = facts.machine or Machine.here()
+    """The text of each config by file name, for this machine; the last two are to train with."""
+    machine = Machine.here()
     crop = crop_size(facts.size, machine.largest_crop)
     rows, cols = max(facts.sizes, key=lambda size: size[0] * size[1])
     slide = SLIDE.format(size=f"{cols} x {rows}", side=WINDOW, stride=WINDOW * 3 // 4)

@@ -20,7 +20,7 @@ from fcn_plugin.data.labels import in_full, pixel_counts, save_labels
 from fcn_plugin.data.lists import list_text
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.picture_files import open_picture
-from fcn_plugin.errors import UserError, printable, width_by_height
+from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.evaluation.tables import class_table
 from fcn_plugin.prepare.own.class_weights import median_frequency
 from fcn_plugin.prepare.own.configs import Facts, configs, next_steps
@@ -112,7 +112,6 @@ def _fill(
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
     counts = _counts(written, splits, job)
-    _note_missing(counts["train"].sum(axis=0), source.classes, job)
     facts = Facts(
         root=job.root,
         classes=source.classes,
@@ -154,14 +153,6 @@ def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, n
             images = f"{sum(labelled):,} of {len(labelled):,} test images"
             job.note(f"{job.root}: only {images} have a label, so none is scored")
     return counts
-
-
-def _note_missing(pixels: np.ndarray, classes: Sequence[str], job: Job) -> None:
-    """Note classes without training pixels, such as one that was painted white (255) in masks."""
-    left_out = "; 255 is not a class, but marks pixels to leave out" if pixels[IGNORED] else ""
-    for value, name in enumerate(map(printable, classes)):
-        if not pixels[value]:
-            job.note(f"{job.root}: no training image has {name} (value {value}){left_out}")
 
 
 def _class_table(classes: Sequence[str], counts: dict[str, np.ndarray]) -> str:

@@ -41,6 +41,9 @@ class Folder:
         for folder, option in ((path, ""), (elsewhere, "--images ")):
             if folder is not None and not folder.is_dir():
                 raise UserError(f"{option}{folder}: no such folder; correct the path")
+        # A folder inside the first one is written like it, so that its pictures have one path.
+        if elsewhere is not None and elsewhere.resolve().is_relative_to(path.resolve()):
+            elsewhere = path / elsewhere.resolve().relative_to(path.resolve())
         self.path, self.elsewhere = path, elsewhere
         self.files = list(_files(path))
 
@@ -88,7 +91,7 @@ class Folder:
     def _by_stem(self) -> dict[str, list[Path]]:
         paths: dict[str, list[Path]] = {}
         here = (self.path / file for file in self.pictures)
-        for path in (*here, *self.elsewhere_pictures.values()):
+        for path in dict.fromkeys((*here, *self.elsewhere_pictures.values())):
             paths.setdefault(path.stem.lower(), []).append(path)
         return paths
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND
 from fcn_plugin.prepare.own.source import Size
 
 # labelme's values, in pixels: its lines and points have no size of their own.
@@ -141,6 +141,7 @@ KINDS = {
     "polygon": Kind(3, math.inf, _polygon),
     "rectangle": Kind(2, 4, _rectangle),
     "oriented_rectangle": Kind(4, 4, _polygon),
+    "rotation": Kind(4, 4, _polygon),  # the same of X-AnyLabeling
     "circle": Kind(2, 2, _circle),
     "line": Kind(2, 2, _line),
     "linestrip": Kind(2, math.inf, _line),

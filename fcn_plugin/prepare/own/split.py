@@ -26,7 +26,8 @@ def stated_splits(source: Source, job: Job) -> tuple[list[Item], Splits]:
         UserError: a list names a missing picture, or a picture is in two splits.
     """
     items = {item.name: item for item in source.items}
-    lists = find_lists(job)
+    # A reader has obeyed the lists that it names as its settings, such as those of data.yaml.
+    lists = {split: path for split, path in find_lists(job).items() if path not in source.settings}
     names = _names(source, job.folder.absolute())
     listed = {split: _read_list(path, names, job.folder) for split, path in lists.items()}
     both = listed.pop("trainval", [])

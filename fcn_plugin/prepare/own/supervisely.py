@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND, Colour, drawn_classes
+from fcn_plugin.prepare.own.classes import Colour, drawn_classes
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
 
@@ -90,7 +91,9 @@ def _document(path: Path) -> tuple[list[dict[str, Any]], Size, set[str]]:
     document = read_json(path)
     try:
         size = int(document["size"]["height"]), int(document["size"]["width"])
-        objects = [dict(entry, classTitle=entry["classTitle"]) for entry in document["objects"]]
+        objects = [
+            dict(entry, classTitle=str(entry["classTitle"])) for entry in document["objects"]
+        ]
         return objects, size, {str(tag["name"]).lower() for tag in document.get("tags", [])}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
@@ -126,21 +129,24 @@ def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:
     label = np.full(size, numbers[BACKGROUND], np.uint8)
     for number, entry in enumerate(objects, start=1):
         where = f"{path}: object {number} ({entry['classTitle']})"
-        kind = entry.get("geometryType")
+        kind = str(entry.get("geometryType"))
         if kind not in KINDS:
             raise UserError(f"{where} is a {kind!r}; draw it as {', '.join(KINDS)}")
         try:
             KINDS[kind](label, entry, numbers[entry["classTitle"]])
         # What a decoder raises on damaged data is not documented.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{where} is damaged ({reason}); draw it again, or delete it") from None
+            reason = f" ({' '.join(str(error).split())})" if isinstance(error, ValueError) else ""
+            raise UserError(f"{where} is damaged{reason}; draw it again, or delete it") from None
     return label
 
 
 def _points(points: Any, size: Size, least: int) -> np.ndarray:
     """Points [n, 2] int32 of x and y; those of Supervisely's are of whole pixels."""
-    pairs = np.array(points, np.float64)
+    try:
+        pairs = np.array(points, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError("points that are no pairs of numbers") from None
     if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) < least:
         raise ValueError(f"fewer than {least} points")
     if not np.all(np.abs(pairs) <= 2 * max(size)):  # as NaN is not, either

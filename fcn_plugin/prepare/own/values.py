@@ -9,11 +9,11 @@ import numpy as np
 
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.labels import ranges_in_words, read_label, values_in_words, values_outside
-from fcn_plugin.data.numbering import IGNORED
+from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LEFT_OUT
 from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.class_tables import Table
-from fcn_plugin.prepare.own.classes import BACKGROUND, LEFT_OUT, Classes, Colour, numbered
+from fcn_plugin.prepare.own.classes import Classes, Colour, numbered
 from fcn_plugin.prepare.own.source import Item, Job, Size, each, refuse_size
 
 GREY_MODES = ("1", "L", *WIDE_MODES)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import BACKGROUND, drawn_classes
+from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import Folder, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, text_of
 from fcn_plugin.prepare.own.yolo_yaml import Dataset, dataset_of, find_document
@@ -73,7 +74,7 @@ def read(folder: Folder, job: Job) -> Source | None:
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, dataset.file],
+        settings=[*classes.settings, dataset.file, *dataset.lists],
     )
 
 

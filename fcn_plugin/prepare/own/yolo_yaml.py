@@ -22,11 +22,13 @@ class Dataset(NamedTuple):
         file: has the names.
         names: of the classes, by number; a text may have 0.0 for 0.
         splits: the split of each picture that it lists.
+        lists: the files that list pictures for it.
     """
 
     file: Path
     names: dict[float, str]
     splits: dict[Path, str]
+    lists: list[Path]
 
 
 def find_document(folder: Folder) -> tuple[Path, Document] | None:
@@ -38,8 +40,11 @@ def find_document(folder: Folder) -> tuple[Path, Document] | None:
     files = sorted(folder.having(".yaml", ".yml"), key=lambda file: len(file.parts))
     for file in files:
         path = folder.path / file
+        text = text_of(path)
+        if "names" not in text:
+            continue  # of another tool, perhaps with tags of its own
         try:
-            document = yaml.safe_load(text_of(path))
+            document = yaml.safe_load(text)
         except (RecursionError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: cannot be read ({reason}); correct it") from None
@@ -62,7 +67,7 @@ def dataset_of(found: tuple[Path, Document] | None, folder: Folder, job: Job) ->
                 f"{job.folder}: no data.yaml names the classes; write one with names: [...] and "
                 "the folders train: and val:, or give --classes FILE"
             )
-        return Dataset(file, dict(enumerate(read_classes(file))), {})
+        return Dataset(file, dict(enumerate(read_classes(file))), {}, [])
     file, document = found
     path, names = folder.path / file, document["names"]
     if isinstance(names, list):
@@ -72,44 +77,47 @@ def dataset_of(found: tuple[Path, Document] | None, folder: Folder, job: Job) ->
     if document.get("nc", len(names)) != len(names):
         raise UserError(f"{path}: nc is {document['nc']}, but names has {len(names)}; correct it")
     splits: dict[Path, str] = {}
+    lists: list[Path] = []
     for split in SPLITS:
         entries = document.get(split) or []
         for entry in [entries] if isinstance(entries, str) else entries:
-            for picture in _listed(file, document, split, str(entry), folder, job):
+            place = _place(f"{document.get('path') or ''}/{entry}", file.parent, folder)
+            if place is None:
+                fault = f"{path}: {split}: {entry!r} is not there"
+                if split == SPLITS[0]:
+                    raise UserError(f"{fault}; correct the path")
+                job.note(fault)
+                continue
+            if (folder.path / place).is_file():
+                lists.append(folder.path / place)
+            for picture in _listed(place, folder):
                 if (other := splits.setdefault(picture, split)) != split:
                     raise UserError(
                         f"{path}: {picture} is of {other} and of {split}; give each pictures of "
                         "its own, or take one of the two lines out"
                     )
-    return Dataset(path, {number: str(name) for number, name in names.items()}, splits)
+    return Dataset(path, {number: str(name) for number, name in names.items()}, splits, lists)
 
 
-def _listed(
-    file: Path, document: Document, split: str, entry: str, folder: Folder, job: Job
-) -> Iterator[Path]:
-    """The pictures of a folder or list; its path may be of another machine.
+def _place(written: str, near: Path, folder: Folder) -> Path | None:
+    """The folder or list that a path means, relative to the folder; None if it is not there.
 
-    Of a path that is not there, such as ``../train/images`` of Roboflow's, the end is taken.
+    The path may be of another machine, or wrong, as Roboflow's ``../train/images``: its end counts.
     """
-    written = f"{document.get('path') or ''}/{entry}".replace("\\", "/")
-    parts = [part for part in written.split("/") if part not in ("", ".", "..")]
+    parts = [part for part in written.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     ends = [Path(*parts[start:]) for start in range(len(parts) or 1)]
-    places = (base / end for end in ends for base in (file.parent, Path()))
-    place = next((place for place in places if (folder.path / place).exists()), None)
-    if place is None:
-        fault = f"{folder.path / file}: {split}: {entry!r} is not there"
-        if split == SPLITS[0]:
-            raise UserError(f"{fault}; correct the path")
-        job.note(fault)
-    elif (folder.path / place).is_file():
-        for line in text_of(folder.path / place).split("\n"):
-            if line.strip():
-                picture = folder.picture(line.strip(), place.parent)
-                if picture is None:
-                    raise UserError(
-                        f"{folder.path / place}: no picture {line.strip()!r}; add it, or take it "
-                        "off the list"
-                    )
-                yield picture
-    else:
-        yield from (folder.path / one for one in folder.pictures if one.is_relative_to(place))
+    places = (base / end for end in ends for base in (near, Path()))
+    return next((place for place in places if (folder.path / place).exists()), None)
+
+
+def _listed(place: Path, folder: Folder) -> Iterator[Path]:
+    """The pictures in a folder or list."""
+    path = folder.path / place
+    if path.is_dir():
+        yield from (folder.path / file for file in folder.pictures if file.is_relative_to(place))
+        return
+    for line in filter(None, map(str.strip, text_of(path).splitlines())):
+        picture = folder.picture(line, place.parent)
+        if picture is None:
+            raise UserError(f"{path}: no picture {line!r}; add it, or take it off the list")
+        yield picture

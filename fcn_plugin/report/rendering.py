@@ -1,0 +1,49 @@
+"""Fill in the templates of this folder; what they share is in ``pieces.html`` and ``style.css``."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash for a missing number
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value in percent or percentage points, or None, and its text."""
+
+    value: float | None
+    signed: bool = False
+
+    @property
+    def text(self) -> str:
+        if self.value is None:
+            return NONE
+        return f"{self.value:{'+' if self.signed else ''}.2f}".replace("-", MINUS)
+
+
+def in_percent(fraction: float) -> Number:
+    """A fraction in percent; None for NaN."""
+    return Number(None if math.isnan(fraction) else 100 * float(fraction))
+
+
+def rendered(template: str, **values: Any) -> str:
+    """The HTML page of a template; texts are escaped, and a missing value is an error."""
+    environment = Environment(
+        loader=PackageLoader("fcn_plugin.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(values)
+
+
+def hex_colour(rgb: Sequence[int]) -> str:
+    """
+    >>> hex_colour((0, 128, 255))
+    '#0080ff'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*map(int, rgb))
