@@ -24,10 +24,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. NAME includes the subfolders of an input folder. Images "
-        "that cannot be predicted are named and skipped; the exit status is then 1. A video gives "
-        "overlays/NAME.mp4, of its own size and rate; a GeoTIFF a GeoTIFF with its place on the "
-        "map, labels/NAME.tif.",
+        "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
+        "labels/NAME.tif; a video overlays/NAME.mp4, of its own size and rate. NAME includes the "
+        "subfolders of an input folder. Images that cannot be predicted are named and skipped; "
+        "the exit status is then 1.",
     )
     add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
