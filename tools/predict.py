@@ -148,12 +148,8 @@ def main() -> None:
         (args.out / MARK).touch()
         totals = Totals(predictor.classes.names)
         files = (args.labels_as, args.out, predictor.classes, args.tolerance)
-        placed = {name: file for name, file in images.items() if has_place(file)}
-        if placed and (args.labels_as != "png" or args.confidence):
-            raise UserError(
-                f"{next(iter(placed.values()))}: of GeoTIFFs there are labels as GeoTIFF and "
-                "--polygons, but no --labels-as or --confidence; leave these out"
-            )
+        as_tiffs = args.labels_as == "png"
+        placed = {name: file for name, file in images.items() if as_tiffs and has_place(file)}
         plain = {name: file for name, file in images.items() if name not in placed}
         with label_files(*files) as write:
             for name, file in placed.items():
@@ -235,6 +231,31 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, 
         totals.add(result, () if args.tta else picture.factors)
 
 
+def predict_placed(
+    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
+) -> None:
+    """Predict a GeoTIFF, and write the files that the options ask for."""
+    from fcn_plugin.data.picture_files import save_picture
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.geotiff import predict_geotiff
+    from fcn_plugin.prediction.polygons import write_polygons
+
+    labels = args.out / "labels" / f"{name}.tif"
+    probabilities = args.out / f"probabilities/{name}.npy" if args.probabilities else None
+    confidence = args.out / f"confidence/{name}.tif" if args.confidence else None
+    try:
+        result = predict_geotiff(predictor, file, labels, probabilities, confidence)
+    except UserError as error:
+        fail(file, error, totals)
+        return
+    if not args.no_overlays:
+        overlay = args.out / "overlays" / f"{name}.jpg"
+        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
+    if args.polygons:
+        write_polygons(labels, result.classes, labels.with_suffix(".geojson"))
+    totals.add(result, ())
+
+
 def predict_frames(
     name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any, write: Any
 ) -> None:
@@ -251,30 +272,6 @@ def predict_frames(
             totals.add(result, () if args.tta else picture.factors, frame=True)
     except UserError as error:
         fail(file, error, totals)
-
-
-def predict_placed(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
-) -> None:
-    """Predict a GeoTIFF, and write the files that the options ask for."""
-    from fcn_plugin.data.picture_files import save_picture
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.geotiff import predict_geotiff
-    from fcn_plugin.prediction.polygons import write_polygons
-
-    labels = args.out / "labels" / f"{name}.tif"
-    wanted = args.out / "probabilities" / f"{name}.npy" if args.probabilities else None
-    try:
-        result = predict_geotiff(predictor, file, labels, wanted)
-    except UserError as error:
-        fail(file, error, totals)
-        return
-    if not args.no_overlays:
-        overlay = args.out / "overlays" / f"{name}.jpg"
-        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
-    if args.polygons:
-        write_polygons(labels, result.classes, labels.with_suffix(".geojson"))
-    totals.add(result, ())
 
 
 def fail(file: Path, error: Exception, totals: Any) -> None:

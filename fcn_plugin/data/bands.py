@@ -147,8 +147,9 @@ def is_multiband(path: str | Path) -> bool:
     """Whether a file is a TIFF that ``LoadBands`` reads and an 8-bit picture would not hold.
 
     That is a TIFF of 16 bits or of floating-point numbers, or of other than one (grey) or three
-    (colour) bands. Transparency, if the file says that it is, is no band. Damaged files are
-    False: whatever loads them names them.
+    (colour) bands. Transparency is no band: the file calls it so, and it is 0 or 255 everywhere,
+    for GDAL calls the fourth of four bands so, whatever it is. Damaged files are False: whatever
+    loads them names them.
     """
     try:
         with TiffFile(path) as tiff:
@@ -159,6 +160,9 @@ def is_multiband(path: str | Path) -> bool:
             cmyk = page.photometric == SEPARATED
             bands = page.samplesperpixel - transparent - cmyk
             several = bands == 1 and pages > 1
+        if transparent and not wide:
+            pixels, _ = read_bands(path)
+            several |= not np.isin(pixels[..., -1], (0, 255)).all()
     except Exception:  # tifffile does not document what it raises on arbitrary bytes
         return False
     return wide or several or bands not in (1, COLOURS)

@@ -36,7 +36,7 @@ def shown(image: np.ndarray, display_bands: Sequence[int] | None = None) -> Show
         display_bands: the bands, counted from 1, that become red, green and blue, or grey.
 
     Raises:
-        UserError: not an array of numbers in such a shape.
+        UserError: not an array of numbers in such a shape, or without these bands.
 
     >>> shown(np.ones((2, 2, 5), np.uint16)).note
     'bands 1-3 of 5, scaled'
@@ -51,6 +51,8 @@ def shown(image: np.ndarray, display_bands: Sequence[int] | None = None) -> Show
         visible, notes = bands[..., ::-1], []
     else:
         chosen = tuple(display_bands or range(1, (3 if count > 3 else 1) + 1))
+        if not all(1 <= band <= count for band in chosen):
+            raise UserError(f"display_bands={chosen}: not all in an image of {count} bands")
         visible = bands[..., [band - 1 for band in chosen]]
         notes = [] if chosen == tuple(range(1, count + 1)) else [f"{_named(chosen)} of {count}"]
     if visible.dtype != np.uint8:

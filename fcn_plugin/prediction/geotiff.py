@@ -5,8 +5,8 @@ it and one row of blocks of the labels, which meanwhile lie in a temporary file.
 """
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -72,7 +72,11 @@ def _palette(classes: Classes, no_data: int) -> list[Sequence[int]]:
 
 
 def predict_geotiff(
-    predictor: Predictor, file: Path, target: Path, probabilities: Path | None = None
+    predictor: Predictor,
+    file: Path,
+    target: Path,
+    probabilities: Path | None = None,
+    confidence: Path | None = None,
 ) -> PlacedPrediction:
     """Write the labels of a GeoTIFF as a GeoTIFF of the same CRS and transform.
 
@@ -87,6 +91,7 @@ def predict_geotiff(
     Args:
         target: the file to write, whole or not at all.
         probabilities: a .npy file for the probabilities, see ``Predictor``.
+        confidence: a GeoTIFF for the confidence, see ``Prediction``.
 
     Raises:
         UserError: the picture cannot be read, or is not like those the network takes.
@@ -98,21 +103,29 @@ def predict_geotiff(
         source = stack.enter_context(opened(file))
         scene = Scene(source, file, predictor)
         if picture := scene.picture():
-            raw = stack.enter_context(NamedTemporaryFile(dir=target.parent, suffix=".part"))
-            result = _on_disk(raw, scene.shape[1:], predictor.classes)
+            dtype = np.uint16 if max(predictor.classes.numbers) >= INDICES else np.uint8
+            space = target.parent, scene.shape[1:]
+            labels = stack.enter_context(_on_disk(*space, dtype))
+            result = Prediction(labels, np.empty((0, 0, 3), np.uint8), predictor.classes)
+            if confidence:
+                result.confidence = stack.enter_context(_on_disk(*space, np.uint8))
             if probabilities:
                 stack.enter_context(result.probabilities_in(probabilities))
-            predictor.in_windows(picture, result, bool(probabilities), MOST)
+            predictor.in_windows(picture, result, MOST)
             result.numbered()
         else:
-            result = predictor(file, probabilities or False)
+            result = predictor(file, probabilities or False, bool(confidence))
         no_data = NO_DATA if max(predictor.classes.numbers) < NO_DATA else WIDE_NO_DATA
         with replacing(target) as part:
-            pixels = _write(part, scene, result, no_data)
+            pixels = _write_labels(part, scene, result, no_data)
             with rasterio.open(part) as written:
                 scale = min(LARGEST / max(written.shape), 1) if picture else 1
                 size = max(round(written.height * scale), 1), max(round(written.width * scale), 1)
                 labels = written.read(1, out_shape=size)
+        if confidence and result.confidence is not None:
+            with replacing(confidence) as part, _new(part, scene, np.uint8) as written:
+                for rows in scene.rows(BLOCK):
+                    _put(written, result.confidence[rows], rows)
         shown = Shown(result.image, result.note)
         if picture:
             shown = predictor.shown(scene.read(*scene.whole, size))
@@ -120,42 +133,50 @@ def predict_geotiff(
     return PlacedPrediction(*shown, labels, classes, no_data, pixels, windows)
 
 
-def _on_disk(raw: Any, size: tuple[int, int], classes: Classes) -> Prediction:
-    """A prediction whose labels are in the file ``raw``."""
-    dtype = np.uint8 if max(classes.numbers) < INDICES else np.uint16
-    labels = np.memmap(raw, dtype, "w+", shape=size)
-    allocate(Path(raw.name))
-    return Prediction(labels, np.empty((0, 0, 3), np.uint8), classes)
+@contextmanager
+def _on_disk(folder: Path, size: tuple[int, int], dtype: type) -> Iterator[np.ndarray]:
+    """An array in a temporary file."""
+    with NamedTemporaryFile(dir=folder, suffix=".part") as file:
+        array = np.memmap(file, dtype, "w+", shape=size)
+        allocate(Path(file.name))
+        yield array
 
 
-def _write(part: Path, scene: Scene, result: Prediction, no_data: int) -> np.ndarray:
+def _write_labels(part: Path, scene: Scene, result: Prediction, no_data: int) -> np.ndarray:
     """Write the labels, block row by block row; return the number of pixels of each class."""
-    rasterio, source, classes = rasterio_for(part), scene.source, result.classes
-    dtype = np.uint8 if no_data < INDICES else np.uint16
-    layout = dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate")
-    _, height, width = scene.shape
-    form = dict(height=height, width=width, count=1, dtype=dtype, nodata=no_data)
-    place = dict(crs=source.crs, transform=source.transform)
+    classes, dtype = result.classes, np.uint8 if no_data < INDICES else np.uint16
     counts = np.zeros(no_data + 1, np.int64)
+    with _new(part, scene, dtype, nodata=no_data) as written:
+        names = dict(zip(classes.numbers, classes.names, strict=True))
+        written.update_tags(classes=json.dumps(names, ensure_ascii=False))
+        if dtype == np.uint8:
+            colours = enumerate(_palette(classes, no_data))
+            written.write_colormap(1, {i: (*colour, OPAQUE) for i, colour in colours})
+        for rows in scene.rows(BLOCK):
+            labels = result.labels[rows].astype(dtype)
+            if not scene.complete:
+                labels[scene.empty(rows, scene.whole[1])] = no_data
+            counts += pixel_counts(labels, no_data + 1)
+            _put(written, labels, rows)
+    return counts[list(classes.numbers)]
+
+
+@contextmanager
+def _new(part: Path, scene: Scene, dtype: type, **form: Any) -> Iterator[Any]:
+    """A file to write of one band, as large as the scene and in its place."""
+    rasterio, source = rasterio_for(part), scene.source
+    form |= dict(height=source.height, width=source.width, count=1, dtype=dtype)
+    form |= dict(crs=source.crs, transform=source.transform)
+    layout = dict(tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress="deflate")
     try:
-        with rasterio.open(
-            part, "w", driver="GTiff", BIGTIFF="IF_SAFER", **form, **place, **layout
-        ) as written:
+        with rasterio.open(part, "w", driver="GTiff", BIGTIFF="IF_SAFER", **form, **layout) as file:
             if source.gcps[0]:
-                written.gcps = source.gcps
-            names = dict(zip(classes.numbers, classes.names, strict=True))
-            written.update_tags(classes=json.dumps(names, ensure_ascii=False))
-            if dtype == np.uint8:
-                colours = enumerate(_palette(classes, no_data))
-                written.write_colormap(1, {i: (*colour, OPAQUE) for i, colour in colours})
-            for top in range(0, height, BLOCK):
-                rows = slice(top, min(top + BLOCK, height))
-                labels = result.labels[rows].astype(dtype)
-                if not scene.complete:
-                    labels[scene.empty(rows, slice(0, width))] = no_data
-                counts += pixel_counts(labels, no_data + 1)
-                written.write(labels, 1, window=((rows.start, rows.stop), (0, width)))
+                file.gcps = source.gcps
+            yield file
     except rasterio.errors.RasterioIOError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{part}: cannot be written ({reason}); make room there") from error
-    return counts[list(classes.numbers)]
+
+
+def _put(written: Any, values: np.ndarray, rows: slice) -> None:
+    written.write(values, 1, window=((rows.start, rows.stop), (0, values.shape[1])))

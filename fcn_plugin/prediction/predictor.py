@@ -140,7 +140,7 @@ class Predictor:
             if at_once:
                 self._as_a_whole(pictures[batch], results[batch])
             else:
-                self.in_windows(pictures[start], results[start], scored)
+                self.in_windows(pictures[start], results[start])
 
     def _as_a_whole(self, pictures: Sequence[Picture], results: Sequence[Prediction]) -> None:
         # One batch, or with test-time augmentation one batch per view.
@@ -150,13 +150,10 @@ class Predictor:
         for sample, result in zip(predicted, results, strict=True):
             put(sample, [Window(0, size, 0, size) for size in result.labels.shape], result)
 
-    def in_windows(
-        self, picture: Picture, result: Prediction, scored: bool, most: float = inf
-    ) -> None:
-        """Fill ``result`` with class indices, window by window.
+    def in_windows(self, picture: Picture, result: Prediction, most: float = inf) -> None:
+        """Fill ``result`` with class indices, and what else it has, window by window.
 
         Args:
-            scored: also fill its probabilities.
             most: pixels of a window, if memory allows as many.
 
         Raises:
@@ -165,7 +162,7 @@ class Predictor:
         (rows, cols), input_size = picture.sizes
         # If the pipeline made the image smaller, its scores are enlarged again.
         enlarged = max(rows / input_size[0], 1) * max(cols / input_size[1], 1)
-        scored = scored or input_size != (rows, cols)
+        scored = result.scored or input_size != (rows, cols)
         cost, held = self.budget.cost(scored), _unfilled([result])
         least = cost.area(self.smallest, self.smallest)
         area = min(cost.area_within(self.budget.left(held)) / enlarged, most)

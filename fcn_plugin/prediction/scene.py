@@ -99,6 +99,11 @@ class Scene:
         if self.loader:
             self.loader.check(self._read((slice(0, 1), slice(0, 1)), None), file)
 
+    def rows(self, number: int) -> Iterator[slice]:
+        """All rows, ``number`` at a time."""
+        height = self.shape[1]
+        return (slice(top, min(top + number, height)) for top in range(0, height, number))
+
     def read(self, rows: slice, cols: slice, size: tuple[int, int] | None = None) -> np.ndarray:
         """A window [h, w, bands] as the loader gives it, reduced to ``size`` (H, W) if given."""
         pixels = self._read((rows, cols), size)

@@ -146,8 +146,8 @@ def predict_in_windows(
             put(predicted, (row, col), result)
         else:
             _put_resized(predicted, (row, col), scales, threshold, result)
-        _free_pages(result.labels)
-        _free_pages(result.probabilities)
+        for array in (result.labels, result.probabilities, result.confidence):
+            _free_pages(array)
 
 
 def put(predicted: SegDataSample, windows: Sequence[Window], result: Prediction) -> None:

@@ -104,24 +104,13 @@ def observe(name: str, title: str, dataset: Any, progress: Progress = silent) ->
     return Split(name, title, dataset, [one for one in pictures if not one.fault], faults)
 
 
-def viewed(image: np.ndarray, meta: dict[str, Any]) -> np.ndarray:
-    """A loaded image as a picture [H, W, 3] uint8, RGB.
-
-    ``display_bands`` in the data set's metainfo numbers the bands for red, green and blue, from 0.
-    """
-    if bands := meta.get("display_bands"):
-        if image.ndim != 3 or max(bands) >= image.shape[-1]:
-            raise UserError(f"metainfo.display_bands={bands}: not in an image of {image.shape}")
-        image = image[..., list(bands)[::-1]]
-    return shown(image).pixels
-
-
 def _picture(parts: Sequence[BaseDataset], place: Place) -> Picture:
     part = parts[place[0]]
     path = str(part.get_data_info(place[1]).get("img_path"))
     try:
         results = load_sample(part, place[1])
-        code = picture_hash(np.ascontiguousarray(viewed(results["img"], part.metainfo)))
+        picture = shown(results["img"], results.get("display_bands")).pixels
+        code = picture_hash(np.ascontiguousarray(picture))
         size, label = results["img"].shape[:2], results.get("gt_seg_map")
         counts = None if label is None else _counts(part, label, size, path)
     except UserError as error:

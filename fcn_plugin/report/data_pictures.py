@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from fcn_plugin.data.display import shown
 from fcn_plugin.data.labels import pixel_counts
 from fcn_plugin.data.numbering import IGNORED, numbering_of
 from fcn_plugin.data.originals import load_sample
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import UserError, width_by_height
 from fcn_plugin.evaluation.pictures import percent
-from fcn_plugin.report.data_facts import Picture, Split, viewed
+from fcn_plugin.report.data_facts import Picture, Split
 from fcn_plugin.report.panels import labels_uri, picture_uri
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
@@ -75,7 +76,8 @@ def _thumbnail(task: tuple[BaseDataset, int, Sequence[int], str]) -> dict[str, A
     part, index, classes, split = task
     results, meta = load_sample(part, index), part.metainfo
     title = f"{split}: {PurePath(results['img_path']).name}"
-    return _figure(title, viewed(results["img"], meta), results.get("gt_seg_map"), meta, classes)
+    picture = shown(results["img"], results.get("display_bands")).pixels
+    return _figure(title, picture, results.get("gt_seg_map"), meta, classes)
 
 
 def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[dict[str, Any]]:
@@ -87,6 +89,7 @@ def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[
         UserError: the pipeline fails, or does not end by packing.
     """
     rows = np.linspace(0, len(split.dataset) - 1, AUGMENTED).astype(int)
+    bands = load_sample(split.parts[0], 0).get("display_bands")
     draws = [(row, draw) for row in np.unique(rows).tolist() for draw in range(DRAWS)]
     for done, (row, draw) in enumerate(draws, start=1):
         with random_numbers(seed, row, draw):
@@ -102,7 +105,7 @@ def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[
         became = f"{width_by_height(sample.ori_shape)} to {width_by_height(image.shape)}"
         flipped = ", flipped" if sample.get("flip") else ""
         title = f"{PurePath(sample.img_path).name}: {became}{flipped}"
-        yield _figure(title, viewed(image, split.meta), label, split.meta)
+        yield _figure(title, shown(image, bands).pixels, label, split.meta)
         progress("Augmenting pictures", done, len(draws))
 
 

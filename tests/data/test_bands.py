@@ -75,6 +75,18 @@ def test_bands_and_types(dtype, bands, loaded, several, tmp_path):
     assert is_multiband(file) == several
 
 
+def test_transparency_is_no_band(tmp_path):
+    """GDAL calls the fourth of four bands so; a near infrared is not 0 or 255 everywhere."""
+    pixels = (PIXELS[..., :4] // 80).astype(np.uint8)
+    gdal(tmp_path / "infrared.tif", pixels)
+    pixels[..., 3] = np.where(pixels[..., 3] > 99, 255, 0)
+    gdal(tmp_path / "cut-out.tif", pixels)
+    for name, several in (("infrared", True), ("cut-out", False)):
+        with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
+            assert file.pages[0].extrasamples == (2,)
+        assert is_multiband(tmp_path / f"{name}.tif") == several
+
+
 def test_what_is_refused(tmp_path, monkeypatch):
     text, double = tmp_path / "text.tif", tmp_path / "double.tif"
     text.write_text("text")

@@ -52,10 +52,10 @@ def test_windows_place_and_polygons(predictor, tmp_path, monkeypatch):
     pixels[300, 200, :4] = 0  # 0 in some bands only is data
     scene = write(tmp_path / "scene.tif", pixels, nodata=0, compress="lzw", **PLACED)
     target, polygons = tmp_path / "labels/scene.tif", tmp_path / "labels/scene.geojson"
-    probabilities = tmp_path / "scene.npy"
-    found = predict_geotiff(predictor, scene, target, probabilities)
+    probabilities, confidence = tmp_path / "scene.npy", tmp_path / "confidence.tif"
+    found = predict_geotiff(predictor, scene, target, probabilities, confidence)
     assert found.windows > 1 and found.overlay().size >= (WIDTH, HEIGHT)
-    whole = predictor(scene, probabilities=True)
+    whole = predictor(scene, probabilities=True, confidence=True)
     expected = np.where(hidden, 255, whole.labels)
     with rasterio.open(target) as file:
         labels = file.read(1)
@@ -66,6 +66,9 @@ def test_windows_place_and_polygons(predictor, tmp_path, monkeypatch):
     assert np.array_equal(labels, expected) and len(np.unique(labels)) > 3
     assert found.counts().tolist() == [(expected == number).sum() for number in range(5)]
     assert np.abs(np.load(probabilities) - whole.probabilities).max() < 1e-2  # float16
+    with rasterio.open(confidence) as file:
+        difference = file.read(1).astype(int) - whole.confidence
+        assert file.transform.almost_equals(PLACE) and np.abs(difference).max() <= 1
     assert [path.name for path in target.parent.iterdir()] == ["scene.tif"]
 
     write_polygons(target, found.classes, polygons)

@@ -13,6 +13,8 @@ after_crop = [
     dict(type="FastPhotoMetricDistortion"),
     dict(type="FastPackSegInputs"),
 ]
+# The same without the change of colours, which bands are not.
+bands_after_crop = [step for step in after_crop if step["type"] != "FastPhotoMetricDistortion"]
 
 train = dict(
     type="BaseSegDataset",

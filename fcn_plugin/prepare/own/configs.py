@@ -11,11 +11,17 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fcn_plugin.data.band_statistics import BandStatistics
+from fcn_plugin.data.bands import LoadBands
 from fcn_plugin.prepare.own.budget import BATCH, MANY, STRIDE, Cost, Machine, Plan, crop_size
 from fcn_plugin.prepare.own.source import Size
 from fcn_plugin.prepare.own.templates import (
+    BANDS,
     DATASET,
     HEAD,
+    LOAD_BANDS,
+    LOAD_PHOTO,
+    PHOTO,
     SLIDE,
     TRAINING,
     WEIGHTED_HEAD,
@@ -77,6 +83,7 @@ class Facts(NamedTuple):
     images: int  # number of training images
     test: bool | None  # whether all test images have labels; None without test images
     class_weights: list[float] | None = None  # of the loss; None: all alike
+    bands: BandStatistics | None = None  # of the training images; None: three bands of 8 bits
 
     @property
     def name(self) -> str:
@@ -125,6 +132,7 @@ def configs(facts: Facts) -> dict[str, str]:
             num_classes=len(facts.classes), weights=facts.class_weights
         ),
         test="",
+        **_image_texts(facts.bands, crop),
     )
     if facts.test is not None:
         images = "" if facts.test else ', data_prefix=dict(img_path="JPEGImages")'
@@ -159,6 +167,21 @@ def configs(facts: Facts) -> dict[str, str]:
             )
         )
     return texts
+
+
+def _image_texts(bands: BandStatistics | None, crop: Size) -> dict[str, str]:
+    """The parts of the configs that load and normalise images."""
+    if bands is None:
+        preprocessor = PHOTO.format(crop=crop)
+        return dict(load_image=LOAD_PHOTO, after_crop="after_crop", preprocessor=preprocessor)
+    shown = LoadBands(bands.bands, bands.dtype).display_bands
+    mean, std = ([float(f"{value:.6g}") for value in values] for values in (bands.mean, bands.std))
+    numbers = dict(bands=bands.bands, dtype=bands.dtype, mean=mean, std=std, display=shown)
+    return dict(
+        load_image=LOAD_BANDS.format_map(numbers),
+        after_crop="bands_after_crop",
+        preprocessor=BANDS.format(crop=crop, bands=bands.bands),
+    )
 
 
 def next_steps(facts: Facts) -> list[str]:

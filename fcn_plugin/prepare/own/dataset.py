@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from fcn_plugin.data.band_statistics import band_statistics
+from fcn_plugin.data.bands import is_multiband, read_bands
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.labels import in_full, pixel_counts, save_labels
 from fcn_plugin.data.lists import list_text
@@ -34,9 +36,11 @@ from fcn_plugin.prepare.own.unpacked import unpacked
 from fcn_plugin.prepare.staging import made_whole
 
 # Part of a finished data set's state; raise it when the same source gives another data set.
-FORMAT = 3
+FORMAT = 4
 LARGEST_SCALE = 8
+USUAL = "one or three bands of 8 bits"
 # Pillow's names of formats that are kept; other images become PNG. MPO: JPEGs of phones.
+TIFF = ".tif"  # of images with more bands or bits
 KEPT_FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 
 
@@ -46,6 +50,7 @@ class Written(NamedTuple):
     name: str
     suffix: str  # of its image
     size: Size
+    form: str  # its bands and dtype, if they are not three of 8 bits
     counts: np.ndarray  # [256] number of pixels of each label value; zeros without a label
 
 
@@ -112,6 +117,8 @@ def _fill(
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
     counts = _counts(written, splits, job)
+    several = suffix == TIFF
+    images = [stage / "JPEGImages" / f"{name}{suffix}" for name in splits["train"]]
     facts = Facts(
         root=job.root,
         classes=source.classes,
@@ -124,18 +131,20 @@ def _fill(
         class_weights=median_frequency(counts["train"][:, : len(source.classes)])
         if job.class_weight
         else None,
+        bands=band_statistics(images, job.progress) if several else None,
     )
     for file, text in configs(facts).items():
         (stage / file).write_text(text, encoding="utf-8")
     if advice := facts.advice():
         job.note(advice)
     sizes = ", ".join(f"{split} {len(names):,}" for split, names in splits.items())
+    of_bands = f" of {written[0].form}" if several else ""
     scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
         "lines": [
             _class_table(source.classes, counts),
             *([scaled] if job.scale != 1 else []),
-            f"{job.root}: {sizes} images, {len(source.classes)} classes",
+            f"{job.root}: {sizes} images{of_bands}, {len(source.classes)} classes",
             *next_steps(facts),
         ]
     }
@@ -176,22 +185,31 @@ def _write_item(
     palette: Sequence[Sequence[int]],
     target: Path,
 ) -> Written:
-    suffix, size = _write_image(item, target / "JPEGImages")
+    suffix, size, form = _write_image(item, target / "JPEGImages")
     if item.annotation is None:
-        return Written(item.name, suffix, size, np.zeros(IGNORED + 1, np.int64))
+        return Written(item.name, suffix, size, form, np.zeros(IGNORED + 1, np.int64))
     label = read(item, size)
     save_labels(label, target / "SegmentationClass" / f"{item.name}.png", palette)
-    return Written(item.name, suffix, size, pixel_counts(label))
+    return Written(item.name, suffix, size, form, pixel_counts(label))
 
 
-def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
-    """Copy an image and decode all of it; return its suffix in ``folder`` and its upright size."""
+def _write_image(item: Item, folder: Path) -> tuple[str, Size, str]:
+    """Copy an image and decode all of it.
+
+    Returns:
+        Its suffix in ``folder``, its upright size, and its form, see ``Written``.
+    """
     part = folder / f"{item.name}.part"
     if item.image is None:
         part.write_bytes(embedded_image(item.file))
     else:
         shutil.copyfile(item.image, part)
     try:
+        if is_multiband(part):
+            pixels, _ = read_bands(part)
+            part.rename(folder / f"{item.name}{TIFF}")
+            form = f"{pixels.shape[2]} band{'s' * (pixels.shape[2] > 1)} of {pixels.dtype.name}"
+            return TIFF, pixels.shape[:2], form
         pixels = LoadCheckedImage().transform({"img_path": str(part)})["img"]
     except UserError as error:
         raise UserError(str(error).replace(str(part), str(item.file))) from None
@@ -201,11 +219,18 @@ def _write_image(item: Item, folder: Path) -> tuple[str, Size]:
         part.rename(folder / f"{item.name}{suffix}")
     else:
         _to_png(part, pixels)
-    return suffix or ".png", pixels.shape[:2]
+    return suffix or ".png", pixels.shape[:2], ""
 
 
 def _one_format(stage: Path, written: Sequence[Written], job: Job) -> str:
     """The suffix of all images: mmseg allows only one. If there are two, JPEGs become PNGs."""
+    forms = {item.form: item.name for item in written}
+    if len(forms) > 1:
+        (one, first), (other, second) = list(forms.items())[:2]
+        raise UserError(
+            f"{job.folder}: the image {first} has {one or USUAL}, {second} {other or USUAL}; give "
+            "images that are all alike"
+        )
     suffixes = {item.suffix for item in written}
     if len(suffixes) == 1:
         return suffixes.pop()

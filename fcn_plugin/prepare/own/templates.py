@@ -10,13 +10,14 @@ metainfo = dict(
     palette=[
 {palette}    ],
 )
+{load_image}
 # Factor by which images are resized, in training and in prediction.
 scale = {scale}
 {crop_reason}
 crop_size = {crop}  # height and width
 load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
 train_pipeline = [
-    _base_.load_image,
+    load_image,
     load_label,
 {windows}    dict(
         type="RandomChoice",
@@ -25,17 +26,17 @@ train_pipeline = [
         ],
     ),
     dict(type="FastRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    *_base_.after_crop,
+    *_base_.{after_crop},
 ]
 test_pipeline = [
-    _base_.load_image,
+    load_image,
     dict(type="Resize", scale_factor=scale),
     # After Resize: the prediction is scored at the label's own size.
     load_label,
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
-    _base_.load_image,
+    load_image,
     dict(
         type="TestTimeAug",
         transforms=[
@@ -54,6 +55,30 @@ train_dataloader = dict(dataset=train)
 val_dataloader = dict(dataset=val)
 test_dataloader = val_dataloader
 {test}'''
+
+# Of pictures of three bands of 8 bits, and of others.
+LOAD_PHOTO = "load_image = _base_.load_image"
+LOAD_BANDS = """\
+# Of each band, over the training images.
+mean = {mean}
+std = {std}
+load_image = dict(
+    type="LoadBands",
+    bands={bands},
+    dtype="{dtype}",
+    fill=mean,  # of pixels without data
+    # Shown as red, green and blue, or in grey; counted from 1.
+    display_bands={display},
+)"""
+PHOTO = """\
+    data_preprocessor=dict(size={crop}),
+"""
+BANDS = """\
+    data_preprocessor=dict(
+        _delete_=True, type="BandsPreProcessor", mean=_base_.mean, std=_base_.std, size={crop}
+    ),
+    backbone=dict(in_channels={bands}),
+"""
 
 # Inserted for large images.
 WINDOWS = """\
@@ -78,8 +103,7 @@ _base_ = [
     "{bases}/_base_/runtime.py",
 ]
 model = dict(
-    data_preprocessor=dict(size={crop}),
-{head}{slide})
+{preprocessor}{head}{slide})
 {batch_reason}
 train_dataloader = dict(batch_size={plan.batch})
 {rate_reason}
