@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from fcn_plugin.data.bands import LoadBands, checked_display
+from fcn_plugin.data.bands import LoadBands, as_loaded, checked_display, no_data
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.originals import load_image
 from fcn_plugin.data.picture_files import CheckSize
@@ -132,6 +132,13 @@ class Reader:
 
     def _pixels(self, image: np.ndarray | Image.Image) -> np.ndarray:
         """The array that the pipeline would load from a file of this image."""
+        if isinstance(self.loader, LoadBands):
+            if not isinstance(image, np.ndarray) or image.ndim != 3:
+                raise UserError("the network takes bands; give a TIFF, or an array H x W x bands")
+            pixels = as_loaded(image, "the image").copy()
+            self.loader.check(pixels, "the image")
+            pixels[no_data(pixels, None)] = self.loader.fill
+            return pixels
         if isinstance(image, np.ndarray):
             bgr = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size
             if self.is_usual and not bgr:

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fcn_plugin.data.bands import LoadBands
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.predictor import Predictor
 from fcn_plugin.prediction.reading import Picture
@@ -96,6 +97,8 @@ def predict_video(
         UserError: the file cannot be read, or, after the last frame, it ends before its length; a
             frame cannot be predicted; or ``target`` cannot be written.
     """
+    if isinstance(predictor.read.loader, LoadBands):
+        raise UserError(f"{file}: a video, but the network takes bands; give TIFFs like its own")
     video, number = Video(file), 0
     frames = iter(video)
     with ExitStack() as stack:

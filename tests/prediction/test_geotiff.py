@@ -2,11 +2,13 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from data.band_files import CONFIG, blocks
+from PIL import Image
 from prediction.trained import CLASSES, trained, weights_for
 from rasterio.features import rasterize
 from rasterio.transform import Affine
@@ -17,6 +19,7 @@ from fcn_plugin.prediction import Predictor, geotiff
 from fcn_plugin.prediction.geotiff import predict_geotiff
 from fcn_plugin.prediction.polygons import write_polygons
 from fcn_plugin.prediction.scene import has_place
+from fcn_plugin.prediction.video import predict_video
 
 # Rotated, so that no axis may be mistaken for the other.
 PLACE = Affine.translation(500_000, 5_100_000) * Affine.rotation(30) * Affine.scale(10, -10)
@@ -81,6 +84,21 @@ def test_windows_place_and_polygons(predictor, tmp_path, monkeypatch):
     geometries = [(f["geometry"], f["properties"]["value"]) for f in features]
     drawn = rasterize(geometries, (HEIGHT, WIDTH), fill=255, transform=PLACE, dtype=np.uint8)
     assert np.array_equal(drawn, labels)
+
+
+def test_arrays_are_bands_as_the_loader_gives_them(predictor):
+    pixels = blocks(40, 50, 3)
+    assert predictor(pixels).labels.shape == (40, 50)
+    for wrong in (
+        pixels[..., :4],
+        pixels.astype(np.uint8),
+        pixels[..., 0],
+        Image.new("RGB", (9, 9)),
+    ):
+        with pytest.raises(UserError, match="bands"):
+            predictor(wrong)
+    with pytest.raises(UserError, match="a video, but the network takes bands"):
+        next(predict_video(Path("a.mp4"), predictor))
 
 
 def test_photos_and_what_changes_them(tmp_path):
