@@ -4,7 +4,8 @@ The bands stay in the file's order; nothing is reduced to 8 bits and no channels
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -35,8 +36,18 @@ ALPHA = (1, 2)  # kinds of TIFF's extra samples that are transparency
 COLOURS = 3
 COPIES = 2  # of all pixels, while the bands are put in order
 
-# It warns of tags that it does not know, which are no fault of the pixels.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+@contextmanager
+def opened_tiff(file: str | Path | BytesIO) -> Iterator[TiffFile]:
+    """A TIFF opened by tifffile, without its warnings of tags that it does not know."""
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with TiffFile(file) as tiff:
+            yield tiff
+    finally:
+        logger.setLevel(level)
 
 
 def rasterio_for(what: object) -> ModuleType:
@@ -76,7 +87,7 @@ def read_bands(
         if content and not content.startswith(TIFF_STARTS):
             name = kind.name if (kind := kind_of(content)) else "not a TIFF"
             raise UserError(f"{path}: {name}, and LoadBands reads TIFFs; save it as a TIFF")
-        with TiffFile(BytesIO(content)) as tiff:
+        with opened_tiff(BytesIO(content)) as tiff:
             page, series = tiff.pages[0], tiff.series[0]
             assert isinstance(page, TiffPage)
             check_size(path, (page.imagewidth, page.imagelength))
@@ -152,7 +163,7 @@ def is_multiband(path: str | Path) -> bool:
     loads them names them.
     """
     try:
-        with TiffFile(path) as tiff:
+        with opened_tiff(path) as tiff:
             page, pages = tiff.pages[0], len(tiff.series[0].pages)
             assert isinstance(page, TiffPage) and page.dtype is not None
             wide = page.dtype.name in DTYPES and page.dtype != np.uint8

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from tifffile import TiffFile, TiffPage
+from tifffile import TiffPage
 from torch import Tensor
 
-from fcn_plugin.data.bands import LoadBands, as_loaded, no_data, rasterio_for
+from fcn_plugin.data.bands import LoadBands, as_loaded, no_data, opened_tiff, rasterio_for
 from fcn_plugin.data.picture_files import damage_named
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.predictor import Predictor
@@ -60,7 +60,7 @@ def has_place(file: Path) -> bool:
 
 def _is_geotiff(file: Path) -> bool:
     try:
-        with TiffFile(file) as tiff:
+        with opened_tiff(file) as tiff:
             page = tiff.pages[0]
             return isinstance(page, TiffPage) and any(tag in page.tags for tag in PLACE)
     except Exception:  # tifffile does not document what it raises on arbitrary bytes
