@@ -35,6 +35,7 @@ SEPARATED = 5  # TIFF's photometric interpretation of CMYK
 ALPHA = (1, 2)  # kinds of TIFF's extra samples that are transparency
 COLOURS = 3
 COPIES = 2  # of all pixels, while the bands are put in order
+SMALL = 2**26  # bytes; pictures of fewer are not compared with the free memory
 
 
 @contextmanager
@@ -91,8 +92,9 @@ def read_bands(
             page, series = tiff.pages[0], tiff.series[0]
             assert isinstance(page, TiffPage)
             check_size(path, (page.imagewidth, page.imagelength))
-            name = f"{path}: {page.imagewidth}x{page.imagelength} pixels of all bands"
-            Memory.of_process().refuse(name, COPIES * series.nbytes, None)
+            if series.nbytes > SMALL:
+                name = f"{path}: {page.imagewidth}x{page.imagelength} pixels of all bands"
+                Memory.of_process().refuse(name, COPIES * series.nbytes, None)
             try:
                 stored = series.asarray(squeeze=False)
                 axes = series.get_axes(squeeze=False)
