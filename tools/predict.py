@@ -100,7 +100,9 @@ def parse_args() -> argparse.Namespace:
     if args.batch_size < 1:
         parser.error("--batch-size: at least 1")
     if args.tta and (args.probabilities or args.confidence or args.max_memory):
-        parser.error("--tta: not with --probabilities, --confidence or --max-memory")
+        parser.error(
+            "--tta goes with none of --probabilities, --confidence and --max-memory; leave one out"
+        )
     if not 0 <= args.tolerance < math.inf:
         parser.error("--tolerance: 0 or more pixels")
     return args
