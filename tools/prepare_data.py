@@ -119,7 +119,7 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="folder, or zip, with labelled pictures in any layout that docs/data.md lists. Its "
+        help="folder, or zip, with labelled pictures in any layout of docs/own_data.md. Its "
         "split is kept to: folders train, val and test, or lists train.txt, val.txt and test.txt "
         "in SOURCE, ImageSets or ImageSets/Segmentation. Test images need no labels",
     )
@@ -157,7 +157,7 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.2,
         metavar="SHARE",
-        help=f"of the training images to score on, if SOURCE has no list val.txt{DEFAULT}",
+        help=f"of the training images to score on, if SOURCE has no val{DEFAULT}",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help=f"another seed, other images to score on{DEFAULT}"

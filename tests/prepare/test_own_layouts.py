@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from prepare.own_pictures import SIZE, prepare, refusal
+from prepare.own_pictures import SIZE, labelme, prepare, refusal
+
+from fcn_plugin.errors import UserError
 
 NAMES = ("a_01", "b_02", "c_03", "d_04")
 INDEX = (np.arange(SIZE[0])[:, None] // 10 + np.arange(SIZE[1]) // 20).astype(np.uint8) % 3
@@ -136,6 +138,9 @@ LAYOUTS = {
     "json hex": with_table(
         "palette.json", '{"background": "#000000", "road": "#fa3253", "tree": "#33ddff"}'
     ),
+    "images and masks in one folder": split_folders(
+        "images/SPLIT/NAME.jpg", "images/SPLIT/NAME_mask.png"
+    ),
     "readme": with_table("README.md", f"{README}51:221:255\n\nCite us.\n"),
 }
 
@@ -238,6 +243,68 @@ def test_void_of_minus_one_is_left_out(tmp_path):
     made = prepare(tmp_path / "in", void=(-1,))
     assert made.label(NAMES[0]).tolist() == np.array([255, 0, 1])[parts].tolist()
     refusal(tmp_path / "in", r"label values -1 \(400 px\).* give --void VALUE")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("classes.csv", "class\nbackground\nroad\ntree\n"),
+        ("classes.txt", "# mine\nbackground\nroad\ntree\n"),
+        ("classes.txt", "__ignore__\n_background_\nroad\ntree\n"),  # labelme's -1, 0, 1, 2
+        ("labels.json", '{"2": "tree", "0": "background", "1": "road"}'),
+        ("labels.json", '[{"name": "tree", "id": "2"}, {"name": "road", "id": 1}, "background"]'),
+    ],
+)
+def test_a_list_of_classes_may_be_written_in_many_ways(tmp_path, file, content):
+    split_folders("SPLIT/images/NAME.jpg", "SPLIT/masks/NAME.png")(tmp_path / "in")
+    (tmp_path / "in/classes.txt").unlink()
+    (tmp_path / "in" / file).write_text(content)
+    if 'background"]' in content:
+        refusal(tmp_path / "in", "labels.json: background has no value, but others have")
+        return
+    made = prepare(tmp_path / "in")
+    assert sorted(made.classes) == sorted(CLASSES)
+    numbers = [made.classes.index(name) for name in CLASSES]
+    label = np.asarray(numbers)[label_of("a_01")]
+    assert np.array_equal(made.label("a_01"), label)
+
+
+def masks_of(folder: Path, *pairs: str) -> None:
+    """Images and label PNGs of them: "IMAGE LABEL"."""
+    for pair in pairs:
+        image, label = pair.split()
+        picture(folder / image, "1")
+        saved(folder / label, INDEX % 2)
+
+
+def test_pairs_that_are_not_clear_are_refused(tmp_path):
+    masks_of(tmp_path / "two", "1.jpg 1_mask.png", "1.jpg 1_seg.png")
+    refusal(tmp_path / "two", r"1_\w+.png: .*1_\w+.png is a label of the same image; delete one")
+    masks_of(tmp_path / "split", "images/train/1.jpg masks/val/1.png")
+    refusal(tmp_path / "split", r"masks/val/1.png: no image val/1; add it")
+
+
+def test_labelmes_files_in_a_folder_of_labels_are_labelmes(tmp_path):
+    labelme(tmp_path / "in/labels")
+    (tmp_path / "in/notes.txt").write_text("of 2031")
+    made = prepare(tmp_path / "in")
+    assert "labelme, 2 files" in made.layout and made.classes == ["background", "cat"]
+    (tmp_path / "classes.txt").write_text("__ignore__\ndog\ncat\n")
+    made = prepare(tmp_path / "in", "no background", classes_file=tmp_path / "classes.txt")
+    assert made.classes == ["dog", "cat"] and set(np.unique(made.label())) == {1, 255}
+
+
+def test_a_file_of_classes_beside_a_zip_counts(tmp_path):
+    split_folders("SPLIT/images/NAME.jpg", "SPLIT/masks/NAME.png")(tmp_path / "in")
+    shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "in")
+    text(tmp_path / "mine.txt", "a", "b", "c")
+    options = dict(classes_file=tmp_path / "mine.txt")
+    prepare(tmp_path / "export.zip", **options)
+    text(tmp_path / "mine.txt", "a", "c", "b")
+    with pytest.raises(UserError, match="was made of other files or options"):
+        prepare(tmp_path / "export.zip", **options)
+    text(tmp_path / "mine.txt")
+    refusal(tmp_path / "in", "mine.txt: names no class; write one name a line", **options)
 
 
 def test_what_no_reader_takes_is_told_with_the_nearest_layout(tmp_path):

@@ -1,4 +1,4 @@
-"""Tables of classes beside label pictures: a name, a value or a colour a line, in any order.
+"""Tables of classes: names, with a value or a colour each, in any order.
 
 CVAT's ``labelmap.txt`` and ``label_colors.txt``, Roboflow's ``_classes.csv``, ``class_dict.csv``,
 ``colormap.txt``, plain lists of names, and JSON.
@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from fcn_plugin.data.numbering import BACKGROUND, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import Colour, read_classes
 from fcn_plugin.prepare.own.folder import Folder, read_json
-from fcn_plugin.prepare.own.source import Job, text_of
+from fcn_plugin.prepare.own.source import Colour, Job, text_of
 
 # Names of files with tables, in lower case.
 NAMES = re.compile(
@@ -21,6 +20,9 @@ NAMES = re.compile(
     r"\.(txt|csv|json)|readme\.md"
 )
 README = ".md"
+# Lists of names, which labels that name their classes themselves may have beside them; labelme's
+# documentation uses the last.
+LISTS = ("classes.txt", "class_names.txt", "labels.txt")
 BETWEEN = r"\s*[\s,;:=]\s*"
 RGB = BETWEEN.join(rf"(?P<{channel}>\d{{1,3}})" for channel in ("red", "green", "blue"))
 RGB = rf"[\[(]?\s*{RGB}\s*[\])]?"
@@ -39,6 +41,8 @@ KEYS = {
     "colour": ("color", "colour", "rgb"),
     "table": ("classes", "labels", "categories"),
 }
+# What the first line of a .csv calls its columns.
+COLUMNS = {*KEYS["name"], *KEYS["value"], "pixel value", "r", "g", "b", "red", "green", "blue"}
 
 
 class Entry(NamedTuple):
@@ -69,6 +73,22 @@ class Table(NamedTuple):
         }
 
 
+def table_beside(job: Job) -> Table | None:
+    """The table in ``Job.classes_file``, or in one of ``LISTS`` in the folder; None without one.
+
+    Raises:
+        UserError: see ``read_table``; or the file has no class.
+    """
+    files = [job.classes_file] if job.classes_file else [job.folder / name for name in LISTS]
+    file = next((file for file in files if job.classes_file or file.is_file()), None)
+    if file is None:
+        return None
+    table = read_table(file)
+    if not table.entries:
+        raise UserError(f"{file}: names no class; write one name a line, in the order of values")
+    return table
+
+
 def find_table(folder: Folder, job: Job) -> Table | None:
     """The table in ``Job.classes_file``, or in the folder or a folder in it; None without one.
 
@@ -78,7 +98,7 @@ def find_table(folder: Folder, job: Job) -> Table | None:
         UserError: see ``read_table``; or two files of one name differ.
     """
     if job.classes_file is not None:
-        return read_table(job.classes_file)
+        return table_beside(job)
     files = [
         folder.path / file
         for file in sorted(folder.files, key=lambda file: len(file.parts))
@@ -116,6 +136,10 @@ def read_table(path: Path) -> Table:
         for value in present:
             if present.count(value) > 1:
                 raise UserError(f"{path}: {kind} {value} is there twice; give each class its own")
+    valued = [entry.value is not None for entry in entries]
+    if any(valued) and not all(valued):
+        name = entries[valued.index(False)].name
+        raise UserError(f"{path}: {name} has no value, but others have; give it one")
     names = [entry.name for entry in entries if entry.name != LEFT_OUT]
     for name in names:
         if names.count(name) > 1:
@@ -130,8 +154,8 @@ def _text_entries(path: Path) -> list[Entry]:
         rows = map(PATTERNS["name:red,green,blue::"].fullmatch, lines)
         entries = [_entry(path, match) for match in rows if match and _is_colour(match)]
         return entries if len(entries) > 1 else []
-    elif path.suffix.lower() == ".csv" and lines and not re.search(r"\d", lines[0]):
-        del lines[0]  # the names of the columns
+    if path.suffix.lower() == ".csv" and lines and _columns(lines[0]) <= COLUMNS:
+        del lines[0]
     for pattern in PATTERNS.values():
         matches = [pattern.fullmatch(line) for line in lines]
         if lines and all(matches):
@@ -142,7 +166,13 @@ def _text_entries(path: Path) -> list[Entry]:
         raise UserError(
             f"{path}: {line!r} is not like the other lines, {' or '.join(PATTERNS)}; correct it"
         )
-    return [Entry(name) for name in read_classes(path)]
+    names = [_plain(line) for line in lines]
+    # labelme gives this name the number -1, and background 0.
+    return [Entry(name) for name in names[names[:2] == [LEFT_OUT, BACKGROUND] :]]
+
+
+def _columns(line: str) -> set[str]:
+    return {word.strip().strip("\"'").lower() for word in re.split("[,;]", line)}
 
 
 def _entry(path: Path, match: re.Match[str]) -> Entry:
@@ -177,7 +207,14 @@ def _json_entries(path: Path, document: Any) -> Iterator[Entry]:
                 f"{path}: no table of classes; write a list of objects with name, and value or "
                 "color"
             )
-        yield Entry(_plain(name), _field(row, "value"), _colour(path, _field(row, "colour")))
+        value = _field(row, "value")
+        if value is not None and not str(value).lstrip("-").isdigit():
+            raise UserError(f"{path}: {name} has the value {value!r}; give a whole number")
+        yield Entry(
+            _plain(name),
+            None if value is None else int(value),
+            _colour(path, _field(row, "colour")),
+        )
 
 
 def _worth(value: Any) -> dict[str, Any]:

@@ -8,12 +8,10 @@ from typing import NamedTuple
 from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError, did_you_mean
-from fcn_plugin.prepare.own.source import MAX_NOTED, Job, text_of
+from fcn_plugin.prepare.own.class_tables import table_beside
+from fcn_plugin.prepare.own.source import MAX_NOTED, Colour, Job
 
 ALL_OTHERS = "*"  # in --map
-# Files that may hold the class names; labelme's documentation uses the last.
-CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt")
-Colour = tuple[int, int, int]
 
 
 class Classes(NamedTuple):
@@ -36,60 +34,36 @@ class Classes(NamedTuple):
         return [self.file] if self.file else []
 
 
-def classes_beside(folder: Path) -> Path | None:
-    """The file in ``folder`` that names the classes, if there is one."""
-    files = (folder / name for name in CLASS_FILES)
-    return next((file for file in files if file.is_file()), None)
-
-
-def read_classes(path: Path) -> list[str]:
-    """The class names in a file with one name a line; labelme's lists are read, too.
-
-    ``_background_`` becomes background; ``__ignore__`` stays, and stands for pixels to leave out.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of class names; write one, with one name a line")
-    names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
-    names = [BACKGROUND if name == LABELME_BACKGROUND else name for name in names]
-    # labelme gives this name the number -1, and background 0.
-    if names[:2] == [LEFT_OUT, BACKGROUND]:
-        del names[0]
-    for name in names:
-        if names.count(name) > 1 and name != LEFT_OUT:
-            raise UserError(f"{path}: class {name!r} is there twice; take one out")
-    return names
-
-
 def drawn_classes(
     files: Mapping[str, Path], job: Job, colours: Mapping[str, Colour] = MappingProxyType({})
 ) -> Classes:
     """The classes of labels that are drawn object by object; background, number 0, is the rest.
 
     Args:
-        files: each name that occurs -> a file that has it. Without ``Job.classes_file`` or a file
-            of ``CLASS_FILES`` in the folder, which has the order of the classes, they are numbered
-            in this order.
+        files: each name that occurs -> a file that has it. Without a ``table_beside``, which has
+            the order of the classes, they are numbered in this order.
         colours: of the names, for the palette.
 
     Raises:
         UserError: a name is not in that file; see also ``numbered``.
     """
     present = [BACKGROUND if name == LABELME_BACKGROUND else name for name in files]
-    file = job.classes_file or classes_beside(job.folder)
-    order = read_classes(file) if file else []
+    table = table_beside(job)
+    order = [name for _, name in sorted(table.values.items())] if table else []
     renamed = _renamed([*order, *present], job)
-    for name in files if file else ():
+    for name in files if table else ():
         if not {name, renamed.get(name)} & {*order, BACKGROUND, LABELME_BACKGROUND, LEFT_OUT}:
             remedy = f"add it there, correct the label, or give --map {name!r}={BACKGROUND}"
             raise UserError(
-                f"{files[name]}: label {name!r} is not in {file}; "
+                f"{files[name]}: label {name!r} is not in {table and table.file}; "
                 f"{did_you_mean(name, order, remedy)}"
             )
-    first = [] if BACKGROUND in order else [BACKGROUND]
-    return numbered([*first, *order, *present], job, colours, file)
+    # Without a background, a file that names what is left out has that for the rest.
+    first = [] if {BACKGROUND, LEFT_OUT} & set(order) else [BACKGROUND]
+    file = table.file if table else None
+    classes = numbered([*first, *order, *present], job, colours, file)
+    classes.numbers.setdefault(BACKGROUND, IGNORED)
+    return classes
 
 
 def numbered(

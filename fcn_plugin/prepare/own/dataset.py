@@ -78,7 +78,10 @@ def prepare_own(job: Job) -> list[str]:
         source = read_source(inside)
         items, splits = stated_splits(source, inside)
         files = {path for item in items for path in (item.image, item.annotation) if path}
-        files = files | set(source.settings) if job.folder.is_dir() else {job.folder}
+        files |= set(source.settings)
+        if not job.folder.is_dir():  # what is unpacked has new times
+            files = {file for file in files if not file.is_relative_to(inside.folder)}
+            files.add(job.folder)
         state = {"state": _state(source, files, splits, job)}
         fill = partial(_fill, inside, source, items, splits)
         return list(made_whole(job.root, MARKER, state, fill)["lines"])

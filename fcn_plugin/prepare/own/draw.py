@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.source import Job
@@ -40,28 +40,31 @@ def drawn(classes: Mapping[str, Set[int]], job: Job) -> tuple[list[str], list[st
     showing = Counter(value for values in shows.values() for value in values)
     left = Counter(showing)
     wanted = min(max(round(job.val * len(classes)), 1), len(classes) - 1)
-    scored: dict[str, int] = {}  # the number of images of each group
+    scored: set[str] = set()
+    images = 0  # in the groups that are scored
 
-    def score(candidates: Iterable[str], most: float) -> bool:
-        """Take the first group whose classes all stay to train on, of those in two groups."""
-        for group in candidates:
-            stay = all(left[value] > 1 for value in shows[group] if showing[value] > 1)
-            size = sum(scored.values()) + len(groups[group])
-            if group not in scored and stay and len(scored) + 1 < len(order) and size <= most:
-                scored[group] = len(groups[group])
-                left.subtract(shows[group])
-                return True
-        return False
+    def score(group: str, most: float) -> bool:
+        """Take a group if its classes all stay to train on, of those that two groups show."""
+        nonlocal images
+        stay = all(left[value] > 1 for value in shows[group] if showing[value] > 1)
+        is_last = len(scored) + 1 == len(order)
+        if group in scored or is_last or not stay or images + len(groups[group]) > most:
+            return False
+        scored.add(group)
+        images += len(groups[group])
+        left.subtract(shows[group])
+        return True
 
-    # First a group with each class, the rarest class first; then others.
+    # First a group with each class, the rarest class first; then others. A group that may not be
+    # taken once may not be later.
     for value in sorted(showing, key=lambda value: (showing[value], value)):
         if showing[value] > 1 and left[value] == showing[value]:
-            score([group for group in order if value in shows[group]], len(classes) / 2)
-    while sum(scored.values()) < wanted and score(order, max(1, SURPLUS * wanted)):
-        pass
+            any(score(group, len(classes) / 2) for group in order if value in shows[group])
+    for group in order:
+        if images < wanted:
+            score(group, max(1, SURPLUS * wanted))
     if not scored:
-        smallest = min(order, key=lambda group: len(groups[group]))
-        scored[smallest] = len(groups[smallest])
+        scored.add(min(order, key=lambda group: len(groups[group])))
     if scenes:
         job.note(
             f"{job.folder}: names tell {len(groups)} scenes, which stay together; "

@@ -44,15 +44,19 @@ def read(folder: Folder, job: Job) -> Source | None:
         return None
     stems = Counter(key.rpartition("/")[2] for key in images)
     by_stem = {key.rpartition("/")[2]: key for key in images if stems[key.rpartition("/")[2]] == 1}
-    items = []
+    pairs: dict[str, Path] = {}
+    splits: dict[str, str | None] = {}
     for key, label in labels.items():
-        own = _image_key(key, images) or by_stem.get(key.rpartition("/")[2])
-        if own not in images:
+        own = _image_key(key, images) or by_stem.get(key.rpartition("/")[2], "")
+        splits[own] = split_of(Path(key))
+        if own not in images or split_of(Path(own)) not in (None, splits[own]):
             raise UserError(
                 f"{label}: no image {key}; add it, move this away, or give --images DIR with the "
                 "images"
             )
-        items.append(Item(own, images.pop(own), label, split_of(Path(key))))
+        if (other := pairs.setdefault(own, label)) != label:
+            raise UserError(f"{label}: {other} is a label of the same image; delete one of them")
+    items = [Item(key, images.pop(key), label, splits[key]) for key, label in pairs.items()]
     classes, meaning = meaning_of(list(labels.values()), find_table(folder, job), job)
     places = sorted({label.parent.relative_to(folder.path).as_posix() for label in labels.values()})
     return Source(
@@ -68,8 +72,11 @@ def read(folder: Folder, job: Job) -> Source | None:
 def _by_key(folder: Folder) -> tuple[Paths, Paths]:
     """The images and the labels, by their paths without what tells images from labels."""
     kinds: dict[str | None, Paths] = {"image": {}, "label": {}, None: {}}
+    annotated = {file.with_suffix("") for file in folder.having(".json")}
     for file in folder.pictures:
         kind, key = _kind(file)
+        if kind == "label" and file.suffix.lower() not in LOSSLESS:
+            kind = "neither" if file.with_suffix("") in annotated else kind  # labelme's images
         if kind != "neither":
             _add(kinds[kind], key, folder.path / file, is_label=kind == "label")
     images, labels, others = kinds["image"], kinds["label"], kinds[None]
@@ -77,6 +84,8 @@ def _by_key(folder: Folder) -> tuple[Paths, Paths]:
     candidates = {
         key: path for key, path in others.items() if not kinds["image"] or split_of(Path(key))
     }
+    if not labels:  # they may lie among the images
+        candidates, images = images | candidates, {}
     whole = images | candidates
     for key, path in candidates.items():
         end = LABEL_END.fullmatch(key)

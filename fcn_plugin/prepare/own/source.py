@@ -18,6 +18,7 @@ MAX_NOTED = 20
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 Size = tuple[int, int]  # height and width
+Colour = tuple[int, int, int]  # red, green and blue in 0-255
 
 
 class Job(NamedTuple):

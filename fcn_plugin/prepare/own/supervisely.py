@@ -19,9 +19,9 @@ import numpy as np
 from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import Colour, drawn_classes
+from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
-from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
+from fcn_plugin.prepare.own.source import Colour, Item, Job, Size, Source, each, refuse_size
 
 KEYS = {"objects", "size"}  # of an annotation
 COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")

@@ -13,8 +13,8 @@ from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LEFT_OUT
 from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.class_tables import Table
-from fcn_plugin.prepare.own.classes import Classes, Colour, numbered
-from fcn_plugin.prepare.own.source import Item, Job, Size, each, refuse_size
+from fcn_plugin.prepare.own.classes import Classes, numbered
+from fcn_plugin.prepare.own.source import Colour, Item, Job, Size, each, refuse_size
 
 GREY_MODES = ("1", "L", *WIDE_MODES)
 OBJECT = "object"

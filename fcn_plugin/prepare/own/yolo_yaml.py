@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.classes import classes_beside, read_classes
+from fcn_plugin.prepare.own.class_tables import table_beside
 from fcn_plugin.prepare.own.folder import Folder
 from fcn_plugin.prepare.own.source import Job, text_of
 
@@ -61,13 +61,13 @@ def dataset_of(found: tuple[Path, Document] | None, folder: Folder, job: Job) ->
             picture is in two splits, or no file names the classes.
     """
     if found is None:
-        file = job.classes_file or classes_beside(job.folder)
-        if file is None:
+        table = table_beside(job)
+        if table is None:
             raise UserError(
                 f"{job.folder}: no data.yaml names the classes; write one with names: [...] and "
                 "the folders train: and val:, or give --classes FILE"
             )
-        return Dataset(file, dict(enumerate(read_classes(file))), {}, [])
+        return Dataset(table.file, {float(i): name for i, name in table.values.items()}, {}, [])
     file, document = found
     path, names = folder.path / file, document["names"]
     if isinstance(names, list):
