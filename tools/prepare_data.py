@@ -119,9 +119,9 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="folder, or zip, with labelled pictures in any layout of docs/own_data.md. Its "
-        "split is kept to: folders train, val and test, or lists train.txt, val.txt and test.txt "
-        "in SOURCE, ImageSets or ImageSets/Segmentation. Test images need no labels",
+        help="folder, or zip, with labels of labelme, COCO, YOLO, CVAT, Roboflow, Supervisely, "
+        "Label Studio or Cityscapes, or label PNGs. Its split is kept: folders or lists (.txt) "
+        "called train, val and test. Test images need no labels",
     )
     parser.add_argument(
         "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"
