@@ -174,7 +174,7 @@ def main() -> None:
         for line in totals.lines(args.out, [kind for kind, written in kinds.items() if written]):
             show(line)
         following = ("export_onnx", args.config, args.checkpoint, "network.onnx")
-        corrected = ("prepare_data", "own", args.out / "labels")
+        corrected = ("prepare_data", "own", args.out / "labels", "--root", "data/corrected")
         show(next_step(*(corrected if args.labels_as == "labelme" else following)))
     if totals.unreadable:
         rest = "the rest is predicted" if totals.images or totals.frames else "nothing is predicted"

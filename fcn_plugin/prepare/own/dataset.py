@@ -36,7 +36,7 @@ from fcn_plugin.prepare.own.unpacked import unpacked
 from fcn_plugin.prepare.staging import made_whole
 
 # Part of a finished data set's state; raise it when the same source gives another data set.
-FORMAT = 4
+FORMAT = 5
 LARGEST_SCALE = 8
 USUAL = "one or three bands of 8 bits"
 # Pillow's names of formats that are kept; other images become PNG. MPO: JPEGs of phones.
