@@ -120,7 +120,7 @@ def test_imagenet_weights_come_first_where_they_are_to_be_had(tmp_path, monkeypa
     monkeypatch.setattr(configs, "why_unreachable", lambda url, patience: "no network")
     lines = prepare(tmp_path / "in", "offline").lines
     file = tmp_path / "torch/hub/checkpoints/vgg16-397923af.pth"
-    assert lines[-3].startswith("Next, from nothing: ") and "-scratch.py" in lines[-3]
+    assert lines[-3].startswith("Next, from random weights: ") and "-scratch.py" in lines[-3]
     assert "(no network)" in lines[-2] and str(file) in lines[-2]
     for place in ("cache", "server"):
         if place == "cache":
