@@ -174,7 +174,7 @@ def main() -> None:
         for line in totals.lines(args.out, [kind for kind, written in kinds.items() if written]):
             show(line)
         following = ("export_onnx", args.config, args.checkpoint, "network.onnx")
-        corrected = ("prepare_data", "own", args.out / "labels")
+        corrected = ("prepare_data", "own", args.out / "labels", "--root", "data/corrected")
         show(next_step(*(corrected if args.labels_as == "labelme" else following)))
     if totals.unreadable:
         rest = "the rest is predicted" if totals.images or totals.frames else "nothing is predicted"
@@ -208,9 +208,7 @@ def batches(images: dict[Path, Path], read: Any, size: int, totals: Any) -> Iter
 
 def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, write: Any) -> None:
     """Predict a batch, and write the files that the options ask for."""
-    from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.polygons import write_polygons
 
     arrays = [args.probabilities and args.out / f"probabilities/{name}.npy" for name, *_ in batch]
     try:
@@ -224,12 +222,7 @@ def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, 
         return
     for (name, file, picture), result in zip(batch, results, strict=True):
         write(name, file, result)
-        if args.polygons:
-            polygons = args.out / "labels" / f"{name}.geojson"
-            write_polygons(result.labels, result.classes, polygons)
-        if not args.no_overlays:
-            file = args.out / "overlays" / f"{name}.jpg"
-            save_picture(result.overlay(), file, quality=90, subsampling=0)
+        write_views(name, result, result.labels, args)
         totals.add(result, () if args.tta else picture.factors)
 
 
@@ -237,10 +230,8 @@ def predict_placed(
     name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
 ) -> None:
     """Predict a GeoTIFF, and write the files that the options ask for."""
-    from fcn_plugin.data.picture_files import save_picture
     from fcn_plugin.errors import UserError
     from fcn_plugin.prediction.geotiff import predict_geotiff
-    from fcn_plugin.prediction.polygons import write_polygons
 
     labels = args.out / "labels" / f"{name}.tif"
     probabilities = args.out / f"probabilities/{name}.npy" if args.probabilities else None
@@ -250,12 +241,20 @@ def predict_placed(
     except UserError as error:
         fail(file, error, totals)
         return
+    write_views(name, result, labels, args)
+    totals.add(result, ())
+
+
+def write_views(name: Path, result: Any, labels: Any, args: argparse.Namespace) -> None:
+    """Write the overlay and the polygons of a picture, if the options ask for them."""
+    from fcn_plugin.data.picture_files import save_picture
+    from fcn_plugin.prediction.polygons import write_polygons
+
+    if args.polygons:
+        write_polygons(labels, result.classes, args.out / "labels" / f"{name}.geojson")
     if not args.no_overlays:
         overlay = args.out / "overlays" / f"{name}.jpg"
         save_picture(result.overlay(), overlay, quality=90, subsampling=0)
-    if args.polygons:
-        write_polygons(labels, result.classes, labels.with_suffix(".geojson"))
-    totals.add(result, ())
 
 
 def predict_frames(

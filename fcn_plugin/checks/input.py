@@ -181,7 +181,7 @@ def input_fault(stored: Input | None, configured: Input | None) -> str | None:
         return None
     settings = stored.preprocessor()
     for key in ("mean", "std"):
-        settings[key] = [round(value, 5) for value in settings[key]]
+        settings[key] = [float(f"{value:.8g}") for value in settings[key]]
     remedy = " ".join(
         f"model.data_preprocessor.{key}={value}".replace(", ", ",")
         for key, value in settings.items()

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
+from PIL import UnidentifiedImageError
 from tifffile import TiffFile, TiffPage
 
 from fcn_plugin.data.file_kinds import TIFF_STARTS, kind_of
-from fcn_plugin.data.picture_files import CheckSize, content_of, damage_named
+from fcn_plugin.data.picture_files import CheckSize, content_of, damage_named, open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.memory import Memory, check_picture
 
@@ -163,6 +164,9 @@ def is_multiband(path: str | Path) -> bool:
     (colour) bands. Transparency is no band: the file calls it so, and it is 0 or 255 everywhere,
     for GDAL calls the fourth of four bands so, whatever it is. Damaged files are False: whatever
     loads them names them.
+
+    Raises:
+        UserError: its transparency does not fit into free memory.
     """
     try:
         with opened_tiff(path) as tiff:
@@ -172,13 +176,20 @@ def is_multiband(path: str | Path) -> bool:
             transparent = sum(kind in ALPHA for kind in page.extrasamples)
             cmyk = page.photometric == SEPARATED
             bands = page.samplesperpixel - transparent - cmyk
-            several = bands == 1 and pages > 1
-        if transparent and not wide:
-            pixels, _ = read_bands(path)
-            several |= not np.isin(pixels[..., -1], (0, 255)).all()
+            size = page.imagewidth, page.imagelength
+        multiband = wide or (bands == 1 and pages > 1) or bands not in (1, COLOURS)
+        if transparent and not multiband:
+            check_picture(path, size)
+            # By Pillow, as photos are: rasterio, which reads as many compressions, may be missing.
+            with open_picture(path) as image:
+                multiband = not np.isin(np.asarray(image)[..., -1], (0, 255)).all()
+    except UserError:
+        raise
+    except UnidentifiedImageError:  # Pillow reads no such combination of bands as a photo
+        return True
     except Exception:  # tifffile does not document what it raises on arbitrary bytes
         return False
-    return wide or several or bands not in (1, COLOURS)
+    return multiband
 
 
 @TRANSFORMS.register_module()

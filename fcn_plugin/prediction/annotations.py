@@ -49,7 +49,7 @@ def _labelme(folder: Path, classes: Classes, tolerance: float) -> Iterator[Write
         document = dict(
             version=LABELME_VERSION,
             flags={},
-            shapes=labelme_shapes(result.labels, _names(classes), tolerance),
+            shapes=labelme_shapes(result.labels, classes.by_number, tolerance),
             imagePath=_path_from(file.parent, picture),
             imageData=None,
             imageHeight=height,
@@ -65,7 +65,7 @@ def _labelme(folder: Path, classes: Classes, tolerance: float) -> Iterator[Write
 def _coco(folder: Path, classes: Classes, tolerance: float) -> Iterator[Write]:
     """One file for all pictures; it appears when the block ends without error."""
     ids = {number: id for id, number in enumerate(classes.numbers, start=1)}
-    names, annotation_ids = _names(classes), count(1)
+    names, annotation_ids = classes.by_number, count(1)
     images: list[dict[str, Any]] = []
     with (
         replacing(folder / "annotations.json") as part,
@@ -166,10 +166,6 @@ def _labelme_shape(name: str, ring: np.ndarray) -> dict[str, Any]:
 def coco_polygon(region: Region, tolerance: float) -> list[int]:
     """x and y of each point in turn, along the sides of pixels; bridges lead to the holes."""
     return joined([simplified(ring, tolerance) for ring in region.rings]).ravel().tolist()
-
-
-def _names(classes: Classes) -> dict[int, str]:
-    return dict(zip(classes.numbers, classes.names, strict=True))
 
 
 def _path_from(folder: Path, picture: Path) -> str:

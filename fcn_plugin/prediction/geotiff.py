@@ -58,11 +58,9 @@ class PlacedPrediction:
 
     def overlay(self) -> Image.Image:
         """The picture tinted in the class colours, with a legend."""
-        names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
+        names = self.classes.by_number | {self.no_data: "no data"}
         colours = _palette(self.classes, self.no_data)
-        return overlay(
-            self.image, self.labels, names | {self.no_data: "no data"}, colours, self.note
-        )
+        return overlay(self.image, self.labels, names, colours, self.note)
 
 
 def _palette(classes: Classes, no_data: int) -> list[Sequence[int]]:
@@ -147,8 +145,7 @@ def _write_labels(part: Path, scene: Scene, result: Prediction, no_data: int) ->
     classes, dtype = result.classes, np.uint8 if no_data < INDICES else np.uint16
     counts = np.zeros(no_data + 1, np.int64)
     with _new(part, scene, dtype, nodata=no_data) as written:
-        names = dict(zip(classes.numbers, classes.names, strict=True))
-        written.update_tags(classes=json.dumps(names, ensure_ascii=False))
+        written.update_tags(classes=json.dumps(classes.by_number, ensure_ascii=False))
         if dtype == np.uint8:
             colours = enumerate(_palette(classes, no_data))
             written.write_colormap(1, {i: (*colour, OPAQUE) for i, colour in colours})

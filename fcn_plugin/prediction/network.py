@@ -41,6 +41,11 @@ class Classes(NamedTuple):
         """The number of each class in the data set's label files."""
         return self.numbering.numbers
 
+    @property
+    def by_number(self) -> dict[int, str]:
+        """The name of each class by its number."""
+        return dict(zip(self.numbers, self.names, strict=True))
+
 
 def load_network(
     cfg: Config, checkpoint: Path, device: torch.device, tta: bool = False

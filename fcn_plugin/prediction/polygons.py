@@ -33,7 +33,6 @@ def write_polygons(labels: np.ndarray | Path, classes: Classes, target: Path) ->
         UserError: rasterio is not installed.
     """
     rasterio = rasterio_for("polygons")
-    names = dict(zip(classes.numbers, classes.names, strict=True))
     with ExitStack() as stack:
         source, place, crs = labels, rasterio.Affine.identity(), None
         if isinstance(labels, Path):
@@ -44,7 +43,7 @@ def write_polygons(labels: np.ndarray | Path, classes: Classes, target: Path) ->
         with part.open("w", encoding="utf-8") as lines:
             # Feature by feature, because a large picture has many.
             lines.write(f'{json.dumps(head)[:-1]}, "features": [')
-            for number, feature in enumerate(_features(source, place, names)):
+            for number, feature in enumerate(_features(source, place, classes.by_number)):
                 lines.write(",\n" * (number > 0) + json.dumps(feature, ensure_ascii=False))
             lines.write("]}\n")
 

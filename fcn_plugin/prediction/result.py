@@ -84,7 +84,7 @@ class Prediction:
 
     def overlay(self) -> Image.Image:
         """The image tinted in the class colours, with a legend; at most 2,000 pixels a side."""
-        names = dict(zip(self.classes.numbers, self.classes.names, strict=True))
+        names = self.classes.by_number
         return overlay(self.image, self.labels, names, self._palette, self.note)
 
     def tinted(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Choose the pictures of a data set that a page shows, and make small ones with their labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -88,9 +89,9 @@ def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[
     Raises:
         UserError: the pipeline fails, or does not end by packing.
     """
-    rows = np.linspace(0, len(split.dataset) - 1, AUGMENTED).astype(int)
-    bands = load_sample(split.parts[0], 0).get("display_bands")
-    draws = [(row, draw) for row in np.unique(rows).tolist() for draw in range(DRAWS)]
+    number, index = split.pictures[0].place
+    bands = load_sample(split.parts[number], index).get("display_bands")
+    draws = [(row, draw) for row in _rows(split) for draw in range(DRAWS)]
     for done, (row, draw) in enumerate(draws, start=1):
         with random_numbers(seed, row, draw):
             packed = split.dataset[row]
@@ -107,6 +108,21 @@ def augmented(split: Split, seed: int, progress: Progress = silent) -> Iterator[
         title = f"{PurePath(sample.img_path).name}: {became}{flipped}"
         yield _figure(title, shown(image, bands).pixels, label, split.meta)
         progress("Augmenting pictures", done, len(draws))
+
+
+def _rows(split: Split) -> list[int]:
+    """At most ``AUGMENTED`` indices in the data set, spread, of pictures that can be read."""
+    count, paths = len(split.dataset), {picture.path for picture in split.pictures}
+
+    def readable(row: int) -> bool:
+        # Each wrapper counts in its own way; the path is what all tell of a sample.
+        return str(split.dataset.get_data_info(row).get("img_path")) in paths
+
+    starts = np.linspace(0, count - 1, AUGMENTED).astype(int).tolist()
+    if not split.faults:
+        return sorted(set(starts))
+    following = (chain(range(start, count), range(start)) for start in starts)
+    return sorted({next(filter(readable, rows)) for rows in following})
 
 
 def _figure(

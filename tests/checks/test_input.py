@@ -95,6 +95,8 @@ def test_which_inputs_contradict_each_other():
         (dataclasses.replace(sources.VOC, mean=(116.19, 97.203, 92.318)), sources.VOC, False),
     ):
         assert (input_fault(a, b) is None) == same, (a, b)
+    small = dataclasses.replace(BANDS, std=(1e-6, 4000.0))
+    assert "std=[1e-06,4000.0]" in input_fault(small, BANDS)
 
 
 def test_what_says_nothing_is_no_contradiction():

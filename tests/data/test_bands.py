@@ -75,12 +75,17 @@ def test_bands_and_types(dtype, bands, loaded, several, tmp_path):
     assert is_multiband(file) == several
 
 
-def test_transparency_is_no_band(tmp_path):
+@pytest.mark.parametrize("compression", ["none", "lzw"])
+def test_transparency_is_no_band(compression, tmp_path, monkeypatch):
     """GDAL calls the fourth of four bands so; a near infrared is not 0 or 255 everywhere."""
     pixels = (PIXELS[..., :4] // 80).astype(np.uint8)
-    gdal(tmp_path / "infrared.tif", pixels)
+    gdal(tmp_path / "infrared.tif", pixels, compress=compression)
+    # Two bands and transparency: Pillow knows no such picture.
+    gdal(tmp_path / "two.tif", pixels[..., :3], photometric="minisblack", alpha="yes")
     pixels[..., 3] = np.where(pixels[..., 3] > 99, 255, 0)
-    gdal(tmp_path / "cut-out.tif", pixels)
+    gdal(tmp_path / "cut-out.tif", pixels, compress=compression)
+    monkeypatch.setitem(sys.modules, "rasterio", None)  # as if not installed
+    assert is_multiband(tmp_path / "two.tif")
     for name, several in (("infrared", True), ("cut-out", False)):
         with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
             assert file.pages[0].extrasamples == (2,)

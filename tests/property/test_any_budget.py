@@ -66,5 +66,5 @@ def test_weights_depend_on_shares_alone(counts):
     weights = median_frequency(table)
     assert median_frequency(np.concatenate([table, table])) == weights
     assert median_frequency(3 * table) == weights
-    assert all(np.isfinite(weights))
+    assert all(np.isfinite(weights)) and min(weights) > 0
     assert all(weights[value] == 1 for value in range(3) if not table[:, value].any())

@@ -122,6 +122,27 @@ def test_the_page_has_the_counts_of_the_files(folder, tmp_path):
     assert page.text.index("104.png: damaged") < page.text.index("Under 0.1 %")
 
 
+@pytest.mark.parametrize("wrapper", [None, "RepeatDataset", "MultiImageMixDataset"])
+def test_what_cannot_be_read_is_on_the_page_and_not_augmented(wrapper, tmp_path):
+    """The first picture is damaged, and the last one's label is another's."""
+    write(tmp_path, "train", range(4))
+    write(tmp_path, "val", [100])
+    damaged = tmp_path / "images/train/000.png"
+    damaged.write_bytes(damaged.read_bytes()[:-300])
+    Image.fromarray(label_of(3, (20, 90))).save(tmp_path / "labels/train/003.png")
+    cfg = config(tmp_path, [dict(type="RandomCrop", crop_size=(40, 50))])
+    train = cfg.train_dataloader.dataset
+    if wrapper == "RepeatDataset":
+        cfg.train_dataloader.dataset = dict(type=wrapper, times=2, dataset=train)
+    elif wrapper:
+        train = dict(type="ConcatDataset", datasets=[train])
+        cfg.train_dataloader.dataset = dict(type=wrapper, dataset=train, pipeline=[])
+    facts = write_data_page_of(cfg, tmp_path / "page.html", True)
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert "000.png: damaged image" in text and "003.png: label of 90x20" in text
+    assert {figure["title"][:7] for figure in facts.augmented} == {"001.png", "002.png"}
+
+
 def test_one_pixel_of_a_large_picture_is_shown_and_marked(tmp_path):
     write(tmp_path, "train", range(2), (700, 1000))
     write(tmp_path, "val", [100])

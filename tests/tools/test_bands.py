@@ -1,6 +1,7 @@
 """A set of pictures of five bands of 16 bits: trained, scored, predicted and exported."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -119,6 +120,19 @@ def test_pictures_that_are_not_alike_are_named(project):
     cut, four, last = run.stderr.splitlines()[-3:]
     assert "odd/cut.tif: damaged image" in cut and "2 of 2 images" in last
     assert "odd/four.tif: 4 bands of uint16, but LoadBands in the config takes 5 bands" in four
+
+
+def test_pictures_without_data_are_named_where_the_user_has_them(tmp_path):
+    for name in "ab":
+        own_masks(tmp_path / "in", np.eye(32, dtype=np.uint8), [name])
+        (tmp_path / f"in/images/{name}.jpg").unlink()
+        empty = np.full((32, 32, 5), np.nan, np.float32)
+        write_tiff(tmp_path / f"in/images/{name}.tif", empty)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "in")
+    for folder in ("in", "packed.zip"):
+        said = rf"^{tmp_path}/{folder}/images/[ab]\.tif: no pixel has data"
+        with pytest.raises(UserError, match=said):
+            prepare_own(Job(tmp_path / folder, tmp_path / "out", val=0.5))
 
 
 def test_the_config_has_what_was_measured(project):

@@ -75,9 +75,10 @@ def test_predictions_come_back_from_labelme(project):
     images = "data/shapes/JPEGImages/val_*.jpg --no-overlays --labels-as labelme --tolerance 0"
     run = ran(f"predict.py tiny.py run {images} --out polygons", folder=project)
     following = run.stdout.splitlines()[-1].removeprefix("Next: fcn-plugin prepare_data ")
-    ran(f"prepare_data.py {following} --root again", folder=project)
+    ran(f"prepare_data.py {following}", folder=project)
+    assert not (project / "data/mine").exists()  # the tutorial's data set
     predictor = Predictor(project / "tiny.py", project / "run", "cpu")
-    assert labels(project / "again/SegmentationClass") == {
+    assert labels(project / "data/corrected/SegmentationClass") == {
         f"{file.stem}.png": predictor(file).labels.tolist()
         for file in sorted((project / "data/shapes/JPEGImages").glob("val_*.jpg"))
     }

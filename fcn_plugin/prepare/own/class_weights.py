@@ -13,7 +13,7 @@ def median_frequency(counts: np.ndarray) -> list[float]:
         counts: [images, classes] number of pixels.
 
     >>> median_frequency(np.array([[90, 10, 0], [50, 50, 0]]))
-    [0.7143, 1.6667, 1.0]
+    [0.7143, 1.667, 1.0]
     """
     pixels = counts.sum(axis=0)
     # Pixels that are left out have no loss, and are not counted.
@@ -23,4 +23,5 @@ def median_frequency(counts: np.ndarray) -> list[float]:
     if not present.size:
         return [1.0] * len(pixels)
     weights = np.where(pixels > 0, np.median(present) / np.where(pixels > 0, frequencies, 1), 1)
-    return [float(weight) for weight in weights.round(4)]
+    # Digits that count: a weight of 0 would leave a frequent class out of the training.
+    return [float(f"{weight:.4g}") for weight in weights]

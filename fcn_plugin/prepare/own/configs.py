@@ -202,7 +202,7 @@ def next_steps(facts: Facts) -> list[str]:
             f"or without them:             {scratch}",
         ]
     return [
-        f"Next, from nothing:        {scratch}",
+        f"Next, from random weights: {scratch}",
         f"ImageNet weights train better, but cannot be fetched ({reason}): bring "
         f"{SOURCES[IMAGENET].url} from another machine to {file}",
         f"and then:                  {pretrained}",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from fcn_plugin.data.band_statistics import band_statistics
+from fcn_plugin.data.band_statistics import BandStatistics, band_statistics
 from fcn_plugin.data.bands import is_multiband, read_bands
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.labels import in_full, pixel_counts, save_labels
@@ -36,7 +36,7 @@ from fcn_plugin.prepare.own.unpacked import unpacked
 from fcn_plugin.prepare.staging import made_whole
 
 # Part of a finished data set's state; raise it when the same source gives another data set.
-FORMAT = 4
+FORMAT = 5
 LARGEST_SCALE = 8
 USUAL = "one or three bands of 8 bits"
 # Pillow's names of formats that are kept; other images become PNG. MPO: JPEGs of phones.
@@ -121,7 +121,6 @@ def _fill(
     (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
     counts = _counts(written, splits, job)
     several = suffix == TIFF
-    images = [stage / "JPEGImages" / f"{name}{suffix}" for name in splits["train"]]
     facts = Facts(
         root=job.root,
         classes=source.classes,
@@ -134,7 +133,7 @@ def _fill(
         class_weights=median_frequency(counts["train"][:, : len(source.classes)])
         if job.class_weight
         else None,
-        bands=band_statistics(images, job.progress) if several else None,
+        bands=_measured(stage, items, splits["train"], job) if several else None,
     )
     for file, text in configs(facts).items():
         (stage / file).write_text(text, encoding="utf-8")
@@ -151,6 +150,18 @@ def _fill(
             *next_steps(facts),
         ]
     }
+
+
+def _measured(stage: Path, items: Sequence[Item], names: Sequence[str], job: Job) -> BandStatistics:
+    """The statistics of the copied TIFFs of these names; errors name the user's own file."""
+    copies = [stage / "JPEGImages" / f"{name}{TIFF}" for name in names]
+    try:
+        return band_statistics(copies, job.progress)
+    except UserError as error:
+        text, files = str(error), {item.name: item.file for item in items}
+        for copy in copies:
+            text = text.replace(str(copy), str(files[copy.stem]))
+        raise UserError(text) from None
 
 
 def _counts(written: Sequence[Written], splits: Splits, job: Job) -> dict[str, np.ndarray]:

@@ -39,7 +39,15 @@ def unpacked(job: Job) -> Iterator[Job]:
         limit = max(LEAST_LIMIT, MAX_GROWTH * job.folder.stat().st_size)
         limit = min(limit, shutil.disk_usage(folder).free)
         unpack(job.folder, target, lambda path: path, limit, job.progress)
-        yield job._replace(folder=_inner(target))
+
+        def named(text: str) -> str:
+            """With the archive for the folder, which is gone when the text is read."""
+            return text.replace(str(target), str(job.folder))
+
+        try:
+            yield job._replace(folder=_inner(target), note=lambda text: job.note(named(text)))
+        except UserError as error:
+            raise UserError(named(str(error))) from None
 
 
 def _inner(folder: Path) -> Path:
