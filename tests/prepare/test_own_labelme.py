@@ -14,7 +14,7 @@ from prepare.own_pictures import BOX, SIZE, labelme, prepare, refusal
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.dataset import prepare_own
-from fcn_plugin.prepare.own.polygons import KINDS, Shape, draw
+from fcn_plugin.prepare.own.labelme_shapes import KINDS, Shape, draw
 from fcn_plugin.prepare.own.source import Job
 
 MASK = np.tri(10, 8, dtype=bool)

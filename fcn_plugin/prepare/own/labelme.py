@@ -15,7 +15,7 @@ import numpy as np
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import Folder, key_of, read_json, split_of
-from fcn_plugin.prepare.own.polygons import draw, read_shapes
+from fcn_plugin.prepare.own.labelme_shapes import draw, read_shapes
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
 
 
