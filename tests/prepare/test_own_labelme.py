@@ -121,7 +121,7 @@ FAULTS = [
     (shape(shape_type="mask", mask=png(MASK)), r"mask that does not fill its box"),
     (dict(imageWidth=41), r"a.json: a label of 41x30 for an image of 40x30; put the image there"),
     (dict(imagePath="", imageData="A%"), r"\(imageData\) is damaged"),
-    (dict(imagePath="b.jpg"), r"b.json: a.json is of the same image"),
+    (dict(imagePath="b.jpg"), r"b.json: .*a.json is of the same image"),
     (dict(shapes=()), r"a.json: not a labelme file"),
 ]
 
@@ -141,7 +141,7 @@ def test_faults_of_several_files_are_all_noted(tmp_path):
     with pytest.raises(UserError, match="2 files have faults"):
         prepare_own(Job(tmp_path / "in", tmp_path / "out", note=notes.append))
     said = [note.rpartition("/")[2][:12] for note in notes]
-    assert said == ["a.json: its ", "c.json: its "]
+    assert said == ["a.json: no i", "c.json: no i"]
 
 
 def test_any_bytes_are_refused_or_read(tmp_path):
