@@ -109,6 +109,15 @@ def test_files_of_old_and_other_versions(tmp_path):
     assert made.images == ["a.jpg", "b.jpg"]
 
 
+def test_the_split_may_be_in_the_pictures_folders_only(tmp_path):
+    for name, split in (("a", "train"), ("b", "val")):
+        labelme(tmp_path / "in/json", name, imagePath=f"../images/{split}2017/{name}.jpg")
+        picture = tmp_path / f"in/images/{split}2017/{name}.jpg"
+        picture.parent.mkdir(parents=True)
+        (tmp_path / f"in/json/{name}.jpg").rename(picture)
+    assert prepare(tmp_path / "in").splits == dict(train="a", val="b")
+
+
 def shape(**changes) -> dict:
     return dict(shapes=[BOX, BOX | changes])
 

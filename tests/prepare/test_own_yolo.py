@@ -101,8 +101,10 @@ def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
     lists = "names: [cat, dog]\ntrain: tr.txt\nval: va.txt\n"
     folder = yolo(tmp_path / "in", lists, train_1=CAT, train_2=DOG, val_3=DOG)
     (folder / "tr.txt").write_text("images/train/1.jpg\n")
-    (folder / "va.txt").write_text("images/val/3.jpg\nimages/val/2.jpg\n")
-    refusal(folder, r"va.txt: no image images/val/2.jpg \(.*train/2.jpg is of another folder\)")
+    (folder / "va.txt").write_text("images/val/3.jpg\n/train/images/val/2.jpg\n")
+    refusal(
+        folder, r"va.txt: no image /train/images/val/2.jpg \(.*train/2.jpg is of another folder\)"
+    )
     (folder / "va.txt").write_text("x/a/3.jpg\nx/b/3.jpg\n")
     refusal(folder, r"va.txt: 'x/b/3.jpg', and 'x/a/3.jpg' in va.txt, would both be .*3.jpg")
     other = yolo(tmp_path / "other", None, "images/{}2017", train_1=CAT, val_2=DOG)

@@ -108,7 +108,9 @@ class Folder:
         """
         *folders, name = [*_parts(inside), *(_parts(named) or ("",))]
         wanted = (*folders, Path(name).stem)
-        split = one_split((*annotation.parent.relative_to(self.path).parts, *folders))
+        # The deepest folder counts: those on top may be of another machine.
+        places = (*annotation.parent.relative_to(self.path).parts, *folders)
+        split = next(filter(None, (one_split([place]) for place in reversed(places))), None)
 
         def fit(path: Path) -> tuple[int, bool, bool]:
             tail = (*path.parts[:-1], path.stem)

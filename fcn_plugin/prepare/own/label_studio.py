@@ -14,7 +14,7 @@ import numpy as np
 
 from fcn_plugin.data.labels import read_label
 from fcn_plugin.data.numbering import BACKGROUND
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, refuse_size
@@ -69,7 +69,11 @@ def read(folder: Folder, job: Job) -> Source | None:
 
 
 def _exported(folder: Folder) -> dict[int, list[str]]:
-    """The paths of pictures that JSON exports, whole or short, have for each task."""
+    """The paths of pictures that JSON exports, whole or short, have for each task.
+
+    Raises:
+        UserError: two exports have different pictures for a task.
+    """
     paths: dict[int, list[str]] = {}
     for file in folder.having(".json"):
         document = read_json(folder.path / file)
@@ -78,11 +82,18 @@ def _exported(folder: Folder) -> dict[int, list[str]]:
                 continue
             data = task.get("data", task)  # the short export has one object
             values = data.values() if isinstance(data, dict) else ()
-            for url in (unquote(value) for value in values if isinstance(value, str)):
-                # Local storage is /data/local-files/?d=PATH, and signed addresses end with ?KEY=...
-                path = url.partition("?d=")[2] or url.partition("?")[0]
-                if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-                    paths.setdefault(task["id"], []).append(path)
+            urls = (unquote(value) for value in values if isinstance(value, str))
+            # Local storage is /data/local-files/?d=PATH, and signed addresses end with ?KEY=...
+            names = (url.partition("?d=")[2] or url.partition("?")[0] for url in urls)
+            own = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+            if not own:
+                continue
+            others = paths.setdefault(task["id"], own)
+            if not set(own) & set(others):
+                raise UserError(
+                    f"{folder.path / file}: task {task['id']} is of {some(own)} here, but of "
+                    f"{some(others)} before; delete the export that is not of the layers"
+                )
     return paths
 
 

@@ -52,7 +52,9 @@ def _item(file: Path, folder: Folder) -> Item:
     document = read_document(path)
     image = _image_of(path, document, folder)
     labels = {shape.label for shape in read_shapes(path, document)}
-    return Item(key_of(file), image, path, split_of(file), labels)
+    inside = image.relative_to(folder.path) if image and folder.path in image.parents else file
+    split = split_of(file) or split_of(inside)
+    return Item(key_of(file), image, path, split, labels)
 
 
 def _image_of(path: Path, document: dict[str, Any], folder: Folder) -> Path | None:
