@@ -177,9 +177,12 @@ def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
     coco(other, [annotation(BOX, 2)], ("1",))  # may be the same
     assert prepare(root).label("1")[0, 0] == 2
     coco(other, [annotation(BOX)], ("images/train/4",))
-    refusal(root, r"instances_y.json: no image images/train/4.jpg \(.*val/4.jpg is of another fold")
-    other.rename(other.with_name("instances_train2014.json"))
-    refusal(root, r"instances_train2014.json: no image images/train/4.jpg")
+    refusal(
+        root, r"instances_y.json: no image images/train/4.jpg \(.*val/4.jpg is in another folder"
+    )
+    coco(other, [annotation(BOX)], ("4",))
+    other.rename(other.with_name("instances_y_train2014.json"))
+    refusal(root, r"instances_y_train2014.json: no image 4.jpg \(.*val/4.jpg is in another folder")
     for place in ("a", "b"):
         image(tmp_path / "two" / place / f"{place}.jpg")
         coco(tmp_path / "two" / place / "result.json", again, ("1", place))

@@ -187,7 +187,7 @@ def test_cityscapes_ids_and_train_ids(tmp_path, train_ids):
     assert made.listed("test") == ["bonn_000000_000019"] and len(made.classes) >= 19
     first = tmp_path / "in/leftImg8bit/train/aachen"
     first.rename(first.parents[1] / "val/aachen")
-    refusal(tmp_path / "in", r"gtFine/train/.*Ids.png: no image aachen.* is of another folder")
+    refusal(tmp_path / "in", r"gtFine/train/.*Ids.png: no image aachen.* is in another folder")
 
 
 @pytest.mark.parametrize(

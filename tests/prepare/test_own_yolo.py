@@ -103,7 +103,7 @@ def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
     (folder / "tr.txt").write_text("images/train/1.jpg\n")
     (folder / "va.txt").write_text("images/val/3.jpg\n/train/images/val/2.jpg\n")
     refusal(
-        folder, r"va.txt: no image /train/images/val/2.jpg \(.*train/2.jpg is of another folder\)"
+        folder, r"va.txt: no image /train/images/val/2.jpg \(.*train/2.jpg is in another folder; "
     )
     (folder / "va.txt").write_text("x/a/3.jpg\nx/b/3.jpg\n")
     refusal(folder, r"va.txt: 'x/b/3.jpg', and 'x/a/3.jpg' in va.txt, would both be .*3.jpg")
@@ -117,7 +117,7 @@ def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
     for place in ("a", "b"):
         two = yolo(tmp_path / "two", "names: [cat, dog]", f"images/{place}", train_1=CAT)
     (two / "images/b/1.jpg").unlink()
-    refusal(two, r"b/1.txt: no image 1 .*a/1.jpg is of another folder")
+    refusal(two, r"b/1.txt: no image 1 .*a/1.jpg is in another folder")
     (two / "images").rename(tmp_path / "elsewhere")
     refusal(two, r"b/1.txt: .*a/1.txt is of the same", images=tmp_path / "elsewhere")
 

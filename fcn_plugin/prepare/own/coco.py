@@ -169,9 +169,9 @@ def _items(contents: list[Content], folder: Folder) -> dict[Path, Item]:
         # The split in a file's name: train in instances_train2017.
         stated = split_of(file) or one_split(re.split(r"[^a-z]+", file.stem.lower()))
         # CVAT's instances_Train.json is of images/Train.
-        subset = file.stem.partition("_")[2]
+        inside = f"{stated or '.'}/{file.stem.partition('_')[2]}"
         for part in content.parts:
-            picture = folder.picture_of(content.file, part.picture, inside=subset)
+            picture = folder.picture_of(content.file, part.picture, inside)
             key = folder.key(picture)
             split = stated or split_of(Path(key))
             item = items.setdefault(picture, Item(key, picture, content.file, split, []))

@@ -147,7 +147,7 @@ class Folder:
     def missing(self, annotation: Path, named: str) -> UserError:
         """The error that a picture which a file names is not there."""
         others = self._by_stem.get(Path(named.replace("\\", "/")).stem.lower())
-        hint = f" ({others[0]} is of another folder)" if others else ""
+        hint = f" ({others[0]} is in another folder; rename that if it is meant)" if others else ""
         return UserError(
             f"{annotation}: no image {named}{hint}; add it, take it out here, or give --images DIR "
             "with it"
