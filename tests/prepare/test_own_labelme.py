@@ -110,12 +110,12 @@ def test_files_of_old_and_other_versions(tmp_path):
 
 
 def test_the_split_may_be_in_the_pictures_folders_only(tmp_path):
-    for name, split in (("a", "train"), ("b", "val")):
+    for name, split in (("a", "val"), ("b", "train")):
         labelme(tmp_path / "in/json", name, imagePath=f"../images/{split}2017/{name}.jpg")
         picture = tmp_path / f"in/images/{split}2017/{name}.jpg"
         picture.parent.mkdir(parents=True)
         (tmp_path / f"in/json/{name}.jpg").rename(picture)
-    assert prepare(tmp_path / "in").splits == dict(train="a", val="b")
+    assert prepare(tmp_path / "in").splits == dict(train="b", val="a")
 
 
 def shape(**changes) -> dict:
