@@ -155,10 +155,52 @@ def test_a_fault_is_refused_by_name(folder, annotations, message):
 def test_files_that_do_not_fit_the_pictures_are_refused(folder):
     one = folder / "annotations/instances_train.json"
     coco(one, [annotation(BOX)], "abc")
-    refusal(folder, r"its images c.jpg are not there; .*--images DIR")
-    refusal(folder, r"its images c.jpg are not there", images=folder / "images")
+    refusal(folder, r"instances_train.json: no image c.jpg; .*--images DIR")
+    refusal(folder, r"no image c.jpg", images=folder / "images")
     coco(one, [annotation(BOX)], images=[dict(id=1, file_name="a.jpg", height=40, width=30)])
     refusal(folder, r"instances_train.json: a label of 30x40 for an image of 40x30; .*EXIF")
     coco(one, [annotation(BOX)])
     coco(folder / "annotations/instances_val.json", [annotation(BOX)], "b")
     refusal(folder, r"'b.jpg' is of val here, but of train in .*instances_train.json")
+
+
+def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
+    """Whether folders in names, beside the files or of splits tell them apart."""
+    root, again = tmp_path / "in", [annotation(BOX), annotation(BOX, 2, 2)]
+    for name in ("a/1", "2", "val/4"):
+        image(root / f"images/{name}.jpg")
+    one, other = root / "annotations/instances_x.json", root / "annotations/instances_y.json"
+    for names in (("a/1", "b/1"), ("b/1", "a/1"), ("1", "a/1", "b/1")):
+        coco(one, again, names)
+        refusal(root, r"'[ab]/1.jpg', and '[ab]/1.jpg' in instances_x.json, would both be .*a/1")
+    coco(one, again, ("/x/images/a/1", "2"))
+    coco(other, [annotation(BOX, 2)], ("1",))  # may be the same
+    assert prepare(root).label("1")[0, 0] == 2
+    coco(other, [annotation(BOX)], ("images/train/4",))
+    refusal(
+        root, r"instances_y.json: no image images/train/4.jpg \(.*val/4.jpg is in another folder"
+    )
+    coco(other, [annotation(BOX)], ("4",))
+    other.rename(other.with_name("instances_y_train2014.json"))
+    refusal(root, r"instances_y_train2014.json: no image 4.jpg \(.*val/4.jpg is in another folder")
+    for place in ("a", "b"):
+        image(tmp_path / "two" / place / f"{place}.jpg")
+        coco(tmp_path / "two" / place / "result.json", again, ("1", place))
+    image(tmp_path / "two/a/1.jpg")
+    refusal(tmp_path / "two", r"b/result.json: '1.jpg', and '1.jpg' in result.json, would both be")
+
+
+def test_an_id_of_two_is_refused(folder):
+    file = folder / "annotations/instances_x.json"
+    coco(file, [annotation(BOX)])
+    for key, entries in json.loads(file.read_text()).items():
+        if key != "annotations":
+            coco(file, [annotation(BOX)], **{key: [entry | dict(id=1) for entry in entries]})
+            refusal(folder, rf"instances_x.json: {key} cannot be read \(two have the id 1\)")
+
+
+def test_masks_beside_are_no_test_pictures(folder):
+    for name in ("images/test/c", "masks/test/d"):
+        image(folder / f"{name}.jpg")
+    coco(folder / "result.json", [annotation(BOX), annotation(BOX, 2, 2)])
+    assert prepare(folder).splits["test"] == "c"

@@ -125,6 +125,7 @@ LAYOUTS = {
     "Roboflow masks": roboflow,
     "mmseg": split_folders("img_dir/SPLIT/NAME.jpg", "ann_dir/SPLIT/NAME.png"),
     "images/train": split_folders("images/SPLIT/NAME.jpg", "masks/SPLIT/NAME.png"),
+    "COCO-Stuff": split_folders("images/SPLIT2017/NAME.jpg", "annotations/SPLIT2017/NAME.png"),
     "train/images": split_folders("SPLIT/images/NAME.jpg", "SPLIT/annotations/NAME.png"),
     "suffix mask": split_folders("SPLIT/NAME.jpg", "SPLIT/NAME_mask.png"),
     "suffix label": split_folders("images/SPLIT/NAME.png", "labels/SPLIT/NAME_label.png"),
@@ -186,9 +187,13 @@ def test_cityscapes_ids_and_train_ids(tmp_path, train_ids):
         for kind, values in labels.items() if split != "test" else ():
             path = tmp_path / f"in/gtFine/{split}/{city}/{stem}_gtFine_label{kind}.png"
             saved(path, values[parts])
-    made = prepare(tmp_path / "in")
+    refusal(tmp_path / "in", "Cityscapes has classes of its own", classes_file=tmp_path / "a")
+    made = prepare(tmp_path / "in", renamed={"sidewalk": "sidewalk"})
     assert made.label("ulm_000000_000019").tolist() == meaning[parts].tolist()
     assert made.listed("test") == ["bonn_000000_000019"] and len(made.classes) >= 19
+    first = tmp_path / "in/leftImg8bit/train/aachen"
+    first.rename(first.parents[1] / "val/aachen")
+    refusal(tmp_path / "in", r"gtFine/train/.*Ids.png: no image aachen.* is in another folder")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def test_the_split_is_in_tags_if_all_have_one_else_in_folders(tmp_path):
     other = project(tmp_path / "other", ["train/a", "val/b"], box, ["val"])
     image(other / "test/img/c.jpg")
     assert prepare(other, "second").splits == dict(train="a", val="b", test="c")
+    both = project(tmp_path / "both", names, box, ["trainval", "trainval", "test"])
+    made = prepare(both, "third")
+    assert made.splits["test"] == "c" and {*made.splits["train"], *made.splits["val"]} == {*"ab"}
 
 
 BOMB = base64.b64encode(zlib.compress(bytes(10**7))).decode()
@@ -139,4 +142,19 @@ def test_a_project_without_its_meta_or_a_picture_is_refused(tmp_path):
     (folder / "meta.json").write_text("[]")
     refusal(folder, r"meta.json: a class without title or color")
     (folder / "meta.json").unlink()
-    refusal(folder, r"meta.json: cannot be read")
+    refusal(folder, r"ds0/ann: no meta.json above it")
+
+
+def test_a_project_may_lie_deeper_and_have_drawn_masks(tmp_path):
+    """Which are no test pictures; and each project's classes are of its own file."""
+    box = [rectangle("cat", [1, 1], [9, 9])]
+    folder = project(tmp_path / "in/one", ["train/a", "val/b"], box)
+    for place in ("masks_machine", "masks_human"):
+        image(folder / f"test/{place}/c.png")
+    (tmp_path / "in/README.md").write_text("")
+    made = prepare(tmp_path / "in")
+    assert made.splits == dict(train="a", val="b") and made.classes[1:] == ["dog", "cat"]
+    other = project(tmp_path / "in/two", ["train/d"], [rectangle("ant", [1, 1], [9, 9])])
+    meta = dict(classes=[dict(title="ant", color="#000001")])
+    (other / "meta.json").write_text(json.dumps(meta))
+    assert prepare(tmp_path / "in", "both").classes[1:] == ["dog", "cat", "ant"]

@@ -90,10 +90,36 @@ def test_test_pictures_without_texts_have_no_label_and_names_come_from_classes_t
     assert made.splits == dict(train="a", val="b", test="c")
     assert not (made.root / "SegmentationClass/c.png").exists()
     (folder / "images").rename(tmp_path / "pictures")
-    refusal(folder, r"a.txt: no picture a; .* --images DIR")
+    refusal(folder, r"a.txt: no image a; .* --images DIR")
     other = prepare(folder, "other", images=tmp_path / "pictures")
     assert other.splits == dict(train="a", val="b", test="c")
     assert np.array_equal(other.label("b"), made.label("b")) and other.label("b").max() == 2
+
+
+def test_another_picture_of_the_same_name_is_not_taken(tmp_path):
+    """Neither for a line of a list nor for a text; and folders with a year are splits."""
+    lists = "names: [cat, dog]\ntrain: tr.txt\nval: va.txt\n"
+    folder = yolo(tmp_path / "in", lists, train_1=CAT, train_2=DOG, val_3=DOG)
+    (folder / "tr.txt").write_text("images/train/1.jpg\n")
+    (folder / "va.txt").write_text("images/val/3.jpg\n/train/images/val/2.jpg\n")
+    refusal(
+        folder, r"va.txt: no image /train/images/val/2.jpg \(.*train/2.jpg is in another folder; "
+    )
+    (folder / "va.txt").write_text("x/a/3.jpg\nx/b/3.jpg\n")
+    refusal(folder, r"va.txt: 'x/b/3.jpg', and 'x/a/3.jpg' in va.txt, would both be .*3.jpg")
+    other = yolo(tmp_path / "other", None, "images/{}2017", val_1=CAT, train_2=DOG)
+    (other / "classes.txt").write_text("cat\ndog\n")
+    assert prepare(other).splits == dict(train="2", val="1")
+    (other / "images").rename(tmp_path / "pictures")
+    (tmp_path / "pictures/val2017/1.jpg").unlink()
+    image(tmp_path / "pictures/train2017/1.jpg")
+    refusal(other, r"val2017/1.txt: no image 1 ", images=tmp_path / "pictures")
+    for place in ("a", "b"):
+        two = yolo(tmp_path / "two", "names: [cat, dog]", f"images/{place}", train_1=CAT)
+    (two / "images/b/1.jpg").unlink()
+    refusal(two, r"b/1.txt: no image 1 .*a/1.jpg is in another folder")
+    (two / "images").rename(tmp_path / "elsewhere")
+    refusal(two, r"b/1.txt: .*a/1.txt is of the same", images=tmp_path / "elsewhere")
 
 
 def test_boxes_are_left_out_and_only_boxes_refused(tmp_path):

@@ -23,43 +23,47 @@ def read(folder: Folder, job: Job) -> Source | None:
     """See ``Reader.read``: the labels' ids, or the train ids where the ids are not there.
 
     Raises:
-        UserError: a label has no image.
+        UserError: a label has no image, or is not of the kind of the others; ``--classes`` is given.
     """
-    matches = [(LABEL.fullmatch(file.stem), file) for file in folder.having(".png")]
-    stems: dict[str, dict[bool, Path]] = {}
-    for match, file in matches:
-        if match:
-            stems.setdefault(match[1], {})[bool(match[3])] = file
-    if not stems:
+    # The labels of SPLIT/CITY/X, fine ones rather than coarse ones, by whether they have train ids.
+    labels: dict[Path, dict[bool, Path]] = {}
+    for file in folder.having(".png"):
+        if match := LABEL.fullmatch(file.stem):
+            folders = (part for part in file.parts[-3:-1] if part != f"gt{match[2]}")
+            labels.setdefault(Path(*folders, match[1]), {})[bool(match[3])] = folder.path / file
+    if not labels:
         return None
-    has_ids = all(False in files for files in stems.values())
-    images = {
-        file.stem.removesuffix(IMAGE_END): file
-        for file in folder.pictures
-        if file.stem.endswith(IMAGE_END)
-    }
+    if job.classes_file is not None:
+        raise UserError(
+            f"--classes {job.classes_file}: Cityscapes has classes of its own; give --map OLD=NEW to "
+            "rename or drop some"
+        )
+    has_ids = all(False in files for files in labels.values())
     items = []
-    for stem, files in stems.items():
+    for place, files in labels.items():
         label = files.get(not has_ids)
-        if label is None or stem not in images:
+        if label is None:
             raise UserError(
-                f"{folder.path / next(iter(files.values()))}: no {stem}{IMAGE_END}.png, or no "
-                "label of the kind that the others have; add it, or move this away"
+                f"{next(iter(files.values()))}: no label of the kind that the others have; add it, "
+                "or move this away"
             )
-        image = images.pop(stem)
-        items.append(Item(stem, folder.path / image, folder.path / label, split_of(image)))
+        name = f"{place.name}{IMAGE_END}.png"
+        image = folder.picture_of(label, name, place.parent.as_posix())
+        items.append(Item(place.name, image, label, split_of(Path(folder.key(image)))))
+    labelled = {item.image for item in items}
+    for file in folder.pictures:
+        stem, path = file.stem.removesuffix(IMAGE_END), folder.path / file
+        if stem != file.stem and path not in labelled:
+            items.append(Item(stem, path, None, split_of(file)))
     names = CityscapesDataset.METAINFO["classes"]
     colours = dict(zip(names, map(tuple, CityscapesDataset.METAINFO["palette"]), strict=True))
-    classes = numbered([*names, LEFT_OUT], job, colours, job.classes_file)
+    classes = numbered([*names, LEFT_OUT], job, colours, None)
     numbers = [classes.numbers[name] for name in names]
     values = dict.fromkeys(range(MOST + 1), IGNORED) if has_ids else {}
     values |= dict(zip(IDS if has_ids else range(len(names)), numbers, strict=True))
     return Source(
         layout=f"Cityscapes, {'ids' if has_ids else 'train ids'} mapped to {len(names)} classes",
-        items=items
-        + [
-            Item(stem, folder.path / image, None, split_of(image)) for stem, image in images.items()
-        ],
+        items=items,
         classes=classes.names,
         palette=classes.palette,
         read=reader_of(Meaning(folder.path, values | {IGNORED: IGNORED}, {})),

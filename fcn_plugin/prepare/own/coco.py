@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from fcn_plugin.data.numbering import BACKGROUND
-from fcn_plugin.errors import UserError, some
+from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.coco_masks import Segmentation, mask_of
-from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
+from fcn_plugin.prepare.own.folder import Folder, one_split, read_json, refuse_another, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
 
 KEYS = {"images", "annotations"}  # captions have them, too
@@ -94,14 +94,14 @@ def read(folder: Folder, job: Job) -> Source | None:
     empty = sum(not any(part.annotations for part in item.details) for item in items.values())
     if empty:
         job.note(f"{job.folder}: {empty:,} images without a segmentation are all background")
-    others = [file for file in folder.pictures if folder.path / file not in items]
     return Source(
         layout=f"COCO instances, {len(contents):,} files, later objects on top",
-        items=[*items.values(), *folder.unlabelled(others)],
+        items=list(items.values()),
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
         settings=[*classes.settings, *(content.file for content in contents)],
+        pictures=folder.pictures,
     )
 
 
@@ -114,17 +114,20 @@ def _content(file: Path, folder: Folder) -> Content | None:
     where = "categories"
     try:
         categories = document["categories"]
-        names = {category["id"]: str(category["name"]) for category in categories}
+        names: dict[Any, str] = {}
+        for category in categories:
+            _add(names, category["id"], str(category["name"]))
         supercategories = {
             category.get("supercategory")
             for category in categories
             if category.get("supercategory") != category["name"]  # as COCO's person
         }
-        where, parts, boxes = "images", {}, 0
+        parts: dict[Any, Part] = {}
+        where, boxes = "images", 0
         for image in document["images"]:
             height, width = image.get("height"), image.get("width")
             size = (int(height), int(width)) if height and width else None
-            parts[image["id"]] = Part(path, str(image["file_name"]), size, [])
+            _add(parts, image["id"], Part(path, str(image["file_name"]), size, []))
         where = "annotations"
         for number, entry in enumerate(document["annotations"], start=1):
             where = f"annotation number {number}"
@@ -146,6 +149,11 @@ def _content(file: Path, folder: Folder) -> Content | None:
     return Content(path, list(names.values()), supercategories, list(parts.values()), boxes)
 
 
+def _add(table: dict[Any, T], identity: Any, entry: T) -> None:
+    if table.setdefault(identity, entry) != entry:
+        raise ValueError(f"two have the id {identity!r}")
+
+
 def _of(table: dict[Any, T], entry: dict[str, Any], key: str) -> T:
     """What an entry refers to by its value of a key."""
     if entry[key] not in table:
@@ -158,15 +166,12 @@ def _items(contents: list[Content], folder: Folder) -> dict[Path, Item]:
     items: dict[Path, Item] = {}
     for content in contents:
         file = content.file.relative_to(folder.path)
-        stated = split_of(file) or _named_split(file.stem)
+        # The split in a file's name: train in instances_train2017.
+        stated = split_of(file) or one_split(re.split(r"[^a-z]+", file.stem.lower()))
         # CVAT's instances_Train.json is of images/Train.
-        subset = file.stem.partition("_")[2]
-        missing = []
+        inside = f"{stated or '.'}/{file.stem.partition('_')[2]}"
         for part in content.parts:
-            picture = folder.picture(f"{subset}/{part.picture}", file.parent)
-            if picture is None:
-                missing.append(part.picture)
-                continue
+            picture = folder.picture_of(content.file, part.picture, inside)
             key = folder.key(picture)
             split = stated or split_of(Path(key))
             item = items.setdefault(picture, Item(key, picture, content.file, split, []))
@@ -175,20 +180,10 @@ def _items(contents: list[Content], folder: Folder) -> dict[Path, Item]:
                     f"{content.file}: {part.picture!r} is of {split or 'no split'} here, but of "
                     f"{item.split or 'no split'} in {item.annotation}; take it out of one of them"
                 )
+            names = [(other.file, other.picture) for other in item.details]
+            refuse_another(picture, names, content.file, part.picture)
             item.details.append(part)
-        if missing:
-            raise UserError(
-                f"{content.file}: its images {some(missing, 3)} are not there; add them, or give "
-                "--images DIR"
-            )
     return items
-
-
-def _named_split(stem: str) -> str | None:
-    """The split in a file's name: train in instances_train2017."""
-    splits = {SPLIT_OF.get(word) for word in re.split(r"[^a-z]+", stem.lower())}
-    splits -= {None, "trainval"}
-    return splits.pop() if len(splits) == 1 else None
 
 
 def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:

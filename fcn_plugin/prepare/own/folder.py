@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.source import Item
 
 MARKER = "own.json"  # in the data sets that are made
 SKIPPED = ("__MACOSX", "work_dirs")  # the first is in macOS's archives
@@ -26,6 +26,7 @@ SPLIT_OF = {
     "testing": "test",
     "trainval": "trainval",  # VOC's list of both
 }
+YEAR = re.compile(r"(19|20)\d\d$")  # after a split, as in COCO's train2017
 
 
 class Folder:
@@ -61,10 +62,6 @@ class Folder:
         here = picture.is_relative_to(self.path)
         return key_of(picture.relative_to(self.path if here else self.elsewhere or ""))
 
-    def unlabelled(self, files: Iterable[Path]) -> list[Item]:
-        """Items for pictures without a label."""
-        return [Item(key_of(file), self.path / file, None, split_of(file)) for file in files]
-
     @cached_property
     def json_keys(self) -> dict[Path, set[str]]:
         """The keys of the first JSON files of each folder; empty for what is not a JSON object."""
@@ -95,22 +92,25 @@ class Folder:
             paths.setdefault(path.stem.lower(), []).append(path)
         return paths
 
-    def picture(self, named: str, near: Path = Path()) -> Path | None:
+    def picture(self, annotation: Path, named: str, inside: str = "") -> Path | None:
         """The picture that a file names, perhaps by a path of another machine; None without one.
 
         Of several pictures of that name, the one whose path ends with most of the named one's
-        folders; of those, one in the folder ``near`` (relative to ``path``); of those, one with the
-        named suffix.
+        folders; of those, one below the folder of the file; of those, one with the named suffix. A
+        picture in a folder of another split is not the named one.
+
+        Args:
+            annotation: the file, in ``path``.
+            inside: a folder that the named path may be relative to.
 
         Raises:
             UserError: several pictures fit alike.
         """
-        parts = Path(named.replace("\\", "/")).parts
-        candidates = self._by_stem.get(Path(parts[-1]).stem.lower(), []) if parts else []
-        if len(candidates) < 2:
-            return next(iter(candidates), None)
-        wanted = (*parts[:-1], Path(parts[-1]).stem)
-        directory = self.path / near
+        *folders, name = [*_parts(inside), *(_parts(named) or ("",))]
+        wanted = (*folders, Path(name).stem)
+        # The deepest folder counts: those on top may be of another machine.
+        places = (*annotation.parent.relative_to(self.path).parts, *folders)
+        split = next(filter(None, (one_split([place]) for place in reversed(places))), None)
 
         def fit(path: Path) -> tuple[int, bool, bool]:
             tail = (*path.parts[:-1], path.stem)
@@ -119,15 +119,39 @@ class Folder:
                 if one != other:
                     break
                 common += 1
-            return common, path.is_relative_to(directory), path.name == parts[-1]
+            return common, path.is_relative_to(annotation.parent), path.name == name
 
-        best = max(map(fit, candidates))
+        candidates = [
+            path
+            for path in self._by_stem.get(wanted[-1].lower(), [])
+            if split is None or split_of(Path(self.key(path))) in (split, None)
+        ]
+        best = max(map(fit, candidates), default=None)
         fitting = [path for path in candidates if fit(path) == best]
         if len(fitting) > 1:
             raise UserError(
                 f"{fitting[0]}: {fitting[1]} fits the name {named!r}, too; rename one of them"
             )
-        return fitting[0]
+        return next(iter(fitting), None)
+
+    def picture_of(self, annotation: Path, named: str, inside: str = "") -> Path:
+        """See `picture`.
+
+        Raises:
+            UserError: there is no such picture, or several fit alike.
+        """
+        if picture := self.picture(annotation, named, inside):
+            return picture
+        raise self.missing(annotation, named)
+
+    def missing(self, annotation: Path, named: str) -> UserError:
+        """The error that a picture which a file names is not there."""
+        others = self._by_stem.get(Path(named.replace("\\", "/")).stem.lower())
+        hint = f" ({others[0]} is in another folder; rename that if it is meant)" if others else ""
+        return UserError(
+            f"{annotation}: no image {named}{hint}; add it, take it out here, or give --images DIR "
+            "with it"
+        )
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -162,10 +186,41 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({reason}); save it again or delete it") from None
 
 
-def split_of(file: Path) -> str | None:
-    """The split that the folders of a relative path name: train, val or test; else None."""
-    splits = {SPLIT_OF.get(part.lower()) for part in file.parts[:-1]} - {None, "trainval"}
+def refuse_another(picture: Path, names: Iterable[tuple[Path, str]], file: Path, name: str) -> None:
+    """Raise a `UserError` if a picture that a file names is named as another one before.
+
+    Args:
+        names: the files that name it before, and the names. One may lack the first folders of the
+            other; but a file beside the picture and one elsewhere mean two pictures.
+    """
+    for other_file, other in names:
+        pairs = zip(reversed(_parts(name)), reversed(_parts(other)), strict=False)
+        is_beside = [one.parent == picture.parent for one in (file, other_file)]
+        if is_beside[0] != is_beside[1] or any(one != two for one, two in pairs):
+            raise UserError(
+                f"{file}: {name!r}, and {other!r} in {other_file.name}, would both be {picture}; "
+                "add the image that is missing, or take it out"
+            )
+
+
+def _parts(named: str) -> tuple[str, ...]:
+    """The folders and the name in a path, perhaps of Windows."""
+    return Path(named.replace("\\", "/")).parts
+
+
+def one_split(words: Iterable[str]) -> str | None:
+    """The split that words name, perhaps with a year: train, val or test; None for none or two.
+
+    >>> one_split(["images", "Train2017"]), one_split(["train", "val"]), one_split(["trainval"])
+    ('train', None, None)
+    """
+    splits = {SPLIT_OF.get(YEAR.sub("", word.lower())) for word in words} - {None, "trainval"}
     return splits.pop() if len(splits) == 1 else None
+
+
+def split_of(file: Path) -> str | None:
+    """The split that the folders of a relative path name; else None."""
+    return one_split(file.parts[:-1])
 
 
 def key_of(file: Path) -> str:

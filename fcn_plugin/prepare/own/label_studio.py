@@ -14,7 +14,7 @@ import numpy as np
 
 from fcn_plugin.data.labels import read_label
 from fcn_plugin.data.numbering import BACKGROUND
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, read_json, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, refuse_size
@@ -50,34 +50,30 @@ def read(folder: Folder, job: Job) -> Source | None:
         job.note(f"{job.folder}: {several:,} tasks have several annotations; the last one is taken")
     last = {task: sorted(of_task[max(of_task)]) for task, of_task in sorted(annotations.items())}
     paths = _exported(folder)
-    items: dict[Path, Item] = {}
+    items = []
     for task, layers in last.items():
         picture = _picture(task, paths.get(task, []), layers[0].file, folder)
         key = folder.key(picture)
-        item = items.setdefault(
-            picture, Item(key, picture, layers[0].file, split_of(Path(key)), layers)
-        )
-        if item.details is not layers:
-            raise UserError(f"{layers[0].file}: {item.annotation} is of {picture}, too; delete one")
+        items.append(Item(key, picture, layers[0].file, split_of(Path(key)), layers))
     files = {layer.label: layer.file for layers in last.values() for layer in layers}
     classes = drawn_classes(dict(sorted(files.items())), job)
-    others = [
-        file
-        for file in folder.pictures
-        if folder.path / file not in items and not FILE.fullmatch(file.stem)
-    ]
     return Source(
         layout=f"Label Studio's brush, {sum(map(len, last.values())):,} layers",
-        items=[*items.values(), *folder.unlabelled(others)],
+        items=items,
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
         settings=[*classes.settings, *(layer.file for layers in last.values() for layer in layers)],
+        pictures=[file for file in folder.pictures if not FILE.fullmatch(file.stem)],
     )
 
 
 def _exported(folder: Folder) -> dict[int, list[str]]:
-    """The paths of pictures that JSON exports, whole or short, have for each task."""
+    """The paths of pictures that JSON exports, whole or short, have for each task.
+
+    Raises:
+        UserError: two exports have different pictures for a task.
+    """
     paths: dict[int, list[str]] = {}
     for file in folder.having(".json"):
         document = read_json(folder.path / file)
@@ -86,11 +82,18 @@ def _exported(folder: Folder) -> dict[int, list[str]]:
                 continue
             data = task.get("data", task)  # the short export has one object
             values = data.values() if isinstance(data, dict) else ()
-            for url in (unquote(value) for value in values if isinstance(value, str)):
-                # Local storage is /data/local-files/?d=PATH, and signed addresses end with ?KEY=...
-                path = url.partition("?d=")[2] or url.partition("?")[0]
-                if Path(path).suffix.lower() in IMAGE_SUFFIXES:
-                    paths.setdefault(task["id"], []).append(path)
+            urls = (unquote(value) for value in values if isinstance(value, str))
+            # Local storage is /data/local-files/?d=PATH, and signed addresses end with ?KEY=...
+            names = (url.partition("?d=")[2] or url.partition("?")[0] for url in urls)
+            own = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+            if not own:
+                continue
+            others = paths.setdefault(task["id"], own)
+            if not set(own) & set(others):
+                raise UserError(
+                    f"{folder.path / file}: task {task['id']} is of {some(own)} here, but of "
+                    f"{some(others)} before; delete the export that is not of the layers"
+                )
     return paths
 
 
@@ -98,12 +101,10 @@ def _picture(task: int, paths: list[str], file: Path, folder: Folder) -> Path:
     """The picture of a task, by its paths; without any, by the task's number."""
     names = [name for path in paths for name in (path, UPLOADED.sub("", path))]
     for name in names or (f"{task}", f"task-{task}"):
-        if picture := folder.picture(name):
+        if picture := folder.picture(file, name):
             return picture
-    if paths:
-        raise UserError(
-            f"{file}: its picture {paths[0]} is not there; add it, or give --images DIR"
-        )
+    if names:
+        return folder.picture_of(file, names[-1])
     raise UserError(
         f"{file}: nothing tells which picture task {task} is; put Label Studio's JSON export of "
         f"the same tasks beside it, or name the picture {task}.jpg"

@@ -8,22 +8,15 @@ import base64
 import binascii
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import Folder, key_of, read_json, split_of
-from fcn_plugin.prepare.own.polygons import draw, read_shapes
+from fcn_plugin.prepare.own.labelme_shapes import draw, read_shapes
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each, refuse_size
-
-
-class Summary(NamedTuple):
-    """The item and the label names of one file; all files are read before any is drawn."""
-
-    item: Item
-    labels: set[str]
 
 
 def read(folder: Folder, job: Job) -> Source | None:
@@ -32,47 +25,36 @@ def read(folder: Folder, job: Job) -> Source | None:
     The classes are those of ``drawn_classes``, sorted.
 
     Raises:
-        UserError: a file is damaged or not labelme's, a label is not in the file of classes, or two
-            files are of one image.
+        UserError: a file is damaged or not labelme's, or a label is not in the file of classes.
     """
     if not any("shapes" in keys for keys in folder.json_keys.values()):
         return None
     files = folder.having(".json")
-    summaries = each("Reading labelme's files", partial(_summary, folder=folder), files, job)
-    owners: dict[Path, Path] = {}
-    for item, _ in summaries:
-        assert item.annotation is not None
-        owner = owners.setdefault((item.image or item.annotation).resolve(), item.annotation)
-        if owner != item.annotation:
-            raise UserError(f"{item.annotation}: {owner.name} is of the same image; delete one")
+    items = each("Reading labelme's files", partial(_item, folder=folder), files, job)
     labels = {
-        label: item.annotation or item.file
-        for item, labels in reversed(summaries)
-        for label in labels
+        label: item.annotation or item.file for item in reversed(items) for label in item.details
     }
     classes = drawn_classes(dict(sorted(labels.items())), job)
-    keys = {item.name for item, _ in summaries}
-    unlabelled = [
-        file
-        for file in folder.pictures
-        if key_of(file) not in keys and (folder.path / file).resolve() not in owners
-    ]
     return Source(
         layout=f"labelme, {len(files):,} files",
-        items=[item for item, _ in summaries] + folder.unlabelled(unlabelled),
+        items=[item._replace(details=None) for item in items],
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
         settings=classes.settings,
+        pictures=folder.pictures,
     )
 
 
-def _summary(file: Path, folder: Folder) -> Summary:
+def _item(file: Path, folder: Folder) -> Item:
+    """The item of a file, with the names of its labels as its details."""
     path = folder.path / file
     document = read_document(path)
     image = _image_of(path, document, folder)
-    item = Item(key_of(file), image, path, split_of(file))
-    return Summary(item, {shape.label for shape in read_shapes(path, document)})
+    labels = {shape.label for shape in read_shapes(path, document)}
+    inside = image.relative_to(folder.path) if image and folder.path in image.parents else file
+    split = split_of(file) or split_of(inside)
+    return Item(key_of(file), image, path, split, labels)
 
 
 def _image_of(path: Path, document: dict[str, Any], folder: Folder) -> Path | None:
@@ -84,12 +66,7 @@ def _image_of(path: Path, document: dict[str, Any], folder: Folder) -> Path | No
             return image
     if document.get("imageData"):
         return None
-    if elsewhere := folder.picture(named, path.parent.relative_to(folder.path)):
-        return elsewhere
-    raise UserError(
-        f"{path}: its image {named!r} is not there; put it beside the file, correct imagePath, or "
-        "give --images DIR"
-    )
+    return folder.picture_of(path, named)
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.own import cityscapes, coco, label_studio, labelme, masks, supervisely, yolo
-from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, short_names
+from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, key_of, short_names, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Source
 
 
@@ -60,11 +61,11 @@ def read_source(job: Job) -> Source:
     for reader in READERS:
         if (source := reader.read(folder, job)) is not None:
             owners: dict[str, Item] = {}
-            for item in source.items:
+            for item in (*source.items, *_unlabelled(source, folder)):
                 if (other := owners.setdefault(item.name, item)) is not item:
                     raise UserError(f"{item.file}: {other.file} has the same name; rename one")
             names = short_names(list(owners))
-            items = [item._replace(name=names[item.name]) for item in source.items]
+            items = [item._replace(name=names[item.name]) for item in owners.values()]
             labelled = sum(item.annotation is not None for item in items)
             job.note(
                 f"{job.folder}: {source.layout}, {labelled:,} labelled pictures, "
@@ -72,6 +73,38 @@ def read_source(job: Job) -> Source:
             )
             return source._replace(items=items)
     raise UserError(f"{job.folder}: no labelled pictures; {_what_is_there(folder)}")
+
+
+def _unlabelled(source: Source, folder: Folder) -> list[Item]:
+    """Items for the pictures of a source that have no label, and are none themselves.
+
+    Raises:
+        UserError: a picture has two labels.
+    """
+    labelled = [item for item in source.items if item.annotation]
+    owners: dict[Path, Item] = {}
+    for item in labelled:
+        if (other := owners.setdefault(item.file.resolve(), item)) is not item:
+            raise UserError(
+                f"{item.annotation}: {other.annotation} is of the same image, {item.file}; delete "
+                "one, or add the image that is missing"
+            )
+    names = {item.name for item in labelled}
+    # Resolving every path of a large data set takes seconds: those that are alike go first.
+    files = {path for item in labelled for path in (item.image, item.annotation)}
+    files |= set(source.settings)
+    return [
+        Item(key_of(file), path, None, split_of(file))
+        for file in source.pictures
+        if (path := folder.path / file) not in files and key_of(file) not in names
+        if path.resolve() not in owners and _is_image(file)
+    ]
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a picture's folders do not say that it is a label, as ``masks`` takes them."""
+    kinds = (masks.KIND_OF.get(part.lower(), "") for part in reversed(file.parts[:-1]))
+    return next(filter(None, kinds), "image") == "image"
 
 
 def _what_is_there(folder: Folder) -> str:

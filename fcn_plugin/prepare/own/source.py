@@ -82,11 +82,12 @@ class Source(NamedTuple):
 
     Attributes:
         layout: the tool or layout in words, such as "COCO instances, 3 files".
-        items: all pictures, with a label and without.
+        items: the pictures with a label, and those without one that the reader names itself.
         classes, palette: the names of the classes, and their RGB colours in 0-255.
         read: gives the label [H, W] uint8 of an item whose image has the given size: class indices,
             and 255 for pixels to leave out. Can be pickled, for other processes.
         settings: other files that the labels depend on.
+        pictures: files, relative to the folder; those of no item become items without a label.
     """
 
     layout: str
@@ -95,6 +96,7 @@ class Source(NamedTuple):
     palette: list[list[int]]
     read: Callable[[Item, Size], np.ndarray]
     settings: list[Path]
+    pictures: Sequence[Path] = ()
 
 
 def each(

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Set
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,19 +20,12 @@ from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import drawn_classes
-from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, read_json, split_of
+from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, one_split, read_json, split_of
 from fcn_plugin.prepare.own.source import Colour, Item, Job, Size, Source, each, refuse_size
 
 KEYS = {"objects", "size"}  # of an annotation
 COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 PNG_MARGIN = 1 << 16  # bytes that a PNG may have besides four a pixel
-
-
-class Summary(NamedTuple):
-    """The item of a file, and the split that its tags name."""
-
-    item: Item
-    tagged: str | None
 
 
 def read(folder: Folder, job: Job) -> Source | None:
@@ -41,33 +34,46 @@ def read(folder: Folder, job: Job) -> Source | None:
     The split is that of the tags, train, val or test, if every picture has one, else of folders.
 
     Raises:
-        UserError: ``meta.json`` is missing, a file is damaged or has no picture, or two have one.
+        UserError: ``meta.json`` is missing, or a file is damaged or has no picture.
     """
     folders = {file.parent for file, keys in folder.json_keys.items() if keys >= KEYS}
     files = [file for file in folder.having(".json") if file.parent in folders]
     if not files:
         return None
-    meta = folder.path / "meta.json"
-    colours = _colours(meta)
-    read_file = partial(_summary, folder=folder, titles=colours.keys())
-    summaries = each("Reading Supervisely's files", read_file, files, job)
-    has_tags = all(summary.tagged for summary in summaries)
-    items: dict[Path | None, Item] = {}
-    for item, tagged in summaries:
-        owner = items.setdefault(item.image, item._replace(split=tagged) if has_tags else item)
-        if owner.annotation != item.annotation:
-            raise UserError(
-                f"{item.annotation}: {owner.annotation} is of the same image; delete one"
-            )
-    classes = drawn_classes(dict.fromkeys(colours, meta), job, colours)
-    others = [file for file in folder.pictures if folder.path / file not in items]
+    colours: dict[str, Colour] = {}
+    owners: dict[str, Path] = {}
+    metas = list(dict.fromkeys(_meta(place, folder) for place in sorted(folders)))
+    for meta in metas:
+        for title, colour in _colours(meta).items():
+            colours.setdefault(title, colour)
+            owners.setdefault(title, meta)
+    read_file = partial(_item, folder=folder, titles=colours.keys())
+    items = each("Reading Supervisely's files", read_file, files, job)
+    has_tags = all(item.details for item in items)
+    classes = drawn_classes(owners, job, colours)
     return Source(
         layout=f"Supervisely, {len(files):,} files, later objects on top",
-        items=[*items.values(), *folder.unlabelled(others)],
+        items=[
+            item._replace(split=one_split(item.details) if has_tags else item.split, details=None)
+            for item in items
+        ],
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, meta],
+        settings=[*classes.settings, *metas],
+        # Not those in masks_machine and masks_human, which are drawn labels.
+        pictures=[file for file in folder.pictures if file.parent.name == "img"],
+    )
+
+
+def _meta(place: Path, folder: Folder) -> Path:
+    """The ``meta.json`` of the project with a folder of annotations: the nearest above them."""
+    metas = (folder.path / above / "meta.json" for above in (place, *place.parents))
+    if meta := next(filter(Path.is_file, metas), None):
+        return meta
+    raise UserError(
+        f"{folder.path / place}: no meta.json above it names the classes; export the whole "
+        "project again"
     )
 
 
@@ -101,7 +107,8 @@ def _document(path: Path) -> tuple[list[dict[str, Any]], Size, set[str]]:
         ) from None
 
 
-def _summary(file: Path, folder: Folder, titles: Set[str]) -> Summary:
+def _item(file: Path, folder: Folder, titles: Set[str]) -> Item:
+    """The item of a file, with the splits that its tags name as its details."""
     path = folder.path / file
     objects, _, tags = _document(path)
     for number, entry in enumerate(objects, start=1):
@@ -110,14 +117,9 @@ def _summary(file: Path, folder: Folder, titles: Set[str]) -> Summary:
                 f"{path}: object {number} is a {entry['classTitle']!r}, which is not in meta.json; "
                 "export the project again"
             )
-    picture = folder.picture(f"{file.parent.parent.as_posix()}/img/{file.stem}", file.parent.parent)
-    if picture is None:
-        raise UserError(
-            f"{path}: no image {file.stem}; add it, move this away, or give --images DIR"
-        )
-    splits = {SPLIT_OF[tag] for tag in tags if tag in SPLIT_OF}
-    item = Item(folder.key(picture), picture, path, split_of(file))
-    return Summary(item, splits.pop() if len(splits) == 1 else None)
+    inside = f"{file.parent.parent.as_posix()}/img"
+    picture = folder.picture_of(path, file.stem, inside)
+    return Item(folder.key(picture), picture, path, split_of(file), tags & SPLIT_OF.keys())
 
 
 def _read(item: Item, size: Size, numbers: dict[str, int]) -> np.ndarray:

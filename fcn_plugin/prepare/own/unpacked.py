@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.archives import unpack
-from fcn_plugin.prepare.own.folder import SPLIT_OF
+from fcn_plugin.prepare.own.folder import one_split
 from fcn_plugin.prepare.own.source import Job
 
 # An archive may unpack to this many bytes, or to this many times its own size.
@@ -53,6 +53,6 @@ def unpacked(job: Job) -> Iterator[Job]:
 def _inner(folder: Path) -> Path:
     while True:
         inside = [path for path in folder.iterdir() if path.name[0] not in "._"]
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in SPLIT_OF:
+        if len(inside) != 1 or not inside[0].is_dir() or one_split([inside[0].name]):
             return folder
         folder = inside[0]

@@ -41,13 +41,13 @@ def read(folder: Folder, job: Job) -> Source | None:
         UserError: no file names the classes, a line is no polygon of one of them, there are only
             boxes, or a text has no picture.
     """
-    texts = dict(_texts(folder))
+    texts = list(_texts(folder))
     document = find_document(folder) if texts else None
-    if not document and not any(map(_is_yolo, texts.values())):
+    if not document and not any(_is_yolo(text) for _, text in texts):
         return None
     dataset = dataset_of(document, folder, job)
     read_text = partial(_content, dataset=dataset)
-    contents = each("Reading YOLO's files", read_text, list(texts.values()), job)
+    contents = each("Reading YOLO's files", read_text, [text for _, text in texts], job)
     if boxes := sum(content.boxes for content in contents):
         if not any(content.polygons for content in contents):
             raise UserError(
@@ -56,21 +56,23 @@ def read(folder: Folder, job: Job) -> Source | None:
             )
         job.note(f"{job.folder}: {boxes:,} boxes are left out, as only polygons are drawn")
     classes = drawn_classes(dict.fromkeys(dataset.names.values(), dataset.file), job)
-    items = {
-        picture: _item(picture, text, folder, dataset)._replace(details=content.polygons)
-        for (picture, text), content in zip(texts.items(), contents, strict=True)
-    }
-    labelled = {picture.parent for picture in texts}
+    items = [
+        _item(picture, text, folder, dataset)._replace(details=content.polygons)
+        for (picture, text), content in zip(texts, contents, strict=True)
+    ]
+    labelled = {picture for picture, _ in texts}
     here = [folder.path / file for file in folder.pictures]
     # Of a picture without a text, the file with its label is itself.
-    empty = {picture: picture for picture in here if picture.parent in labelled}
-    for picture in (*here, *folder.elsewhere_pictures.values()):
-        items.setdefault(picture, _item(picture, empty.get(picture), folder, dataset))
-    if plain := sum(item.annotation is not None and not item.details for item in items.values()):
+    beside = {picture.parent for picture in labelled}
+    empty = {picture: picture for picture in here if picture.parent in beside}
+    for picture in dict.fromkeys((*here, *folder.elsewhere_pictures.values())):
+        if picture not in labelled:
+            items.append(_item(picture, empty.get(picture), folder, dataset))
+    if plain := sum(item.annotation is not None and not item.details for item in items):
         job.note(f"{job.folder}: {plain:,} pictures without a polygon are all background")
     return Source(
         layout=f"YOLO's polygons, {len(texts):,} files, smaller objects on top",
-        items=list(items.values()),
+        items=items,
         classes=classes.names,
         palette=classes.palette,
         read=partial(_read, numbers=classes.numbers),
@@ -85,11 +87,10 @@ def _texts(folder: Folder) -> Iterator[tuple[Path, Path]]:
         picture = pictures.get(text)
         path = folder.path / text
         if picture is None and "labels" in text.parts and _is_yolo(path):
-            picture = folder.picture(text.as_posix(), text.parent) if folder.elsewhere else None
+            inside = text.parent.as_posix()
+            picture = folder.picture(path, text.name, inside) if folder.elsewhere else None
             if picture is None:
-                raise UserError(
-                    f"{path}: no picture {text.stem}; add it, move this away, or give --images DIR"
-                )
+                raise folder.missing(path, text.stem)
         if picture is not None:
             yield picture, path
 

@@ -8,10 +8,10 @@ import yaml
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.class_tables import table_beside
-from fcn_plugin.prepare.own.folder import Folder
+from fcn_plugin.prepare.own.folder import Folder, refuse_another
 from fcn_plugin.prepare.own.source import Job, text_of
+from fcn_plugin.prepare.own.split import SPLITS
 
-SPLITS = ("train", "val", "test")
 Document = dict[str, Any]
 
 
@@ -78,25 +78,31 @@ def dataset_of(found: tuple[Path, Document] | None, folder: Folder, job: Job) ->
         raise UserError(f"{path}: nc is {document['nc']}, but names has {len(names)}; correct it")
     splits: dict[Path, str] = {}
     lists: list[Path] = []
+    for split, place in _places(file, document, folder, job):
+        if (folder.path / place).is_file():
+            lists.append(folder.path / place)
+        for picture in _listed(place, folder):
+            if (other := splits.setdefault(picture, split)) != split:
+                raise UserError(
+                    f"{path}: {picture} is of {other} and of {split}; give each pictures of its "
+                    "own, or take one of the two lines out"
+                )
+    return Dataset(path, {number: str(name) for number, name in names.items()}, splits, lists)
+
+
+def _places(file: Path, document: Document, folder: Folder, job: Job) -> Iterator[tuple[str, Path]]:
+    """Each split, and a folder or list of it, relative to the folder."""
     for split in SPLITS:
         entries = document.get(split) or []
         for entry in [entries] if isinstance(entries, str) else entries:
             place = _place(f"{document.get('path') or ''}/{entry}", file.parent, folder)
-            if place is None:
-                fault = f"{path}: {split}: {entry!r} is not there"
-                if split == SPLITS[0]:
-                    raise UserError(f"{fault}; correct the path")
-                job.note(fault)
+            if place is not None:
+                yield split, place
                 continue
-            if (folder.path / place).is_file():
-                lists.append(folder.path / place)
-            for picture in _listed(place, folder):
-                if (other := splits.setdefault(picture, split)) != split:
-                    raise UserError(
-                        f"{path}: {picture} is of {other} and of {split}; give each pictures of "
-                        "its own, or take one of the two lines out"
-                    )
-    return Dataset(path, {number: str(name) for number, name in names.items()}, splits, lists)
+            fault = f"{folder.path / file}: {split}: {entry!r} is not there"
+            if split == "train":
+                raise UserError(f"{fault}; correct the path")
+            job.note(fault)
 
 
 def _place(written: str, near: Path, folder: Folder) -> Path | None:
@@ -116,8 +122,8 @@ def _listed(place: Path, folder: Folder) -> Iterator[Path]:
     if path.is_dir():
         yield from (folder.path / file for file in folder.pictures if file.is_relative_to(place))
         return
+    lines: dict[Path, str] = {}
     for line in filter(None, map(str.strip, text_of(path).splitlines())):
-        picture = folder.picture(line, place.parent)
-        if picture is None:
-            raise UserError(f"{path}: no picture {line!r}; add it, or take it off the list")
+        picture = folder.picture_of(path, line)
+        refuse_another(picture, [(path, lines.setdefault(picture, line))], path, line)
         yield picture
