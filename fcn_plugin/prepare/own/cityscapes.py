@@ -23,7 +23,7 @@ def read(folder: Folder, job: Job) -> Source | None:
     """See ``Reader.read``: the labels' ids, or the train ids where the ids are not there.
 
     Raises:
-        UserError: a label has no image, or is not of the kind of the others; ``--classes`` is given.
+        UserError: a label has no image, or is not of the kind of the others; or ``--classes``.
     """
     # The labels of SPLIT/CITY/X, fine ones rather than coarse ones, by whether they have train ids.
     labels: dict[Path, dict[bool, Path]] = {}
@@ -35,8 +35,8 @@ def read(folder: Folder, job: Job) -> Source | None:
         return None
     if job.classes_file is not None:
         raise UserError(
-            f"--classes {job.classes_file}: Cityscapes has classes of its own; give --map OLD=NEW to "
-            "rename or drop some"
+            f"--classes {job.classes_file}: Cityscapes has classes of its own; rename or drop some "
+            "with --map OLD=NEW"
         )
     has_ids = all(False in files for files in labels.values())
     items = []
