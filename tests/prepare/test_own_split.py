@@ -33,6 +33,7 @@ def lists(source, place="ImageSets/Segmentation", /, **texts) -> None:
         (("train", "val", "test"), "ImageSets/Segmentation"),
         (("Train", "Validation", "Test"), "ImageSets"),
         (("TRAINING", "valid", "Testing"), "."),
+        (("train2017", "val2017", "test2017"), "."),
     ],
 )
 def test_a_stated_split_is_kept_whatever_its_names(source, names, place):

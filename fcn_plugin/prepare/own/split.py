@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, SPLIT_OF
+from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, SPLIT_OF, YEAR
 from fcn_plugin.prepare.own.source import Item, Job, Source, text_of
 
 LISTS = Path("ImageSets", "Segmentation")
@@ -97,7 +97,7 @@ def find_lists(job: Job) -> dict[str, Path]:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.suffix.lower() != ".txt" or not path.is_file():
                 continue
-            split = SPLIT_OF.get(path.stem.lower())
+            split = SPLIT_OF.get(YEAR.sub("", path.stem.lower()))
             if split is None:
                 others.append(path)
             elif split in lists:
