@@ -59,7 +59,8 @@ def from_labelme(folder: Path) -> dict[Path, np.ndarray]:
     source = read_source(Job(folder / "labels", folder / "data"))
     numbers = np.full(256, LEFT_OUT, np.uint8)
     names = dict(zip(NAMES, (number for number, _ in MAP), strict=True))
-    numbers[: len(source.classes)] = [names.get(name, 0) for name in source.classes]
+    classes = source.classes.names
+    numbers[: len(classes)] = [names.get(name, 0) for name in classes]
     labels = {}
     for item in source.items:
         assert item.image is not None

@@ -1,6 +1,7 @@
 """Cityscapes: ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``, as ids or as train ids."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from mmseg.datasets import CityscapesDataset
@@ -10,7 +11,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import numbered
 from fcn_plugin.prepare.own.folder import Folder, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Source
-from fcn_plugin.prepare.own.values import Meaning, reader_of
+from fcn_plugin.prepare.own.values import Meaning, read_picture
 
 LABEL = re.compile(r"(.+)_gt(Fine|Coarse)_label(Train)?Ids")
 IMAGE_END = "_leftImg8bit"
@@ -64,8 +65,6 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"Cityscapes, {'ids' if has_ids else 'train ids'} mapped to {len(names)} classes",
         items=items,
-        classes=classes.names,
-        palette=classes.palette,
-        read=reader_of(Meaning(folder.path, values | {IGNORED: IGNORED}, {})),
-        settings=[],
+        classes=classes,
+        read=partial(read_picture, meaning=Meaning(folder.path, values | {IGNORED: IGNORED}, {})),
     )

@@ -79,8 +79,8 @@ def table_beside(job: Job) -> Table | None:
     Raises:
         UserError: see ``read_table``; or the file has no class.
     """
-    files = [job.classes_file] if job.classes_file else [job.folder / name for name in LISTS]
-    file = next((file for file in files if job.classes_file or file.is_file()), None)
+    lists = (job.folder / name for name in LISTS)
+    file = job.classes_file or next((file for file in lists if file.is_file()), None)
     if file is None:
         return None
     table = read_table(file)

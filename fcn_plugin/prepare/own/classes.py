@@ -3,35 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LABELME_BACKGROUND, LEFT_OUT
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.prepare.own.class_tables import table_beside
-from fcn_plugin.prepare.own.source import MAX_NOTED, Colour, Job
+from fcn_plugin.prepare.own.source import MAX_NOTED, Classes, Colour, Job
 
 ALL_OTHERS = "*"  # in --map
-
-
-class Classes(NamedTuple):
-    """The classes to train on.
-
-    Attributes:
-        names, palette: of the classes, by number; colours are RGB in 0-255.
-        numbers: the class of each name in the labels; IGNORED for pixels to leave out.
-        file: the file that names the classes; None if the labels do.
-    """
-
-    names: list[str]
-    palette: list[list[int]]
-    numbers: dict[str, int]
-    file: Path | None
-
-    @property
-    def settings(self) -> list[Path]:
-        """See ``Source.settings``."""
-        return [self.file] if self.file else []
 
 
 def drawn_classes(

@@ -97,10 +97,9 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"COCO instances, {len(contents):,} files, later objects on top",
         items=list(items.values()),
-        classes=classes.names,
-        palette=classes.palette,
+        classes=classes,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, *(content.file for content in contents)],
+        settings=[*(content.file for content in contents)],
         pictures=folder.pictures,
     )
 

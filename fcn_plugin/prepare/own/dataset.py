@@ -90,7 +90,7 @@ def prepare_own(job: Job) -> list[str]:
 def _state(source: Source, files: Set[Path], splits: Splits, job: Job) -> str:
     """A hash of everything that determines the data set; files count by their times and sizes."""
     options = job.val, job.seed, job.scale, job.void, dict(job.renamed), job.class_weight
-    digest = hashlib.sha256(json.dumps([FORMAT, source.classes, splits, options]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, source.classes.names, splits, options]).encode())
     for path in sorted(files):
         status = path.stat()
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -103,7 +103,7 @@ def _fill(
     """Write all files but the marker; return its entry, the lines to print."""
     for folder in (Path("JPEGImages"), Path("SegmentationClass"), LISTS):
         (stage / folder).mkdir(parents=True)
-    palette = in_full(source.palette)  # labels have 255 for pixels that are left out
+    palette = in_full(source.classes.palette)  # labels have 255 for pixels that are left out
     write = partial(_write_item, read=source.read, palette=palette, target=stage)
     written = each("Writing images and labels", write, items, job)
     # Training may halve a side once more, and half a pixel has to remain.
@@ -118,19 +118,19 @@ def _fill(
         splits = {"train": train, "val": val, **{s: splits[s] for s in splits.keys() - {"train"}}}
     for split, names in splits.items():
         (stage / LISTS / f"{split}.txt").write_text(list_text(names), encoding="utf-8")
-    (stage / "classes.txt").write_text(list_text(source.classes), encoding="utf-8")
+    (stage / "classes.txt").write_text(list_text(source.classes.names), encoding="utf-8")
     counts = _counts(written, splits, job)
     several = suffix == TIFF
     facts = Facts(
         root=job.root,
-        classes=source.classes,
-        palette=source.palette,
+        classes=source.classes.names,
+        palette=source.classes.palette,
         suffix=suffix,
         sizes=[item.size for item in written],
         scale=job.scale,
         images=len(splits["train"]),
         test="test" in counts if "test" in splits else None,
-        class_weights=median_frequency(counts["train"][:, : len(source.classes)])
+        class_weights=median_frequency(counts["train"][:, : len(source.classes.names)])
         if job.class_weight
         else None,
         bands=_measured(stage, items, splits["train"], job) if several else None,
@@ -144,9 +144,9 @@ def _fill(
     scaled = f"images are seen at {job.scale:g} of their size (--scale; scale in dataset.py)"
     return {
         "lines": [
-            _class_table(source.classes, counts),
+            _class_table(source.classes.names, counts),
             *([scaled] if job.scale != 1 else []),
-            f"{job.root}: {sizes} images{of_bands}, {len(source.classes)} classes",
+            f"{job.root}: {sizes} images{of_bands}, {len(source.classes.names)} classes",
             *next_steps(facts),
         ]
     }

@@ -60,10 +60,9 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"Label Studio's brush, {sum(map(len, last.values())):,} layers",
         items=items,
-        classes=classes.names,
-        palette=classes.palette,
+        classes=classes,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, *(layer.file for layers in last.values() for layer in layers)],
+        settings=[*(layer.file for layers in last.values() for layer in layers)],
         pictures=[file for file in folder.pictures if not FILE.fullmatch(file.stem)],
     )
 

@@ -38,10 +38,8 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"labelme, {len(files):,} files",
         items=[item._replace(details=None) for item in items],
-        classes=classes.names,
-        palette=classes.palette,
+        classes=classes,
         read=partial(_read, numbers=classes.numbers),
-        settings=classes.settings,
         pictures=folder.pictures,
     )
 

@@ -6,13 +6,14 @@ or below them, and labels beside their pictures that end in ``_mask`` or the lik
 
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.own.class_tables import find_table
 from fcn_plugin.prepare.own.folder import Folder, key_of, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Source
-from fcn_plugin.prepare.own.values import meaning_of, reader_of
+from fcn_plugin.prepare.own.values import meaning_of, read_picture
 
 # What the pictures in a folder are by its name, in lower case.
 KINDS = {
@@ -62,10 +63,8 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"label pictures in {some(places, 3)}",
         items=items + [Item(key, path, None, split_of(Path(key))) for key, path in images.items()],
-        classes=classes.names,
-        palette=classes.palette,
-        read=reader_of(meaning),
-        settings=classes.settings,
+        classes=classes,
+        read=partial(read_picture, meaning=meaning),
     )
 
 

@@ -69,9 +69,10 @@ def read_source(job: Job) -> Source:
             labelled = sum(item.annotation is not None for item in items)
             job.note(
                 f"{job.folder}: {source.layout}, {labelled:,} labelled pictures, "
-                f"{len(source.classes)} classes"
+                f"{len(source.classes.names)} classes"
             )
-            return source._replace(items=items)
+            settings = [*source.settings, *filter(None, [source.classes.file])]
+            return source._replace(items=items, settings=settings)
     raise UserError(f"{job.folder}: no labelled pictures; {_what_is_there(folder)}")
 
 

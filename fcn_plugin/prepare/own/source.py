@@ -77,25 +77,39 @@ class Item(NamedTuple):
         return path
 
 
+class Classes(NamedTuple):
+    """The classes to train on.
+
+    Attributes:
+        names, palette: of the classes, by number; colours are RGB in 0-255.
+        numbers: the class of each name in the labels; 255 for pixels to leave out.
+        file: the file that names the classes; None if the labels do.
+    """
+
+    names: list[str]
+    palette: list[list[int]]
+    numbers: dict[str, int]
+    file: Path | None
+
+
 class Source(NamedTuple):
     """The contents of a folder of labelled pictures.
 
     Attributes:
         layout: the tool or layout in words, such as "COCO instances, 3 files".
         items: the pictures with a label, and those without one that the reader names itself.
-        classes, palette: the names of the classes, and their RGB colours in 0-255.
+        classes: those to train on.
         read: gives the label [H, W] uint8 of an item whose image has the given size: class indices,
             and 255 for pixels to leave out. Can be pickled, for other processes.
-        settings: other files that the labels depend on.
+        settings: other files that the labels depend on; ``read_source`` adds the classes' file.
         pictures: files, relative to the folder; those of no item become items without a label.
     """
 
     layout: str
     items: list[Item]
-    classes: list[str]
-    palette: list[list[int]]
+    classes: Classes
     read: Callable[[Item, Size], np.ndarray]
-    settings: list[Path]
+    settings: Sequence[Path] = ()
     pictures: Sequence[Path] = ()
 
 

@@ -57,10 +57,9 @@ def read(folder: Folder, job: Job) -> Source | None:
             item._replace(split=one_split(item.details) if has_tags else item.split, details=None)
             for item in items
         ],
-        classes=classes.names,
-        palette=classes.palette,
+        classes=classes,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, *metas],
+        settings=list(metas),
         # Not those in masks_machine and masks_human, which are drawn labels.
         pictures=[file for file in folder.pictures if file.parent.name == "img"],
     )

@@ -1,7 +1,6 @@
 """What the values or colours in label pictures stand for, and labels read by it."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,8 @@ from fcn_plugin.data.numbering import BACKGROUND, IGNORED, LEFT_OUT
 from fcn_plugin.data.picture_files import WIDE_MODES, open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.class_tables import Table
-from fcn_plugin.prepare.own.classes import Classes, numbered
-from fcn_plugin.prepare.own.source import Colour, Item, Job, Size, each, refuse_size
+from fcn_plugin.prepare.own.classes import numbered
+from fcn_plugin.prepare.own.source import Classes, Colour, Item, Job, Size, each, refuse_size
 
 GREY_MODES = ("1", "L", *WIDE_MODES)
 OBJECT = "object"
@@ -136,22 +135,16 @@ def read_picture(item: Item, size: Size, meaning: Meaning) -> np.ndarray:
     return label
 
 
-def reader_of(meaning: Meaning) -> partial[np.ndarray]:
-    """``Source.read`` for label pictures of this meaning."""
-    return partial(read_picture, meaning=meaning)
-
-
 def _by_value(path: Path, meaning: Meaning) -> np.ndarray:
     stored = _stored(path)
-    present, inverse = np.unique(stored, return_inverse=True)
-    if wrong := values_outside(meaning.values, stored):
+    label, unknown = _looked_up(stored, meaning.values)
+    if unknown:
+        values = values_in_words(values_outside(meaning.values, stored))
         raise UserError(
-            f"{path}: label values {values_in_words(wrong)}, which {meaning.where} has no class "
-            "for; add it there (__ignore__ for pixels to leave out), correct the label, or give "
-            "--void VALUE"
+            f"{path}: label values {values}, which {meaning.where} has no class for; add it there "
+            "(__ignore__ for pixels to leave out), correct the label, or give --void VALUE"
         )
-    classes = np.array([meaning.values[value] for value in present.tolist()], np.uint8)
-    return classes[inverse.reshape(stored.shape)]
+    return label
 
 
 def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
@@ -161,21 +154,28 @@ def _by_colour(path: Path, meaning: Meaning) -> np.ndarray:
     values.
     """
     grey, colours = _mode(path) in GREY_MODES, meaning.colours
-    packed = _packed_rgb(path, grey)
-    values, inverse = np.unique(packed, return_inverse=True)
-    present = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
     classes: Mapping[Colour, int] = {WHITE: IGNORED} | colours if grey else colours
-    unknown = [colour for colour in present if colour not in classes]
+    packed = {red << 16 | green << 8 | blue: n for (red, green, blue), n in classes.items()}
+    label, unknown = _looked_up(_packed_rgb(path, grey), packed)
     if not unknown:
-        numbers = np.array([classes[colour] for colour in present], np.uint8)
-        return numbers[inverse.reshape(packed.shape)]
+        return label
     has_hues = any(len(set(colour)) > 1 for colour in colours.keys() - {VOC_VOID})
     if grey and has_hues and WHITE not in colours:
         return _by_value(path, meaning)
+    colour = f"{unknown[0] >> 16},{unknown[0] >> 8 & 255},{unknown[0] & 255}"
     raise UserError(
-        f"{path}: colour {','.join(map(str, unknown[0]))} is no class of {meaning.where}; add it "
-        "there, or save the label as PNG, not smoothed or resized"
+        f"{path}: colour {colour} is no class of {meaning.where}; add it there, or save the label "
+        "as PNG, not smoothed or resized"
     )
+
+
+def _looked_up(stored: np.ndarray, classes: Mapping[int, int]) -> tuple[np.ndarray, list[int]]:
+    """The class [H, W] uint8 of each value, IGNORED without one; and the values without one."""
+    present, inverse = np.unique(stored, return_inverse=True)
+    values = present.tolist()
+    numbers = np.array([classes.get(value, IGNORED) for value in values], np.uint8)
+    unknown = [value for value in values if value not in classes]
+    return numbers[inverse.reshape(stored.shape)], unknown
 
 
 def _mode(path: Path) -> str:

@@ -73,10 +73,9 @@ def read(folder: Folder, job: Job) -> Source | None:
     return Source(
         layout=f"YOLO's polygons, {len(texts):,} files, smaller objects on top",
         items=items,
-        classes=classes.names,
-        palette=classes.palette,
+        classes=classes,
         read=partial(_read, numbers=classes.numbers),
-        settings=[*classes.settings, dataset.file, *dataset.lists],
+        settings=[dataset.file, *dataset.lists],
     )
 
 
