@@ -61,7 +61,8 @@ def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
     mode = path.stat().st_mode
     # Data sets' meta data may contain numpy arrays and numbers.
     text = json.dumps(checkpoint["meta"], default=lambda value: value.tolist())
-    save_file(_apart(checkpoint["state_dict"]), path, metadata={"format": "pt", META: text})
+    # One entry: the library writes several in any order, and the file's hash would vary.
+    save_file(_apart(checkpoint["state_dict"]), path, metadata={META: text})
     path.chmod(mode)
 
 
