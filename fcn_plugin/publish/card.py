@@ -15,6 +15,7 @@ from fcn_plugin.publish.results import SCORES, Result
 from fcn_plugin.version import __version__
 from fcn_plugin.weights.sources import Input
 
+PAPER = "arxiv:1411.4038"  # of skip fusion; hubs link it
 FEW = 20  # percent: a class of a lower IU is hardly found
 
 
@@ -118,7 +119,12 @@ def front_matter(name: str, licence: str, facts: Facts, results: list[Result]) -
         license=licence.lower(),
         library_name="fcn_plugin",
         pipeline_tag="image-segmentation",
-        tags=["semantic-segmentation", "mmsegmentation", *facts.architecture],
+        tags=[
+            "semantic-segmentation",
+            "mmsegmentation",
+            *facts.architecture,
+            *(PAPER for name in facts.architecture if name == "SkipFusionHead"),
+        ],
         datasets=[_slug(facts.trained_on)],
         metrics=["mean_iou", "accuracy"],
     )

@@ -1,6 +1,7 @@
 """The scores of a checkpoint that its work dir records, by data set and split."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from mmengine.config import Config
 
 from fcn_plugin.publish.facts import public
 from fcn_plugin.report.evaluation import Evaluation, load, sha256
-from fcn_plugin.report.logs import read_training
+from fcn_plugin.report.logs import read_training, session_folders
 from fcn_plugin.report.origin import dataset_title
 
 EVALUATION = "evaluation"  # folder of fcn-plugin report in a work dir
@@ -106,7 +107,8 @@ def _tested(checkpoint: Path, work_dir: Path) -> Iterator[Result]:
         title = _title(cfg, "test_dataloader") + views
         scores = json.loads(file.read_text())
         if kept := {name: scores[name] for name in SCORES if name in scores}:
-            yield Result(title, kept, f"fcn-plugin test, {file.stem}")
+            images = _counted(file.with_suffix(".log"), "test", cfg)
+            yield Result(title, kept, f"fcn-plugin test, {file.stem}", images)
 
 
 def _validated(work_dir: Path, cfg: Config, step: int | None) -> Iterator[Result]:
@@ -114,4 +116,18 @@ def _validated(work_dir: Path, cfg: Config, step: int | None) -> Iterator[Result
     entry = read_training(work_dir).val.get(step or 0, {})
     if kept := {name: float(entry[name]) for name in SCORES if name in entry}:
         title = _title(cfg, "val_dataloader")
-        yield Result(title, kept, f"the run's validation at iteration {step}")
+        logs = [folder / f"{folder.name}.log" for folder in session_folders(work_dir)]
+        images = _counted(logs[-1], "val", cfg)
+        yield Result(title, kept, f"the run's validation at iteration {step}", images)
+
+
+def _counted(log: Path, phase: str, cfg: Config) -> int | None:
+    """How many images were scored, by the last line of the scores in mmengine's log.
+
+    That line counts batches of one process: None unless a batch is one image, and a process all.
+    """
+    alone = cfg.get("launcher", "none") == "none"
+    if not alone or cfg[f"{phase}_dataloader"].get("batch_size") != 1 or not log.is_file():
+        return None
+    counts = re.findall(rf"Iter\({phase}\) *\[ *(\d+)/\1\]", log.read_text(errors="replace"))
+    return int(counts[-1]) if counts else None

@@ -15,9 +15,14 @@ SESSION, TEST = "20310101_000000", "20310102_000000"
 HOME = "/home/someone/of/this/machine"  # a folder that nobody else has
 VALIDATED = dict(aAcc=80.0, mAcc=60.0, mIoU=50.0, fwIoU=70.0)
 TESTED = dict(aAcc=81.0, mAcc=61.0, mIoU=51.0, fwIoU=71.0)
+LOG = """2031/01/01 00:00:00 - mmengine - INFO -
+    PyTorch: 2.13.0
+2031/01/01 00:50:00 - mmengine - INFO - Iter(val) [6/7]    mIoU: 3.0
+2031/01/01 00:57:00 - mmengine - INFO - Iter(val) [7/7]    mIoU: 5.0
+"""
 EXTRA = f"""
 load_from = "{HOME}/start.pth"
-val_dataloader["dataset"] = dict(data_root="{HOME}/shapes")  # to test on, too
+val_dataloader.update(batch_size=1, dataset=dict(data_root="{HOME}/shapes"))  # to test on, too
 splits = dict(hidden=dict(ann_file="ImageSets/hidden.txt"))
 """
 
@@ -35,7 +40,11 @@ def work_dir(folder: Path) -> Path:
         epoch=0,
         net="fcn8s",
         padding="same",
-        dataset_meta=dict(classes=CLASSES, palette=[[9 * i] * 3 for i in range(5)]),
+        dataset_meta=dict(
+            classes=CLASSES,
+            palette=[[9 * i] * 3 for i in range(5)],
+            label_map={i: i for i in range(5)},
+        ),
         input=dict(order="RGB", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
         time="20310101_000100",
     )
@@ -57,10 +66,7 @@ def session(folder: Path, cfg: Config) -> None:
     entries = (dict(loss=1.0, lr=0.1, step=4), dict(VALIDATED, step=4))
     lines = "".join(json.dumps(entry) + "\n" for entry in entries)
     (folder / "vis_data" / "scalars.json").write_text(lines)
-    log = (
-        "2031/01/01 00:00:00 - mmengine - INFO -\n    PyTorch: 2.13.0\n2031/01/01 00:57:00 - Done\n"
-    )
-    (folder / f"{folder.name}.log").write_text(log)
+    (folder / f"{folder.name}.log").write_text(LOG)
 
 
 def evaluation(folder: Path, digest: str) -> Evaluation:
