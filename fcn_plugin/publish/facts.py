@@ -55,13 +55,18 @@ def facts_of(work_dir: Path, cfg: Config) -> Facts:
     chosen = settings(cfg)
     return Facts(
         architecture=tuple(filter(None, map(type_name, (*parts[:2], *heads)))),
-        trained_on=dataset_title(cfg, cfg.train_dataloader.dataset),
-        validated_on=dataset_title(cfg, cfg.val_dataloader.dataset),
+        trained_on=_title(cfg, "train_dataloader"),
+        validated_on=_title(cfg, "val_dataloader"),
         initial=dict(_initial(work_dir, cfg)),
         settings={name: chosen[name] for name in TRAINING if name in chosen},
         steps=[_written(step) for step in pipeline_of(cfg.test_dataloader.dataset) if _sees(step)],
         training=read_training(work_dir),
     )
+
+
+def _title(cfg: Config, loader: str) -> str:
+    settings = cfg.get(loader)
+    return dataset_title(cfg, settings.dataset) if settings else "nothing"
 
 
 def public(cfg: Config) -> Config:

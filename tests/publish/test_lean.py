@@ -19,6 +19,7 @@ from tools.running import ran, tool
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.publish.card import Licences
+from fcn_plugin.publish.facts import facts_of, public
 from fcn_plugin.publish.folder import check_folder
 from fcn_plugin.publish.lean import publish
 from fcn_plugin.publish.results import results_of
@@ -137,6 +138,9 @@ def test_without_scores_it_says_so(run, tmp_path):
     other.unlink()
     assert published.results == [] and "scores" in published.unknown[-1]
     assert "model-index" not in front(published.file)
+    cfg = public(Config.fromfile(published.file.with_name("config.py")))
+    cfg.val_dataloader = None
+    assert facts_of(run, cfg).validated_on == "nothing"
     assert "None are recorded with the run." in published.file.with_name("README.md").read_text()
 
 
