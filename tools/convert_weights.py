@@ -64,8 +64,9 @@ def parse_args() -> argparse.Namespace:
         parser.error("--num-classes: at least 1")
     if args.publish and (args.net or args.dataset or args.num_classes):
         parser.error("--publish takes a network as it is: without --net, --dataset, --num-classes")
-    if args.half and not args.publish:
-        parser.error("--half belongs to --publish")
+    licences = {args.licence, args.data_licence, args.initial_licence}
+    if not args.publish and (args.half or licences != {"unknown"}):
+        parser.error("--half and licences belong to --publish")
     return args
 
 
@@ -93,9 +94,8 @@ def publish_run(args: argparse.Namespace) -> None:
         show(f"{result.dataset}: {words} ({result.origin})")
     for gap in published.unknown:
         show(f"unknown in {file.with_name('README.md')}: {gap}")
-    sizes = (f"{path.stat().st_size / 1e6:.1f} MB" for path in (file, published.checkpoint))
-    size, before = sizes
-    show(f"Done: {file}, {size} of {published.checkpoint}'s {before}")
+    size, before = (path.stat().st_size / 1e6 for path in (file, published.checkpoint))
+    show(f"Done: {file}, {size:.1f} MB of {published.checkpoint}'s {before:.1f} MB")
     show(next_step("publish", "push", file.parent, "OWNER/NAME"))
 
 

@@ -10,16 +10,19 @@ from fcn_plugin.weights.files import verify
 CARD, CONFIG = "README.md", "config.py"
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder in which publishing would replace something.
+def check_free(target: Path) -> None:
+    """Refuse ``target`` if publishing it would replace something in its folder.
 
     Raises:
-        UserError: it has a card, a config or published weights already, or is a file.
+        UserError: a card, a config, published weights or ``target`` are there already, or the
+            folder is a file.
     """
+    folder = target.parent
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a file; give the weights a folder of their own")
     names = [file.name for file in folder.iterdir()] if folder.exists() else []
-    if taken := [name for name in names if name in (CARD, CONFIG) or digest_in(name)]:
+    ours = (CARD, CONFIG, target.name)
+    if taken := [name for name in names if name in ours or digest_in(name)]:
         raise UserError(
             f"{folder / sorted(taken)[0]}: is there already; give the weights a folder of their "
             f"own, which also gets {CARD} and {CONFIG}, or delete it"

@@ -74,7 +74,7 @@ def publish(
             f"{target}: published weights are safetensors; name it {target.stem}{SUFFIX}"
         )
     folder = target.parent
-    check_free(folder)
+    check_free(target)
     checkpoint = find_checkpoint(run)
     work_dir = run if run.is_dir() else run.parent
     cfg = read_config(work_dir)

@@ -169,7 +169,9 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
     assert result.images is None  # the last batch may be half
 
 
-@pytest.mark.parametrize("taken", ["README.md", "config.py", "other-0123abcd.safetensors"])
+@pytest.mark.parametrize(
+    "taken", ["README.md", "config.py", "tiny.safetensors", "other-0123abcd.safetensors"]
+)
 def test_nothing_is_replaced(run, tmp_path, taken):
     (tmp_path / taken).write_text("mine")
     with pytest.raises(UserError, match=f"{taken}: is there already; .* folder of their own"):
