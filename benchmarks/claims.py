@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-TOOLS = Path(__file__).parents[1] / "tools"
-sys.path.append(str(TOOLS))
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run, show
 
 from fcn_plugin.errors import UserError
 
+TOOLS = Path(__file__).parents[1] / "tools"
 IMAGES = 800  # crops that each row sees
 CROP = "(192, 256)"
 BATCH = 2
