@@ -2,13 +2,14 @@
 
     benchmarks/claims.py                      # every row, seeds 0, 1 and 2
     benchmarks/claims.py 8s 32s --seeds 0     # some of them
-    benchmarks/claims.py --table              # only the table of the runs that are finished
+    benchmarks/claims.py --table              # only the table of the runs on record
 
 Every row sees the same number of crops, by fcn-plugin train. A run that was interrupted goes on,
-and a finished one is not repeated. Needs CamVid under data/ (fcn-plugin prepare_data camvid).
+and one on record is not repeated. Needs CamVid under data/ (fcn-plugin prepare_data camvid).
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -16,14 +17,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
-from common import run, show
-
-from fcn_plugin.errors import UserError
+from common import run, show, write_json
 
 TOOLS = Path(__file__).parents[1] / "tools"
+RECORD = Path(__file__).with_suffix(".json")
 IMAGES = 800  # crops that each row sees
 CROP = "(192, 256)"
 BATCH = 2
@@ -88,6 +89,7 @@ def parse_args() -> argparse.Namespace:
     add("--images", type=int, default=IMAGES, help=f"crops seen by each row; default {IMAGES}")
     add("--weights", type=Path, help="VGG16's convolutions; default: those of the configs")
     add("--out", type=Path, default=Path("work_dirs/claims"), help="folder of the runs")
+    add("--record", type=Path, default=RECORD, help=f"finished runs; default {RECORD.name}")
     add("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
     args.rows = args.rows or list(ROWS)
@@ -98,19 +100,25 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    record = json.loads(args.record.read_text()) if args.record.is_file() else {}
     if not args.table:
-        runs = [(row, seed) for seed in args.seeds for row in args.rows]
+        wanted = [(row, seed) for seed in args.seeds for row in args.rows]
+        runs = [run for run in wanted if str(run[1]) not in record.get(run[0], {})]
         with ThreadPoolExecutor(args.jobs) as pool:
             done = pool.map(lambda run: train(*run, args), runs)
-            for number, ((row, seed), score) in enumerate(zip(runs, done, strict=True), start=1):
-                show(f"{number} of {len(runs)}: {row}, seed {seed}: mean IU {score:.2f}")
-    show(table(args))
+            for number, ((row, seed), result) in enumerate(zip(runs, done, strict=True), start=1):
+                record.setdefault(row, {})[str(seed)] = result
+                write_json(args.record, record)
+                show(f"{number} of {len(runs)}: {row}, seed {seed}: mean IU {result['mIoU']:.2f}")
+    show(table(record))
 
 
-def train(row: str, seed: int, args: argparse.Namespace) -> float:
-    """Train one row from one seed, unless it is finished; its mean IU on val."""
+def train(row: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one row from one seed, unless its folder has it finished; its result."""
+    from fcn_plugin.errors import UserError
+
     folder = args.out / row / f"seed-{seed}"
-    if (score := score_of(row, folder)) is None:
+    if (result := result_of(row, folder)) is None:
         configs = ROWS[row].configs
         tool = "train.py" if len(configs) == 1 else "train_stages.py"
         command = [sys.executable, TOOLS / tool, *configs, "--work-dir", folder]
@@ -126,10 +134,10 @@ def train(row: str, seed: int, args: argparse.Namespace) -> float:
                 env=os.environ | dict(OMP_NUM_THREADS=threads),
                 check=False,
             )
-        score = score_of(row, folder)
-    if score is None:
+        result = result_of(row, folder)
+    if result is None:
         raise UserError(f"{folder}: not trained to the end; {folder / 'output.txt'} says why")
-    return score
+    return result
 
 
 def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
@@ -156,34 +164,38 @@ def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
     return options
 
 
-def score_of(row: str, folder: Path) -> float | None:
-    """The mean IU at the end of a finished run."""
+def result_of(row: str, folder: Path) -> dict[str, Any] | None:
+    """The mean IU at the end of a finished run, and where and how long it was trained."""
     from fcn_plugin.report.logs import read_training
+    from fcn_plugin.report.origin import versions
+    from fcn_plugin.system.machine import available_cores, processor_name
 
     configs = ROWS[row].configs
-    training = read_training(folder / configs[-1] if len(configs) > 1 else folder)
-    return dict(training.curve("mIoU")).get(training.last_step)
+    stages = [folder] if len(configs) == 1 else [folder / name for name in configs]
+    trainings = [read_training(stage) for stage in stages]
+    scores = dict(trainings[-1].curve("mIoU"))
+    if (last := trainings[-1].last_step) not in scores:
+        return None
+    return dict(
+        mIoU=scores[last],
+        minutes=round(sum(training.seconds for training in trainings) / 60, 1),
+        machine=f"{available_cores()} cores, {processor_name()}",
+        fcn_plugin=versions()["fcn_plugin"],
+    )
 
 
-def table(args: argparse.Namespace) -> str:
+def table(record: dict[str, dict[str, Any]]) -> str:
     """Mean and standard deviation over seeds, and of the differences seed by seed."""
-    scores = {
-        row: {
-            seed: score
-            for seed in args.seeds
-            if (score := score_of(row, args.out / row / f"seed-{seed}")) is not None
-        }
-        for row in ROWS
-    }
     lines = ["| | seeds | mean IU on val | difference |", "|---|---|---|---|"]
     for name, row in ROWS.items():
-        if not scores[name]:
+        runs, others = record.get(name, {}), record.get(row.against, {})
+        if not runs:
             continue
-        paired = scores[name].keys() & scores[row.against].keys()
-        differences = [scores[name][seed] - scores[row.against][seed] for seed in sorted(paired)]
-        gap = "" if name == row.against else spread(differences, "+")
-        whole = spread(list(scores[name].values()))
-        lines.append(f"| {row.title} | {len(scores[name])} | {whole} | {gap} |")
+        paired = sorted(runs.keys() & others.keys())
+        gaps = [runs[seed]["mIoU"] - others[seed]["mIoU"] for seed in paired]
+        whole = spread([run["mIoU"] for run in runs.values()])
+        gap = "" if name == row.against else spread(gaps, "+")
+        lines.append(f"| {row.title} | {len(runs)} | {whole} | {gap} |")
     return "\n".join(lines)
 
 

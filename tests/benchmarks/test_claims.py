@@ -26,17 +26,19 @@ def test_differences_are_taken_seed_by_seed(tmp_path):
             run = tmp_path / "runs" / row / f"seed-{seed}"
             # A chain has the last stage's scores; the others' must not be taken for them.
             finished(run / "fcn8s_vgg16-convs_camvid" if row == "stages" else run, score)
-    done = tool("claims.py --table --seeds 0 1 --out runs", folder=tmp_path)
+    # What a folder has finished is not trained again: there is no data set here.
+    known = tool("claims.py stages --seeds 0 --out runs --record record.json", folder=tmp_path)
+    assert known.returncode == 0, known.stderr
+    done = tool("claims.py 8s 32s --seeds 0 1 --out runs --record record.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    table = [[cell.strip() for cell in line.split("|")[2:5]] for line in done.stdout.splitlines()]
-    assert table[2:] == [
+    assert "4 of 4: 32s, seed 1: mean IU 48.00" in done.stdout
+    table = tool("claims.py --table --record record.json", folder=tmp_path).stdout.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[2:5]] for line in table[2:]]
+    assert cells == [
         ["2", "51.0 ± 1.4", ""],
         ["2", "46.5 ± 2.1", "-4.5 ± 0.7"],
         ["1", "51.0", "+1.0"],
     ]
-    # Rows of finished runs are not trained again: there is no data set here.
-    again = tool("claims.py 8s 32s --seeds 0 1 --out runs", folder=tmp_path)
-    assert again.returncode == 0 and "4 of 4: 32s, seed 1: mean IU 48.00" in again.stdout
 
 
 @pytest.mark.parametrize("row", claims.ROWS)
