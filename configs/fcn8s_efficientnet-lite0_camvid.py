@@ -23,7 +23,7 @@ model = dict(
     decode_head=dict(in_channels=(40, 112, 320)),
 )
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3),
+    optimizer=dict(lr=3e-3),
     paramwise_cfg=dict(
         _delete_=True, norm_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=0.2))
     ),
