@@ -20,6 +20,6 @@ model = dict(
         num_classes=11,
         norm_cfg=dict(type="BN"),
         align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True, loss_weight=1.0),
+        loss_decode=_base_.model.decode_head.loss_decode,
     ),
 )
