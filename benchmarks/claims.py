@@ -153,6 +153,8 @@ def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
         f"train_dataloader.batch_size={row.batch}",
         f"train_dataloader.dataset.pipeline.3.crop_size={CROP}",
         f"model.data_preprocessor.size={CROP}",
+        # Neither the paper's loss has them, nor can mmseg's heads have them beside ignored pixels.
+        "model.decode_head.loss_decode.class_weight=None",
         *row.options,
     ]
     if not row.configs[0].endswith("-heavy"):  # its rate is fixed

@@ -20,7 +20,11 @@ model = dict(
         pretrained=False,
         init_cfg=dict(type="PublishedWeights", checkpoint="data/efficientnet-lite0-57934424.pth"),
     ),
-    decode_head=dict(in_channels=(40, 112, 320)),
+    decode_head=dict(
+        in_channels=(40, 112, 320),
+        # Without the class weights, with which mmseg's heads fail on ignored pixels.
+        loss_decode=dict(_delete_=True, type="CrossEntropyLoss", avg_non_ignore=True),
+    ),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=3e-3),

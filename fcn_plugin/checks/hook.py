@@ -147,7 +147,7 @@ def _doubts(
     for place, fault in weighted_losses(model):
         yield (
             f"{place}: this mmseg's CrossEntropyLoss with class_weight {fault}; use "
-            "SkipFusionHead, or reduction='sum', or leave class_weight out"
+            "SkipFusionHead with upsample='bilinear', or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
     crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}
