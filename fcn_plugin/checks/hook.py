@@ -19,6 +19,7 @@ from fcn_plugin.checks.data import (
     check_batches,
     check_files,
     check_first_sample,
+    check_intervals,
     check_labels,
     image_names,
 )
@@ -93,6 +94,7 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
+    check_intervals(loader.dataset, loop.evaluator.metrics)
     check_first_sample(name, loader.dataset, loop.evaluator.metrics)
     check_batches(name, loader)
 
