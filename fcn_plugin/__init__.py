@@ -37,4 +37,5 @@ if not _runs_itself:
     import fcn_plugin.evaluation.visualizer  # only registration
     import fcn_plugin.models  # only registration
     import fcn_plugin.report.hook  # only registration
-    import fcn_plugin.weights.host_loaders  # noqa: F401  # only registration
+    import fcn_plugin.weights.host_loaders  # only registration
+    import fcn_plugin.weights.timm_backbone  # noqa: F401  # only registration

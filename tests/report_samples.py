@@ -50,8 +50,8 @@ class Images(list):
 
 
 def keep(hook: EvaluationHook, images: Images, dealt: list, absent: str = "skip") -> dict:
-    """Scores of a test of ``images`` that the hook sees; this process is ``dealt`` some."""
-    metric = ConfusionMatrixMetric(absent=absent)
+    """Scores and intervals of a test of ``images``; this process is ``dealt`` some of them."""
+    metric = ConfusionMatrixMetric(absent=absent, interval="image")
     metric.dataset_meta = images.metainfo
     dataset = dict(type="ShapesDataset", ann_file="val.txt")
     cfg = Config(dict(load_from="none.pth", test_dataloader=dict(dataset=dataset)))
@@ -140,9 +140,9 @@ class Page(HTMLParser):
             self.numbers.append(float(attributes["value"]))
 
 
-def kept_by(world: int, folder: str, data: str) -> None:
-    """Runs in each of so many processes, which find this module but no test."""
+def kept_by(world: int, folder: str, data: str) -> dict:
+    """Scores; runs in each of so many processes, which find this module but no test."""
     items = samples(Path(data), COUNT, len(NAMES))
     dealt = (items + items)[: -(-COUNT // world) * world]
     rank = torch.distributed.get_rank()
-    keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])
+    return keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])

@@ -22,7 +22,13 @@ REPO = Path(__file__).parents[1]
 FOLDER = REPO / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 # Whose backbones are another package's; without it the rest of the config is built.
-FOREIGN = {"fcn8s_convnext-t_ade20k": "mmpretrain", "fcn8s_efficientnet-b0_voc": "timm"}
+FOREIGN = {
+    "fcn8s_convnext-t_ade20k": "mmpretrain",
+    "fcn8s_efficientnet-b0_voc": "timm",
+    "fcn8s_efficientnet-lite0_camvid": "timm",
+    "fcn_efficientnet-lite0_camvid": "timm",
+    "segformer_efficientnet-lite0_camvid": "timm",
+}
 
 INDEX = yaml.safe_load((REPO / "model-index.yml").read_text())
 METAFILES = {path: yaml.safe_load((REPO / path).read_text()) for path in INDEX["Import"]}

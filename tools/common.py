@@ -78,6 +78,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
+def add_interval_options(parser: argparse.ArgumentParser) -> None:
+    """Add --interval and --interval-by, which ``interval_by`` reads."""
+    parser.add_argument(
+        "--interval",
+        action="store_true",
+        help="also 95 %% intervals of the scores and of each class's IU, by bootstrap over images",
+    )
+    parser.add_argument(
+        "--interval-by",
+        choices=("image", "scene"),
+        help="what is drawn: images, or all images of a scene together (names up to the last _)",
+    )
+
+
+def interval_by(args: argparse.Namespace) -> str | None:
+    """What intervals are over, 'image' or 'scene'; None without intervals."""
+    return args.interval_by or ("image" if args.interval else None)
+
+
 def key_value(text: str) -> str:
     if "=" not in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from common import (
     add_cfg_options,
+    add_interval_options,
+    interval_by,
     load_config,
     next_step,
     quiet_host,
@@ -50,12 +52,15 @@ def parse_args() -> argparse.Namespace:
         help="the page; default report.html in the (first) work dir, report-with-NAME.html if "
         "there are two; with --data work_dirs/CONFIG/data.html",
     )
+    add_interval_options(parser)
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.config and args.work_dirs:
         parser.error("give a work dir, or --data CONFIG, not both")
     if args.cfg_options and not args.config:
         parser.error("--cfg-options belong to --data CONFIG; a work dir has its own config")
+    if args.config and interval_by(args):
+        parser.error("--interval belongs to scores, which --data has none of")
     if not args.config and len(args.work_dirs) not in (1, 2):
         parser.error("one work dir, or two to lay side by side; or --data CONFIG")
     return args
@@ -99,6 +104,8 @@ def report_runs(args: argparse.Namespace) -> None:
     check_target(file)
     for folder, trained in zip(args.work_dirs, runs, strict=True):
         trained.evaluation = evaluated(folder, trained)
+        if trained.evaluation and (by := interval_by(args)):
+            trained.intervals = trained.evaluation.intervals(by)
     with replacing(file) as part:
         part.write_text(page(runs), encoding="utf-8")
     for trained in runs:

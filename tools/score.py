@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import load_config, run, show, write_json
+from common import add_interval_options, interval_by, load_config, run, show, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,6 +65,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="processes that count; default: as many as there are cores",
     )
+    add_interval_options(parser)
     # Defaults of the other options that load_config reads.
     parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
@@ -78,13 +79,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
+    import numpy as np
+
     import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.checks.ignored import unify_ignored
     from fcn_plugin.errors import UserError
     from fcn_plugin.evaluation.folders import Tally, counted, matched
+    from fcn_plugin.evaluation.intervals import grouped, intervals
     from fcn_plugin.evaluation.protocols import protocol, protocol_of
     from fcn_plugin.evaluation.scores import scores
-    from fcn_plugin.evaluation.tables import score_table
+    from fcn_plugin.evaluation.tables import in_brackets, score_table
     from fcn_plugin.system.machine import available_cores
     from fcn_plugin.system.progress import progress_bar
 
@@ -95,7 +99,10 @@ def main() -> None:
     else:
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
     pairs = matched(args.truth, args.pred, args.list)
-    tallies = counted(pairs, rule, args.jobs or available_cores())
+    by, paths = interval_by(args), [str(pair.truth) for pair in pairs]
+    if by:
+        grouped(paths, by)  # refuses before the counting
+    tallies = counted(pairs, rule, args.jobs or available_cores(), bool(by))
     total = Tally()
     with progress_bar() as progress:
         for tally in tallies:
@@ -116,19 +123,14 @@ def main() -> None:
             file=sys.stderr,
         )
     result = scores(matrix, rule.absent)
-    show(score_table(rule.classes, result, matrix))
-    fractions = {
-        "pixel acc.": result.pixel_accuracy,
-        "mean acc.": result.mean_accuracy,
-        rule.mean: result.mean_iu,
-        "f.w. IU": result.frequency_weighted_iu,
-    }
-    if rule.final:
-        fractions["final score"] = result.final
-    for name, fraction in fractions.items():
-        print(f"{name:<12} {fraction:.4f}  ({100 * fraction:.2f} %)")
+    found = intervals(np.stack(total.by_image), paths, by, rule.absent) if by else None
+    show(score_table(rule.classes, result, matrix, found))
+    for name, title in titles(rule).items():
+        fraction = getattr(result, name)
+        interval = f" {in_brackets(found.scores[name])}" if found else ""
+        print(f"{title:<12} {fraction:.4f}  ({100 * fraction:.2f} %{interval})")
     if args.json:
-        write_json(args.json, as_json(rule, result, matrix, total.images))
+        write_json(args.json, as_json(rule, result, matrix, total.images, found))
     print(
         f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {result.mean_iu:.4f}, "
         f"pixel acc. {100 * result.pixel_accuracy:.2f} %"
@@ -137,32 +139,57 @@ def main() -> None:
         print("Next: --json FILE keeps these scores, unrounded")
 
 
-def as_json(rule, result, matrix, images: int) -> dict[str, Any]:
-    """The scores for the JSON file; a score without any pixels is None."""
+def titles(rule) -> dict[str, str]:
+    """Name in ``Scores`` of each score that the rule gives, and its title on the terminal."""
+    names = {
+        "pixel_accuracy": "pixel acc.",
+        "mean_accuracy": "mean acc.",
+        "mean_iu": rule.mean,
+        "frequency_weighted_iu": "f.w. IU",
+    }
+    return names | ({"final": "final score"} if rule.final else {})
+
+
+def as_json(rule, result, matrix, images: int, found) -> dict[str, Any]:
+    """The scores for the JSON file; a score without any pixels is None.
+
+    ``found`` are the intervals, or None.
+    """
+    from fcn_plugin.evaluation.intervals import HIGH, LEVEL, LOW, SEED
 
     def share(value: float) -> float | None:
         return None if math.isnan(value) else float(value)
 
-    return {
+    def with_bounds(name: str, value: float, interval) -> dict[str, float | None]:
+        ends = dict(zip((LOW, HIGH), interval or (), strict=False))
+        return {name: share(value), **{name + end: share(bound) for end, bound in ends.items()}}
+
+    content = {
         "protocol": rule.name,
         "num_classes": len(rule.classes),
         "ignore": rule.ignored[0] if len(rule.ignored) == 1 else list(rule.ignored),
         "images": images,
         "pixels": int(matrix.sum()),
         "pixels_predicted_as_no_class": int(matrix[:, len(rule.classes) :].sum()),
-        "pixel_accuracy": result.pixel_accuracy,
-        "mean_accuracy": result.mean_accuracy,
-        "mean_iu": result.mean_iu,
-        "frequency_weighted_iu": result.frequency_weighted_iu,
-        **({"final_score": result.final} if rule.final else {}),
-        "classes": [
-            dict(label=label, name=name, iu=share(iu), accuracy=share(acc), pixels=int(row.sum()))
-            for label, name, iu, acc, row in zip(
-                *(rule.labels, rule.classes, result.class_iu, result.class_accuracy, matrix),
-                strict=True,
-            )
-        ],
     }
+    if found:
+        drawn = dict(percent=LEVEL, by=found.by, drawn=found.drawn)
+        content["interval"] = dict(drawn, resamples=found.resamples, seed=SEED)
+    for name in titles(rule):
+        key = "final_score" if name == "final" else name
+        content |= with_bounds(key, getattr(result, name), found and found.scores[name])
+    rows = zip(
+        *(rule.labels, rule.classes, result.class_iu, result.class_accuracy, matrix),
+        found.class_iu if found else [None] * len(rule.classes),
+        strict=True,
+    )
+    content["classes"] = [
+        dict(label=label, name=name)
+        | with_bounds("iu", iu, interval)
+        | dict(accuracy=share(accuracy), pixels=int(row.sum()))
+        for label, name, iu, accuracy, row, interval in rows
+    ]
+    return content
 
 
 if __name__ == "__main__":

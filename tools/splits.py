@@ -51,7 +51,18 @@ def choose_scored(cfg, split: str | None, config: str) -> None:  # cfg: mmengine
 
 
 def score_line(scores: dict[str, float]) -> str:
-    return "  ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    """Scores in one line, with their intervals if there are some: mIoU 62.13 [60.31, 63.94]."""
+    from fcn_plugin.evaluation.intervals import HIGH, LOW
+
+    texts, bounds = [], set()
+    for name, score in scores.items():
+        text = f"{name} {score:.2f}"
+        if {name + LOW, name + HIGH} <= scores.keys():
+            bounds |= {name + LOW, name + HIGH}
+            text += f" [{scores[name + LOW]:.2f}, {scores[name + HIGH]:.2f}]"
+        if name not in bounds:
+            texts.append(text)
+    return "  ".join(texts)
 
 
 def has_labels(dataset: dict) -> bool:

@@ -10,7 +10,15 @@ import argparse
 import shutil
 from pathlib import Path
 
-from common import add_network, add_run_options, load_config, next_step, run
+from common import (
+    add_interval_options,
+    add_network,
+    add_run_options,
+    interval_by,
+    load_config,
+    next_step,
+    run,
+)
 from splits import choose_split, has_labels, score_line
 
 
@@ -27,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--report", metavar="FILE", help="write a page (HTML) of scores, classes and images here"
     )
+    add_interval_options(parser)
     parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
     parser.add_argument(
         "--split", metavar="NAME", help="a name in the config's table splits, e.g. val or test"
@@ -78,7 +87,7 @@ def main() -> None:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
     if args.report:
-        report = dict(type="ReportHook", file=args.report)
+        report = dict(type="ReportHook", file=args.report, interval=interval_by(args))
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
     check_config(cfg, ("test_dataloader",))
@@ -130,6 +139,14 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
             ours = [dict(type="ConfusionMatrixMetric", format_only=True)]
             evaluators.extend(ours)
         ours[0]["output_dir"] = folder
+    if by := interval_by(args):
+        ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
+        if not ours or ours[0].get("format_only"):
+            raise UserError(
+                f"--interval: nothing in test_evaluator of {args.config} gives intervals; set it "
+                "to dict(type='ConfusionMatrixMetric'), for images with labels"
+            )
+        ours[0]["interval"] = by
     if args.submission:
         refuse_submission(cfg.test_dataloader.dataset, args)
         evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))

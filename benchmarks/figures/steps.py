@@ -62,27 +62,40 @@ def mmseg_step(setting: Setting, batch: int) -> Callable[[], object]:
 
 
 def _step(model: Any, optimizer: Any, setting: Setting, batch: int) -> Callable[[], object]:
-    """A training step as in mmengine's runner, on the same batch each time."""
-    side = _side(setting)
+    size = (_side(setting), _side(setting))
     init_default_scope("mmseg")
-    model.data_preprocessor.size = (side, side)
-    built = MODELS.build(model).to(setting.device).train()
-    wrapper = build_optim_wrapper(built, dict(optimizer, type=Autocast, setting=setting))
+    model.data_preprocessor.size = size
+    return training_step(MODELS.build(model), optimizer, setting, batch, size, CLASSES)
+
+
+def training_step(
+    model: Any,  # a segmentor of mmseg
+    optimizer: Any,
+    setting: Setting,
+    batch: int,
+    size: tuple[int, int],
+    classes: int,
+) -> Callable[[], object]:
+    """A step as in mmengine's runner, on the same batch of random images of ``size`` each time."""
+    model.to(setting.device).train()
+    wrapper = build_optim_wrapper(model, dict(optimizer, type=Autocast, setting=setting))
     torch.manual_seed(0)
-    images = list(torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8))
-    data = dict(inputs=images, data_samples=[sample(label) for label in _labels(batch, side)])
-    return lambda: built.train_step(dict(data), wrapper)
+    images = list(torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8))
+    labels = _labels(batch, size, classes)
+    data = dict(inputs=images, data_samples=[sample(label) for label in labels])
+    return lambda: model.train_step(dict(data), wrapper)
 
 
 def _side(setting: Setting) -> int:
     return 64 if setting.quick else 512
 
 
-def _labels(batch: int, side: int) -> Tensor:
-    """Labels batch x side x side: squares of 32 x 32 pixels, some void."""
-    cells = torch.randint(0, CLASSES + 10, (batch, -(-side // 32), -(-side // 32)))
-    cells[cells >= CLASSES] = 255
-    return cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :side, :side].contiguous()
+def _labels(batch: int, size: tuple[int, int], classes: int) -> Tensor:
+    """Labels batch x height x width: squares of 32 x 32 pixels, some void."""
+    height, width = size
+    cells = torch.randint(0, classes + 10, (batch, -(-height // 32), -(-width // 32)))
+    cells[cells >= classes] = 255
+    return cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width].contiguous()
 
 
 def sample(label: Tensor, **data: PixelData) -> SegDataSample:
@@ -110,7 +123,7 @@ def peer_step(setting: Setting, batch: int) -> Callable[[], object]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-10, momentum=0.99, weight_decay=0.0005)
     torch.manual_seed(0)
     images = torch.rand(batch, 3, side, side) * 255 - 115
-    labels = _labels(batch, side)
+    labels = _labels(batch, (side, side), CLASSES)
     loss_of = nn.CrossEntropyLoss(ignore_index=255, reduction="sum")
 
     def step() -> Tensor:

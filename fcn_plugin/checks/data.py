@@ -5,7 +5,7 @@ nothing can be learned.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.data.picture_files import size_and_turn
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
+from fcn_plugin.evaluation.intervals import grouped
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 PATIENCE = 2.0  # seconds, for check_batches and check_labels each
@@ -48,9 +49,15 @@ def image_names(dataset: object) -> set[str]:
     """The images of a data set: PASCAL VOC's names without suffix, or else full paths."""
     return {
         Path(path).stem if isinstance(part, PascalVOCDataset) else str(Path(path).resolve())
-        for part in plain_datasets(dataset)
-        for path in (part.get_data_info(index)["img_path"] for index in range(len(part)))
+        for part, path in _images(dataset)
     }
+
+
+def _images(dataset: object) -> Iterator[tuple[BaseDataset, str]]:
+    """Data set and path of each image."""
+    for part in plain_datasets(dataset):
+        for index in range(len(part)):
+            yield part, part.get_data_info(index)["img_path"]
 
 
 def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -> None:
@@ -77,6 +84,13 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
             f"of {width_by_height(label)}; load the label after the resizing steps of "
             f"{name}.dataset.pipeline"
         )
+
+
+def check_intervals(dataset: object, metrics: Sequence[BaseMetric]) -> None:
+    """Raise ``UserError`` if a metric's intervals cannot be taken over these images."""
+    for metric in metrics:
+        if isinstance(metric, ConfusionMatrixMetric) and metric.interval:
+            grouped([path for _, path in _images(dataset)], metric.interval)
 
 
 def check_batches(name: str, loader: Any) -> None:

@@ -19,6 +19,7 @@ from fcn_plugin.checks.data import (
     check_batches,
     check_files,
     check_first_sample,
+    check_intervals,
     check_labels,
     image_names,
 )
@@ -46,9 +47,9 @@ class DataCheckHook(Hook):
 
     Checks that every image has its label; all heads and label loaders have the data set's classes;
     there is one ignore index; the data end if a loop waits for their end; losses, windows and
-    BatchNorm can work; the first image to be scored loads; batches can be stacked; and the metrics
-    give the scores that hooks wait for. Warns of images in both the training and the validation
-    data, and of classes that no label has.
+    BatchNorm can work; the first image to be scored loads; batches can be stacked; the images allow
+    the intervals asked for; and the metrics give the scores that hooks wait for. Warns of images in
+    both the training and the validation data, and of classes that no label has.
 
     Raises:
         UserError: one of these checks fails.
@@ -93,6 +94,7 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
+    check_intervals(loader.dataset, loop.evaluator.metrics)
     check_first_sample(name, loader.dataset, loop.evaluator.metrics)
     check_batches(name, loader)
 
@@ -147,7 +149,7 @@ def _doubts(
     for place, fault in weighted_losses(model):
         yield (
             f"{place}: this mmseg's CrossEntropyLoss with class_weight {fault}; use "
-            "SkipFusionHead, or reduction='sum', or leave class_weight out"
+            "SkipFusionHead with upsample='bilinear', or reduction='sum', or leave class_weight out"
         )
     size: Any = getattr(getattr(model, "data_preprocessor", None), "size", None)
     crops = {tuple(step.crop_size) for step in steps if isinstance(step, RandomCrop)}

@@ -88,7 +88,7 @@ def _scores(metric: BaseMetric) -> set[str] | None:
     """The names of a metric's scores; None if the metric is unknown here."""
     names: list[str]
     if type(metric) is ConfusionMatrixMetric:
-        names = ["aAcc", "mAcc", "mIoU", "fwIoU", *(["score"] if metric.absent == "zero" else [])]
+        names = metric.keys
     elif type(metric) is IoUMetric:
         asked: Any = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
         if unknown := [name for name in asked if name not in IOU_SCORES]:

@@ -94,7 +94,12 @@ class Conversion:
                 f"{self.path}: {weights.layout.title}, but its score layers match none of "
                 f"{', '.join(NETS)}; {self.remedy}"
             )
-        backbone = BACKBONES[variant(weights)]
+        backbone = BACKBONES.get(variant(weights))
+        if backbone is None:
+            raise UserError(
+                f"{self.path}: {weights.layout.title} is not one of our backbones; name the file "
+                "in a config: model.backbone.init_cfg=dict(type='PublishedWeights', checkpoint=...)"
+            )
         # Caffe's classifiers begin the published chain of stages.
         default_net = "fcn8s"
         if from_caffe(weights) or "fcn8s" not in backbone.levels:

@@ -14,6 +14,7 @@ from fcn_plugin.data.lists import read_ids
 from fcn_plugin.data.numbering import VALUES
 from fcn_plugin.errors import UserError, some, width_by_height
 from fcn_plugin.evaluation.protocols import Protocol
+from fcn_plugin.evaluation.scores import class_counts
 from fcn_plugin.system.workers import on_all_cores
 
 BLOCK = 1 << 20  # pixels to count at a time, so that large images need no more memory
@@ -87,16 +88,21 @@ def _listed(file: Path) -> list[str]:
 
 @dataclass
 class Tally:
-    """The counts over some pairs of files: pixels [truth, prediction], and images."""
+    """The counts over some pairs of files: pixels [truth, prediction], and images.
+
+    ``by_image`` has the ``class_counts`` of each image, if they were asked for.
+    """
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros((VALUES, VALUES), np.int64))
     images: int = 0
     unclassed: int = 0  # images where a pixel of a class is predicted as ``protocol.unclassed``
+    by_image: list[np.ndarray] = field(default_factory=list)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.counts += other.counts
         self.images += other.images
         self.unclassed += other.unclassed
+        self.by_image += other.by_image
         return self
 
 
@@ -135,8 +141,12 @@ def _read(file: Path) -> np.ndarray:
     return stored
 
 
-def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Tally]:
+def counted(
+    pairs: Sequence[Pair], protocol: Protocol, jobs: int, by_image: bool = False
+) -> Iterator[Tally]:
     """Tallies of a few pairs each; their sum does not depend on the number of processes.
+
+    ``by_image`` asks for the counts of each image, too.
 
     Raises:
         UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
@@ -144,13 +154,15 @@ def counted(pairs: Sequence[Pair], protocol: Protocol, jobs: int) -> Iterator[Ta
     """
     size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
     chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    return on_all_cores(partial(_tally, protocol=protocol), chunks, chunk=1, jobs=jobs)
+    tally = partial(_tally, protocol=protocol, by_image=by_image)
+    return on_all_cores(tally, chunks, chunk=1, jobs=jobs)
 
 
-def _tally(pairs: Sequence[Pair], protocol: Protocol) -> Tally:
+def _tally(pairs: Sequence[Pair], protocol: Protocol, by_image: bool) -> Tally:
     tally = Tally()
     for pair in pairs:
         counts = _file_counts(pair, protocol)
         unclassed = int(counts[np.ix_(protocol.labels, protocol.unclassed)].any())
-        tally += Tally(counts, 1, unclassed)
+        own = [class_counts(protocol.matrix(counts))] if by_image else []
+        tally += Tally(counts, 1, unclassed, own)
     return tally

@@ -13,12 +13,21 @@ from torch import Tensor
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import KEYS, numbering_of
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
+from fcn_plugin.evaluation.intervals import BY, HIGH, LOW, Intervals, intervals
+from fcn_plugin.evaluation.scores import ABSENT, class_counts, confusion_matrix, scores
 from fcn_plugin.evaluation.tables import score_table
 
 # Images per check, by device type: reading a count makes the CPU wait for a GPU.
 CHECKED_TOGETHER = {"cpu": 1}
 CHECKED_TOGETHER_ELSEWHERE = 64
+# Key -> attribute of Scores.
+SCORES = {
+    "aAcc": "pixel_accuracy",
+    "mAcc": "mean_accuracy",
+    "mIoU": "mean_iu",
+    "fwIoU": "frequency_weighted_iu",
+}
+FINAL = {"score": "final"}  # only if absent classes count as zero
 
 
 @METRICS.register_module()
@@ -40,6 +49,8 @@ class ConfusionMatrixMetric(BaseMetric):
         format_only: write ``output_dir`` without scores, for images without labels.
         keep_results: no effect; mmseg's ``tools/test.py --out`` sets it.
         collect_device, prefix: as in mmengine's ``BaseMetric``.
+        interval: 'image' or 'scene' adds 95 % intervals, from resamples of the images or of whole
+            scenes: keys ``mIoU_low``, ``mIoU_high`` and so on, and each class's in the log.
     """
 
     default_prefix = ""  # no prefix; None would make mmengine warn
@@ -53,23 +64,35 @@ class ConfusionMatrixMetric(BaseMetric):
         keep_results: bool = True,
         collect_device: str = "cpu",
         prefix: str | None = None,
+        interval: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
         if absent not in ABSENT:
             raise UserError(f"ConfusionMatrixMetric: absent must be one of {ABSENT}")
+        if interval not in (None, *BY):
+            raise UserError(f"ConfusionMatrixMetric: interval must be one of {BY}, or None")
         if format_only and output_dir is None:
             raise UserError("ConfusionMatrixMetric: format_only needs an output_dir")
-        self.absent = absent
+        self.absent, self.interval = absent, interval
+        self._scores = {**SCORES, **(FINAL if absent == "zero" else {})}
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only
         self.ignore_index = ignore_index
         self._forget()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the scores, without prefix."""
+        endings = ("", LOW, HIGH) if self.interval else ("",)
+        return [key + ending for key in self._scores for ending in endings]
 
     def _forget(self) -> None:
         self._counted: Tensor | None = None
         self._last: Tensor | None = None
         self._unchecked: list[tuple[str, Tensor]] = []
         self._samples = 0
+        # Path and class_counts of each image, by its number on this process; only for intervals.
+        self._by_image: dict[int, tuple[str, Tensor]] = {}
         self._saved: dict[str, str] = {}
         self.results.clear()
 
@@ -83,10 +106,10 @@ class ConfusionMatrixMetric(BaseMetric):
         for sample in data_samples:
             if self.output_dir is not None:
                 self._save(sample, self.output_dir)
-            self._samples += 1
             # With an output_dir, images without labels are only written.
             if not self.format_only and ("gt_sem_seg" in sample or self.output_dir is None):
                 self._count(sample)
+            self._samples += 1
 
     def _count(self, sample: dict) -> None:
         name = sample.get("img_path", "an image without img_path")
@@ -112,6 +135,9 @@ class ConfusionMatrixMetric(BaseMetric):
         if len(self._unchecked) >= together:
             self._refuse_illegal()
         self._counted = matrix if self._counted is None else self._counted + matrix
+        if self.interval:
+            counts = class_counts(matrix[:classes, :classes])
+            self._by_image[self._samples] = (name, counts)
         self._last = matrix  # a sampler repeats only last samples
 
     def _save(self, sample: dict, folder: Path) -> None:
@@ -162,6 +188,7 @@ class ConfusionMatrixMetric(BaseMetric):
             return {}
         # On every process, even one without samples: each waits for the others.
         repeated = self._last_is_repeated(size)
+        images = self._all_images(size) if self.interval else {}
         matrix = self._counted
         if matrix is None:
             side = len(self.dataset_meta["classes"]) + 1
@@ -172,7 +199,11 @@ class ConfusionMatrixMetric(BaseMetric):
         dist.all_reduce(matrix)
         if self.output_dir is not None and not matrix.any():
             return {}  # images without labels
-        metrics = self.compute_metrics([matrix[:-1, :-1].cpu().numpy()])
+        found = None
+        if self.interval:
+            paths, counts = zip(*(images[number] for number in sorted(images)), strict=True)
+            found = intervals(np.stack(counts), paths, self.interval, self.absent)
+        metrics = self.compute_metrics([matrix[:-1, :-1].cpu().numpy()], found)
         return {f"{self.prefix}/{k}" if self.prefix else k: v for k, v in metrics.items()}
 
     def _last_is_repeated(self, size: int) -> bool:
@@ -196,19 +227,30 @@ class ConfusionMatrixMetric(BaseMetric):
             )
         return dist.get_rank() >= world - repeated
 
-    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+    def _all_images(self, size: int) -> dict[int, tuple[str, np.ndarray]]:
+        """Path and counts of each image by its place in the data set, the same on all processes."""
+        world, rank = dist.get_world_size(), dist.get_rank()
+        own = {}
+        if self._by_image:
+            paths, tensors = zip(*self._by_image.values(), strict=True)
+            counts = torch.stack(tensors).cpu().numpy()  # one transfer from the device
+            places = [number * world + rank for number in self._by_image]
+            own = dict(zip(places, zip(paths, counts, strict=True), strict=True))
+        parts = dist.all_gather_object(own)
+        return {place: image for part in parts for place, image in part.items() if place < size}
+
+    def compute_metrics(
+        self, results: list[np.ndarray], found: Intervals | None = None
+    ) -> dict[str, float]:
         """Scores in percent from int64 matrices [C, C]; logs a table of the classes."""
         matrix = np.sum(results, axis=0)
         result = scores(matrix, self.absent)
-        metrics = {
-            "aAcc": 100 * result.pixel_accuracy,
-            "mAcc": 100 * result.mean_accuracy,
-            "mIoU": 100 * result.mean_iu,
-            "fwIoU": 100 * result.frequency_weighted_iu,
-        }
-        if self.absent == "zero":
-            metrics["score"] = (metrics["aAcc"] + metrics["mIoU"]) / 2
-        MMLogger.get_current_instance().info(
-            "\n%s", score_table(self.dataset_meta["classes"], result, matrix)
-        )
+        metrics = {}
+        for key, attribute in self._scores.items():
+            metrics[key] = 100 * getattr(result, attribute)
+            if found:
+                low, high = found.scores[attribute]
+                metrics |= {key + LOW: 100 * low, key + HIGH: 100 * high}
+        table = score_table(self.dataset_meta["classes"], result, matrix, found)
+        MMLogger.get_current_instance().info("\n%s", table)
         return metrics

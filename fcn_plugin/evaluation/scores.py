@@ -6,6 +6,7 @@ by image (Caffe ``score.py``; MIT ``demoEvaluation.m`` with ``absent='zero'``).
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 ABSENT = ("skip", "zero")
 LARGEST = torch.iinfo(torch.int64).max
+
+Counts = TypeVar("Counts", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,32 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
     >>> [round(iu * 84) for iu in scores(worked).class_iu]  # 3/7 2/6 3/4 1/6
     [36, 28, 63, 14]
     """
-    if absent not in ABSENT:
-        raise ValueError(f"absent must be one of {ABSENT}, not {absent!r}")
     if matrix.dtype != np.int64:
         raise TypeError(f"the confusion matrix must be int64, not {matrix.dtype}")
-    hit, row, col = np.diag(matrix), matrix.sum(1), matrix[:, : len(matrix)].sum(0)
+    return scores_of(class_counts(matrix), absent)
+
+
+def class_counts(matrix: Counts) -> Counts:
+    """Right, true and predicted pixels of each class: all that the scores need of a matrix.
+
+    Args:
+        matrix: as in ``scores``; an array, or a tensor, whose device is not waited for.
+
+    Returns:
+        int64 [3, C], of the kind of ``matrix``. Those of several images add up as matrices do.
+
+    >>> class_counts(np.array([[3, 1, 0], [1, 2, 4]])).tolist()
+    [[3, 2], [4, 7], [4, 3]]
+    """
+    counts = matrix.diagonal(), matrix.sum(1), matrix[:, : len(matrix)].sum(0)
+    return np.stack(counts) if isinstance(matrix, np.ndarray) else torch.stack(counts)
+
+
+def scores_of(counts: np.ndarray, absent: str = "skip") -> Scores:
+    """``scores`` from the matrix's ``class_counts``, int64 [3, C]."""
+    if absent not in ABSENT:
+        raise ValueError(f"absent must be one of {ABSENT}, not {absent!r}")
+    hit, row, col = counts
     total = row.sum()
     with np.errstate(invalid="ignore"):
         accuracy = hit / row

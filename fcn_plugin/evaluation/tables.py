@@ -7,6 +7,7 @@ import numpy as np
 from prettytable import PrettyTable
 
 from fcn_plugin.errors import printable
+from fcn_plugin.evaluation.intervals import Bounds, Intervals
 from fcn_plugin.evaluation.scores import Scores
 
 
@@ -45,12 +46,29 @@ def _cell(value: Any) -> str:
     return "-" if np.isnan(value) else f"{value:.2f}"
 
 
-def score_table(classes: Sequence[str], scores: Scores, matrix: np.ndarray) -> str:
-    """A text table of each class's IU, accuracy and share of pixels, in percent, and the means."""
-    columns = {
-        "IU": 100 * scores.class_iu,
-        "accuracy": 100 * scores.class_accuracy,
-        "pixels": 100 * matrix.sum(1) / max(matrix.sum(), 1),
-    }
-    means = ["mean", 100 * scores.mean_iu, 100 * scores.mean_accuracy, ""]
-    return class_table(classes, columns, means)
+def score_table(
+    classes: Sequence[str], scores: Scores, matrix: np.ndarray, intervals: Intervals | None = None
+) -> str:
+    """A text table of each class's IU, accuracy and share of pixels, in percent, and the means.
+
+    With ``intervals`` there are those of the IU, and a line below that says what they are.
+    """
+    columns: dict[str, Any] = {"IU": 100 * scores.class_iu}
+    means = ["mean", 100 * scores.mean_iu]
+    if intervals:
+        columns["interval"] = [in_brackets(bounds) for bounds in intervals.class_iu]
+        means.append(in_brackets(intervals.scores["mean_iu"]))
+    columns["accuracy"] = 100 * scores.class_accuracy
+    columns["pixels"] = 100 * matrix.sum(1) / max(matrix.sum(), 1)
+    table = class_table(classes, columns, [*means, 100 * scores.mean_accuracy, ""])
+    return f"{table}\n{intervals.text}" if intervals else table
+
+
+def in_brackets(bounds: Bounds) -> str:
+    """Bounds in percent; a dash if there are none.
+
+    >>> in_brackets((0.6031, 0.639)), in_brackets((float("nan"), float("nan")))
+    ('[60.31, 63.90]', '-')
+    """
+    low, high = bounds
+    return "-" if np.isnan(low) else f"[{100 * low:.2f}, {100 * high:.2f}]"

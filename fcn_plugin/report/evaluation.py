@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fcn_plugin.evaluation.intervals import Intervals, intervals
 from fcn_plugin.evaluation.scores import Scores, scores
 from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.files import replacing
 
 FILE = "evaluation.json"
 PANELS = "images"  # folder beside FILE
-FORMAT = 2  # of FILE; an evaluation in another format is not read but made again
+FORMAT = 3  # of FILE; an evaluation in another format is not read but made again
+COUNTS = ("matrix", "counts")  # in FILE as lists
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Evaluation:
             files, of each class.
         absent: whether the means 'skip' a class without any pixel or count it as 'zero'.
         matrix: C x C, int64, number of pixels by truth and prediction.
+        counts: N x 3 x C, int64, ``class_counts`` of each image.
         images: scores of each image, in the order of the data set.
         sha256: hash of the checkpoint.
         facts: checkpoint, command and versions, in words.
@@ -52,6 +55,7 @@ class Evaluation:
     numbers: Sequence[int]
     absent: str
     matrix: np.ndarray
+    counts: np.ndarray
     images: Sequence[ScoredImage]
     sha256: str
     facts: dict[str, str]
@@ -60,6 +64,11 @@ class Evaluation:
     @property
     def scores(self) -> Scores:
         return scores(self.matrix, self.absent)
+
+    def intervals(self, by: str) -> Intervals:
+        """Of the scores; ``by`` 'image' or 'scene'."""
+        paths = [image.path for image in self.images]
+        return intervals(self.counts, paths, by, self.absent)
 
     @property
     def panels(self) -> Path:
@@ -79,7 +88,8 @@ def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
 
 
 def save(evaluation: Evaluation) -> None:
-    content = {**asdict(evaluation), "format": FORMAT, "matrix": evaluation.matrix.tolist()}
+    content = {**asdict(evaluation), "format": FORMAT}
+    content |= {name: getattr(evaluation, name).tolist() for name in COUNTS}
     del content["folder"]  # may be moved later
     with replacing(evaluation.folder / FILE) as part:
         part.write_text(json.dumps(content, allow_nan=False) + "\n")
@@ -91,7 +101,7 @@ def load(folder: Path) -> Evaluation | None:
         content = json.loads((folder / FILE).read_text())
         if content.pop("format") != FORMAT:
             return None
-        content["matrix"] = np.array(content["matrix"], np.int64)
+        content |= {name: np.array(content[name], np.int64) for name in COUNTS}
         content["images"] = [ScoredImage(**image) for image in content["images"]]
         return Evaluation(**content, folder=folder)
     # Any damaged file can simply be made again.

@@ -20,7 +20,7 @@ from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-from fcn_plugin.evaluation.scores import confusion_matrix
+from fcn_plugin.evaluation.scores import class_counts, confusion_matrix
 from fcn_plugin.evaluation.submission import spool_of
 from fcn_plugin.report import evaluation, origin
 from fcn_plugin.report.evaluation import Evaluation, ScoredImage, scored_image
@@ -56,7 +56,7 @@ class EvaluationHook(Hook):
         self.absent = ours[0].absent if ours else "skip"
         self.ignore_index = (ours or theirs)[0].ignore_index if ours or theirs else 255
         self.count = 0
-        self.images: dict[int, ScoredImage] = {}
+        self.images: dict[int, tuple[ScoredImage, np.ndarray]] = {}
         self.classes = len(self.dataset.metainfo["classes"])
         self.matrix = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         if dist.is_main_process():
@@ -96,7 +96,8 @@ class EvaluationHook(Hook):
             )
         self.matrix += matrix
         shown = self.view(sample)
-        self.images[index] = scored_image(path, matrix.numpy(), shown.note)
+        image = scored_image(path, matrix.numpy(), shown.note)
+        self.images[index] = image, class_counts(matrix).numpy()
         truth = truth.masked_fill(truth == self.ignore_index, 255)
         panels = (labels.numpy().astype(np.uint8) for labels in (truth, prediction))
         save_panels(self.folder / evaluation.PANELS, index, shown.pixels, *panels)
@@ -106,7 +107,8 @@ class EvaluationHook(Hook):
         parts = dist.all_gather_object(self.images)
         if not dist.is_main_process():
             return
-        images = {index: image for part in parts for index, image in part.items()}
+        by_index = {index: image for part in parts for index, image in part.items()}
+        images, counts = zip(*(by_index[index] for index in sorted(by_index)), strict=True)
         checkpoint, meta = Path(str(runner.cfg.load_from)), self.dataset.metainfo
         digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # else a URL
         evaluation.save(
@@ -117,7 +119,8 @@ class EvaluationHook(Hook):
                 numbers=numbering_of(meta).numbers,
                 absent=self.absent,
                 matrix=self.matrix.numpy(),
-                images=[images[index] for index in sorted(images)],
+                counts=np.stack(counts),
+                images=images,
                 sha256=digest,
                 facts={
                     "checkpoint": str(checkpoint),
@@ -141,10 +144,11 @@ class ReportHook(EvaluationHook):
 
     Args:
         file: the page; written completely or not at all.
+        interval: 'image' or 'scene' adds intervals of the scores, over images or whole scenes.
     """
 
-    def __init__(self, file: str) -> None:
-        self.file = Path(file)
+    def __init__(self, file: str, interval: str | None = None) -> None:
+        self.file, self.interval = Path(file), interval
         check_target(self.file)
         super().__init__(spool_of(self.file))
 
@@ -157,6 +161,8 @@ class ReportHook(EvaluationHook):
     def _write(self, runner: Runner) -> None:
         run = trained_run(Path(str(runner.cfg.load_from)).parent, runner.cfg)
         run.evaluation = evaluation.load(self.folder)
+        if run.evaluation and self.interval:
+            run.intervals = run.evaluation.intervals(self.interval)
         with replacing(self.file) as part:
             part.write_text(page([run]), encoding="utf-8")
         shutil.rmtree(self.folder)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.intervals import Intervals
 from fcn_plugin.evaluation.pictures import percent
 from fcn_plugin.report.charts import STYLES, chart
 from fcn_plugin.report.evaluation import Evaluation
@@ -64,7 +65,8 @@ def page(runs: Sequence[Run]) -> str:
         scored=scored,
         headline=_headline(runs),
         notes=[*_notes(names, runs), *_comparison_notes(scored)],
-        classes=_class_rows(scored),
+        intervals=list(dict.fromkeys(run.intervals.text for run in runs if run.intervals)),
+        classes=_class_rows(scored, [run.intervals for run in runs if run.evaluation]),
         confusions=[_confusion(evaluation) for evaluation in scored],
         charts=[drawn for drawn in charts if drawn],
         line_colours=[style["color"] for style in STYLES],
@@ -100,7 +102,8 @@ def _score(run: Run, title: str) -> Number:
         return Number(last.get(logged))
     if attribute == "final" and run.evaluation.absent != "zero":
         return Number(None)
-    return in_percent(getattr(run.evaluation.scores, attribute))
+    bounds = run.intervals.scores[attribute] if run.intervals else None
+    return in_percent(getattr(run.evaluation.scores, attribute), bounds)
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -134,7 +137,9 @@ def _comparison_notes(scored: Sequence[Evaluation]) -> list[str]:
 # --- classes -------------------------------------------------------------------------------------
 
 
-def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
+def _class_rows(
+    scored: Sequence[Evaluation], intervals: Sequence[Intervals | None]
+) -> list[dict[str, Any]]:
     if not scored:
         return []
     scores, first = [evaluation.scores for evaluation in scored], scored[0]
@@ -143,7 +148,10 @@ def _class_rows(scored: Sequence[Evaluation]) -> list[dict[str, Any]]:
     worst = set(order[: min(WORST, len(order) // 2)])
     rows = []
     for i, name in enumerate(first.classes):
-        ius = [in_percent(score.class_iu[i]) for score in scores]
+        ius = [
+            in_percent(score.class_iu[i], found.class_iu[i] if found else None)
+            for score, found in zip(scores, intervals, strict=True)
+        ]
         rows.append(
             dict(
                 number=first.numbers[i],

@@ -7,15 +7,19 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fcn_plugin.evaluation.intervals import Bounds
+from fcn_plugin.evaluation.tables import in_brackets
+
 MINUS, NONE = "\u2212", "\u2013"  # a minus sign; a dash for a missing number
 
 
 @dataclass(frozen=True)
 class Number:
-    """A value in percent or percentage points, or None, and its text."""
+    """A value in percent or percentage points, or None, its text, and its interval's."""
 
     value: float | None
     signed: bool = False
+    interval: str = ""
 
     @property
     def text(self) -> str:
@@ -24,9 +28,11 @@ class Number:
         return f"{self.value:{'+' if self.signed else ''}.2f}".replace("-", MINUS)
 
 
-def in_percent(fraction: float) -> Number:
-    """A fraction in percent; None for NaN."""
-    return Number(None if math.isnan(fraction) else 100 * float(fraction))
+def in_percent(fraction: float, bounds: Bounds | None = None) -> Number:
+    """A fraction in percent, with its interval; None for NaN."""
+    if math.isnan(fraction):
+        return Number(None)
+    return Number(100 * float(fraction), interval=in_brackets(bounds) if bounds else "")
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.intervals import Intervals
 from fcn_plugin.report import logs
 from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.system.configs import dotted_settings
@@ -26,6 +27,7 @@ class Run:
         training: content of the logs.
         notes: sentences for the page about what is missing, and why.
         evaluation: scores of a checkpoint; None if none could be scored.
+        intervals: intervals of these scores; None if they are not asked for.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Run:
     training: logs.Training
     notes: list[str] = field(default_factory=list)
     evaluation: Evaluation | None = None
+    intervals: Intervals | None = None
 
 
 def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:

@@ -1,18 +1,27 @@
 """Each publisher's names for the same layers, translated to the Caffe files' names.
 
 Whatever the publisher, a tensor ends up as Caffe's layer name and its kind: ``conv1_1.weight``,
-``inception_3a/1x1.bias``, ``norm_conv1_1.running_mean``, ``score_fr.weight``. The publisher is
-recognised by the names in the file, see ``recognise``.
+``inception_3a/1x1.bias``, ``norm_conv1_1.running_mean``, ``score_fr.weight``. EfficientNet, of
+which there is no Caffe file, gets timm's names. The publisher is recognised by the names in the
+file, see ``recognise``.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fcn_plugin.weights.networks import COUNT, NETS, VGG_CONVS, caffe_name, net_name
+from fcn_plugin.weights.networks import (
+    COUNT,
+    LITE0_BLOCKS,
+    NETS,
+    VGG_CONVS,
+    caffe_name,
+    net_name,
+)
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
     CAFFE_VGG,
     CAFFENET,
+    EFFICIENTNET_LITE,
     FEATURES_ONLY,
     INCEPTION,
     TORCHVISION,
@@ -27,8 +36,8 @@ class Layout:
 
     Attributes:
         title: the publisher and network, for messages.
-        names: the file's name of a tensor -> Caffe's name.
-        classifier: the key in ``networks.BACKBONES``.
+        names: the file's name of a tensor -> Caffe's name, or timm's.
+        classifier: the key in ``networks.BACKBONES``, or the name of a network of timm.
         input: the input it was trained on, None if the file's names do not tell.
         dropped: the file's name of a tensor that is not used -> why.
         segmentor: whether it scores segmentation classes.
@@ -48,6 +57,7 @@ class Layout:
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"
 AUXILIARY = "an auxiliary classifier, which only helps to train GoogLeNet"
+BEFORE_CLASSES = "the layer before the ImageNet classes, which no level of the backbone is"
 NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 
 CONV = ("weight", "bias")
@@ -82,11 +92,30 @@ GOOGLENET_CONVS = {
         )
     },
 }
+# Layers of an EfficientNet's block; the one block of the first stage does not expand.
+LITE_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+LITE_FIRST_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
 
 
 def recognise(names: Collection[str]) -> Layout | None:
     """The layout of a file whose tensors have these names; None if it is unknown."""
-    for publisher in (_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet, _caffe):
+    publishers = (
+        *(_own, _torchvision_vgg, _torchvision_alexnet, _torchvision_googlenet),
+        *(_efficientnet_lite0, _caffe),
+    )
+    for publisher in publishers:
         if layout := publisher(set(names)):
             return layout
     return None
@@ -195,6 +224,26 @@ def _torchvision_googlenet(names: set[str]) -> Layout | None:
     dropped = dict.fromkeys(("fc.weight", "fc.bias"), IMAGENET)
     dropped |= dict.fromkeys(auxiliary, AUXILIARY)
     return Layout("torchvision's GoogLeNet", table, "googlenet-torchvision", INCEPTION, dropped)
+
+
+def _efficientnet_lite0(names: set[str]) -> Layout | None:
+    """efficientnet_lite_pytorch's, which numbers the blocks of all stages as one list."""
+    if "_conv_stem.weight" not in names:
+        return None
+    layers = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
+    stages = [(stage, i) for stage, blocks in enumerate(LITE0_BLOCKS) for i in range(blocks)]
+    for index, (stage, block) in enumerate(stages):
+        for source, target in (LITE_BLOCK if stage else LITE_FIRST_BLOCK).items():
+            layers[f"_blocks.{index}.{source}"] = f"blocks.{stage}.{block}.{target}"
+    table = {
+        f"{source}.{kind}": f"{target}.{kind}"
+        for source, target in layers.items()
+        for kind in (NORM if "_bn" in source else ("weight",))
+    }
+    before = ("_conv_head.weight", *(f"_bn1.{kind}" for kind in NORM))
+    dropped = dict.fromkeys(before, BEFORE_CLASSES)
+    dropped |= dict.fromkeys(("_fc.weight", "_fc.bias"), IMAGENET)
+    return Layout("EfficientNet-Lite0", table, "tf_efficientnet_lite0", EFFICIENTNET_LITE, dropped)
 
 
 def _caffe(names: set[str]) -> Layout | None:

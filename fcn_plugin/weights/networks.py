@@ -13,6 +13,8 @@ VGG_CONVS = {
     16: (2, 2, 3, 3, 3),
     19: (2, 2, 4, 4, 4),
 }
+# Blocks in each of EfficientNet-Lite0's seven stages: B0's (Tan and Le, table 1).
+LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Load a classifier's weights into a backbone (CVPR section 3.1)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     Args:
         checkpoint: one of ``sources.SOURCES``, e.g. 'torchvision://vgg16', or a file that
             ``weights.recognise.open_weights`` knows, with or without its last layers, or its
-            address (``addresses.fetched``).
+            address (``addresses.fetched``). fc6 and fc7 start anew where ``fc_channels`` is
+            another than the file's.
 
     Raises:
         UserError: the file is missing, damaged or unknown, or does not fit.
@@ -44,10 +46,14 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     shapes = {name: tensor.shape for name, tensor in state.items()}
     targets = {caffe_name(name): name for name in state}
     unbuilt = {caffe_name(name) for name in backbone.unbuilt}
+    anew = _of_other_width(weights, targets, shapes)
+    targets = {name: target for name, target in targets.items() if name not in anew}
 
     def reason(name: str) -> str | None:
         if name in unbuilt:
             return "beyond the last level in out_indices"
+        if name in anew:
+            return "of another width than fc_channels, so that it starts anew"
         return OF_HEAD if name.startswith(("score", "upscore")) else None
 
     first = next(name for name, tensor in state.items() if tensor.dim() == 4)
@@ -72,6 +78,20 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
     if widened:
         log(widened)
     return report
+
+
+def _of_other_width(
+    weights: Weights, targets: Mapping[str, str], shapes: Mapping[str, torch.Size]
+) -> set[str]:
+    """The tensors of fc6 and fc7, if the backbone's layers have other channels than the file's.
+
+    A network for few images takes a few hundred channels in place of 4096.
+    """
+    bias = "fc6.bias"
+    kept = bias not in weights.tensors or bias not in targets
+    if kept or weights.tensors[bias].numel() == shapes[targets[bias]].numel():
+        return set()
+    return {name for name in weights.tensors if name.startswith(OPTIONAL)}
 
 
 def _widen(weights: Weights, name: str, bands: int) -> str:

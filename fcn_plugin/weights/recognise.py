@@ -16,8 +16,9 @@ from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input
 
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
-    "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16 or of "
-    "pytorch-fcn, or a checkpoint of fcn_plugin; download it again if it should be one"
+    "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16, of "
+    "pytorch-fcn or of efficientnet_lite_pytorch, or a checkpoint of fcn_plugin; download it again "
+    "if it should be one"
 )
 # Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
 # several inputs and cannot be told apart.

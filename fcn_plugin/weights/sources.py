@@ -44,6 +44,8 @@ def _bgr(*mean: float) -> Input:
 TORCHVISION = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 INCEPTION = Input("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # to [-1, 1]
 FEATURES_ONLY = Input("RGB", (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0))
+# TensorFlow's efficientnet_lite_builder.py; timm has 127.5 and 127.5.
+EFFICIENTNET_LITE = Input("RGB", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 CAFFE_VGG = _bgr(103.939, 116.779, 123.68)
 CAFFENET = _bgr(104.007, 116.669, 122.679)
 CAFFE_GOOGLENET = _bgr(104.0, 117.0, 123.0)

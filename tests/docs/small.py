@@ -66,6 +66,7 @@ LEFT_OUT: dict[str, str] = {
     r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE|OWNER)\b": "names that stand for the reader's own",
     r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"mmseg_tool\.py (analyze_logs|vis)": "wants seaborn or grad-cam, which are not installed",
+    r"lite0": "wants timm and a package with weights, which are not installed",
     r"tests/peers/": "at full width, against a package that is not installed",
 }
 

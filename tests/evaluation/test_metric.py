@@ -98,7 +98,7 @@ def test_a_device_is_not_waited_for():
     given = random_samples(module.CHECKED_TOGETHER_ELSEWHERE - 1)
     for one in given:
         one["pred_sem_seg"]["data"] = one["pred_sem_seg"]["data"].to("meta")
-    made = metric(given)
+    made = metric(given, interval="image")
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         made.process({}, given[:1])
 
@@ -111,10 +111,10 @@ def test_cuda_is_not_waited_for_and_counts_the_same():
             one[key]["data"] = one[key]["data"].cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made = metric(on_device)
+        made = metric(on_device, interval="image")
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert made.evaluate(5) == metric(given).evaluate(5)
+    assert made.evaluate(5) == metric(given, interval="image").evaluate(5)
 
 
 @pytest.mark.parametrize("number", [3, 6])

@@ -15,15 +15,15 @@ from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.panels import load_labels
 
 
-def kept(folder: Path, images: int = COUNT) -> tuple[list, evaluation.Evaluation]:
-    """Samples in FOLDER/data, and what is kept of them in FOLDER/kept."""
+def kept(folder: Path, images: int = COUNT) -> tuple[list, evaluation.Evaluation, dict]:
+    """Samples in FOLDER/data, what is kept of them in FOLDER/kept, and their scores."""
     items = samples(folder / "data", images, len(NAMES))
-    keep(EvaluationHook(folder / "kept"), Images(items, NAMES), items)
-    return items, evaluation.load(folder / "kept")
+    scores = keep(EvaluationHook(folder / "kept"), Images(items, NAMES), items)
+    return items, evaluation.load(folder / "kept"), scores
 
 
 def test_one_matrix_and_a_score_of_each_image(tmp_path):
-    items, found = kept(tmp_path)
+    items, found, _ = kept(tmp_path)
     matrices = [
         confusion_matrix(item.gt_sem_seg.data, item.pred_sem_seg.data, 3, 255)[:3, :3].numpy()
         for item in items
@@ -42,18 +42,23 @@ def test_one_matrix_and_a_score_of_each_image(tmp_path):
 
 
 def test_two_processes_keep_the_same(tmp_path):
-    _, one = kept(tmp_path)
+    """Of the images and of the intervals, on each."""
+    _, one, scores = kept(tmp_path)
     work = (2, str(tmp_path / "two"), str(tmp_path / "data"))
-    processes.results(2, tmp_path / "results", kept_by, *work)
+    both = processes.results(2, tmp_path / "results", kept_by, *work)
+    assert both == [scores, scores] and scores["mIoU_low"] < scores["mIoU"] < scores["mIoU_high"]
     two = evaluation.load(tmp_path / "two")
     assert (one.images, one.matrix.tolist()) == (two.images, two.matrix.tolist())
+    assert (one.counts == two.counts).all() and one.intervals("image") == two.intervals("image")
+    bounds = [100 * bound for bound in two.intervals("image").scores["mean_iu"]]
+    assert bounds == [scores["mIoU_low"], scores["mIoU_high"]]
     here, there = ({f.name: f.read_bytes() for f in run.panels.iterdir()} for run in (one, two))
     assert here == there and len(here) == 2 * COUNT
 
 
 def test_a_second_test_leaves_nothing_of_the_first(tmp_path):
     kept(tmp_path)
-    _, found = kept(tmp_path, 2)
+    _, found, _ = kept(tmp_path, 2)
     assert len(found.images) == 2 and len(list(found.panels.iterdir())) == 4
 
 

@@ -1,11 +1,14 @@
 """The page as HTML: whole, by itself, and with the metric's numbers."""
 
+import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from report_samples import Images, Page, keep, made_up_run, samples
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.tables import in_brackets
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.page import page
@@ -44,6 +47,22 @@ def test_scores_are_the_metrics_to_the_last_digit(tmp_path):
     found = whole([run])
     assert found.numbers[:5] == [scores[key] for key in (*SCORES, "score")]
     assert "MIT's rule" in found.text and "final score" in found.text
+
+
+def test_intervals_are_beside_the_scores_and_by_class(tmp_path):
+    """Of two runs, of which one has none; a class that never occurs has none."""
+    runs = [scored(tmp_path, ["a", "b", "never seen"], unseen=1, seed=seed)[0] for seed in (0, 1)]
+    runs[0].intervals = found = runs[0].evaluation.intervals("image")
+    shown = [
+        in_brackets(bounds)
+        for bounds in (*islice(found.scores.values(), len(SCORES)), *found.class_iu[:2])
+    ]
+    for page_of in (runs[:1], runs):
+        text = whole(page_of).text
+        assert sorted(re.findall(r"\[[\d.]+, [\d.]+\]", text)) == sorted(shown)
+        assert "In brackets: 95 % intervals from 2,000 resamples of 9 images; fewer" in text
+    runs[0].intervals = None
+    assert "[" not in whole(runs[:1]).text.partition("Config and")[0].partition("Classes")[2]
 
 
 def test_images_are_the_worst_and_the_best(tmp_path):

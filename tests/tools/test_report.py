@@ -44,8 +44,10 @@ def test_the_page_has_the_scores_of_the_training_and_is_made_again_without_scori
     found = page(project / "work_dirs/tiny/report.html")
     assert found.numbers[:4] == logged(project)
     shutil.copytree(project / "work_dirs/tiny", tmp_path / "moved")
-    ran("report.py moved --out new/page.html", folder=tmp_path)
+    ran("report.py moved --interval --out new/page.html", folder=tmp_path)
     second = page(tmp_path / "new/page.html")
+    assert f"intervals from 2,000 resamples of {VAL} images" in second.text
+    assert "In brackets" not in found.text
     assert second.numbers == found.numbers and second.sources == found.sources
 
 

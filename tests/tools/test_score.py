@@ -11,6 +11,11 @@ import pytest
 from PIL import Image
 from tools.running import Fork, ran, tool
 
+from fcn_plugin.evaluation.folders import pair_counts
+from fcn_plugin.evaluation.intervals import intervals
+from fcn_plugin.evaluation.scores import class_counts
+from fcn_plugin.evaluation.tables import in_brackets
+
 FOLDERS = "--pred pred --truth truth --protocol"
 WORKED_TRUTH = [[0] * 4, [1] * 4, [2] * 4, [3] * 4]
 WORKED_PREDICTION = [[1, 0, 0, 0], [1, 3, 0, 1], [2, 2, 2, 3], [3, 1, 0, 0]]
@@ -44,6 +49,39 @@ def test_the_worked_example(tmp_path):
     assert [row["iu"] for row in found["classes"]] == pytest.approx(expected, rel=1e-15)
     assert found["mean_iu"] == pytest.approx(np.mean(expected), rel=1e-15)
     assert (found["protocol"], found["images"], found["pixels"]) == ("voc", 1, 16)
+
+
+def test_intervals_over_images_and_scenes(tmp_path):
+    """Of two processes; MIT's final score has one too, and a class without pixels none."""
+    for number in range(6):
+        truth = np.random.default_rng(number).integers(0, 3, (8, 9))  # 0 is not scored
+        shift = (np.arange(9) < number + 2) & (truth > 0)
+        write(tmp_path, f"s{number // 2}_{number}", truth, np.where(shift, 3 - truth, truth))
+    counts = []
+    for number in range(6):
+        name = f"s{number // 2}_{number}.png"
+        pair = (np.asarray(Image.open(tmp_path / kind / name)) for kind in ("truth", "pred"))
+        counts.append(class_counts(pair_counts(*pair)[1:4, [1, 2, 3, 0]]))
+    paths = sorted(file.name for file in (tmp_path / "pred").iterdir())
+    for option, by in (("--interval", "image"), ("--interval-by scene", "scene")):
+        options = f"mit --num-classes 3 --jobs 2 --json {by}.json {option}"
+        done = ran(f"score.py {FOLDERS} {options}", folder=tmp_path)
+        found = json.loads((tmp_path / f"{by}.json").read_text())
+        expected = intervals(np.stack(counts), paths, by, "zero")
+        names = {**{name: name for name in expected.scores}, "final": "final_score"}
+        for attribute, name in names.items():
+            bounds = found[f"{name}_low"], found[f"{name}_high"]
+            assert bounds == expected.scores[attribute] and bounds[0] < found[name] < bounds[1]
+            assert f"({100 * found[name]:.2f} % {in_brackets(bounds)})" in done.stdout
+        rows = [(row["iu_low"], row["iu_high"]) for row in found["classes"]]
+        assert rows == [*expected.class_iu[:2], (None, None)]
+        assert found["interval"] == dict(
+            percent=95, by=by, drawn=expected.drawn, resamples=2000, seed=0
+        )
+        assert expected.text in done.stdout
+    (tmp_path / "one.txt").write_text("s0_0\ns0_1\n")
+    done = tool(f"score.py {FOLDERS} {options} --list one.txt", folder=tmp_path)
+    assert done.returncode == 1 and "all other images are of the scene s0" in done.stderr
 
 
 def test_a_mistake_ends_in_one_line(tmp_path):

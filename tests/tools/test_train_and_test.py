@@ -11,6 +11,7 @@ import pytest
 import torch
 from families import NEWER_TORCH
 from PIL import Image
+from report_samples import Page
 from tools.running import config, ran, started, tool
 
 from fcn_plugin.prepare.shapes import write_shapes
@@ -137,10 +138,25 @@ def test_two_processes(project):
     assert "GPU number: 2" in run.stdout and "Iter(test) [2/2]" in run.stdout
     checkpoint = "work_dirs/tiny/iter_4.pth"
     test = f"dist_test.sh tiny.py {checkpoint} 2 --report page.html --submission two.zip"
-    two = ran(test, folder=project, MASTER_PORT="29612")
-    assert (project / "page.html").is_file()
-    one = ran(f"test.py tiny.py {checkpoint} --submission one.zip", folder=project)
+    two = ran(f"{test} --interval", folder=project, MASTER_PORT="29612")
+    options = "--submission one.zip --interval --work-dir one"
+    one = ran(f"test.py tiny.py {checkpoint} {options}", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
+    shown = [re.findall(r"\[\d+\.\d\d, \d+\.\d\d\]", run.stdout) for run in (one, two)]
+    assert shown[0] == shown[1] and len(shown[0]) > 4  # of some classes, and the last line's
+    saved = json.loads(next(project.glob("one/*/*.json")).read_text())
+    bounds = f"[{saved['mIoU_low']:.2f}, {saved['mIoU_high']:.2f}]"
+    assert f"mIoU {saved['mIoU']:.2f} {bounds}" in one.stdout
+    assert bounds in Page((project / "page.html").read_text()).text
+
+
+def test_what_has_no_intervals_is_refused_before_scoring(project):
+    for options, message in {
+        "--interval-by scene": "val_00000.jpg: it and all other images are of the scene val, and",
+        "--interval --cfg-options test_evaluator.type=IoUMetric": "--interval: nothing in",
+    }.items():
+        run = tool(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
+        assert run.returncode == 1 and message in run.stderr and "Iter(test)" not in run.stdout
     assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
 
 

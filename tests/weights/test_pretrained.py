@@ -67,6 +67,18 @@ def test_features_only_leaves_fc_new(tmp_path):
     assert ours.trained_on == SOURCES["torchvision://vgg16_features"].input
 
 
+def test_fc6_and_fc7_of_another_width_start_anew(tmp_path):
+    ours, tensors = backbone(fc_channels=FC // 2), tensors_of()
+    before = {name: tensor.clone() for name, tensor in ours.stages[5].state_dict().items()}
+    report = load(tmp_path, ours, tensors)
+    dropped = {f"classifier.{number}.{kind}" for number in (0, 3) for kind in ("weight", "bias")}
+    assert {n for n, why in report.dropped.items() if "another width" in why} == dropped
+    assert {name.split(".")[2] for name in report.new} == {"fc6", "fc7"}
+    assert torch.equal(ours.stages[0].conv1_1.weight.float(), tensors["features.0.weight"].float())
+    after = ours.stages[5].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize("bands", [1, 2, 5])
 def test_the_first_layer_widened_sees_grey_as_the_files_does(tmp_path, bands):
     """All bands equal: the response is that of the RGB network to a grey image."""
