@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from fcn_plugin.evaluation.intervals import HIGH, LOW, Bounds
 from fcn_plugin.publish.facts import public
 from fcn_plugin.report.evaluation import Evaluation, load, sha256
 from fcn_plugin.report.logs import read_training, session_folders
@@ -21,6 +22,13 @@ SCORES = {
     "mAcc": ("mean accuracy", "mean_accuracy"),
     "fwIoU": ("f.w. IU", "frequency_weighted_iou"),
 }
+# The same in ``scores.Scores``.
+OURS = dict(
+    mIoU="mean_iu",
+    aAcc="pixel_accuracy",
+    mAcc="mean_accuracy",
+    fwIoU="frequency_weighted_iu",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Result:
         scores: mmseg's name -> percent.
         origin: what measured them.
         images: how many were scored; None if that is not recorded.
+        bounds: mmseg's name -> low and high of the 95 % interval in percent; empty if unknown.
         class_iu: name of a class -> its IU in percent; None without pixels. Empty if unknown.
     """
 
@@ -39,6 +48,7 @@ class Result:
     scores: dict[str, float]
     origin: str
     images: int | None = None
+    bounds: dict[str, Bounds] = field(default_factory=dict)
     class_iu: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -72,18 +82,12 @@ def _evaluated(checkpoint: Path, work_dir: Path, cfg: Config) -> Iterator[Result
     titles = {dataset_title(cfg, cfg.test_dataloader.dataset): _title(cfg, "test_dataloader")}
     title = titles.get(kept.dataset, kept.dataset)
     origin = f"fcn-plugin report, {kept.facts.get('date', 'date unknown')}"
-    yield Result(title, _scores(kept), origin, len(kept.images), _class_iu(kept))
-
-
-def _scores(kept: Evaluation) -> dict[str, float]:
-    scores = kept.scores
-    fractions = dict(
-        mIoU=scores.mean_iu,
-        aAcc=scores.pixel_accuracy,
-        mAcc=scores.mean_accuracy,
-        fwIoU=scores.frequency_weighted_iu,
-    )
-    return {name: 100 * float(fraction) for name, fraction in fractions.items()}
+    scores = {name: 100 * float(getattr(kept.scores, ours)) for name, ours in OURS.items()}
+    bounds: dict[str, Bounds] = {}
+    if len(kept.images) > 1:
+        found = kept.intervals("image").scores
+        bounds = {name: (100 * found[ours][0], 100 * found[ours][1]) for name, ours in OURS.items()}
+    yield Result(title, scores, origin, len(kept.images), bounds, _class_iu(kept))
 
 
 def _class_iu(kept: Evaluation) -> dict[str, float | None]:
@@ -108,7 +112,12 @@ def _tested(checkpoint: Path, work_dir: Path) -> Iterator[Result]:
         scores = json.loads(file.read_text())
         if kept := {name: scores[name] for name in SCORES if name in scores}:
             images = _counted(file.with_suffix(".log"), "test", cfg)
-            yield Result(title, kept, f"fcn-plugin test, {file.stem}", images)
+            bounds = {
+                name: (scores[name + LOW], scores[name + HIGH])
+                for name in kept
+                if {name + LOW, name + HIGH} <= scores.keys()
+            }
+            yield Result(title, kept, f"fcn-plugin test, {file.stem}", images, bounds)
 
 
 def _validated(work_dir: Path, cfg: Config, step: int | None) -> Iterator[Result]:

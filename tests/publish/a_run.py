@@ -9,12 +9,13 @@ from mmengine.config import Config
 from prediction.trained import CLASSES, weights_for
 from tools.running import config
 
+from fcn_plugin.evaluation.scores import class_counts
 from fcn_plugin.report.evaluation import Evaluation, ScoredImage, save, sha256
 
 SESSION, TEST = "20310101_000000", "20310102_000000"
 HOME = "/home/someone/of/this/machine"  # a folder that nobody else has
 VALIDATED = dict(aAcc=80.0, mAcc=60.0, mIoU=50.0, fwIoU=70.0)
-TESTED = dict(aAcc=81.0, mAcc=61.0, mIoU=51.0, fwIoU=71.0)
+TESTED = dict(aAcc=81.0, mAcc=61.0, mIoU=51.0, fwIoU=71.0, mIoU_low=48.5, mIoU_high=52.5)
 LOG = """2031/01/01 00:00:00 - mmengine - INFO -
     PyTorch: 2.13.0
 2031/01/01 00:50:00 - mmengine - INFO - Iter(val) [6/7]    mIoU: 3.0
@@ -80,6 +81,7 @@ def evaluation(folder: Path, digest: str) -> Evaluation:
         numbers=tuple(range(5)),
         absent="skip",
         matrix=matrix,
+        counts=np.stack([class_counts(matrix)] * 3),
         images=[ScoredImage(f"{i}.png", 0.5, 0.5) for i in range(3)],
         sha256=digest,
         facts=dict(date="2031-01-03 00:00"),
