@@ -13,7 +13,7 @@
 PYTHON ?= python3
 # The family of mmseg: openmmlab, openmmlab-compiled or onedl.
 HOST ?= openmmlab
-EXTRAS ?= $(HOST),export,geo,docs,test
+EXTRAS ?= $(HOST),export,geo,hub,docs,test
 TORCH_INDEX ?=
 ARGS ?=
 # Two at a time: many tests start a process and wait for it.
@@ -36,7 +36,7 @@ WORK := work_dirs/fcn8s_vgg16_shapes
 FAMILY := tests/test_compat.py tests/checks tests/export tests/weights tests/models/test_segmentor.py \
   tests/models/test_loss.py tests/engine/test_snapshots.py tests/engine/test_train_loop.py \
   tests/models/test_bands.py tests/tools/test_bands.py tests/tools/test_train_and_test.py \
-  tests/tools/test_numbers.py
+  tests/tools/test_numbers.py tests/publish
 
 .PHONY: demo test test-family test-slow docs lint dist clean
 

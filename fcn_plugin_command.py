@@ -23,6 +23,7 @@ TOOLS = (
     "report.py",
     "export_onnx.py",
     "convert_weights.py",
+    "publish.py",
     "score.py",
     "train_stages.py",
     "mmseg_tool.py",

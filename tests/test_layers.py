@@ -22,6 +22,7 @@ LAYERS = (
     ("checks",),
     ("prediction",),
     ("report",),
+    ("publish",),
     ("export",),
     ("prepare",),
     ("__main__",),

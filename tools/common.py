@@ -47,7 +47,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "config", help="config it was trained with: a file, or the name of a shipped one"
     )
     parser.add_argument(
-        "checkpoint", help="checkpoint file, or a work dir (its best checkpoint, else its last)"
+        "checkpoint",
+        help="checkpoint file, its address (http, https, hf), or a work dir (its best checkpoint, "
+        "else its last)",
     )
 
 

@@ -1,12 +1,19 @@
-"""Convert published weights into a checkpoint.
+"""Convert published weights into a checkpoint, or publish those of a run.
 
 fcn-plugin convert_weights SOURCE TARGET
+fcn-plugin convert_weights --publish RUN FOLDER/NAME.safetensors
 """
 
 import argparse
 from pathlib import Path
 
 from common import next_step, quiet_host, run, show
+
+LICENCES = {
+    "--licence": "the licence of the weights, for hubs an SPDX identifier, e.g. apache-2.0",
+    "--data-licence": "the licence of the pictures and labels that were trained on",
+    "--initial-licence": "the licence of the weights that the training started from",
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,16 +44,62 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="score this many classes; score layers of another number start anew",
     )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="of a run's work dir (its best checkpoint, else its last) or a checkpoint in it: "
+        "write the weights alone to NAME-HASH.safetensors, with the config (config.py) and a model "
+        "card (README.md) beside it",
+    )
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="of --publish: kernels and matrices in float16, which halves the file; biases, norms "
+        "and counters stay as they are",
+    )
+    for option, what in LICENCES.items():
+        parser.add_argument(option, metavar="TEXT", default="unknown", help=f"of --publish: {what}")
     args = parser.parse_args()
     if args.num_classes is not None and args.num_classes < 1:
         parser.error("--num-classes: at least 1")
+    if args.publish and (args.net or args.dataset or args.num_classes):
+        parser.error("--publish takes a network as it is: without --net, --dataset, --num-classes")
+    licences = {args.licence, args.data_licence, args.initial_licence}
+    if not args.publish and (args.half or licences != {"unknown"}):
+        parser.error("--half and licences belong to --publish")
     return args
 
 
 def main() -> None:
     args = parse_args()
     quiet_host()
+    if args.publish:
+        publish_run(args)
+    else:
+        convert_file(args)
 
+
+def publish_run(args: argparse.Namespace) -> None:
+    import fcn_plugin  # noqa: F401  # makes mmseg importable
+    from fcn_plugin.publish.card import Licences
+    from fcn_plugin.publish.lean import publish
+    from fcn_plugin.system.progress import progress_bar
+
+    licences = Licences(args.licence, args.data_licence, args.initial_licence)
+    with progress_bar() as progress:
+        published = publish(args.source, args.target, args.half, licences, progress)
+    file = published.file
+    for result in published.results:
+        words = "  ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
+        show(f"{result.dataset}: {words} ({result.origin})")
+    for gap in published.unknown:
+        show(f"unknown in {file.with_name('README.md')}: {gap}")
+    size, before = (path.stat().st_size / 1e6 for path in (file, published.checkpoint))
+    show(f"Done: {file}, {size:.1f} MB of {published.checkpoint}'s {before:.1f} MB")
+    show(next_step("publish", "push", file.parent, "OWNER/NAME"))
+
+
+def convert_file(args: argparse.Namespace) -> None:
     import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.conversion.convert import convert
     from fcn_plugin.system.progress import progress_bar

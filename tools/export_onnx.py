@@ -157,7 +157,7 @@ def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
     from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.prediction.network import load_network
 
-    file = find_checkpoint(Path(checkpoint))
+    file = find_checkpoint(checkpoint)
     model, classes = load_network(cfg, file, torch.device("cpu"))
     # The attribute that mmseg's init_model sets, too.
     model.dataset_meta = dict(

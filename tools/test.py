@@ -73,7 +73,7 @@ def main() -> None:
     from fcn_plugin.system.configs import set_pipeline
 
     check_settings(cfg)
-    cfg.load_from = str(find_checkpoint(Path(args.checkpoint)))
+    cfg.load_from = str(find_checkpoint(args.checkpoint))
     if args.split:
         choose_split(cfg, args.split, args.config)
     if args.tta:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from mmseg.registry import MODELS
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fcn_plugin.conversion.classes import classes_by_number, classes_of, storable
@@ -19,17 +18,16 @@ from fcn_plugin.conversion.ours import (
     shipped_config,
     variant,
 )
+from fcn_plugin.conversion.writing import write
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
-from fcn_plugin.system.files import replacing
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import BACKBONES, COUNT, HEAD_LAYERS, NETS, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
-from fcn_plugin.weights.safetensors_files import SUFFIX, write_safetensors
 from fcn_plugin.weights.sources import FEATURES_ONLY
 
 OWN_REMEDY = (
@@ -64,7 +62,7 @@ def convert(
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
     conversion = Conversion(open_weights(source, progress), net, dataset, num_classes)
-    _write(conversion.checkpoint(), target, progress)
+    write(conversion.checkpoint(), target, progress)
     return conversion
 
 
@@ -270,19 +268,3 @@ def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
     expected = torch.zeros(shape)
     expected.diagonal(dim1=0, dim2=1).copy_(bilinear_kernel(shape[-1])[..., None])
     return torch.allclose(kernel, expected, rtol=0, atol=1e-6)
-
-
-def _write(checkpoint: dict[str, Any], target: Path, progress: Progress) -> None:
-    save = write_safetensors if target.suffix == SUFFIX else torch.save
-    size = sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
-    try:
-        with replacing(target) as part:
-            progress("writing", 0, size)
-            save(checkpoint, part)
-        progress("writing", size, size)
-    # On a full disk PyTorch raises RuntimeError, safetensors SafetensorError.
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{target}: cannot be written ({quoted(error)}); it takes {size / 1e6:.0f} MB, choose "
-            "another folder or free space"
-        ) from error

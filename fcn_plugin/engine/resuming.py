@@ -12,6 +12,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.weights.addresses import fetched, is_address
 from fcn_plugin.weights.files import check_checkpoint
 from fcn_plugin.weights.structure import check_run
 
@@ -37,20 +38,29 @@ def first_usable(
     return None
 
 
-def find_checkpoint(path: Path) -> Path:
-    """``path`` itself; for a work dir the newest undamaged best checkpoint, else the last one.
+def find_checkpoint(place: str | Path) -> Path:
+    """``place`` itself; for a work dir the newest undamaged best checkpoint, else the last one.
+
+    Args:
+        place: a file, a work dir, or the address of a file (``addresses.fetched``).
 
     Raises:
-        UserError: there is no checkpoint, or ``path`` is damaged.
+        UserError: there is no checkpoint, or it is damaged.
     """
+    if is_address(place):
+        with fetched(str(place)) as file:
+            check_checkpoint(file)
+            return file
+    path = Path(place)
     if not path.is_dir():
         check_checkpoint(path)
         return path
     best = sorted(path.glob("best_*.pth"), key=lambda file: -file.stat().st_mtime)
-    file = first_usable((*best, *checkpoints_of(path)), partial(print, "warning:", file=sys.stderr))
-    if file is None:
+    warn = partial(print, "warning:", file=sys.stderr)
+    checkpoint = first_usable((*best, *checkpoints_of(path)), warn)
+    if checkpoint is None:
         raise UserError(f"{path}: no checkpoint there; train one first with fcn-plugin train")
-    return file
+    return checkpoint
 
 
 def last_resumable(work_dir: Path, warn: Callable[[str], None]) -> Path | None:

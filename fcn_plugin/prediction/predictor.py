@@ -48,7 +48,7 @@ class Predictor:
 
     Args:
         config: a config file, the name of a shipped one (``config_file``), or a loaded config.
-        checkpoint: a file, or a work dir (its best checkpoint, else its last).
+        checkpoint: a file, its address, or a work dir (its best checkpoint, else its last).
         device: e.g. 'cpu' or 'cuda:1'; default: a GPU if there is one.
         max_memory: bytes that this process may use on the device. Default: the free memory
             without a reserve.
@@ -75,7 +75,7 @@ class Predictor:
         init_default_scope(cfg.get("default_scope", "mmseg"))
         self.device, self.tta, self.progress = _device(device), tta, progress
         peak = peak_resident()
-        file = find_checkpoint(Path(checkpoint))
+        file = find_checkpoint(checkpoint)
         self.model, self.classes = load_network(cfg, file, self.device, tta)
         steps = cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset)
         network: Any = self.model.module if tta else self.model

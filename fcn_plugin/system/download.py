@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,8 @@ from fcn_plugin.system.progress import Progress, progress_bar, silent
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without a byte
 PAUSE = 1  # second before the next attempt
+HASHED_DIGITS = 8  # of the sha256 in a published file's name
+HASHED = re.compile(rf"-([0-9a-f]{{{HASHED_DIGITS}}})\.safetensors\Z")
 
 
 class Digest(NamedTuple):
@@ -23,6 +26,18 @@ class Digest(NamedTuple):
 
     algorithm: str  # its name in hashlib
     digits: str  # hexadecimal
+
+
+def digest_in(name: str) -> Digest | None:
+    """The hash in the name of a published file, as torch's hub and OpenMMLab write it; or None.
+
+    Of safetensors alone: PyTorch's own files hold checksums, and names of many end in a date.
+
+    >>> digest_in("fcn8s-1a2b3c4d.safetensors").digits
+    '1a2b3c4d'
+    """
+    match = HASHED.search(name)
+    return Digest("sha256", match[1]) if match else None
 
 
 def download(url: str, target: Path, digest: Digest | None) -> Path:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.system.download import digest_in, file_digests
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
 from fcn_plugin.weights.safetensors_files import (
@@ -160,12 +161,21 @@ def check_checkpoint(path: Path, finite: bool = True) -> dict[str, Any]:
 def verify(path: Path) -> None:
     """Compare a file's bytes with the checksums that it holds, which ``torch.load`` ignores.
 
-    PyTorch's zip archives have one for each tensor; its older files and safetensors have none. The
-    whole file is read, at some GB per second if it is in memory.
+    PyTorch's zip archives have one for each tensor; its older files and safetensors have none, but
+    a published file has one in its name. The whole file is read, at some GB per second if it is in
+    memory.
 
     Raises:
         UserError: a checksum differs.
     """
+    if digest := digest_in(path.name):
+        actual = file_digests(path, [digest.algorithm])[digest.algorithm]
+        if not actual.startswith(digest.digits):
+            raise UserError(
+                f"{path}: damaged, or another file than its name says: its {digest.algorithm} "
+                f"begins with {actual[: len(digest.digits)]}, not {digest.digits}; {AGAIN}, or "
+                "rename it if that was never its hash"
+            )
     with path.open("rb") as file:
         if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
             return

@@ -13,9 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlparse
 
-import torch
 from mmengine.runner import (
     CheckpointLoader,
     get_deprecated_model_names,
@@ -25,8 +23,7 @@ from mmengine.runner import (
 )
 
 from fcn_plugin.errors import UserError, did_you_mean
-from fcn_plugin.system.download import download
-from fcn_plugin.system.ranks import once_per_machine
+from fcn_plugin.weights.addresses import HUB, WEB, fetched, is_address
 from fcn_plugin.weights.files import read_content, verify
 
 
@@ -41,15 +38,11 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     return content
 
 
-@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+@CheckpointLoader.register_scheme(prefixes=(*WEB, HUB), force=True)
 def load_from_http(filename: str, map_location: Any = None) -> Any:
-    """The content of a file at a URL, which is kept in torch's own cache as mmengine does."""
-    target = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(filename).path).name)
-    once_per_machine(lambda: download(filename, target, None))
-    try:
-        return load_from_local(str(target), map_location)
-    except UserError as error:
-        raise UserError(f"{error} (from {filename}; delete the file to fetch it again)") from error
+    """The content of a file by its address."""
+    with fetched(filename) as file:
+        return load_from_local(str(file), map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes=("modelzoo://", "torchvision://"), force=True)
@@ -71,7 +64,7 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
     scheme, _, name = filename.partition("://")
     name = get_deprecated_model_names().get(name, name)
     address = _address(f"{scheme}://{name}", get_external_models())
-    if address.startswith(("http://", "https://")):
+    if is_address(address):
         return load_from_http(address, map_location)
     # mmengine looks for the user's list here.
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")

@@ -10,6 +10,8 @@ from mmengine.logging import MMLogger
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import download
 from fcn_plugin.system.ranks import once_per_machine
+from fcn_plugin.weights.addresses import fetched, is_address
+from fcn_plugin.weights.files import verify
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import COUNT, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
@@ -31,8 +33,9 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
 
     Args:
         checkpoint: one of ``sources.SOURCES``, e.g. 'torchvision://vgg16', or a file that
-            ``weights.recognise.open_weights`` knows, with or without its last layers. fc6 and fc7
-            start anew where ``fc_channels`` is another than the file's.
+            ``weights.recognise.open_weights`` knows, with or without its last layers, or its
+            address (``addresses.fetched``). fc6 and fc7 start anew where ``fc_channels`` is
+            another than the file's.
 
     Raises:
         UserError: the file is missing, damaged or unknown, or does not fit.
@@ -122,11 +125,15 @@ def _locate(checkpoint: str) -> Path:
         if not Path(checkpoint).is_file():
             raise UserError(f"{checkpoint}: no such file; check init_cfg.checkpoint in the config")
         return Path(checkpoint)
+    if is_address(checkpoint):
+        with fetched(checkpoint) as file:
+            verify(file)
+            return file
     source = SOURCES.get(checkpoint)
     if source is None:
         raise UserError(
-            f"init_cfg.checkpoint {checkpoint!r} is not known; give a file or one of "
-            f"{', '.join(SOURCES)}"
+            f"init_cfg.checkpoint {checkpoint!r} is not known; give a file, its address, or one "
+            f"of {', '.join(SOURCES)}"
         )
     target = cached_file(checkpoint)
 

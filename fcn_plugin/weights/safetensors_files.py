@@ -20,6 +20,7 @@ START_BYTES = 9
 META = "fcn_plugin"  # key in __metadata__
 # These are tuples in our meta data; JSON would return lists.
 TUPLES = ("classes", "mean", "std")
+BY_NUMBER = ("label_map",)  # tables whose keys are numbers; JSON would return texts
 
 
 def looks_like_safetensors(start: bytes) -> bool:
@@ -38,7 +39,7 @@ def read_safetensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             stored = file.metadata() or {}
             names = file.keys()  # a list: the file itself cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in names}
-        meta = json.loads(stored.get(META, "null"), object_hook=_with_tuples)
+        meta = json.loads(stored.get(META, "null"), object_hook=_as_stored)
         if meta is not None and not isinstance(meta, dict):
             raise ValueError(f"its {META} is not a table")
     # What the library raises on arbitrary bytes is not documented.
@@ -61,7 +62,8 @@ def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
     mode = path.stat().st_mode
     # Data sets' meta data may contain numpy arrays and numbers.
     text = json.dumps(checkpoint["meta"], default=lambda value: value.tolist())
-    save_file(_apart(checkpoint["state_dict"]), path, metadata={"format": "pt", META: text})
+    # One entry: the library writes several in any order, and the file's hash would vary.
+    save_file(_apart(checkpoint["state_dict"]), path, metadata={META: text})
     path.chmod(mode)
 
 
@@ -78,8 +80,13 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if key in TUPLES and isinstance(value, list) else value
-        for key, value in table.items()
-    }
+def _as_stored(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: _of_kind(key, value) for key, value in table.items()}
+
+
+def _of_kind(key: str, value: Any) -> Any:
+    if key in TUPLES and isinstance(value, list):
+        return tuple(value)
+    if key in BY_NUMBER and isinstance(value, dict):
+        return {int(number): entry for number, entry in value.items()}
+    return value

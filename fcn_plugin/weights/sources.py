@@ -59,6 +59,7 @@ class Source:
 
     Attributes:
         at_once: True for fcn8s-atonce, if the file itself does not say so.
+        licence: as its publisher states it; empty if unknown.
     """
 
     file_name: str
@@ -66,27 +67,30 @@ class Source:
     input: Input
     url: str = ""
     at_once: bool = False
+    licence: str = ""
 
 
-def _named_by_hash(url: str, input: Input) -> Source:
+def _named_by_hash(url: str, input: Input, licence: str) -> Source:
     """A file whose name ends with the first digits of its sha256."""
     file_name = url.rsplit("/", 1)[-1]
     digits = file_name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
-    return Source(file_name, Digest("sha256", digits), input, url)
+    return Source(file_name, Digest("sha256", digits), input, url, licence=licence)
 
 
 def _torchvision(file_name: str, input: Input = TORCHVISION) -> Source:
-    return _named_by_hash(f"https://download.pytorch.org/models/{file_name}", input)
+    url = f"https://download.pytorch.org/models/{file_name}"
+    return _named_by_hash(url, input, "BSD-3-Clause")
 
 
-def _caffe(url: str, sha1: str, input: Input) -> Source:
-    return Source(url.rsplit("/", 1)[-1], Digest("sha1", sha1), input, url)
+def _caffe(url: str, sha1: str, input: Input, licence: str = "") -> Source:
+    return Source(url.rsplit("/", 1)[-1], Digest("sha1", sha1), input, url, licence=licence)
 
 
 BERKELEY = "http://dl.caffe.berkeleyvision.org"
 
-# ImageNet classifiers, by their names in init_cfg.checkpoint. Licences: torchvision's are
-# BSD-3-Clause, the VGG-16 of Caffe and justincj CC-BY-4.0, Caffe's others unrestricted.
+UNRESTRICTED = "unrestricted use"
+
+# ImageNet classifiers, by their names in init_cfg.checkpoint.
 SOURCES = {
     "torchvision://vgg11": _torchvision("vgg11-8a719046.pth"),
     "torchvision://vgg13": _torchvision("vgg13-19584684.pth"),
@@ -102,22 +106,25 @@ SOURCES = {
     "torchvision://alexnet": _torchvision("alexnet-owt-7be5be79.pth"),
     "torchvision://googlenet": _torchvision("googlenet-1378be20.pth", INCEPTION),
     "justincj://vgg16": _named_by_hash(
-        "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth", CAFFE_VGG
+        "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth", CAFFE_VGG, "CC-BY-4.0"
     ),
     "caffe://vgg16": _caffe(
         "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
         "9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
         CAFFE_VGG,
+        "CC-BY-4.0",
     ),
     "caffe://caffenet": _caffe(
         f"{BERKELEY}/bvlc_reference_caffenet.caffemodel",
         "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
         CAFFENET,
+        UNRESTRICTED,
     ),
     "caffe://googlenet": _caffe(
         f"{BERKELEY}/bvlc_googlenet.caffemodel",
         "405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         CAFFE_GOOGLENET,
+        UNRESTRICTED,
     ),
 }
 

@@ -63,7 +63,7 @@ LESS: dict[str, Change] = {
 LEFT_OUT: dict[str, str] = {
     r"^python -m venv|\bpip install": "downloads; make test does it, test_packaging.py tries it",
     r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
-    r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE)\b": "names that stand for the reader's own",
+    r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE|OWNER)\b": "names that stand for the reader's own",
     r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"mmseg_tool\.py (analyze_logs|vis)": "wants seaborn or grad-cam, which are not installed",
     r"lite0": "wants timm and a package with weights, which are not installed",

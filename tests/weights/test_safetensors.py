@@ -41,7 +41,9 @@ def same(found, expected) -> None:
 
 def test_any_tensor_and_meta_data_come_back_but_for_a_config(tmp_path):
     meta = dict(
-        dataset_meta=dict(classes=("a", "b"), palette=[[0, 0, 0], [1, 2, 3]], label_map=None),
+        dataset_meta=dict(
+            classes=("a", "b"), palette=[[0, 0, 0], [1, 2, 3]], label_map={0: 0, 7: 255}
+        ),
         input=dict(order="RGB", mean=(0.1, 1 / 3, 1e-30), std=(1.0, 2.0, 3.0)),
         note="äöü \n \" ' \\",
     )

@@ -1,0 +1,94 @@
+"""Push a published folder to a hub of models, and pull one from there, with ``huggingface_hub``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.publish.folder import CARD, CONFIG, check_folder, weights_among
+from fcn_plugin.system.download import digest_in
+
+LEFT = ".cache"  # folder of huggingface_hub where it has downloaded to
+MADE_BY_HUBS = (".gitattributes",)
+
+
+def push(folder: Path, repo: str, private: bool = False) -> str:
+    """Upload a published folder's three files to ``repo``, which is created if it is not there.
+
+    Args:
+        repo: OWNER/NAME of a model; HF_ENDPOINT names another hub than huggingface.co.
+        private: a new repository can be seen by its owner alone.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        UserError: it is no published folder, the weights have another hash than their name says,
+            ``repo`` holds other files, huggingface_hub is not installed, or the hub refuses.
+    """
+    api = _api()
+    names = [check_folder(folder).name, CARD, CONFIG]
+    with _explained(f"{folder} cannot be pushed to {repo}"):
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        there = set(api.list_repo_files(repo)) - {*names, *MADE_BY_HUBS}
+        if others := sorted(name for name in there if not digest_in(name)):
+            raise UserError(
+                f"{repo}: holds other files, e.g. {others[0]}; give a new name, for these weights "
+                "alone"
+            )
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=names,
+            delete_patterns=sorted(there) or None,  # weights of an earlier push
+            commit_message=f"Publish {names[0]}",
+        )
+    return str(address)
+
+
+def pull(repo: str, folder: Path) -> Path:
+    """Download a published folder; returns its weights, whose hash is compared.
+
+    Args:
+        folder: is created; or empty, or left by a pull that was interrupted.
+
+    Raises:
+        UserError: there are other files in ``folder``, ``repo`` holds no published network, what
+            arrived has another hash, huggingface_hub is not installed, or the hub refuses.
+    """
+    api = _api()
+    if folder.is_file() or (folder.is_dir() and not _is_free(folder)):
+        raise UserError(f"{folder}: is in use; give a new folder, or empty it")
+    with _explained(f"{repo} cannot be pulled"):
+        names = [weights_among(repo, api.list_repo_files(repo)), CARD, CONFIG]
+        api.snapshot_download(repo, local_dir=folder, allow_patterns=names)
+    return check_folder(folder)
+
+
+def _is_free(folder: Path) -> bool:
+    return (folder / LEFT).is_dir() or not any(folder.iterdir())
+
+
+def _api() -> Any:
+    try:
+        return import_module("huggingface_hub").HfApi()
+    except ImportError as error:
+        raise UserError(
+            "push and pull need the package huggingface_hub; run pip install 'fcn-plugin[hub]'"
+        ) from error
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    # Its errors, and those of the HTTP library below it, have no common class.
+    except Exception as error:
+        raise UserError(
+            f"{what} ({quoted(error)}); check the name and the connection, and whether you are "
+            "logged in (hf auth login)"
+        ) from error

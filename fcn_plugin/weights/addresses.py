@@ -1,0 +1,57 @@
+"""Fetch a file of weights by its address: http, https, or hf, which names a file on a model hub."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.download import digest_in, download
+from fcn_plugin.system.locks import only_one_at_work
+
+WEB, HUB = ("http://", "https://"), "hf://"
+ENDPOINT = "https://huggingface.co"  # unless HF_ENDPOINT names another, as for huggingface_hub
+PATIENCE = 3600  # seconds to wait for another process that fetches a file, perhaps this one
+
+
+def is_address(checkpoint: str | Path) -> bool:
+    """Whether it is an address that ``fetched`` takes."""
+    return str(checkpoint).startswith((*WEB, HUB))
+
+
+@contextmanager
+def fetched(address: str) -> Iterator[Path]:
+    """The file at ``address``, kept in torch's own cache as mmengine does; the block reads it.
+
+    Only one process at a time downloads it; what arrives is compared with the hash in its name.
+
+    Args:
+        address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a public model there.
+
+    Raises:
+        UserError: it cannot be downloaded, has another hash, or the block refuses it.
+    """
+    url = _web_address(address)
+    name = Path(urlparse(url).path).name
+    target = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not target.is_file():
+        with only_one_at_work(target.parent, PATIENCE):
+            download(url, target, digest_in(name))
+    try:
+        yield target
+    except UserError as error:
+        raise UserError(f"{error} (from {address}; delete the file to fetch it again)") from error
+
+
+def _web_address(address: str) -> str:
+    if not address.startswith(HUB):
+        return address
+    owner, _, rest = address.removeprefix(HUB).partition("/")
+    name, _, file = rest.partition("/")
+    if not file:
+        raise UserError(f"{address}: names no file of a model; give hf://OWNER/NAME/FILE")
+    endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
+    return f"{endpoint}/{owner}/{name}/resolve/main/{file}"

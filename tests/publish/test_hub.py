@@ -1,0 +1,106 @@
+"""Push and pull, with a stand-in of huggingface_hub, and with itself where it is installed."""
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from publish.hubs import Api, Repositories, serving
+from tools.running import tool
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.publish import hub
+from fcn_plugin.publish.hub import pull, push
+from fcn_plugin.system.download import file_digests
+from fcn_plugin.weights.safetensors_files import write_safetensors
+
+REAL = pytest.mark.skipif(not find_spec("huggingface_hub"), reason="needs huggingface_hub")
+REPO = "someone/net"
+
+
+@pytest.fixture(params=["stand-in", pytest.param("huggingface_hub", marks=REAL)])
+def repositories(request, monkeypatch) -> Iterator[Repositories]:
+    """Those of the hub that ``push`` and ``pull`` reach."""
+    repositories: Repositories = {}
+    if request.param == "stand-in":
+        monkeypatch.setattr(hub, "_api", lambda: Api(repositories))
+        yield repositories
+        return
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with serving(repositories) as address:
+        api = huggingface_hub.HfApi(endpoint=address, token="hf_of_nobody")
+        monkeypatch.setattr(hub, "_api", lambda: api)
+        yield repositories
+
+
+def published(folder: Path, number: float = 0.0) -> Path:
+    """A published folder; the weights in it."""
+    folder.mkdir()
+    plain = folder / "net.safetensors"
+    write_safetensors(dict(state_dict={"w": torch.full((2,), number)}, meta={}), plain)
+    for name in ("README.md", "config.py"):
+        (folder / name).write_text(f"# {number}\n")
+    (folder / "notes.txt").write_text("for me alone")
+    digits = file_digests(plain, ["sha256"])["sha256"][:8]
+    return plain.rename(folder / f"net-{digits}.safetensors")
+
+
+def test_what_is_pushed_is_pulled(tmp_path, repositories):
+    first, second = published(tmp_path / "one"), published(tmp_path / "two", 1.0)
+    for number, file in enumerate((first, second)):
+        assert push(file.parent, REPO).endswith(REPO)
+        names = {file.name, "README.md", "config.py"}
+        assert repositories[REPO].keys() == {*names, ".gitattributes"}  # without the earlier one
+        got = pull(REPO, tmp_path / f"pulled{number}")
+        assert got.name == file.name and {path.name for path in got.parent.glob("*.*")} >= names
+        for name in names:
+            assert (got.parent / name).read_bytes() == (file.parent / name).read_bytes()
+
+
+def test_what_does_not_belong_is_refused(tmp_path, repositories):
+    file = published(tmp_path / "one")
+    repositories["someone/other"] = {"model.safetensors": b"0", "README.md": b"theirs"}
+    with pytest.raises(UserError, match=r"holds other files, e\.g\. model\.safetensors; give a"):
+        push(file.parent, "someone/other")
+    assert repositories["someone/other"]["README.md"] == b"theirs"
+    with pytest.raises(UserError, match=r"someone/other: no config\.py, so not one published"):
+        pull("someone/other", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match=r"someone/none cannot be pulled \(.*\); check the name"):
+        pull("someone/none", tmp_path / "new")
+    with pytest.raises(UserError, match="is in use; give a new folder"):
+        pull(REPO, file.parent)
+    with pytest.raises(UserError, match=r"2 files NAME-HASH\.safetensors, so not one"):
+        (file.parent / "net-00000000.safetensors").touch()
+        push(file.parent, REPO)
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_another_hash_than_the_names_is_refused(tmp_path, repositories, where):
+    file = published(tmp_path / "one")
+    if where == "here":
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        with pytest.raises(UserError, match=f"^{file}: damaged, or another file"):
+            push(file.parent, REPO)
+        assert not repositories
+        return
+    push(file.parent, REPO)
+    repositories[REPO][file.name] = file.read_bytes()[:-1] + b"?"
+    with pytest.raises(UserError, match=rf"new/{file.name}: damaged, or another file"):
+        pull(REPO, tmp_path / "new")
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"run pip install 'fcn-plugin\[hub\]'"):
+        push(tmp_path, REPO)
+
+
+def test_as_a_user_does(tmp_path):
+    done = tool(f"publish.py push one {REPO}", folder=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ") and "; " in done.stderr

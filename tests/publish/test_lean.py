@@ -1,0 +1,198 @@
+"""Publish a run: what the file holds, that it predicts the same, and what its card says."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from prediction.trained import image
+from publish.a_run import HOME, TESTED, VALIDATED, work_dir
+from tools.running import ran, tool
+
+from fcn_plugin.errors import UserError
+from fcn_plugin.prediction import Predictor
+from fcn_plugin.publish.card import Licences
+from fcn_plugin.publish.facts import facts_of, public
+from fcn_plugin.publish.folder import check_folder
+from fcn_plugin.publish.lean import publish
+from fcn_plugin.publish.results import results_of
+from fcn_plugin.weights.files import check_checkpoint
+
+NAMES = {"README.md", "config.py"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return work_dir(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def full(run):
+    return publish(run, run.parent / "full/tiny.safetensors", licences=Licences(data="CC0"))
+
+
+@pytest.fixture(scope="module")
+def half(run):
+    checkpoint = run / "best_mIoU_iter_4.pth"
+    return publish(checkpoint, run.parent / "half/tiny.safetensors", half=True)
+
+
+def labels(config: Path, weights: Path) -> np.ndarray:
+    predictor = Predictor(config, weights, "cpu")
+    pictures = [image(weights.parent / f"noise/{i}.png", 64, 96, i) for i in range(4)]
+    return np.stack([predictor(picture).labels for picture in pictures])
+
+
+def test_predicts_as_the_checkpoint_does(run, full, half):
+    expected = labels(run.parent / "tiny.py", run)
+    assert len(np.unique(expected)) > 2
+    assert np.array_equal(labels(full.file.with_name("config.py"), full.file), expected)
+    rounded = labels(half.file.with_name("config.py"), half.file)
+    assert (rounded == expected).mean() > 0.99
+    sizes = [each.stat().st_size for each in (half.file, full.file, full.checkpoint)]
+    assert sizes == sorted(sizes)
+
+
+def test_holds_the_tensors_alone_and_rounds_kernels_only(full, half):
+    stored = torch.load(full.checkpoint, weights_only=True)["state_dict"]
+    content = check_checkpoint(full.file)
+    assert content.keys() == {"state_dict", "meta"}
+    assert content["state_dict"].keys() == stored.keys()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in content["state_dict"].items())
+    rounded = check_checkpoint(half.file)["state_dict"]
+    for name, tensor in stored.items():
+        kind = torch.float16 if tensor.dim() >= 2 else tensor.dtype
+        assert rounded[name].dtype == kind and torch.equal(rounded[name], tensor.to(kind)), name
+    kernels = [tensor for tensor in stored.values() if tensor.dim() >= 2]
+    assert half.halved == len(kernels) < half.tensors == full.tensors and full.halved == 0
+
+
+def test_trains_on_from_it(half, tmp_path):
+    """By ``init_cfg`` of the backbone, and of the whole network."""
+    cfg = Config.fromfile(half.file.with_name("config.py"))
+    state = check_checkpoint(half.file)["state_dict"]
+    weights = dict(type="Pretrained", checkpoint=str(half.file))
+    for settings in (cfg.model | dict(init_cfg=weights), cfg.model):
+        if "init_cfg" not in settings:
+            settings.backbone.init_cfg = weights
+        model = MODELS.build(settings)
+        model.init_weights()
+        begins = "" if "init_cfg" in settings else "backbone."
+        for name, tensor in model.state_dict().items():
+            if name.startswith(begins):
+                assert torch.equal(tensor, state[name].to(tensor.dtype)), name
+
+
+def front(file: Path) -> dict:
+    return yaml.safe_load(file.with_name("README.md").read_text().split("---\n")[1])
+
+
+def test_the_card_tells_what_the_run_records(full, half):
+    assert {path.name for path in full.file.parent.glob("*.*")} == {full.file.name, *NAMES}
+    assert check_folder(full.file.parent) == full.file
+    head = front(full.file)
+    assert head["license"] == "unknown" and head["pipeline_tag"] == "image-segmentation"
+    assert head["library_name"] == "fcn_plugin" and head["datasets"] == ["shapes"]
+    assert {"ConvolutionalizedVGG", "arxiv:1411.4038"} < {*head["tags"]}
+    (index,) = head["model-index"]
+    scores = {
+        result["dataset"]["name"]: {each["name"]: each["value"] for each in result["metrics"]}
+        for result in index["results"]
+    }
+    # Each split once, by its fullest record.
+    assert scores.keys() == {"BaseSegDataset in shapes, val", "BaseSegDataset in shapes, hidden"}
+    assert scores["BaseSegDataset in shapes, hidden"]["mean IU"] == TESTED["mIoU"] / 100
+    assert scores["BaseSegDataset in shapes, val"]["pixel accuracy"] == 0.901
+    text = " ".join(full.file.with_name("README.md").read_text().split())
+    for words in (
+        f"`{full.file.name}`",
+        "| star | 1.00 |",
+        "| 90.10 (90.10 to 90.10) |",  # of images that are all alike
+        "| 51.00 (48.50 to 52.50) | 81.00 |",
+        "| triangle | - |",
+        "Hardly found (IU below 20 percent): star.",
+        "RGB, values 0 to 255, less 123.675, 116.28, 103.53, divided by 58.395",
+        "| the pictures and labels | CC0 |",
+        "| the initial weights, `start.pth` | unknown |",
+        "| time | 0:57:00 |",
+        "no optimizer state",
+    ):
+        assert words in text, words
+    assert len(full.unknown) == 2 and len(half.unknown) == 3
+    assert "before the rounding" in half.file.with_name("README.md").read_text()
+    stored = (path.read_bytes() for path in full.file.parent.glob("*.*"))
+    assert not any(HOME.encode() in content for content in stored)
+
+
+def test_without_scores_it_says_so(run, tmp_path):
+    other = run / "iter_2.pth"
+    content = torch.load(run / "best_mIoU_iter_4.pth", weights_only=True)
+    content["meta"]["iter"] = 2
+    torch.save(content, other)
+    published = publish(other, tmp_path / "tiny.safetensors")
+    other.unlink()
+    assert published.results == [] and "scores" in published.unknown[-1]
+    assert "model-index" not in front(published.file)
+    cfg = public(Config.fromfile(published.file.with_name("config.py")))
+    cfg.val_dataloader = None
+    assert facts_of(run, cfg).validated_on == "nothing"
+    assert "None are recorded with the run." in published.file.with_name("README.md").read_text()
+
+
+def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cfg, checkpoint = Config.fromfile(run.parent / "tiny.py"), copy / "best_mIoU_iter_4.pth"
+
+    def origins(step: int | None = 4) -> list[str]:
+        results = results_of(checkpoint, copy, cfg, step)
+        return [result.origin.split(",")[0].split(" at ")[0] for result in results]
+
+    assert origins() == ["fcn-plugin report", "fcn-plugin test"]
+    late = time.time() + 9  # the file was written again after the test
+    os.utime(checkpoint, (late, late))
+    assert origins() == ["fcn-plugin report"]
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["decode_head.score.0.bias"] += 1
+    torch.save(content, checkpoint)
+    os.utime(checkpoint, (late, late))
+    assert origins() == ["the run's validation"] and origins(None) == []
+    (result,) = results_of(checkpoint, copy, cfg, 4)
+    assert result.scores == VALIDATED and result.images == 7
+    cfg.val_dataloader.batch_size = 2
+    (result,) = results_of(checkpoint, copy, cfg, 4)
+    assert result.images is None  # the last batch may be half
+
+
+@pytest.mark.parametrize(
+    "taken", ["README.md", "config.py", "tiny.safetensors", "other-0123abcd.safetensors"]
+)
+def test_nothing_is_replaced(run, tmp_path, taken):
+    (tmp_path / taken).write_text("mine")
+    with pytest.raises(UserError, match=f"{taken}: is there already; .* folder of their own"):
+        publish(run, tmp_path / "tiny.safetensors")
+    assert (tmp_path / taken).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_as_a_user_does(run, tmp_path):
+    done = ran(f"convert_weights.py --publish {run} out/net.safetensors --half", folder=tmp_path)
+    (file,) = (tmp_path / "out").glob("net-*.safetensors")
+    *_, gap, last, following = done.stdout.splitlines()
+    assert "unknown in out/README.md: the licence of the initial weights" in gap
+    assert re.fullmatch(rf"Done: out/{file.name}, 0\.1 MB of .*iter_4\.pth's 0\.\d MB", last)
+    assert following == "Next: fcn-plugin publish push out OWNER/NAME"
+    for words, fault in {
+        f"--publish {run} net.pth": "error: net.pth: published weights are safetensors; name it",
+        f"--publish {tmp_path} net.safetensors": "no checkpoint there; train one first",
+        f"--publish {tmp_path / 'out' / file.name} new/net.safetensors": "no training in it",
+    }.items():
+        refused = tool(f"convert_weights.py {words}", folder=tmp_path)
+        assert refused.returncode == 1 and fault in refused.stderr, refused.stderr
+    assert tool("convert_weights.py a b --half", folder=tmp_path).returncode == 2

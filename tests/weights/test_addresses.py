@@ -1,0 +1,144 @@
+"""Files named by their hash, by path and by address, against a small server on this machine."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from mmseg.registry import MODELS
+
+from fcn_plugin.engine.resuming import find_checkpoint
+from fcn_plugin.errors import UserError
+from fcn_plugin.system.download import digest_in, file_digests
+from fcn_plugin.weights.addresses import fetched
+from fcn_plugin.weights.files import read_content
+from fcn_plugin.weights.recognise import open_weights
+from fcn_plugin.weights.safetensors_files import write_safetensors
+
+BACKBONE = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8)
+
+
+def hashed(folder: Path) -> Path:
+    """A network's weights under a name with their hash."""
+    torch.manual_seed(0)
+    state = MODELS.build(BACKBONE).state_dict()
+    state = {f"backbone.{name}": torch.randn(tensor.shape) for name, tensor in state.items()}
+    head = dict(weight=torch.randn(2, 8, 1, 1), bias=torch.randn(2))
+    state |= {f"decode_head.score.0.{name}": tensor for name, tensor in head.items()}
+    plain = folder / "net.safetensors"
+    write_safetensors(dict(state_dict=state, meta=dict(net="fcn32s")), plain)
+    digits = file_digests(plain, ["sha256"])["sha256"][:8]
+    return plain.rename(folder / f"net-{digits}.safetensors")
+
+
+def damage(path: Path) -> None:
+    """Change one bit of the last tensor."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def filled(checkpoint: str) -> torch.nn.Module:
+    backbone = MODELS.build(dict(BACKBONE, init_cfg=dict(type="Pretrained", checkpoint=checkpoint)))
+    backbone.init_weights()
+    return backbone
+
+
+DOORS: dict[str, Callable[[str], Any]] = {
+    "loader": CheckpointLoader.load_checkpoint,
+    "tools": find_checkpoint,
+    "backbone": filled,
+}
+
+
+@pytest.mark.parametrize("door", [*DOORS, "convert"])
+def test_a_hash_in_the_name_is_compared(tmp_path, door):
+    path = hashed(tmp_path)
+    read = DOORS.get(door, lambda file: open_weights(Path(file)))
+    read(str(path))
+    damage(path)
+    with pytest.raises(UserError, match=rf"^{path}: damaged, or .* not {path.stem[-8:]}; copy"):
+        read(str(path))
+    # Without the hash nothing is known of its bytes, and other endings of names are no hashes.
+    for name in ("net.safetensors", "net-v2.safetensors", "net-20310131.pth"):
+        read(str(path.rename(tmp_path / name)))
+        path = tmp_path / name
+        assert digest_in(name) is None
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[Any]:
+    """A server of ``tmp_path``, with its address and what it was asked for."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        asked: list = []  # one list for all requests, on purpose
+        files: Path = tmp_path
+        url: str
+
+        def do_GET(self):
+            self.asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            """Silence."""
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    handler = partial(Handler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        Handler.url = f"http://127.0.0.1:{httpd.server_port}"
+        yield Handler
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_by_address_and_hub(tmp_path, server, monkeypatch, door):
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    folder = tmp_path / "owner/model/resolve/main"
+    folder.mkdir(parents=True)
+    path = hashed(folder)
+    address = f"hf://owner/model/{path.name}"
+    DOORS[door](address)
+    kept = tmp_path / "cache/checkpoints" / path.name
+    web = f"{server.url}/owner/model/resolve/main/{path.name}"
+    DOORS[door](web)  # from the cache
+    assert server.asked == [f"/owner/model/resolve/main/{path.name}"]
+    damage(kept)
+    with pytest.raises(UserError, match=rf"^{kept}: .*\(from {address}; delete the file to"):
+        DOORS[door](address)
+    kept.unlink()
+    damage(path)
+    with pytest.raises(UserError, match=f"^{web}: what arrived has sha256 .*, expected .*try"):
+        DOORS[door](address)
+    assert not kept.exists()
+    with pytest.raises(UserError, match="names no file of a model; give hf://OWNER/NAME/FILE"):
+        DOORS[door]("hf://owner/model")
+
+
+def test_many_processes_fetch_once(tmp_path, server):
+    path = hashed(tmp_path)
+
+    def fetch(_: int) -> bytes:
+        with fetched(f"{server.url}/{path.name}") as file:
+            return file.read_bytes()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert {*threads.map(fetch, range(4))} == {path.read_bytes()}
+    assert len(server.asked) == 1
+
+
+def test_the_same_checkpoint_is_the_same_file(tmp_path):
+    """A library that writes its header in any order would give it another name each time."""
+    names = set()
+    for number in range(6):
+        (tmp_path / str(number)).mkdir()
+        names.add(hashed(tmp_path / str(number)).name)
+    assert len(names) == 1
+    assert read_content(tmp_path / "0" / names.pop())["meta"] == dict(net="fcn32s")
