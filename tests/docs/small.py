@@ -55,8 +55,9 @@ LESS: dict[str, Change] = {
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
-    r"train\.py .*(voc|caffe|published)": settings(*SHORT, *NARROW, FCN8S),
-    r"test\.py .*voc": settings(*NARROW, FCN8S),
+    r"prepare_data\.py ade20k$": archives("ADEChallengeData2016.zip"),
+    r"train\.py .*(caffe|published|vgg16.*(voc|camvid|ade20k))": settings(*SHORT, *NARROW, FCN8S),
+    r"test\.py .*vgg16.*(voc|camvid|ade20k)": settings(*NARROW, FCN8S),
 }
 
 # command -> why it is not run
@@ -64,6 +65,7 @@ LEFT_OUT: dict[str, str] = {
     r"^python -m venv|\bpip install": "downloads; make test does it, test_packaging.py tries it",
     r"^make ": "sets up an environment of its own; what it runs then stands in start.md",
     r"\b(CONFIG|DIR|FOLDER|PARTITION|CLONE|OWNER)\b": "names that stand for the reader's own",
+    r"benchmarks/claims\.py": "hours; test_claims.py runs its table",
     r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"mmseg_tool\.py (analyze_logs|vis)": "wants seaborn or grad-cam, which are not installed",
     r"lite0": "wants timm and a package with weights, which are not installed",
