@@ -5,7 +5,8 @@
     benchmarks/claims.py --table              # only the table of the runs on record
 
 Every row sees the same number of crops, by fcn-plugin train. A run that was interrupted goes on,
-and one on record is not repeated. Needs CamVid under data/ (fcn-plugin prepare_data camvid).
+and one on record is not repeated. Needs CamVid under data/ (fcn-plugin prepare_data camvid), and
+for EfficientNet-Lite0 timm and a file of weights (docs/mixing.md).
 """
 
 import argparse
@@ -26,6 +27,8 @@ from common import run, show, write_json
 TOOLS = Path(__file__).parents[1] / "tools"
 RECORD = Path(__file__).with_suffix(".json")
 IMAGES = 800  # crops that each row sees
+FEWEST = 48  # so that each of three stages has a warm-up
+ALIKE = ("images", "amp")  # options that all runs of a record share
 CROP = "(192, 256)"
 BATCH = 2
 VGG = "fcn{}_vgg16-convs_camvid"
@@ -93,6 +96,8 @@ def parse_args() -> argparse.Namespace:
     add("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
     args.rows = args.rows or list(ROWS)
+    if args.jobs < 1 or args.images < FEWEST:
+        parser.error(f"--jobs: at least 1; --images: at least {FEWEST}")
     if unknown := [row for row in args.rows if row not in ROWS]:
         parser.error(f"no row {unknown[0]!r}; rows are {', '.join(ROWS)}")
     return args
@@ -103,29 +108,50 @@ def main() -> None:
     record = json.loads(args.record.read_text()) if args.record.is_file() else {}
     if not args.table:
         wanted = [(row, seed) for seed in args.seeds for row in args.rows]
-        runs = [run for run in wanted if str(run[1]) not in record.get(run[0], {})]
+        runs = [run for run in wanted if not on_record(*run, record, args)]
         with ThreadPoolExecutor(args.jobs) as pool:
             done = pool.map(lambda run: train(*run, args), runs)
             for number, ((row, seed), result) in enumerate(zip(runs, done, strict=True), start=1):
                 record.setdefault(row, {})[str(seed)] = result
                 write_json(args.record, record)
-                show(f"{number} of {len(runs)}: {row}, seed {seed}: mean IU {result['mIoU']:.2f}")
+                score = f"mean IU {result['mIoU']:.2f}"
+                show(f"{number} of {len(runs)}: {row}, seed {seed}: {score}", flush=True)
     show(table(record))
+
+
+def on_record(row: str, seed: int, record: dict[str, Any], args: argparse.Namespace) -> bool:
+    """Whether a run is on record.
+
+    Raises:
+        UserError: it is, with other options than now.
+    """
+    from fcn_plugin.errors import UserError
+
+    result = record.get(row, {}).get(str(seed))
+    for name in ALIKE if result else ():
+        if result.get(name) != getattr(args, name):
+            raise UserError(
+                f"{args.record}: {row}, seed {seed} was trained with {name}={result.get(name)}, "
+                f"not {getattr(args, name)}; set it back, or give another --record and --out"
+            )
+    return result is not None
 
 
 def train(row: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train one row from one seed, unless its folder has it finished; its result."""
     from fcn_plugin.errors import UserError
+    from fcn_plugin.system.machine import available_cores
 
-    folder = args.out / row / f"seed-{seed}"
-    if (result := result_of(row, folder)) is None:
-        configs = ROWS[row].configs
+    folder, configs = args.out / row / f"seed-{seed}", ROWS[row].configs
+    options = settings(ROWS[row], seed, args)
+    origin = begun(folder, options)
+    if (result := result_of(row, folder, args)) is None:
         tool = "train.py" if len(configs) == 1 else "train_stages.py"
         command = [sys.executable, TOOLS / tool, *configs, "--work-dir", folder]
         command += ["--resume"] * (len(configs) == 1) + ["--amp"] * args.amp
-        command += ["--cfg-options", *settings(ROWS[row], seed, args)]
-        threads = str(max(1, (os.cpu_count() or 1) // args.jobs))
-        folder.mkdir(parents=True, exist_ok=True)
+        command += ["--cfg-options", *options]
+        threads = str(max(1, available_cores() // args.jobs))
+        show(f"{row}, seed {seed}: output goes to {folder / 'output.txt'}", flush=True)
         with open(folder / "output.txt", "a") as output:
             subprocess.run(
                 [str(part) for part in command],
@@ -134,20 +160,49 @@ def train(row: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
                 env=os.environ | dict(OMP_NUM_THREADS=threads),
                 check=False,
             )
-        result = result_of(row, folder)
+        result = result_of(row, folder, args)
     if result is None:
         raise UserError(f"{folder}: not trained to the end; {folder / 'output.txt'} says why")
-    return result
+    return result | {name: getattr(args, name) for name in ALIKE} | origin
+
+
+def begun(folder: Path, options: list[str]) -> dict[str, str]:
+    """Machine and commit that the run in a folder was begun with, which it keeps there.
+
+    Raises:
+        UserError: it was begun with other options.
+    """
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.report.origin import versions
+    from fcn_plugin.system.machine import available_cores, processor_name
+
+    file = folder / "begun.json"
+    if not file.is_file():
+        machine = f"{available_cores()} cores, {processor_name()}"
+        origin = dict(machine=machine, fcn_plugin=versions()["fcn_plugin"])
+        write_json(file, dict(options=options, origin=origin))
+    before = json.loads(file.read_text())
+    if changed := sorted(set(before["options"]) ^ set(options)):
+        raise UserError(
+            f"{folder}: was begun with other options, which differ in {changed[0]}; set them back, "
+            "or give another --out"
+        )
+    return before["origin"]
+
+
+def iterations(row: Row, args: argparse.Namespace) -> int:
+    """Of each of the row's configs."""
+    return args.images // row.batch // len(row.configs)
 
 
 def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
     """The same crops for every row, scored once, at the end."""
-    iterations = args.images // row.batch // len(row.configs)
+    steps = iterations(row, args)
     options = [
         f"randomness.seed={seed}",
-        f"train_cfg.max_iters={iterations}",
-        f"train_cfg.val_interval={iterations}",
-        f"default_hooks.checkpoint.interval={iterations}",
+        f"train_cfg.max_iters={steps}",
+        f"train_cfg.val_interval={steps}",
+        f"default_hooks.checkpoint.interval={steps // 4}",
         "default_hooks.checkpoint.max_keep_ckpts=1",
         f"val_cfg.fp16={args.amp}",
         f"train_dataloader.batch_size={row.batch}",
@@ -158,32 +213,26 @@ def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
         *row.options,
     ]
     if not row.configs[0].endswith("-heavy"):  # its rate is fixed
-        warm = iterations // 8
+        warm = steps // 8
         options += [f"param_scheduler.0.end={warm}", f"param_scheduler.1.begin={warm}"]
-        options += [f"param_scheduler.1.end={iterations}"]
+        options += [f"param_scheduler.1.end={steps}"]
     if args.weights and "vgg16" in row.configs[0] and "init_cfg=None" not in str(row.options):
         options += [f"model.backbone.init_cfg.checkpoint={args.weights}"]
     return options
 
 
-def result_of(row: str, folder: Path) -> dict[str, Any] | None:
-    """The mean IU at the end of a finished run, and where and how long it was trained."""
+def result_of(row: str, folder: Path, args: argparse.Namespace) -> dict[str, Any] | None:
+    """The mean IU at the end of a finished run, and how long it was trained."""
     from fcn_plugin.report.logs import read_training
-    from fcn_plugin.report.origin import versions
-    from fcn_plugin.system.machine import available_cores, processor_name
 
     configs = ROWS[row].configs
     stages = [folder] if len(configs) == 1 else [folder / name for name in configs]
     trainings = [read_training(stage) for stage in stages]
-    scores = dict(trainings[-1].curve("mIoU"))
-    if (last := trainings[-1].last_step) not in scores:
+    score = dict(trainings[-1].curve("mIoU")).get(iterations(ROWS[row], args))
+    if score is None:
         return None
-    return dict(
-        mIoU=scores[last],
-        minutes=round(sum(training.seconds for training in trainings) / 60, 1),
-        machine=f"{available_cores()} cores, {processor_name()}",
-        fcn_plugin=versions()["fcn_plugin"],
-    )
+    minutes = round(sum(training.seconds for training in trainings) / 60, 1)
+    return dict(mIoU=score, minutes=minutes)
 
 
 def table(record: dict[str, dict[str, Any]]) -> str:

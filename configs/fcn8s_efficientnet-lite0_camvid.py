@@ -28,7 +28,5 @@ model = dict(
 )
 optim_wrapper = dict(
     optimizer=dict(lr=3e-3),
-    paramwise_cfg=dict(
-        _delete_=True, norm_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=0.2))
-    ),
+    paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2))),
 )

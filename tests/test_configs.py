@@ -130,6 +130,14 @@ def weights_before(name: str, backbone: dict) -> str:
     return stages.get(name.partition("_")[0], "nothing")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_setting_of_norms_or_biases_is_for_one_part_only(name):
+    """mmengine skips it for all that custom_keys match, such as the whole backbone."""
+    settings = read(name).optim_wrapper.get("paramwise_cfg") or {}
+    if "backbone" in settings.get("custom_keys", {}):
+        assert settings.keys() == {"custom_keys"}
+
+
 def test_every_metafile_and_config_is_in_the_index_once():
     """What to add for a config is in ``facts``: print(facts(NAME))."""
     there = sorted(str(path.relative_to(REPO)) for path in REPO.glob("configs/**/metafile.yml"))

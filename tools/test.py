@@ -118,9 +118,9 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
         raise UserError(f"{args.out}: is a file; give --out a folder")
     evaluators = one_or_many(cfg.test_evaluator)
     if not has_labels(cfg.test_dataloader.dataset):
-        if args.report:
+        if option := "--report" if args.report else "--interval" if interval_by(args) else "":
             raise UserError(
-                f"--report: the test images of {args.config} have no labels to score against; "
+                f"{option}: the test images of {args.config} have no labels to score against; "
                 "leave it out, or score others: --split"
             )
         if not (args.submission or args.out):
@@ -144,7 +144,7 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
         if not ours or ours[0].get("format_only"):
             raise UserError(
                 f"--interval: nothing in test_evaluator of {args.config} gives intervals; set it "
-                "to dict(type='ConfusionMatrixMetric'), for images with labels"
+                "to dict(type='ConfusionMatrixMetric')"
             )
         ours[0]["interval"] = by
     if args.submission:

@@ -86,11 +86,10 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
         )
 
 
-def check_intervals(dataset: object, metrics: Sequence[BaseMetric]) -> None:
-    """Raise ``UserError`` if a metric's intervals cannot be taken over these images."""
-    for metric in metrics:
-        if isinstance(metric, ConfusionMatrixMetric) and metric.interval:
-            grouped([path for _, path in _images(dataset)], metric.interval)
+def check_intervals(dataset: object, by: str) -> None:
+    """Raise ``UserError`` if intervals by 'image' or 'scene' cannot be taken over these images."""
+    if paths := [path for _, path in _images(dataset)]:  # none are known of others' data sets
+        grouped(paths, by)
 
 
 def check_batches(name: str, loader: Any) -> None:

@@ -39,6 +39,7 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 
 @HOOKS.register_module()
@@ -94,7 +95,9 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
-    check_intervals(loader.dataset, loop.evaluator.metrics)
+    for metric in loop.evaluator.metrics:
+        if isinstance(metric, ConfusionMatrixMetric) and metric.interval:
+            check_intervals(loader.dataset, metric.interval)
     check_first_sample(name, loader.dataset, loop.evaluator.metrics)
     check_batches(name, loader)
 

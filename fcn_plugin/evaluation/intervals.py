@@ -123,7 +123,7 @@ def resampled(
 
 
 def grouped(paths: Sequence[str], by: str) -> np.ndarray:
-    """The number of each image's group, int64 [N]: its own, or its scene's.
+    """The number of each image's group, int64 [N]: its own, or its scene's, in order of names.
 
     The scene is the file's name up to its last "_":
 
@@ -141,7 +141,9 @@ def grouped(paths: Sequence[str], by: str) -> np.ndarray:
                 f"{', '.join(paths) or 'no image'}: an interval needs at least two images; score "
                 "more, or leave the interval out"
             )
-        return np.arange(len(paths))
+        # By name: a list and a folder of predictions have the same images in another order.
+        ordered = sorted(range(len(paths)), key=lambda i: (PurePath(paths[i]).stem, paths[i]))
+        return np.argsort(ordered)
     scenes = [PurePath(path).stem.rpartition("_")[0] for path in paths]
     for path, scene in zip(paths, scenes, strict=True):
         if not scene:

@@ -16,9 +16,11 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from fcn_plugin.checks.data import check_intervals
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.intervals import BY
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import class_counts, confusion_matrix
 from fcn_plugin.evaluation.submission import spool_of
@@ -148,9 +150,16 @@ class ReportHook(EvaluationHook):
     """
 
     def __init__(self, file: str, interval: str | None = None) -> None:
+        if interval not in (None, *BY):
+            raise UserError(f"ReportHook: interval must be one of {BY}, or None")
         self.file, self.interval = Path(file), interval
         check_target(self.file)
         super().__init__(spool_of(self.file))
+
+    def before_test(self, runner: Runner) -> None:
+        super().before_test(runner)
+        if self.interval:
+            check_intervals(self.dataset, self.interval)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         super().after_test_epoch(runner, metrics)

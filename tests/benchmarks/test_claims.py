@@ -14,9 +14,9 @@ NEW = {"val_cfg.fp16", "model.decode_head.upsample", "model.decode_head.loss_dec
 SCORES = {"8s": (50.0, 52.0), "32s": (45.0, 48.0), "stages": (51.0,)}
 
 
-def finished(folder: Path, score: float) -> None:
+def finished(folder: Path, score: float, step: int) -> None:
     """What a run leaves of its only scoring."""
-    entries = [dict(loss=1.0, step=400), dict(mIoU=score, step=400)]
+    entries = [dict(loss=1.0, step=step), dict(mIoU=score, step=step)]
     file = folder / "20250101_000000/vis_data/scalars.json"
     file.parent.mkdir(parents=True)
     file.write_text("\n".join(map(json.dumps, entries)))
@@ -27,7 +27,10 @@ def test_differences_are_taken_seed_by_seed(tmp_path):
         for seed, score in enumerate(scores):
             run = tmp_path / "runs" / row / f"seed-{seed}"
             # A chain has the last stage's scores; the others' must not be taken for them.
-            finished(run / "fcn8s_vgg16-convs_camvid" if row == "stages" else run, score)
+            if row == "stages":
+                finished(run / "fcn8s_vgg16-convs_camvid", score, 133)
+            else:
+                finished(run, score, 400)
     # What a folder has finished is not trained again: there is no data set here.
     known = tool("claims.py stages --seeds 0 --out runs --record record.json", folder=tmp_path)
     assert known.returncode == 0, known.stderr
@@ -43,6 +46,22 @@ def test_differences_are_taken_seed_by_seed(tmp_path):
     ]
 
 
+def test_runs_of_other_options_are_not_taken(tmp_path):
+    """Neither from the record nor from a folder."""
+    finished(tmp_path / "runs/8s/seed-0", 50.0, 24)
+    short = "claims.py 8s --seeds 0 --out runs --images 48 --record record.json"
+    assert tool(short, folder=tmp_path).returncode == 0
+    result = json.loads((tmp_path / "record.json").read_text())["8s"]["0"]
+    assert result["mIoU"] == 50 and result["images"] == 48 and result["machine"]
+    for command, message in {
+        short.replace("48", "800"): "record.json: 8s, seed 0 was trained with images=48, not 800;",
+        f"{short} --amp": "record.json: 8s, seed 0 was trained with amp=False, not True;",
+        short.replace("record.", "new.").replace("48", "800"): "seed-0: was begun with other",
+    }.items():
+        done = tool(command, folder=tmp_path)
+        assert done.returncode == 1 and message in done.stderr
+
+
 @pytest.mark.parametrize("row", claims.ROWS)
 def test_settings_are_those_of_the_configs(row):
     """All but the new ones replace a value that is there: a mistyped one would do nothing."""
@@ -54,6 +73,8 @@ def test_settings_are_those_of_the_configs(row):
             value = cfg
             for part in key.split("."):
                 value = value[int(part) if part.isdigit() else part]
-    steps = int(options["train_cfg.max_iters"]) * len(claims.ROWS[row].configs)
-    seen = steps * int(options["train_dataloader.batch_size"])
+    steps = int(options["train_cfg.max_iters"])
+    seen = steps * int(options["train_dataloader.batch_size"]) * len(claims.ROWS[row].configs)
     assert 790 <= seen <= 800 and options["randomness.seed"] == "7"
+    # An interrupted run has snapshots to go on from.
+    assert 2 * int(options["default_hooks.checkpoint.interval"]) < steps

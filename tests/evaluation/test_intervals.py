@@ -85,7 +85,7 @@ def test_equal_to_plain_loops(monkeypatch, by, absent, seed):
     if seed == 2:
         for matrix in matrices:
             matrix[-1], matrix[:, -1] = 0, 0
-    members = [[number] for number in range(len(PATHS))]
+    members = [[i] for i in sorted(range(len(PATHS)), key=PATHS.__getitem__)]
     if by == "scene":
         members = [[i for i, scene in enumerate(SCENES) if scene == one] for one in "abcd"]
     drawn, chance = [], np.random.default_rng(seed)
@@ -109,6 +109,11 @@ def test_a_seed_draws_the_same_images():
     assert (low[:-1] < high[:-1]).all() and low[-1] == high[-1]  # in one image only
     np.testing.assert_array_equal(flat(first), flat(intervals(counts, PATHS)))
     assert (flat(first) != flat(intervals(counts, PATHS, seed=1))).any()
+    order = [5, 0, 7, 2, 1, 6, 4, 3]
+    for by in module.BY:  # in any order, and from another folder
+        elsewhere = [f"labels/{PATHS[i]}" for i in order]
+        same = intervals(counts[order], elsewhere, by)
+        np.testing.assert_array_equal(flat(same), flat(intervals(counts, PATHS, by)))
 
 
 def drawn_images(chance: np.random.Generator, number: int) -> np.ndarray:

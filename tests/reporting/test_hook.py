@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from engine import processes
+from mmengine.dataset import BaseDataset
 from report_samples import COUNT, NAMES, SIZE, Images, keep, kept_by, samples
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.scores import confusion_matrix, scores
 from fcn_plugin.report import evaluation
-from fcn_plugin.report.hook import EvaluationHook
+from fcn_plugin.report.hook import EvaluationHook, ReportHook
 from fcn_plugin.report.panels import load_labels
 
 
@@ -82,3 +83,26 @@ def test_labels_outside_the_classes_and_none_at_all_are_refused(tmp_path):
     del items[1].gt_sem_seg
     with pytest.raises(UserError, match=r"1\.png: no label to score against"):
         hook.after_test_iter(runner, 1, None, items[1:])
+
+
+class Frames(BaseDataset):
+    """Of one scene."""
+
+    METAINFO = dict(classes=("a",))
+
+    def load_data_list(self) -> list[dict]:
+        return [dict(img_path=f"s_{number}.png") for number in range(3)]
+
+
+def test_what_has_no_intervals_is_refused_before_scoring(tmp_path):
+    with pytest.raises(UserError, match="ReportHook: interval must be one of"):
+        ReportHook(str(tmp_path / "page.html"), interval="frame")
+    hook = ReportHook(str(tmp_path / "page.html"), interval="scene")
+
+    def begin(dataset: object) -> None:
+        loader, evaluator = SimpleNamespace(dataset=dataset), SimpleNamespace(metrics=[])
+        hook.before_test(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator))
+
+    begin(Images([], NAMES))  # not mmengine's, so that its names are not known yet
+    with pytest.raises(UserError, match="all other images are of the scene s,"):
+        begin(Frames())

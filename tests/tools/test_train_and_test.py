@@ -148,16 +148,18 @@ def test_two_processes(project):
     bounds = f"[{saved['mIoU_low']:.2f}, {saved['mIoU_high']:.2f}]"
     assert f"mIoU {saved['mIoU']:.2f} {bounds}" in one.stdout
     assert bounds in Page((project / "page.html").read_text()).text
+    assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
 
 
 def test_what_has_no_intervals_is_refused_before_scoring(project):
+    unlabelled = "test_dataloader.dataset.data_prefix.seg_map_path=None"
     for options, message in {
         "--interval-by scene": "val_00000.jpg: it and all other images are of the scene val, and",
         "--interval --cfg-options test_evaluator.type=IoUMetric": "--interval: nothing in",
+        f"--interval --out none --cfg-options {unlabelled}": "--interval: the test images of tiny",
     }.items():
         run = tool(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
         assert run.returncode == 1 and message in run.stderr and "Iter(test)" not in run.stdout
-    assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
 
 
 def test_scripts(tmp_path):
