@@ -35,6 +35,9 @@ VGG = "fcn{}_vgg16-convs_camvid"
 LITE = "{}_efficientnet-lite0_camvid"
 
 
+NEW = ("decode_head", "fc6", "fc7")  # without weights from ImageNet, and with higher rates
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: configs, trained one after another, and settings of all of them."""
@@ -67,7 +70,13 @@ ROWS = {
         ("optim_wrapper.optimizer.lr=3.8e-10",),  # the published rate a pixel
         batch=1,
     ),
-    "scratch": vgg("from scratch", "model.backbone.init_cfg=None"),
+    # All layers are new, and have one rate.
+    "scratch": vgg(
+        "from scratch",
+        "model.backbone.init_cfg=None",
+        "optim_wrapper.optimizer.lr=3e-4",
+        *(f"optim_wrapper.paramwise_cfg.custom_keys.{key}.lr_mult=1.0" for key in NEW),
+    ),
     "lite0-skip": Row(
         "EfficientNet-Lite0, skip fusion", (LITE.format("fcn8s"),), against="lite0-skip"
     ),
