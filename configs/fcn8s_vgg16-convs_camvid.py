@@ -3,6 +3,8 @@
     fcn-plugin train fcn8s_vgg16-convs_camvid --amp
     fcn-plugin test fcn8s_vgg16-convs_camvid work_dirs/fcn8s_vgg16-convs_camvid --split test
 
+Measured on CamVid test: 62.63 mean IU, 89.76 pixel acc. (docs/camvid.md).
+
 The frames are cropped at full resolution, and scored whole. Of a VGG16 with fc6 and fc7, such as
 caffe://vgg16, they are dropped; a file of the convolutions alone does as well:
 --cfg-options model.backbone.init_cfg.checkpoint=FILE
