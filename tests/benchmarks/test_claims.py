@@ -78,3 +78,8 @@ def test_settings_are_those_of_the_configs(row):
     assert 790 <= seen <= 800 and options["randomness.seed"] == "7"
     # An interrupted run has snapshots to go on from.
     assert 2 * int(options["default_hooks.checkpoint.interval"]) < steps
+
+
+def test_the_documentation_has_the_table_of_the_record():
+    record = json.loads(claims.RECORD.read_text())
+    assert claims.table(record) in (REPOSITORY / "docs/camvid.md").read_text()
