@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 Repositories = dict[str, dict[str, bytes]]
 COMMIT = "a" * 40
@@ -69,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.data = self.rfile.read(length)
-        path = self.path.split("?")[0]
+        path = unquote(self.path.split("?")[0])
         for pattern, answer in self.routes().items():
             if match := re.fullmatch(pattern, path):
                 return answer(*match.groups())
