@@ -14,6 +14,7 @@ from fcn_plugin.system.configs import dicts_in, pipeline_of, type_name
 from fcn_plugin.weights.sources import SOURCES
 
 UNKNOWN = "unknown"
+NOT_RECORDED = "not recorded"  # name of weights that a training may have started from
 TRAINING = (
     "train_cfg.max_iters",
     "train_cfg.max_epochs",
@@ -92,14 +93,26 @@ def _without_folders(node: Any) -> Any:
 
 def _initial(work_dir: Path, cfg: Config) -> Iterator[tuple[str, str]]:
     """The names of the weights that the run started from, and their licences."""
-    names = list(_of_model(cfg))
-    for file in (folder / "vis_data/config.py" for folder in session_folders(work_dir)[:1]):
-        first = Config.fromfile(file) if file.is_file() else Config()
-        names += [] if first.get("resume") else [first.get("load_from")]
+    names = [*_of_model(cfg), _loaded(work_dir)]
     for name in filter(None, names):
         source = SOURCES.get(name)
         title = name if "://" in name else Path(name).name
         yield title, (source.licence if source else "") or UNKNOWN
+
+
+def _loaded(work_dir: Path) -> str | None:
+    """What the run's first session loaded: the last one that did not resume an earlier one.
+
+    Without such a session it is what the oldest one resumed from.
+    """
+    name: str | None = NOT_RECORDED
+    for folder in reversed(session_folders(work_dir)):
+        file = folder / "vis_data/config.py"
+        cfg = Config.fromfile(file) if file.is_file() else Config(dict(load_from=NOT_RECORDED))
+        name = cfg.get("load_from")
+        if not cfg.get("resume"):
+            break
+    return name
 
 
 def _of_model(cfg: Config) -> Iterator[str | None]:
