@@ -20,19 +20,25 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
 
     Args:
         repo: OWNER/NAME of a model; HF_ENDPOINT names another hub than huggingface.co.
-        private: a new repository can be seen by its owner alone.
+        private: only to a repository that its owner alone can see; a new one becomes that.
 
     Returns:
         The address of the repository.
 
     Raises:
         UserError: it is no published folder, the weights have another hash than their name says,
-            ``repo`` holds other files, huggingface_hub is not installed, or the hub refuses.
+            ``repo`` holds other files or is not private, huggingface_hub is not installed, or the
+            hub refuses.
     """
     api = _api()
     names = [check_folder(folder).name, CARD, CONFIG]
     with _explained(f"{folder} cannot be pushed to {repo}"):
         address = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise UserError(
+                f"{repo}: is public already; give a new name, make it private on the hub, or leave "
+                "--private out"
+            )
         there = set(api.list_repo_files(repo)) - {*names, *MADE_BY_HUBS}
         earlier = {name for name in there if digest_in(name) and "/" not in name}
         if others := sorted(there - earlier):

@@ -26,7 +26,8 @@ def repositories(request, monkeypatch) -> Iterator[Repositories]:
     """Those of the hub that ``push`` and ``pull`` reach."""
     repositories: Repositories = {}
     if request.param == "stand-in":
-        monkeypatch.setattr(hub, "_api", lambda: Api(repositories))
+        stand_in = Api(repositories)
+        monkeypatch.setattr(hub, "_api", lambda: stand_in)
         yield repositories
         return
     huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -80,6 +81,17 @@ def test_what_does_not_belong_is_refused(tmp_path, repositories):
     with pytest.raises(UserError, match=r"2 files NAME-HASH\.safetensors, so not one"):
         (file.parent / "net-00000000.safetensors").touch()
         push(file.parent, REPO)
+
+
+def test_private_weights_do_not_become_public(tmp_path, repositories):
+    folder = published(tmp_path / "one").parent
+    for _ in range(2):
+        push(folder, "someone/secret", private=True)
+    push(folder, REPO)
+    other = published(tmp_path / "two", 1.0)
+    with pytest.raises(UserError, match=f"^{REPO}: is public already; give a new name"):
+        push(other.parent, REPO, private=True)
+    assert other.name not in repositories[REPO]
 
 
 def test_a_pull_replaces_nothing(tmp_path, repositories):
