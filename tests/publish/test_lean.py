@@ -113,6 +113,8 @@ def test_the_card_tells_what_the_run_records(full, half):
     text = " ".join(full.file.with_name("README.md").read_text().split())
     for words in (
         f"`{full.file.name}`",
+        "| class | IU, BaseSegDataset in shapes, val | |---|---:|",  # not of the hidden split
+        "A network that gives each pixel of a picture one of 5 classes (",
         "| star | 1.00 |",
         "| 90.10 (90.10 to 90.10) |",  # of images that are all alike
         "| 51.00 (48.50 to 52.50) | 81.00 |",
@@ -134,7 +136,7 @@ def test_the_card_tells_what_the_run_records(full, half):
 def test_without_scores_it_says_so(run, tmp_path):
     other = run / "iter_2.pth"
     content = torch.load(run / "best_mIoU_iter_4.pth", weights_only=True)
-    content["meta"]["iter"] = 2
+    content["meta"] = dict(iter=2)
     torch.save(content, other)
     published = publish(other, tmp_path / "tiny.safetensors")
     other.unlink()
@@ -143,7 +145,9 @@ def test_without_scores_it_says_so(run, tmp_path):
     cfg = public(Config.fromfile(published.file.with_name("config.py")))
     cfg.val_dataloader = None
     assert facts_of(run, cfg).validated_on == "nothing"
-    assert "None are recorded with the run." in published.file.with_name("README.md").read_text()
+    text = published.file.with_name("README.md").read_text()
+    assert "None are recorded with the run." in text
+    assert "of a picture a class\n" in text and "| classes | not recorded in the" in text
 
 
 def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
