@@ -1,5 +1,6 @@
 """What a run's config and logs say of its weights; nothing is made up."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +16,7 @@ from fcn_plugin.weights.sources import SOURCES
 
 UNKNOWN = "unknown"
 NOT_RECORDED = "not recorded"  # name of weights that a training may have started from
+CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")  # USER:PASSWORD@ of an address
 TRAINING = (
     "train_cfg.max_iters",
     "train_cfg.max_epochs",
@@ -71,9 +73,10 @@ def _title(cfg: Config, loader: str) -> str:
 
 
 def public(cfg: Config) -> Config:
-    """A run's config without what belongs to one machine: where it ran, and absolute paths.
+    """A run's config without what belongs to one machine or user: where it ran, and folders.
 
-    Of an absolute path the last name is kept. What the training started from (``load_from``) is
+    Of an absolute path, or one from a home folder, the last name is kept; an address loses the
+    user and password in it. What the training started from (``load_from``) is
     left out too, since a training with this config would look for it.
     """
     kept = {key: value for key, value in cfg.to_dict().items() if key not in (*PLACES, "load_from")}
@@ -86,8 +89,10 @@ def _without_folders(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return type(node)(map(_without_folders, node))
     if isinstance(node, str):
-        kinds = (PurePosixPath(node), PureWindowsPath(node))
-        return next((path.name for path in kinds if path.is_absolute() and path.name), node)
+        text = CREDENTIALS.sub("", node.removeprefix("file://"))
+        kinds = (PurePosixPath(text), PureWindowsPath(text))
+        private = (path.name for path in kinds if path.is_absolute() or text.startswith("~"))
+        return next(filter(None, private), text)
     return node
 
 
@@ -96,7 +101,8 @@ def _initial(work_dir: Path, cfg: Config) -> Iterator[tuple[str, str]]:
     names = [*_of_model(cfg), _loaded(work_dir)]
     for name in filter(None, names):
         source = SOURCES.get(name)
-        title = name if "://" in name else Path(name).name
+        title = _without_folders(name)
+        title = title if "://" in title else Path(title).name
         yield title, (source.licence if source else "") or UNKNOWN
 
 

@@ -184,6 +184,25 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
     assert result.images is None  # the last batch may be half
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/a.pth", "a.pth"),
+        ("file:///home/me/a.pth", "a.pth"),
+        ("~/mine/a.pth", "a.pth"),
+        (r"C:\mine\a.pth", "a.pth"),
+        ("https://me:secret@host.example/a.pth", "https://host.example/a.pth"),
+        ("https://host.example/a@b.pth", "https://host.example/a@b.pth"),
+        ("data/camvid", "data/camvid"),
+        ("torchvision://vgg16", "torchvision://vgg16"),
+        ("", ""),
+    ],
+)
+def test_no_folder_or_password_is_published(text, shown):
+    cfg = public(Config(dict(model=dict(paths=[text], load_from=text))))
+    assert cfg.model == dict(paths=[shown], load_from=shown)
+
+
 def test_what_it_started_from_is_of_the_session_that_began_it(run, tmp_path):
     """An earlier run may have been trained in the same work dir, and a run may go on from one."""
     copy = tmp_path / "run"
