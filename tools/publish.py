@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     push = ways.add_parser("push", help="upload weights, config and model card")
     push.add_argument("folder", type=Path, metavar="FOLDER")
     push.add_argument("repo", type=repository, metavar="OWNER/NAME")
-    push.add_argument("--private", action="store_true", help="for you alone, if it is a new one")
+    push.add_argument("--private", action="store_true", help="not to a public repository")
     pull = ways.add_parser("pull", help="download them, and compare the weights' hash")
     pull.add_argument("repo", type=repository, metavar="OWNER/NAME")
     pull.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")

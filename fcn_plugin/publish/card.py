@@ -89,6 +89,7 @@ def card(
         facts=facts,
         results=results,
         scores=SCORES,
+        scored=scored,
         by_class=by_class,
         weak=weak,
         few=FEW,

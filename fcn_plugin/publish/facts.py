@@ -1,5 +1,6 @@
 """What a run's config and logs say of its weights; nothing is made up."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,6 +15,8 @@ from fcn_plugin.system.configs import dicts_in, pipeline_of, type_name
 from fcn_plugin.weights.sources import SOURCES
 
 UNKNOWN = "unknown"
+NOT_RECORDED = "not recorded"  # name of weights that a training may have started from
+CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")  # USER:PASSWORD@ of an address
 TRAINING = (
     "train_cfg.max_iters",
     "train_cfg.max_epochs",
@@ -70,9 +73,10 @@ def _title(cfg: Config, loader: str) -> str:
 
 
 def public(cfg: Config) -> Config:
-    """A run's config without what belongs to one machine: where it ran, and absolute paths.
+    """A run's config without what belongs to one machine or user: where it ran, and folders.
 
-    Of an absolute path the last name is kept. What the training started from (``load_from``) is
+    Of an absolute path, or one from a home folder, the last name is kept; an address loses the
+    user and password in it. What the training started from (``load_from``) is
     left out too, since a training with this config would look for it.
     """
     kept = {key: value for key, value in cfg.to_dict().items() if key not in (*PLACES, "load_from")}
@@ -85,21 +89,36 @@ def _without_folders(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return type(node)(map(_without_folders, node))
     if isinstance(node, str):
-        kinds = (PurePosixPath(node), PureWindowsPath(node))
-        return next((path.name for path in kinds if path.is_absolute() and path.name), node)
+        text = CREDENTIALS.sub("", node.removeprefix("file://"))
+        kinds = (PurePosixPath(text), PureWindowsPath(text))
+        private = (path.name for path in kinds if path.is_absolute() or text.startswith("~"))
+        return next(filter(None, private), text)
     return node
 
 
 def _initial(work_dir: Path, cfg: Config) -> Iterator[tuple[str, str]]:
     """The names of the weights that the run started from, and their licences."""
-    names = list(_of_model(cfg))
-    for file in (folder / "vis_data/config.py" for folder in session_folders(work_dir)[:1]):
-        first = Config.fromfile(file) if file.is_file() else Config()
-        names += [] if first.get("resume") else [first.get("load_from")]
+    names = [*_of_model(cfg), _loaded(work_dir)]
     for name in filter(None, names):
         source = SOURCES.get(name)
-        title = name if "://" in name else Path(name).name
+        title = _without_folders(name)
+        title = title if "://" in title else Path(title).name
         yield title, (source.licence if source else "") or UNKNOWN
+
+
+def _loaded(work_dir: Path) -> str | None:
+    """What the run's first session loaded: the last one that did not resume an earlier one.
+
+    Without such a session it is what the oldest one resumed from.
+    """
+    name: str | None = NOT_RECORDED
+    for folder in reversed(session_folders(work_dir)):
+        file = folder / "vis_data/config.py"
+        cfg = Config.fromfile(file) if file.is_file() else Config(dict(load_from=NOT_RECORDED))
+        name = cfg.get("load_from")
+        if not cfg.get("resume"):
+            break
+    return name
 
 
 def _of_model(cfg: Config) -> Iterator[str | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.publish.folder import CARD, CONFIG, check_folder, weights_among
 from fcn_plugin.system.download import digest_in
 
-LEFT = ".cache"  # folder of huggingface_hub where it has downloaded to
+LEFT = ".cache/huggingface"  # folder of huggingface_hub where it has downloaded to
 MADE_BY_HUBS = (".gitattributes",)
 
 
@@ -19,21 +20,28 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
 
     Args:
         repo: OWNER/NAME of a model; HF_ENDPOINT names another hub than huggingface.co.
-        private: a new repository can be seen by its owner alone.
+        private: only to a repository that its owner alone can see; a new one becomes that.
 
     Returns:
         The address of the repository.
 
     Raises:
         UserError: it is no published folder, the weights have another hash than their name says,
-            ``repo`` holds other files, huggingface_hub is not installed, or the hub refuses.
+            ``repo`` holds other files or is not private, huggingface_hub is not installed, or the
+            hub refuses.
     """
     api = _api()
     names = [check_folder(folder).name, CARD, CONFIG]
     with _explained(f"{folder} cannot be pushed to {repo}"):
         address = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise UserError(
+                f"{repo}: is public already; give a new name, make it private on the hub, or leave "
+                "--private out"
+            )
         there = set(api.list_repo_files(repo)) - {*names, *MADE_BY_HUBS}
-        if others := sorted(name for name in there if not digest_in(name)):
+        earlier = {name for name in there if digest_in(name) and "/" not in name}
+        if others := sorted(there - earlier):
             raise UserError(
                 f"{repo}: holds other files, e.g. {others[0]}; give a new name, for these weights "
                 "alone"
@@ -41,8 +49,8 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
-            allow_patterns=names,
-            delete_patterns=sorted(there) or None,  # weights of an earlier push
+            allow_patterns=[*map(escape, names)],
+            delete_patterns=sorted(map(escape, earlier)) or None,  # weights of an earlier push
             commit_message=f"Publish {names[0]}",
         )
     return str(address)
@@ -52,23 +60,27 @@ def pull(repo: str, folder: Path) -> Path:
     """Download a published folder; returns its weights, whose hash is compared.
 
     Args:
-        folder: is created; or empty, or left by a pull that was interrupted.
+        folder: is created; or empty, or left by a pull of these files that was interrupted.
 
     Raises:
         UserError: there are other files in ``folder``, ``repo`` holds no published network, what
             arrived has another hash, huggingface_hub is not installed, or the hub refuses.
     """
     api = _api()
-    if folder.is_file() or (folder.is_dir() and not _is_free(folder)):
-        raise UserError(f"{folder}: is in use; give a new folder, or empty it")
     with _explained(f"{repo} cannot be pulled"):
         names = [weights_among(repo, api.list_repo_files(repo)), CARD, CONFIG]
-        api.snapshot_download(repo, local_dir=folder, allow_patterns=names)
+        if not _is_free(folder, names):
+            raise UserError(f"{folder}: is in use; give a new folder, or empty it")
+        api.snapshot_download(repo, local_dir=folder, allow_patterns=[*map(escape, names)])
     return check_folder(folder)
 
 
-def _is_free(folder: Path) -> bool:
-    return (folder / LEFT).is_dir() or not any(folder.iterdir())
+def _is_free(folder: Path, names: list[str]) -> bool:
+    """Whether ``folder`` has nothing but what a pull of files of these names leaves."""
+    if not folder.is_dir():
+        return not folder.exists()
+    there = {path.name for path in folder.iterdir()}
+    return not there or ((folder / LEFT).is_dir() and there <= {Path(LEFT).parts[0], *names})
 
 
 def _api() -> Any:

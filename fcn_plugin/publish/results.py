@@ -105,7 +105,7 @@ def _tested(checkpoint: Path, work_dir: Path) -> Iterator[Result]:
         if file.stem != file.parent.name or not late or not config.is_file():
             continue
         cfg = Config.fromfile(config)
-        if Path(str(cfg.get("load_from"))).name != checkpoint.name:
+        if not _is_named(checkpoint, cfg.get("load_from")):
             continue
         views = ", with test-time augmentation" if "module" in cfg.model else ""
         title = _title(cfg, "test_dataloader") + views
@@ -118,6 +118,17 @@ def _tested(checkpoint: Path, work_dir: Path) -> Iterator[Result]:
                 if {name + LOW, name + HIGH} <= scores.keys()
             }
             yield Result(title, kept, f"fcn-plugin test, {file.stem}", images, bounds)
+
+
+def _is_named(checkpoint: Path, tested: str | None) -> bool:
+    """Whether the test's path is the checkpoint's, or of its name and gone: the run was moved.
+
+    Tests by one config share a work dir, also those of checkpoints of other runs.
+    """
+    path = Path(str(tested))
+    if path.is_file():
+        return path.samefile(checkpoint)
+    return path.name == checkpoint.name
 
 
 def _validated(work_dir: Path, cfg: Config, step: int | None) -> Iterator[Result]:

@@ -1,6 +1,8 @@
 """Fetch a file of weights by its address: http, https, or hf, which names a file on a model hub."""
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +11,13 @@ from urllib.parse import urlparse
 import torch
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.download import digest_in, download
+from fcn_plugin.system.download import HASHED_DIGITS, digest_in, download
 from fcn_plugin.system.locks import only_one_at_work
 
 WEB, HUB = ("http://", "https://"), "hf://"
 ENDPOINT = "https://huggingface.co"  # unless HF_ENDPOINT names another, as for huggingface_hub
+# Such a name is that of one file, wherever it is; model.safetensors is the name of many.
+NAMED_BY_HASH = re.compile(r"-[0-9a-f]{8,}\.")
 PATIENCE = 3600  # seconds to wait for another process that fetches a file, perhaps this one
 
 
@@ -26,17 +30,25 @@ def is_address(checkpoint: str | Path) -> bool:
 def fetched(address: str) -> Iterator[Path]:
     """The file at ``address``, kept in torch's own cache as mmengine does; the block reads it.
 
-    Only one process at a time downloads it; what arrives is compared with the hash in its name.
+    A file without a hash in its name has a folder of its own there, named by the hash of the
+    address. Only one process at a time downloads; what arrives is compared with the hash in its
+    name.
 
     Args:
         address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a public model there.
 
     Raises:
-        UserError: it cannot be downloaded, has another hash, or the block refuses it.
+        UserError: it names no file, cannot be downloaded, has another hash, or the block refuses
+            it.
     """
     url = _web_address(address)
     name = Path(urlparse(url).path).name
-    target = Path(torch.hub.get_dir(), "checkpoints", name)
+    if name in ("", ".."):
+        raise UserError(f"{address}: names no file; give the whole address of a checkpoint")
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    if not NAMED_BY_HASH.search(name):
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:HASHED_DIGITS]
+    target = folder / name
     if not target.is_file():
         with only_one_at_work(target.parent, PATIENCE):
             download(url, target, digest_in(name))

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 Repositories = dict[str, dict[str, bytes]]
 COMMIT = "a" * 40
@@ -25,11 +27,17 @@ class Api:
 
     def __init__(self, repositories: Repositories) -> None:
         self.repositories = repositories
+        self.hidden: set[str] = set()
 
     def create_repo(self, repo_id: str, *, private: bool = False, exist_ok: bool = False) -> str:
         assert exist_ok
+        if private and repo_id not in self.repositories:
+            self.hidden.add(repo_id)
         self.repositories.setdefault(repo_id, {".gitattributes": b""})
         return f"https://hub.example/{repo_id}"
+
+    def model_info(self, repo_id: str) -> SimpleNamespace:
+        return SimpleNamespace(private=repo_id in self.hidden)
 
     def list_repo_files(self, repo_id: str) -> list[str]:
         return list(self.repositories[repo_id])
@@ -65,11 +73,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     repositories: Repositories
     large: dict[str, bytes]
+    hidden: set[str]  # names of those that are private
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.data = self.rfile.read(length)
-        path = self.path.split("?")[0]
+        path = unquote(self.path.split("?")[0])
         for pattern, answer in self.routes().items():
             if match := re.fullmatch(pattern, path):
                 return answer(*match.groups())
@@ -94,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
     def create(self) -> None:
         asked = json.loads(self.data)
         name = f"{asked['organization']}/{asked['name']}"
+        # Versions of the library say it in either way.
+        private = asked.get("private") or asked.get("visibility") == "private"
+        if private and name not in self.repositories:
+            self.hidden.add(name)
         self.repositories.setdefault(name, {".gitattributes": b""})
         self.send(dict(url=f"http://{self.headers['Host']}/{name}"))
 
@@ -137,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, name: str) -> None:
         files = [dict(rfilename=path) for path in self.repositories[name]]
-        self.send(dict(id=name, sha=COMMIT, private=False, tags=[], siblings=files))
+        self.send(dict(id=name, sha=COMMIT, private=name in self.hidden, siblings=files))
 
     def file(self, name: str, path: str) -> None:
         data = self.repositories[name][path]
@@ -159,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(repositories: Repositories) -> Iterator[str]:
     """The address of a server of ``repositories``."""
-    handler = type("Served", (Handler,), dict(repositories=repositories, large={}))
+    handler = type("Served", (Handler,), dict(repositories=repositories, large={}, hidden=set()))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}"

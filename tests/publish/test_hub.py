@@ -1,5 +1,6 @@
 """Push and pull, with a stand-in of huggingface_hub, and with itself where it is installed."""
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -25,7 +26,8 @@ def repositories(request, monkeypatch) -> Iterator[Repositories]:
     """Those of the hub that ``push`` and ``pull`` reach."""
     repositories: Repositories = {}
     if request.param == "stand-in":
-        monkeypatch.setattr(hub, "_api", lambda: Api(repositories))
+        stand_in = Api(repositories)
+        monkeypatch.setattr(hub, "_api", lambda: stand_in)
         yield repositories
         return
     huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -40,13 +42,13 @@ def repositories(request, monkeypatch) -> Iterator[Repositories]:
 def published(folder: Path, number: float = 0.0) -> Path:
     """A published folder; the weights in it."""
     folder.mkdir()
-    plain = folder / "net.safetensors"
+    plain = folder / "net[1].safetensors"  # a pattern that its own name does not match
     write_safetensors(dict(state_dict={"w": torch.full((2,), number)}, meta={}), plain)
     for name in ("README.md", "config.py"):
         (folder / name).write_text(f"# {number}\n")
     (folder / "notes.txt").write_text("for me alone")
     digits = file_digests(plain, ["sha256"])["sha256"][:8]
-    return plain.rename(folder / f"net-{digits}.safetensors")
+    return plain.rename(folder / f"net[1]-{digits}.safetensors")
 
 
 def test_what_is_pushed_is_pulled(tmp_path, repositories):
@@ -72,11 +74,40 @@ def test_what_does_not_belong_is_refused(tmp_path, repositories):
     assert not (tmp_path / "new").exists()
     with pytest.raises(UserError, match=r"someone/none cannot be pulled \(.*\); check the name"):
         pull("someone/none", tmp_path / "new")
-    with pytest.raises(UserError, match="is in use; give a new folder"):
-        pull(REPO, file.parent)
+    repositories["someone/other"] = {"parts/net-0123abcd.safetensors": b"0"}
+    with pytest.raises(UserError, match=r"other files, e\.g\. parts/net-0123abcd"):
+        push(file.parent, "someone/other")
+    assert repositories["someone/other"].keys() == {"parts/net-0123abcd.safetensors"}
     with pytest.raises(UserError, match=r"2 files NAME-HASH\.safetensors, so not one"):
         (file.parent / "net-00000000.safetensors").touch()
         push(file.parent, REPO)
+
+
+def test_private_weights_do_not_become_public(tmp_path, repositories):
+    folder = published(tmp_path / "one").parent
+    for _ in range(2):
+        push(folder, "someone/secret", private=True)
+    push(folder, REPO)
+    other = published(tmp_path / "two", 1.0)
+    with pytest.raises(UserError, match=f"^{REPO}: is public already; give a new name"):
+        push(other.parent, REPO, private=True)
+    assert other.name not in repositories[REPO]
+
+
+def test_a_pull_replaces_nothing(tmp_path, repositories):
+    push(published(tmp_path / "one").parent, REPO)
+    taken = [tmp_path / "one", tmp_path / "home", tmp_path / "again"]
+    (tmp_path / "home/.cache").mkdir(parents=True)  # as every home folder has
+    (tmp_path / "home/config.py").write_text("mine")
+    got = pull(REPO, tmp_path / "again")
+    (got.parent / ".cache/huggingface").mkdir(parents=True, exist_ok=True)
+    assert pull(REPO, tmp_path / "again") == got  # as after an interruption
+    push(published(tmp_path / "two", 1.0).parent, REPO)
+    for folder in taken:
+        before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+        with pytest.raises(UserError, match=f"^{folder}: is in use; give a new folder"):
+            pull(REPO, folder)
+        assert before == {p: p.read_bytes() for p in folder.glob("*.*") if p.is_file()}
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -84,13 +115,13 @@ def test_another_hash_than_the_names_is_refused(tmp_path, repositories, where):
     file = published(tmp_path / "one")
     if where == "here":
         file.write_bytes(file.read_bytes()[:-1] + b"?")
-        with pytest.raises(UserError, match=f"^{file}: damaged, or another file"):
+        with pytest.raises(UserError, match=f"^{re.escape(str(file))}: damaged, or another file"):
             push(file.parent, REPO)
         assert not repositories
         return
     push(file.parent, REPO)
     repositories[REPO][file.name] = file.read_bytes()[:-1] + b"?"
-    with pytest.raises(UserError, match=rf"new/{file.name}: damaged, or another file"):
+    with pytest.raises(UserError, match=rf"new/{re.escape(file.name)}: damaged, or another file"):
         pull(REPO, tmp_path / "new")
 
 

@@ -13,7 +13,7 @@ import yaml
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from prediction.trained import image
-from publish.a_run import HOME, TESTED, VALIDATED, work_dir
+from publish.a_run import HOME, SESSION, TEST, TESTED, VALIDATED, work_dir
 from tools.running import ran, tool
 
 from fcn_plugin.errors import UserError
@@ -113,6 +113,8 @@ def test_the_card_tells_what_the_run_records(full, half):
     text = " ".join(full.file.with_name("README.md").read_text().split())
     for words in (
         f"`{full.file.name}`",
+        "| class | IU, BaseSegDataset in shapes, val | |---|---:|",  # not of the hidden split
+        "A network that gives each pixel of a picture one of 5 classes (",
         "| star | 1.00 |",
         "| 90.10 (90.10 to 90.10) |",  # of images that are all alike
         "| 51.00 (48.50 to 52.50) | 81.00 |",
@@ -134,7 +136,7 @@ def test_the_card_tells_what_the_run_records(full, half):
 def test_without_scores_it_says_so(run, tmp_path):
     other = run / "iter_2.pth"
     content = torch.load(run / "best_mIoU_iter_4.pth", weights_only=True)
-    content["meta"]["iter"] = 2
+    content["meta"] = dict(iter=2)
     torch.save(content, other)
     published = publish(other, tmp_path / "tiny.safetensors")
     other.unlink()
@@ -143,7 +145,9 @@ def test_without_scores_it_says_so(run, tmp_path):
     cfg = public(Config.fromfile(published.file.with_name("config.py")))
     cfg.val_dataloader = None
     assert facts_of(run, cfg).validated_on == "nothing"
-    assert "None are recorded with the run." in published.file.with_name("README.md").read_text()
+    text = published.file.with_name("README.md").read_text()
+    assert "None are recorded with the run." in text
+    assert "of a picture a class\n" in text and "| classes | not recorded in the" in text
 
 
 def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
@@ -156,6 +160,15 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
         return [result.origin.split(",")[0].split(" at ")[0] for result in results]
 
     assert origins() == ["fcn-plugin report", "fcn-plugin test"]
+    config = copy / TEST / "vis_data/config.py"
+    test = Config.fromfile(config)
+    # The checkpoint of another run has the same name, and is tested in the same work dir.
+    for tested, named in ((checkpoint, True), (run / checkpoint.name, False)):
+        test.load_from = str(tested)
+        test.dump(config)
+        assert ("fcn-plugin test" in origins()) == named
+    test.load_from = str(checkpoint)
+    test.dump(config)
     late = time.time() + 9  # the file was written again after the test
     os.utime(checkpoint, (late, late))
     assert origins() == ["fcn-plugin report"]
@@ -169,6 +182,51 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
     cfg.val_dataloader.batch_size = 2
     (result,) = results_of(checkpoint, copy, cfg, 4)
     assert result.images is None  # the last batch may be half
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/a.pth", "a.pth"),
+        ("file:///home/me/a.pth", "a.pth"),
+        ("~/mine/a.pth", "a.pth"),
+        (r"C:\mine\a.pth", "a.pth"),
+        ("https://me:secret@host.example/a.pth", "https://host.example/a.pth"),
+        ("https://host.example/a@b.pth", "https://host.example/a@b.pth"),
+        ("data/camvid", "data/camvid"),
+        ("torchvision://vgg16", "torchvision://vgg16"),
+        ("", ""),
+    ],
+)
+def test_no_folder_or_password_is_published(text, shown):
+    cfg = public(Config(dict(model=dict(paths=[text], load_from=text))))
+    assert cfg.model == dict(paths=[shown], load_from=shown)
+
+
+def test_what_it_started_from_is_of_the_session_that_began_it(run, tmp_path):
+    """An earlier run may have been trained in the same work dir, and a run may go on from one."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cfg = public(Config.fromfile(run.parent / "tiny.py"))
+    cfg.model.backbone.init_cfg = None
+
+    def initial(name: str, **settings) -> list[str]:
+        folder = copy / f"2031020{name}_000000"
+        shutil.copytree(run / SESSION, folder)
+        file = folder / "vis_data/config.py"
+        session = Config.fromfile(file)
+        session.merge_from_dict(dict(load_from=None) | settings)
+        session.dump(file)
+        return list(facts_of(copy, cfg).initial)
+
+    assert list(facts_of(copy, cfg).initial) == ["start.pth"]
+    assert initial("1", load_from="a/second.pth") == ["second.pth"]
+    assert initial("2", load_from="a/iter_2.pth", resume=True) == ["second.pth"]
+    assert initial("3") == []
+    for folder in copy.glob("2031*"):
+        shutil.rmtree(folder)
+    assert list(facts_of(copy, cfg).initial) == ["not recorded"]
+    assert initial("4", load_from="other/iter_2.pth", resume=True) == ["iter_2.pth"]
 
 
 @pytest.mark.parametrize(

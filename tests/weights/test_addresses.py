@@ -122,6 +122,28 @@ def test_by_address_and_hub(tmp_path, server, monkeypatch, door):
         DOORS[door]("hf://owner/model")
 
 
+def test_files_of_one_name_are_not_mixed_up(tmp_path, server, monkeypatch):
+    """Hubs call most files model.safetensors; a hash is one file's, wherever it is."""
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    for number, name in enumerate(("model.safetensors", "net-0123abcd.pth")):
+        for owner in ("one", "two"):
+            folder = tmp_path / owner / "net/resolve/main"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(owner)
+        read = []
+        for owner in ("one", "two", "one"):
+            with fetched(f"hf://{owner}/net/{name}") as file:
+                read.append(file.read_text())
+        assert read == (["one", "two", "one"], ["one"] * 3)[number]
+    assert len(server.asked) == 3
+    for address in (f"{server.url}/", f"{server.url}/net/.."):
+        with (
+            pytest.raises(UserError, match=f"^{address}: names no file; give the whole"),
+            fetched(address),
+        ):
+            pass
+
+
 def test_many_processes_fetch_once(tmp_path, server):
     path = hashed(tmp_path)
 
