@@ -5,7 +5,7 @@
     fcn-plugin test fcn8s_efficientnet-lite0_camvid work_dirs/fcn8s_efficientnet-lite0_camvid
 
 docs/mixing.md copies the weights' file to data/. Data, crops, batch and iterations are those of
-fcn8s_vgg16-convs_camvid.py. Not run here yet.
+fcn8s_vgg16-convs_camvid.py. Measured in docs/camvid.md.
 """
 
 _base_ = "fcn8s_vgg16-convs_camvid.py"
@@ -18,7 +18,7 @@ model = dict(
         model_name="tf_efficientnet_lite0",
         out_indices=(2, 3, 4),
         pretrained=False,
-        init_cfg=dict(type="PublishedWeights", checkpoint="data/efficientnet-lite0-57934424.pth"),
+        init_cfg=dict(type="TimmWeights", checkpoint="data/efficientnet-lite0-57934424.pth"),
     ),
     decode_head=dict(
         in_channels=(40, 112, 320),

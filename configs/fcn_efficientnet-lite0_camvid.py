@@ -4,7 +4,7 @@
     fcn-plugin test fcn_efficientnet-lite0_camvid work_dirs/fcn_efficientnet-lite0_camvid
 
 It sees the same three levels, resized to stride 8 and concatenated, as in mmseg's FCN on HRNet.
-Not run here yet.
+Measured in docs/camvid.md.
 """
 
 _base_ = "fcn8s_efficientnet-lite0_camvid.py"

@@ -4,7 +4,7 @@ r"""mmseg's SegFormer head on EfficientNet-Lite0 on CamVid, to compare with the 
     fcn-plugin test segformer_efficientnet-lite0_camvid \
         work_dirs/segformer_efficientnet-lite0_camvid
 
-It takes the levels of stride 4, 8, 16 and 32, as it does of MiT. Not run here yet.
+It takes the levels of stride 4, 8, 16 and 32, as it does of MiT. Measured in docs/camvid.md.
 """
 
 _base_ = "fcn8s_efficientnet-lite0_camvid.py"

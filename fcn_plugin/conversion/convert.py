@@ -98,7 +98,7 @@ class Conversion:
         if backbone is None:
             raise UserError(
                 f"{self.path}: {weights.layout.title} is not one of our backbones; name the file "
-                "in a config: model.backbone.init_cfg=dict(type='PublishedWeights', checkpoint=...)"
+                "in a config: model.backbone.init_cfg=dict(type='TimmWeights', checkpoint=...)"
             )
         # Caffe's classifiers begin the published chain of stages.
         default_net = "fcn8s"

@@ -19,10 +19,10 @@ REMEDY = f"use it for {NETWORK}"
 
 
 @WEIGHT_INITIALIZERS.register_module()
-class PublishedWeights:
+class TimmWeights:
     """An ``init_cfg`` that loads strictly, where mmengine's ``Pretrained`` only warns.
 
-    ``init_cfg=dict(type="PublishedWeights", checkpoint=FILE)`` of a ``TIMMBackbone`` with
+    ``init_cfg=dict(type="TimmWeights", checkpoint=FILE)`` of a ``TIMMBackbone`` with
     ``pretrained=False``; see ``load_timm``.
 
     Args:

@@ -141,11 +141,11 @@ def test_files_and_networks_that_are_refused(tmp_path, change, settings, message
 def test_by_init_cfg(tmp_path):
     torch.save(published(), tmp_path / "lite0.pth")
     file = str(tmp_path / "lite0.pth")
-    backbone = BaseModule(init_cfg=dict(type="PublishedWeights", checkpoint=file))
+    backbone = BaseModule(init_cfg=dict(type="TimmWeights", checkpoint=file))
     backbone.timm_model = network()
     backbone.init_weights()
     assert backbone.timm_model["bn1"].num_batches_tracked == 7
-    with pytest.raises(UserError, match="PublishedWeights"):
+    with pytest.raises(UserError, match="TimmWeights"):
         convert(tmp_path / "lite0.pth", tmp_path / "made.pth")
     assert not (tmp_path / "made.pth").exists()
 
