@@ -36,7 +36,7 @@ WORK := work_dirs/fcn8s_vgg16_shapes
 FAMILY := tests/test_compat.py tests/checks tests/export tests/weights tests/models/test_segmentor.py \
   tests/models/test_loss.py tests/engine/test_snapshots.py tests/engine/test_train_loop.py \
   tests/models/test_bands.py tests/tools/test_bands.py tests/tools/test_train_and_test.py \
-  tests/tools/test_numbers.py tests/publish
+  tests/tools/test_numbers.py tests/publishing
 
 .PHONY: demo test test-family test-slow docs lint dist clean
 

@@ -11,7 +11,7 @@ caffe://vgg16, they are dropped; a file of the convolutions alone does as well:
 """
 
 _base_ = [
-    "_base_/models/fcn8s_vgg16.py",
+    "_base_/models/fcn8s_vgg16_reference.py",
     "_base_/datasets/camvid.py",
     "_base_/schedules/adamw_scratch.py",
     "_base_/runtime.py",
@@ -20,20 +20,22 @@ _base_ = [
 crop_size = (288, 384)
 model = dict(
     data_preprocessor=dict(
+        _delete_=True,
+        type="SegDataPreProcessor",
         # Caffe's: BGR, 0-255, the mean subtracted.
         mean=[103.939, 116.779, 123.68],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         size=crop_size,
+        pad_val=0,
+        seg_pad_val=255,
     ),
-    backbone=dict(
-        fc_channels=512,
-        init_cfg=dict(type="Pretrained", checkpoint="caffe://vgg16"),
-    ),
+    backbone=dict(padding="same", fc_channels=512),
     decode_head=dict(
         in_channels=(256, 512, 512),
         num_classes=11,
         loss_decode=dict(
+            _delete_=True,
             type="CrossEntropyLoss",
             avg_non_ignore=True,
             # The fourth root of the median frequency weights.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from publish.hubs import Api, Repositories, serving
+from publishing.hubs import Api, Repositories, serving
 from tools.running import tool
 
 from fcn_plugin.errors import UserError

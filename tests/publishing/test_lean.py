@@ -13,7 +13,7 @@ import yaml
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from prediction.trained import image
-from publish.a_run import HOME, SESSION, TEST, TESTED, VALIDATED, work_dir
+from publishing.a_run import HOME, SESSION, TEST, TESTED, VALIDATED, work_dir
 from tools.running import ran, tool
 
 from fcn_plugin.errors import UserError
