@@ -33,9 +33,10 @@ CROP = "(192, 256)"
 BATCH = 2
 VGG = "fcn{}_vgg16-convs_camvid"
 LITE = "{}_efficientnet-lite0_camvid"
-
-
 NEW = ("decode_head", "fc6", "fc7")  # without weights from ImageNet, and with higher rates
+
+
+SCRATCH = "model.backbone.init_cfg=None"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ ROWS = {
     # All layers are new, and have one rate.
     "scratch": vgg(
         "from scratch",
-        "model.backbone.init_cfg=None",
+        SCRATCH,
         "optim_wrapper.optimizer.lr=3e-4",
         *(f"optim_wrapper.paramwise_cfg.custom_keys.{key}.lr_mult=1.0" for key in NEW),
     ),
@@ -225,7 +226,7 @@ def settings(row: Row, seed: int, args: argparse.Namespace) -> list[str]:
         warm = steps // 8
         options += [f"param_scheduler.0.end={warm}", f"param_scheduler.1.begin={warm}"]
         options += [f"param_scheduler.1.end={steps}"]
-    if args.weights and "vgg16" in row.configs[0] and "init_cfg=None" not in str(row.options):
+    if args.weights and "vgg16" in row.configs[0] and SCRATCH not in row.options:
         options += [f"model.backbone.init_cfg.checkpoint={args.weights}"]
     return options
 

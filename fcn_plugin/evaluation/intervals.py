@@ -90,8 +90,8 @@ def intervals(
         warnings.filterwarnings("ignore", "All-NaN slice")
         bounds = np.nanpercentile(values, [tail, 100 - tail], axis=0)
     pairs: list[Bounds] = [(low, high) for low, high in bounds.T.tolist()]
-    four = dict(zip(NAMES, pairs, strict=False))
-    return Intervals(four, pairs[len(NAMES) :], by, int(groups.max()) + 1, resamples)
+    scores = dict(zip(NAMES, pairs, strict=False))
+    return Intervals(scores, pairs[len(NAMES) :], by, int(groups.max()) + 1, resamples)
 
 
 def _values(scores: Scores) -> list[float]:

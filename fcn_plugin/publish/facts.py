@@ -58,8 +58,8 @@ def facts_of(work_dir: Path, cfg: Config) -> Facts:
     chosen = settings(cfg)
     return Facts(
         architecture=tuple(filter(None, map(type_name, (*parts[:2], *heads)))),
-        trained_on=_title(cfg, "train_dataloader"),
-        validated_on=_title(cfg, "val_dataloader"),
+        trained_on=title_of(cfg, "train_dataloader"),
+        validated_on=title_of(cfg, "val_dataloader"),
         initial=dict(_initial(work_dir, cfg)),
         settings={name: chosen[name] for name in TRAINING if name in chosen},
         steps=[_written(step) for step in pipeline_of(cfg.test_dataloader.dataset) if _sees(step)],
@@ -67,7 +67,8 @@ def facts_of(work_dir: Path, cfg: Config) -> Facts:
     )
 
 
-def _title(cfg: Config, loader: str) -> str:
+def title_of(cfg: Config, loader: str) -> str:
+    """Data set and split of a loader, in words; "nothing" without such a loader."""
     settings = cfg.get(loader)
     return dataset_title(cfg, settings.dataset) if settings else "nothing"
 

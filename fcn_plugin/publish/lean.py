@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +79,7 @@ def publish(
     cfg = read_config(work_dir)
     shown = public(cfg)
     stored, meta = tensors_and_meta(checkpoint, read_content(checkpoint, mmap=True))
-    tensors = lean(stored) if half else {name: tensor.detach() for name, tensor in stored.items()}
+    tensors = lean(stored) if half else stored
     kept = {key: meta[key] for key in KEPT if meta.get(key) is not None}
     kept["cfg"] = shown.pretty_text
     write(dict(state_dict=tensors, meta=kept), target, progress)
@@ -90,7 +89,8 @@ def publish(
     progress("Scores", 0, 1)
     results = results_of(checkpoint, work_dir, cfg, meta.get("iter"))
     halved = sum(tensor.dtype == torch.float16 for tensor in tensors.values())
-    facts: dict[str, Any] = dict(
+    text, unknown = card(
+        licences or Licences(),
         file=file,
         sha256=digest,
         meta=kept,
@@ -99,7 +99,6 @@ def publish(
         facts=facts_of(work_dir, shown),
         results=results,
     )
-    text, unknown = card(licences or Licences(), **facts)
     for name, content in ((CONFIG, shown.pretty_text), (CARD, text)):
         with replacing(folder / name) as part:
             part.write_text(content, encoding="utf-8")

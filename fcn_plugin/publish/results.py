@@ -9,10 +9,10 @@ from pathlib import Path
 from mmengine.config import Config
 
 from fcn_plugin.evaluation.intervals import HIGH, LOW, Bounds
-from fcn_plugin.publish.facts import public
+from fcn_plugin.evaluation.metric import SCORES as OURS
+from fcn_plugin.publish.facts import public, title_of
 from fcn_plugin.report.evaluation import Evaluation, load, sha256
 from fcn_plugin.report.logs import read_training, session_folders
-from fcn_plugin.report.origin import dataset_title
 
 EVALUATION = "evaluation"  # folder of fcn-plugin report in a work dir
 # mmseg's name of a score -> its name in words, and on hubs.
@@ -22,13 +22,6 @@ SCORES = {
     "mAcc": ("mean accuracy", "mean_accuracy"),
     "fwIoU": ("f.w. IU", "frequency_weighted_iou"),
 }
-# The same in ``scores.Scores``.
-OURS = dict(
-    mIoU="mean_iu",
-    aAcc="pixel_accuracy",
-    mAcc="mean_accuracy",
-    fwIoU="frequency_weighted_iu",
-)
 
 
 @dataclass(frozen=True)
@@ -69,17 +62,13 @@ def results_of(checkpoint: Path, work_dir: Path, cfg: Config, step: int | None) 
     return list(results.values())
 
 
-def _title(cfg: Config, loader: str) -> str:
-    shown = public(cfg)
-    return dataset_title(shown, shown[loader].dataset)
-
-
 def _evaluated(checkpoint: Path, work_dir: Path, cfg: Config) -> Iterator[Result]:
     """From ``fcn-plugin report``, which records the hash of what it has scored."""
     kept = load(work_dir / EVALUATION)
     if kept is None or kept.sha256 != sha256(checkpoint):
         return
-    titles = {dataset_title(cfg, cfg.test_dataloader.dataset): _title(cfg, "test_dataloader")}
+    loader = "test_dataloader"
+    titles = {title_of(cfg, loader): title_of(public(cfg), loader)}
     title = titles.get(kept.dataset, kept.dataset)
     origin = f"fcn-plugin report, {kept.facts.get('date', 'date unknown')}"
     scores = {name: 100 * float(getattr(kept.scores, ours)) for name, ours in OURS.items()}
@@ -108,7 +97,7 @@ def _tested(checkpoint: Path, work_dir: Path) -> Iterator[Result]:
         if not _is_named(checkpoint, cfg.get("load_from")):
             continue
         views = ", with test-time augmentation" if "module" in cfg.model else ""
-        title = _title(cfg, "test_dataloader") + views
+        title = title_of(public(cfg), "test_dataloader") + views
         scores = json.loads(file.read_text())
         if kept := {name: scores[name] for name in SCORES if name in scores}:
             images = _counted(file.with_suffix(".log"), "test", cfg)
@@ -135,7 +124,7 @@ def _validated(work_dir: Path, cfg: Config, step: int | None) -> Iterator[Result
     """From the run's own log of the iteration at which the checkpoint was written."""
     entry = read_training(work_dir).val.get(step or 0, {})
     if kept := {name: float(entry[name]) for name in SCORES if name in entry}:
-        title = _title(cfg, "val_dataloader")
+        title = title_of(public(cfg), "val_dataloader")
         logs = [folder / f"{folder.name}.log" for folder in session_folders(work_dir)]
         images = _counted(logs[-1], "val", cfg)
         yield Result(title, kept, f"the run's validation at iteration {step}", images)

@@ -10,6 +10,8 @@ import numpy as np
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.intervals import Intervals
+from fcn_plugin.evaluation.metric import FINAL
+from fcn_plugin.evaluation.metric import SCORES as OURS
 from fcn_plugin.evaluation.pictures import percent
 from fcn_plugin.report.charts import STYLES, chart
 from fcn_plugin.report.evaluation import Evaluation
@@ -19,13 +21,13 @@ from fcn_plugin.report.panels import shares_uri
 from fcn_plugin.report.rendering import NONE, Number, hex_colour, in_percent, rendered
 from fcn_plugin.report.run import Run, settings
 
-# Title -> (key in mmengine's logs, attribute of Scores).
+# Title -> key in mmengine's logs.
 SCORES = {
-    "mean IU": ("mIoU", "mean_iu"),
-    "pixel accuracy": ("aAcc", "pixel_accuracy"),
-    "mean accuracy": ("mAcc", "mean_accuracy"),
-    "frequency-weighted IU": ("fwIoU", "frequency_weighted_iu"),
-    "final score (MIT)": ("score", "final"),  # only if absent classes count as zero
+    "mean IU": "mIoU",
+    "pixel accuracy": "aAcc",
+    "mean accuracy": "mAcc",
+    "frequency-weighted IU": "fwIoU",
+    "final score (MIT)": "score",  # only if absent classes count as zero
 }
 CURVES = {"loss": "loss", "learning rate": "lr", "mean IU, validation": "mIoU"}
 WORST = 3  # most classes marked as worst
@@ -96,11 +98,12 @@ def _headline(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _score(run: Run, title: str) -> Number:
     """A score from the evaluation, else from the last validation in the log."""
-    logged, attribute = SCORES[title]
+    logged = SCORES[title]
     if run.evaluation is None:
         last = next(reversed(run.training.val.values()), {})
         return Number(last.get(logged))
-    if attribute == "final" and run.evaluation.absent != "zero":
+    attribute = {**OURS, **FINAL}[logged]
+    if logged in FINAL and run.evaluation.absent != "zero":
         return Number(None)
     bounds = run.intervals.scores[attribute] if run.intervals else None
     return in_percent(getattr(run.evaluation.scores, attribute), bounds)

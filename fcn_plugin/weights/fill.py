@@ -1,6 +1,6 @@
 """Fill a module from a file: each tensor is used, or dropped with a reason, or an error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,6 +76,15 @@ def fill(
         )
     report.new = sorted(set(shapes) - set(filled))
     return filled, report
+
+
+def check_whole(weights: Weights, missing: Sequence[str], remedy: str) -> None:
+    """Raise ``UserError`` if the file lacks tensors of the backbone that it is to fill."""
+    if missing:
+        raise UserError(
+            f"{weights.path}: {weights.layout.title} does not hold the whole of this backbone: "
+            f"{missing[0]} is missing; {remedy}"
+        )
 
 
 def reshaped(tensor: Tensor, shape: torch.Size) -> Tensor | None:

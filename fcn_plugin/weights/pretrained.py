@@ -12,7 +12,7 @@ from fcn_plugin.system.download import download
 from fcn_plugin.system.ranks import once_per_machine
 from fcn_plugin.weights.addresses import fetched, is_address
 from fcn_plugin.weights.files import verify
-from fcn_plugin.weights.fill import Report, fill
+from fcn_plugin.weights.fill import Report, check_whole, fill
 from fcn_plugin.weights.networks import COUNT, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.sources import SOURCES
@@ -65,11 +65,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
         for name in report.new
         if not (caffe_name(name).startswith(OPTIONAL) or "norm_" in name or name.endswith(COUNT))
     ]
-    if missing:
-        raise UserError(
-            f"{path}: {weights.layout.title} does not hold the whole of this backbone: "
-            f"{missing[0]} is missing; {REMEDY}"
-        )
+    check_whole(weights, missing, REMEDY)
     backbone.load_state_dict({**state, **tensors})
     # Bands have means of their own, which the file's say nothing of.
     backbone.trained_on = None if widened else weights.input

@@ -9,7 +9,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.weights.fill import Report, fill
+from fcn_plugin.weights.fill import Report, check_whole, fill
 from fcn_plugin.weights.networks import COUNT
 from fcn_plugin.weights.recognise import open_weights
 
@@ -60,11 +60,8 @@ def load_timm(backbone: Any, checkpoint: str) -> Report:
     state = network.state_dict()
     shapes = {name: tensor.shape for name, tensor in state.items()}
     tensors, report = fill(weights, shapes, {n: n for n in state}, lambda _: None, REMEDY)
-    if missing := [name for name in report.new if not name.endswith(COUNT)]:
-        raise UserError(
-            f"{path}: {weights.layout.title} does not hold the whole of this backbone: "
-            f"{missing[0]} is missing; {REMEDY}"
-        )
+    missing = [name for name in report.new if not name.endswith(COUNT)]
+    check_whole(weights, missing, REMEDY)
     network.load_state_dict({**state, **tensors})
     backbone.trained_on = weights.input
     log = MMLogger.get_current_instance().info
