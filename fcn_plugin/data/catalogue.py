@@ -48,6 +48,7 @@ class Part:
     splits: tuple[Split, ...]
     root: str  # folder in the archive; only its content is unpacked
     into: str = ""  # folder to unpack into, relative to the data set's folder
+    beside: tuple[str, ...] = ()  # files beside root, which go beside that folder
     url: str | None = None  # None: cannot be downloaded by a program
     digest: Digest | None = None
     by_hand: str = ""  # how the user can get it
@@ -79,6 +80,8 @@ class DataSet:
             if part.root in member.parts[:-1]:
                 inner = member.parts[member.parts.index(part.root) + 1 :]
                 return PurePosixPath(part.into, *inner)
+            if member.name in part.beside:
+                return PurePosixPath(part.into).with_name(member.name)
         return None
 
     def split(self, name: str) -> Split:
@@ -178,6 +181,7 @@ DATA_SETS = {
                 (Split("labels", 4998 + 5105, "trainval", image_suffixes=(".mat",)),),
                 root="trainval",
                 into="trainval",
+                beside=("labels.txt",),
                 url="https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
                 digest=Digest("md5", "df034edb2c12aa7d33b42b20bb1796e3"),
             ),

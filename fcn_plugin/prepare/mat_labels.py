@@ -32,8 +32,19 @@ def read_context(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is damaged, or holds something else.
     """
-    listed = _read(path, "PASCAL-Context", lambda mat: mat["LabelMap"], len(CONTEXT_CLASSES))
-    return CONTEXT_CLASSES[listed.astype(np.uint16)]
+    return CONTEXT_CLASSES[read_listed(path)]
+
+
+def read_listed(path: Path) -> np.ndarray:
+    """The labels [H, W] uint16 of all 459 classes in such a file, 1-459 as in ``labels.txt``.
+
+    0 is none of them.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    labels = _read(path, "PASCAL-Context", lambda mat: mat["LabelMap"], len(CONTEXT_CLASSES))
+    return labels.astype(np.uint16)
 
 
 READERS = {"sbd": read_sbd, "pascal-context": read_context}  # by data set

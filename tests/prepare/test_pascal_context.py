@@ -17,7 +17,7 @@ from scipy.io import savemat
 from fcn_plugin.data.lists import read_ids
 from fcn_plugin.data.pascal_context import LISTED, PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.mat_labels import read_context
+from fcn_plugin.prepare.mat_labels import read_context, read_listed
 from fcn_plugin.prepare.tree_check import check
 
 NAME, FOLDER = "pascal-context", "VOCdevkit/VOC2010"
@@ -50,6 +50,9 @@ def test_lists_and_labels(make, tmp_path):
             expected = np.digitize(published, sorted(numbers), right=True)
             assert stored.dtype == np.uint8 and np.array_equal(stored, expected)
             assert len(np.unique(stored)) > 50
+            raw = read_listed(folder / f"trainval/{name}.mat")
+            assert raw.dtype == np.uint16 and np.array_equal(raw, listed(name))
+    assert (folder / "labels.txt").read_text().splitlines()[430] == "431: unknown"
     assert check(tmp_path, NAME, subset=True) == ({"train": 3, "val": 2}, [])
     assert make(tmp_path, NAME, [])[:1] == [last] and get(tmp_path, NAME) == []
     # The published labels may be deleted, with whatever is wrong in them.
