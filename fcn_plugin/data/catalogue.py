@@ -24,7 +24,7 @@ class Split:
     labels: str | None = None  # folder; None if the labels are secret or in several folders
     ids: str | None = None  # list of names without suffix; None: all files in `images`
     label_suffix: str = ".png"
-    image_suffixes: tuple[str, ...] = (".jpg", ".png")
+    image_suffixes: tuple[str, ...] = (".jpg", ".png")  # of the files in `images`
     md5: str | None = None  # of the list, written with one name per line
     optional: bool = False  # may be missing
 

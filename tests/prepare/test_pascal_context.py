@@ -66,7 +66,7 @@ def test_lists_and_labels(make, tmp_path):
 
 
 def test_what_mmsegs_converter_made_is_not_written_over(make, tmp_path):
-    """Its lists lack three images: which says who is asked, and stays as it is."""
+    """Its lists lack three images."""
     make(tmp_path, NAME)
     path = tmp_path / FOLDER / LISTS / "train.txt"
     path.write_text("c0\nc1\n")
