@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import AxisMap
-from fcn_plugin.models.upsample import Deconv, new_upsampling
+from fcn_plugin.models.upsample import LEARNED, Deconv, new_upsampling
 
 
 def check_settings(
@@ -94,7 +94,7 @@ def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> No
     A head with fixed upsampling takes the checkpoint's learned kernels, but does not train them.
 
     Raises:
-        UserError: the checkpoint's ``scale`` differs from the head's.
+        UserError: the checkpoint's ``scale`` or kind of learned upsampling differs from the head's.
     """
     if not any(name.startswith(f"{prefix}score.") for name in state_dict):
         return
@@ -107,17 +107,24 @@ def match_checkpoint(head: Any, state_dict: dict, prefix: str, *_: object) -> No
         )
     for i, (upscore, factor) in enumerate(zip(head.upscore, head.factors, strict=True)):
         kernel = state_dict.get(f"{prefix}upscore.{i}.deconv.weight")
+        has_bias = f"{prefix}upscore.{i}.deconv.bias" in state_dict
+        trained = "conv2d_transpose" if has_bias else "deconv"
         if kernel is None:
-            if isinstance(upscore, Deconv) and head.upsample != "deconv":
+            if isinstance(upscore, Deconv) and head.upsample not in LEARNED:
                 # Learned kernels of a checkpoint that was loaded earlier.
                 head.upscore[i] = new_upsampling(head.upsample, head.out_channels, factor)
-        elif kernel.shape[0] == head.out_channels and not isinstance(upscore, Deconv):
+        elif head.upsample in LEARNED and head.upsample != trained:
+            raise UserError(
+                f"SkipFusionHead: the checkpoint was trained with upsample={trained!r}, the config "
+                f"has {head.upsample!r}; set model.decode_head.upsample={trained}"
+            )
+        elif kernel.shape[0] == head.out_channels and type(upscore) is not LEARNED[trained]:
             like = head.score[i].weight
-            learned = Deconv(head.out_channels, factor, kernel.shape[-1])
+            learned = LEARNED[trained](head.out_channels, factor, kernel.shape[-1])
             head.upscore[i] = learned.to(like).requires_grad_(False)
             print_log(
                 f"SkipFusionHead: upscore.{i} uses the learned kernel of the checkpoint, fixed; "
-                "upsample='deconv' trains it",
+                f"upsample={trained!r} trains it",
                 "current",
             )
 

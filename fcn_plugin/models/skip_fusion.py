@@ -54,14 +54,16 @@ class SkipFusionHead(BaseDecodeHead):
         in_channels: channels of each level, finest first; a number for one level.
         in_index: indices of the levels in the backbone's outputs, finest first.
         num_classes: classes to score.
-        upsample: 'bilinear' (fixed), 'deconv' (learned, starts as bilinear) or 'nearest'.
+        upsample: 'bilinear' (fixed), 'nearest', 'deconv' (learned, starts as bilinear), or
+            'conv2d_transpose', as TensorFlow's with padding 'same': learned, with a bias, and
+            zeros beyond the scores.
         scale: fixed factors that multiply the levels before their score layers, finest first;
             for FCN-8s trained at once (0.0001, 0.01, 1.0). Checkpoints store them; a checkpoint
             with other factors is refused.
-        strides: strides of the levels in the image, finest first. Only 'deconv' needs them, to
-            size its kernels; levels of other strides raise an error. Default: 32 for the deepest
+        strides: strides of the levels in the image, finest first. Only learned kinds need them, to
+            size their kernels; levels of other strides raise an error. Default: 32 for the deepest
             level, and half as much for each finer one.
-        kernels: sides of the 'deconv' kernels, finest first; default: twice the factor, e.g. 16
+        kernels: sides of the learned kernels, finest first; default: twice the factor, e.g. 16
             for 8. AlexNet and GoogLeNet need one less: their pixels lie on finer pixels.
         dropout_ratio: drops whole channels before the score layers (the backbone's own dropout
             is element-wise).

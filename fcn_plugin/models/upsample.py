@@ -1,4 +1,4 @@
-"""Three ways to upsample scores from a coarse grid to a finer one, and where they lie there.
+"""Ways to upsample scores from a coarse grid to a finer one, and where they lie there.
 
 A ``Placement`` says for one axis which pixels of the finer grid are wanted and where the coarse
 pixels lie on it: coarse pixel x at scale * x + offset. Any factor, phase and size is a placement,
@@ -146,13 +146,15 @@ class Deconv(Upsampling):
     the same edge (64 for a factor of 32; 2 * factor - 1 for an odd factor).
     """
 
+    bias = False
+
     def __init__(self, channels: int, factor: int, kernel: int | None = None) -> None:
         super().__init__()
         self.factor = factor
         if kernel is None:
             same_edge = AxisMap(Fraction(factor), Fraction(factor - 1, 2))
             kernel = transposed_convolution(same_edge).kernel
-        self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=False)
+        self.deconv = nn.ConvTranspose2d(channels, channels, kernel, factor, bias=self.bias)
         self.init_weights()
 
     def radius(self, scale: float) -> float:
@@ -170,6 +172,8 @@ class Deconv(Upsampling):
         with torch.no_grad():
             self.deconv.weight.zero_()
             self.deconv.weight.diagonal(dim1=0, dim2=1).copy_(kernel[..., None])
+            if self.deconv.bias is not None:
+                self.deconv.bias.zero_()
 
     def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
         # Repeat the border once, so that the first and last fine pixels have a neighbour on
@@ -194,13 +198,26 @@ class Deconv(Upsampling):
         return slice(int(start), int(start) + placement.length)
 
 
-KINDS = ("bilinear", "deconv", "nearest")
+class Conv2DTranspose(Deconv):
+    """``Deconv`` with a bias, and zeros beyond the scores: scores fade towards the border.
+
+    TensorFlow's and Keras' layer of this name with padding 'same'.
+    """
+
+    bias = True
+
+    def forward(self, x: Tensor, rows: Placement, cols: Placement, zero_border: bool) -> Tensor:
+        return super().forward(x, rows, cols, zero_border=True)
+
+
+LEARNED: dict[str, type[Deconv]] = {"deconv": Deconv, "conv2d_transpose": Conv2DTranspose}
+KINDS = ("bilinear", "nearest", *LEARNED)
 
 
 def new_upsampling(kind: str, channels: int, factor: int, kernel: int | None = None) -> Upsampling:
-    """A module of one of ``KINDS``; only 'deconv' uses the other arguments."""
-    if kind == "deconv":
-        return Deconv(channels, factor, kernel)
+    """A module of one of ``KINDS``; only ``LEARNED`` ones use the other arguments."""
+    if kind in LEARNED:
+        return LEARNED[kind](channels, factor, kernel)
     return Bilinear() if kind == "bilinear" else Nearest()
 
 

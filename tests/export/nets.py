@@ -37,6 +37,7 @@ POOLS = dict(
 NETWORKS = {
     "bilinear-reference": dict(padding="reference", **BGR),
     "deconv-same": dict(upsample="deconv"),
+    "conv2d_transpose": dict(upsample="conv2d_transpose", **POOLS),
     "nearest-reference": dict(
         upsample="nearest", padding="reference", test_cfg=dict(size_divisor=32)
     ),

@@ -200,10 +200,11 @@ def test_a_checkpoint_of_another_scale_is_refused(stored, own):
     head(scale=own).load_state_dict({}, strict=False)
 
 
-def test_a_learned_kernel_in_a_checkpoint_is_used_and_fixed():
-    learned, fixed = head(upsample="deconv"), head()
-    for upscore in learned.upscore:
-        torch.nn.init.normal_(upscore.deconv.weight)
+@pytest.mark.parametrize("kind", ["deconv", "conv2d_transpose"])
+def test_a_learned_kernel_in_a_checkpoint_is_used_and_fixed(kind):
+    learned, fixed = head(upsample=kind), head()
+    for parameter in learned.upscore.parameters():
+        torch.nn.init.normal_(parameter)
     inputs = features(SIZE)
     assert not torch.allclose(fixed(inputs, SIZE), learned(inputs, SIZE))
     fixed.load_state_dict(learned.state_dict(), strict=True)
@@ -214,6 +215,13 @@ def test_a_learned_kernel_in_a_checkpoint_is_used_and_fixed():
     fixed.load_state_dict(plain.state_dict(), strict=True)
     torch.testing.assert_close(fixed(inputs, SIZE), plain(inputs, SIZE))
     # Where they are to be trained they are.
-    trained = head(upsample="deconv")
+    trained = head(upsample=kind)
     trained.load_state_dict(learned.state_dict(), strict=True)
     assert all(up.deconv.weight.requires_grad for up in trained.upscore)
+    # The other kind is refused where they are to be trained, and replaces them where not.
+    (other,) = {"deconv", "conv2d_transpose"} - {kind}
+    with pytest.raises(UserError, match=rf"set model.decode_head.upsample={kind}\b"):
+        head(upsample=other).load_state_dict(learned.state_dict(), strict=False)
+    fixed.load_state_dict(head(upsample=other).state_dict(), strict=True)
+    fixed.load_state_dict(learned.state_dict(), strict=True)
+    torch.testing.assert_close(fixed(inputs, SIZE), learned(inputs, SIZE))
