@@ -17,8 +17,10 @@ from fcn_plugin.system.progress import Progress, progress_bar, silent
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without a byte
 PAUSE = 1  # second before the next attempt
-HASHED_DIGITS = 8  # of the sha256 in a published file's name
-HASHED = re.compile(rf"-([0-9a-f]{{{HASHED_DIGITS}}})\.safetensors\Z")
+# "-" and the first 8 or more digits of a file's hash, unless they read as a date, perhaps with the
+# time of day, or as a count of iterations filled up with zeros.
+DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d*"
+HASH_IN_NAME = rf"-(?!(?:{DATE}|00\d+)\.)([0-9a-f]{{8,64}})\."
 
 
 class Digest(NamedTuple):
@@ -31,13 +33,24 @@ class Digest(NamedTuple):
 def digest_in(name: str) -> Digest | None:
     """The hash in the name of a published file, as torch's hub and OpenMMLab write it; or None.
 
-    Of safetensors alone: PyTorch's own files hold checksums, and names of many end in a date.
+    Of safetensors alone: PyTorch's own files hold checksums.
 
     >>> digest_in("fcn8s-1a2b3c4d.safetensors").digits
     '1a2b3c4d'
+    >>> digest_in("fcn8s-20310131.safetensors")  # a date
     """
-    match = HASHED.search(name)
+    match = re.search(HASH_IN_NAME + r"safetensors\Z", name)
     return Digest("sha256", match[1]) if match else None
+
+
+def digits_for_name(sha256: str) -> str:
+    """The first digits of a hash that ``digest_in`` finds in a name: 8, more if those are a date.
+
+    >>> digits_for_name("1a2b3c4d" + 56 * "0"), digits_for_name("20310131a" + 55 * "0")
+    ('1a2b3c4d', '20310131a')
+    """
+    lengths = range(8, len(sha256) + 1)
+    return next(sha256[:n] for n in lengths if digest_in(f"-{sha256[:n]}.safetensors"))
 
 
 def download(url: str, target: Path, digest: Digest | None) -> Path:
@@ -71,7 +84,8 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
                 part.unlink()
                 raise UserError(
                     f"{url}: what arrived has {digest.algorithm} {actual}, expected "
-                    f"{digest.digits}; it was deleted, try again"
+                    f"{digest.digits}; it was deleted: try again, or fetch it yourself and give "
+                    "its path"
                 )
     os.replace(part, target)
     return target

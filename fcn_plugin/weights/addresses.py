@@ -11,13 +11,11 @@ from urllib.parse import urlparse
 import torch
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.download import HASHED_DIGITS, digest_in, download
+from fcn_plugin.system.download import HASH_IN_NAME, digest_in, download
 from fcn_plugin.system.locks import only_one_at_work
 
 WEB, HUB = ("http://", "https://"), "hf://"
 ENDPOINT = "https://huggingface.co"  # unless HF_ENDPOINT names another, as for huggingface_hub
-# Such a name is that of one file, wherever it is; model.safetensors is the name of many.
-NAMED_BY_HASH = re.compile(r"-[0-9a-f]{8,}\.")
 PATIENCE = 3600  # seconds to wait for another process that fetches a file, perhaps this one
 
 
@@ -46,8 +44,9 @@ def fetched(address: str) -> Iterator[Path]:
     if name in ("", ".."):
         raise UserError(f"{address}: names no file; give the whole address of a checkpoint")
     folder = Path(torch.hub.get_dir(), "checkpoints")
-    if not NAMED_BY_HASH.search(name):
-        folder /= hashlib.sha256(url.encode()).hexdigest()[:HASHED_DIGITS]
+    # A hash is one file's, wherever that is; model.safetensors is the name of many.
+    if not re.search(HASH_IN_NAME, name):
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:8]
     target = folder / name
     if not target.is_file():
         with only_one_at_work(target.parent, PATIENCE):

@@ -79,7 +79,7 @@ def test_what_does_not_belong_is_refused(tmp_path, repositories):
         push(file.parent, "someone/other")
     assert repositories["someone/other"].keys() == {"parts/net-0123abcd.safetensors"}
     with pytest.raises(UserError, match=r"2 files NAME-HASH\.safetensors, so not one"):
-        (file.parent / "net-00000000.safetensors").touch()
+        (file.parent / "net-0123abcd.safetensors").touch()
         push(file.parent, REPO)
 
 
