@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from fcn_plugin.errors import printable
+from fcn_plugin.evaluation.tables import in_brackets
 from fcn_plugin.publish.facts import UNKNOWN, Facts
 from fcn_plugin.publish.folder import CONFIG
 from fcn_plugin.publish.results import SCORES, Result
@@ -152,4 +153,5 @@ def _template() -> Any:
         undefined=StrictUndefined,
     )
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment.filters["in_brackets"] = in_brackets
     return environment.get_template("card.md")

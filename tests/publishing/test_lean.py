@@ -120,8 +120,8 @@ def test_the_card_tells_what_the_run_records(full, half):
         "| class | IU, BaseSegDataset in shapes, val | |---|---:|",  # not of the hidden split
         "A network that gives each pixel of a picture one of 5 classes (",
         "| star | 1.00 |",
-        "| 90.10 (90.10 to 90.10) |",  # of images that are all alike
-        "| 51.00 (48.50 to 52.50) | 81.00 |",
+        "| 90.10 [90.10, 90.10] |",  # of images that are all alike
+        "| 51.00 [48.50, 52.50] | 81.00 |",
         "| triangle | - |",
         "Hardly found (IU below 20 percent): star.",
         "RGB, values 0 to 255, less 123.675, 116.28, 103.53, divided by 58.395",
