@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from fcn_plugin.errors import printable
+from fcn_plugin.errors import printable, without_secrets
 from fcn_plugin.evaluation.tables import in_brackets
 from fcn_plugin.publish.facts import UNKNOWN, Facts
 from fcn_plugin.publish.folder import CONFIG
@@ -99,7 +99,8 @@ def card(
         unknown=UNKNOWN,
         version=__version__,
     )
-    return printable(text, keep="\n"), [what for what, missing in gaps.items() if missing]
+    unknown = [what for what, missing in gaps.items() if missing]
+    return printable(without_secrets(text), keep="\n"), unknown
 
 
 def front_matter(name: str, licence: str, facts: Facts, results: list[Result]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.progress import Progress, progress_bar, silent
@@ -17,6 +18,7 @@ from fcn_plugin.system.progress import Progress, progress_bar, silent
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without a byte
 PAUSE = 1  # second before the next attempt
+TOKEN = "Authorization"  # header of a user's token
 # "-" and the first 8 or more digits of a file's hash, unless they read as a date, perhaps with the
 # time of day, or as a count of iterations filled up with zeros.
 DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d*"
@@ -53,7 +55,19 @@ def digits_for_name(sha256: str) -> str:
     return next(sha256[:n] for n in lengths if digest_in(f"-{sha256[:n]}.safetensors"))
 
 
-def download(url: str, target: Path, digest: Digest | None) -> Path:
+class SameServer(urllib.request.HTTPRedirectHandler):
+    """Follow redirects; a token goes along only to the server that it was meant for."""
+
+    def redirect_request(self, req: Any, *answer: Any) -> Any:
+        request = super().redirect_request(req, *answer)
+        if request and (token := req.unredirected_hdrs.get(TOKEN)):
+            before, after = (urlsplit(each.full_url) for each in (req, request))
+            if before[:2] == after[:2]:  # scheme, and host with port
+                request.add_unredirected_header(TOKEN, token)
+        return request
+
+
+def download(url: str, target: Path, digest: Digest | None, token: str | None = None) -> Path:
     """Download ``url`` to ``target`` unless that file exists; returns ``target``.
 
     A broken connection is resumed as long as every attempt brings new bytes.
@@ -62,6 +76,7 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
         target: the file; until it is complete and checked its bytes are in ``target.part``,
             from which the next call resumes.
         digest: expected hash; None if none is published: only the length is checked.
+        token: of a user of the server, which no other server gets.
 
     Raises:
         UserError: the download failed, or the file has another hash.
@@ -72,7 +87,7 @@ def download(url: str, target: Path, digest: Digest | None) -> Path:
     with progress_bar(of_bytes=True) as progress:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _fetch_all(url, part, progress)
+            _fetch_all(url, part, progress, token)
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(
@@ -104,12 +119,12 @@ def why_unreachable(url: str, patience: float) -> str:
         return str(getattr(error, "reason", None) or error)
 
 
-def _fetch_all(url: str, part: Path, progress: Progress) -> None:
+def _fetch_all(url: str, part: Path, progress: Progress, token: str | None) -> None:
     """Append the missing bytes to ``part``; try again while attempts bring any."""
     while True:
         before = _size(part)
         try:
-            return _fetch(url, part, progress)
+            return _fetch(url, part, progress, token)
         except (OSError, http.client.HTTPException):
             if _size(part) <= before:
                 raise
@@ -120,12 +135,14 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _fetch(url: str, part: Path, progress: Progress) -> None:
+def _fetch(url: str, part: Path, progress: Progress, token: str | None) -> None:
     """Append the missing bytes to ``part``, or start over if the server cannot resume."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    if token:
+        request.add_unredirected_header(TOKEN, f"Bearer {token}")
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        answer = urllib.request.build_opener(SameServer).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -133,7 +150,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
         if error.headers.get("Content-Range", "").rpartition("/")[2] in ("", "*", str(have)):
             return
         part.unlink()
-        return _fetch(url, part, progress)
+        return _fetch(url, part, progress, token)
     with answer:
         resumed = answer.status == 206
         done = have if resumed else 0

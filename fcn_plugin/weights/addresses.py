@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -33,11 +34,12 @@ def fetched(address: str) -> Iterator[Path]:
     name.
 
     Args:
-        address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a public model there.
+        address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a model there; of a private
+            one if the user is logged in (hf auth login), or by the token in HF_TOKEN.
 
     Raises:
         UserError: it names no file, cannot be downloaded, has another hash, or the block refuses
-            it.
+            it. The message leaves out what may be secret in the address.
     """
     url = _web_address(address)
     name = Path(urlparse(url).path).name
@@ -50,11 +52,31 @@ def fetched(address: str) -> Iterator[Path]:
     target = folder / name
     if not target.is_file():
         with only_one_at_work(target.parent, PATIENCE):
-            download(url, target, digest_in(name))
+            if address.startswith(HUB):
+                _download_from_hub(url, target)
+            else:
+                download(url, target, digest_in(name))
     try:
         yield target
     except UserError as error:
         raise UserError(f"{error} (from {address}; delete the file to fetch it again)") from error
+
+
+def _download_from_hub(url: str, target: Path) -> None:
+    try:
+        download(url, target, digest_in(target.name), _token())
+    except UserError as error:
+        if getattr(error.__cause__, "code", None) not in (401, 403):
+            raise
+        raise UserError(f"{error}, or log in (hf auth login), or set HF_TOKEN") from error
+
+
+def _token() -> str | None:
+    """The user's token for a hub, as huggingface_hub finds it; without it the one in HF_TOKEN."""
+    try:
+        return import_module("huggingface_hub").get_token()
+    except ImportError:
+        return os.environ.get("HF_TOKEN", "").strip() or None
 
 
 def _web_address(address: str) -> str:

@@ -196,6 +196,7 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
         ("~/mine/a.pth", "a.pth"),
         (r"C:\mine\a.pth", "a.pth"),
         ("https://me:secret@host.example/a.pth", "https://host.example/a.pth"),
+        ("https://host.example/a.pth?X-Amz-Signature=1f", "https://host.example/a.pth"),
         ("https://host.example/a@b.pth", "https://host.example/a@b.pth"),
         ("data/camvid", "data/camvid"),
         ("torchvision://vgg16", "torchvision://vgg16"),

@@ -1,10 +1,13 @@
 """Files named by their hash, by path and by address, against a small server on this machine."""
 
+import os
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,85 @@ def test_files_of_one_name_are_not_mixed_up(tmp_path, server, monkeypatch):
             fetched(address),
         ):
             pass
+
+
+def test_what_a_signed_address_has_in_its_query_is_sent_and_not_shown(tmp_path, server):
+    path, query = hashed(tmp_path), "?X-Amz-Signature=1f2e"
+    filled(f"{server.url}/{path.name}{query}")
+    assert server.asked == [f"/{path.name}{query}"]
+    damage(tmp_path / "cache/checkpoints" / path.name)
+    for name in (path.name, "none.pth"):
+        with pytest.raises(UserError, match=re.escape(f"{server.url}/{name}")) as error:
+            filled(f"{server.url}/{name}{query}")
+        assert "1f2e" not in str(error.value)
+
+
+@pytest.fixture
+def private_hub(tmp_path, monkeypatch) -> Iterator[list[tuple[str, str | None]]]:
+    """A hub that knows one token and sends on to another server; (path, token) of each request.
+
+    The second server has the bytes of every file. It is asked by /cdn, and by none else.
+    """
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            token = self.headers.get("Authorization")
+            asked.append((self.path, token))
+            elsewhere = f"http://127.0.0.1:{cdn.server_port}/cdn"
+            if self.path == "/cdn":
+                self.send_response(200)
+                self.send_header("Content-Length", "5")
+                self.end_headers()
+                self.wfile.write(b"bytes")
+                return
+            self.send_response(302 if token == "Bearer hf_mine" else 401)
+            # As for a model that has been renamed, first to another path of the hub.
+            self.send_header("Location", elsewhere if self.path == "/renamed" else "/renamed")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            """Silence."""
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as hub,
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as cdn,
+    ):
+        for httpd in (hub, cdn):
+            threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        yield asked
+        for httpd in (hub, cdn):
+            httpd.shutdown()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_private_model_by_the_users_token(private_hub, monkeypatch, installed):
+    """The token goes to the hub alone, not to where the hub sends on to."""
+    if installed:
+        pytest.importorskip("huggingface_hub")
+    else:
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with fetched("hf://me/secret/net.bin") as file:
+        assert file.read_bytes() == b"bytes"
+    mine, path = "Bearer hf_mine", "/me/secret/resolve/main/net.bin"
+    assert private_hub == [(path, mine), ("/renamed", mine), ("/cdn", None)]
+    private_hub.clear()
+    hub = os.environ["HF_ENDPOINT"]
+    # An address that only looks like the hub's gets none, and a wrong one is refused.
+    with pytest.raises(UserError, match="Unauthorized") as error, fetched(f"{hub}/other.bin"):
+        pass
+    assert "HF_TOKEN" not in str(error.value) and private_hub == [("/other.bin", None)]
+    monkeypatch.setenv("HF_TOKEN", "hf_theirs")
+    with (
+        pytest.raises(UserError, match=r"Unauthorized.*HF_TOKEN$"),
+        fetched("hf://me/secret/a.bin"),
+    ):
+        pass
 
 
 def test_many_processes_fetch_once(tmp_path, server):
