@@ -57,10 +57,10 @@ def score_line(scores: dict[str, float]) -> str:
 
     texts, ends = [], set()
     for name, score in scores.items():
-        text, both = f"{name} {score:.2f}", (name + LOW, name + HIGH)
-        if scores.keys() >= {*both}:
-            ends |= {*both}
-            text += f" {in_brackets((scores[both[0]], scores[both[1]]), whole=100)}"
+        text, low, high = f"{name} {score:.2f}", name + LOW, name + HIGH
+        if {low, high} <= scores.keys():
+            ends |= {low, high}
+            text += f" {in_brackets((scores[low], scores[high]), whole=100)}"
         if name not in ends:
             texts.append(text)
     return "  ".join(texts)

@@ -55,18 +55,6 @@ def digits_for_name(sha256: str) -> str:
     return next(sha256[:n] for n in lengths if digest_in(f"-{sha256[:n]}.safetensors"))
 
 
-class SameServer(urllib.request.HTTPRedirectHandler):
-    """Follow redirects; a token goes along only to the server that it was meant for."""
-
-    def redirect_request(self, req: Any, *answer: Any) -> Any:
-        request = super().redirect_request(req, *answer)
-        if request and (token := req.unredirected_hdrs.get(TOKEN)):
-            before, after = (urlsplit(each.full_url) for each in (req, request))
-            if before[:2] == after[:2]:  # scheme, and host with port
-                request.add_unredirected_header(TOKEN, token)
-        return request
-
-
 def download(url: str, target: Path, digest: Digest | None, token: str | None = None) -> Path:
     """Download ``url`` to ``target`` unless that file exists; returns ``target``.
 
@@ -135,6 +123,18 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
+class _SameServer(urllib.request.HTTPRedirectHandler):
+    """Follow redirects; a token goes along only to the server that it was meant for."""
+
+    def redirect_request(self, req: Any, *answer: Any) -> Any:
+        request = super().redirect_request(req, *answer)
+        if request and (token := req.unredirected_hdrs.get(TOKEN)):
+            before, after = (urlsplit(each.full_url) for each in (req, request))
+            if before[:2] == after[:2]:  # scheme, and host with port
+                request.add_unredirected_header(TOKEN, token)
+        return request
+
+
 def _fetch(url: str, part: Path, progress: Progress, token: str | None) -> None:
     """Append the missing bytes to ``part``, or start over if the server cannot resume."""
     have = _size(part)
@@ -142,7 +142,7 @@ def _fetch(url: str, part: Path, progress: Progress, token: str | None) -> None:
     if token:
         request.add_unredirected_header(TOKEN, f"Bearer {token}")
     try:
-        answer = urllib.request.build_opener(SameServer).open(request, timeout=TIMEOUT)
+        answer = urllib.request.build_opener(_SameServer).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
