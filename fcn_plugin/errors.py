@@ -7,21 +7,24 @@ from unicodedata import category
 
 # Not printable by Python's rule, but part of names in Persian, Hindi and others.
 JOINERS = "\u200c\u200d"
+PASSWORD = re.compile(r"(://)[^/?#\s]*@")  # USER:PASSWORD@ of an address
+# Signed addresses have their key there. It ends where the address does, in a sentence or a config.
+QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*?(?=[:;,.)]*(?:[\s'\"]|\Z))")
 
 
 class UserError(ValueError):
     """A mistake in a config, a file or the installation.
 
     The message is one line: it names the file or setting and ends with the remedy. Control
-    characters are escaped, since names and texts come from files. The tools print it without a
-    traceback.
+    characters are escaped, since names and texts come from files, and addresses lose what may be
+    secret in them. The tools print it without a traceback.
     """
 
     def __init__(self, message: str) -> None:
         # A data loader's worker passes its whole traceback as the message.
         if message.startswith("Caught ") and "\n" in message:
             message = re.split(r"\b(?:UserError|DamagedFile): ", message)[-1].splitlines()[0]
-        super().__init__(printable(message.strip()))
+        super().__init__(printable(without_secrets(message.strip())))
 
 
 class DamagedFile(UserError):
@@ -42,6 +45,15 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         letter if _shown(letter) or letter in keep else ascii(letter)[1:-1] for letter in text
     )
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without passwords and queries in its addresses: who reads them may use them.
+
+    >>> without_secrets("https://me:word@host/a.pth?X-Amz-Signature=1f: what arrived (http://b?c=d)")
+    'https://host/a.pth: what arrived (http://b)'
+    """
+    return QUERY.sub(r"\1", PASSWORD.sub(r"\1", text))
 
 
 def quoted(message: str | Exception, length: int = 100) -> str:

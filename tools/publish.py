@@ -1,6 +1,6 @@
 """Push published weights to a hub of models, or pull them from there.
 
-fcn-plugin publish push FOLDER OWNER/NAME [--private]
+fcn-plugin publish push FOLDER OWNER/NAME [--private] [--replace]
 fcn-plugin publish pull OWNER/NAME FOLDER
 """
 
@@ -22,6 +22,7 @@ def parse_args() -> argparse.Namespace:
     push.add_argument("folder", type=Path, metavar="FOLDER")
     push.add_argument("repo", type=repository, metavar="OWNER/NAME")
     push.add_argument("--private", action="store_true", help="not to a public repository")
+    push.add_argument("--replace", action="store_true", help="delete other weights there")
     pull = ways.add_parser("pull", help="download them, and compare the weights' hash")
     pull.add_argument("repo", type=repository, metavar="OWNER/NAME")
     pull.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
@@ -43,8 +44,10 @@ def main() -> None:
     from fcn_plugin.publish.hub import pull, push
 
     if args.way == "push":
-        address = push(args.folder, args.repo, args.private)
-        show(f"Done: {args.folder} is at {address}")
+        pushed = push(args.folder, args.repo, args.private, args.replace)
+        for name in pushed.deleted:
+            show(f"deleted there: {name}; the repository's history still has it")
+        show(f"Done: {args.folder} is at {pushed.address}")
         show(next_step("publish", "pull", args.repo, "FOLDER"))
         return
     file = pull(args.repo, args.folder)

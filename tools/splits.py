@@ -53,14 +53,15 @@ def choose_scored(cfg, split: str | None, config: str) -> None:  # cfg: mmengine
 def score_line(scores: dict[str, float]) -> str:
     """Scores in one line, with their intervals if there are some: mIoU 62.13 [60.31, 63.94]."""
     from fcn_plugin.evaluation.intervals import HIGH, LOW
+    from fcn_plugin.evaluation.tables import in_brackets
 
-    texts, bounds = [], set()
+    texts, ends = [], set()
     for name, score in scores.items():
-        text = f"{name} {score:.2f}"
-        if {name + LOW, name + HIGH} <= scores.keys():
-            bounds |= {name + LOW, name + HIGH}
-            text += f" [{scores[name + LOW]:.2f}, {scores[name + HIGH]:.2f}]"
-        if name not in bounds:
+        text, low, high = f"{name} {score:.2f}", name + LOW, name + HIGH
+        if {low, high} <= scores.keys():
+            ends |= {low, high}
+            text += f" {in_brackets((scores[low], scores[high]), whole=100)}"
+        if name not in ends:
             texts.append(text)
     return "  ".join(texts)
 

@@ -19,7 +19,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
-from fcn_plugin.errors import UserError, printable, quoted
+from fcn_plugin.errors import UserError, printable, quoted, without_secrets
 
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
 # Entries of an optimizer's state that have the shape of the parameter.
@@ -80,9 +80,10 @@ class BriefRunner(Runner):
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
-    """Escape what a terminal cannot show, e.g. in names of files; keep line ends and tabs."""
+    """Escape what a terminal cannot show, but for line ends and tabs; addresses lose secrets."""
     with suppress(Exception):  # wrong arguments, which logging itself reports
-        record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+        text = without_secrets(record.getMessage())
+        record.msg, record.args = printable(text, keep="\n\t"), ()
     return True
 
 

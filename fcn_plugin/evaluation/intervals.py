@@ -43,6 +43,7 @@ class Intervals:
         class_iu: (low, high) of each class.
         by: 'image' or 'scene', what was drawn.
         drawn: number of images or scenes.
+        images: number of images.
         resamples: number of resamples.
     """
 
@@ -50,6 +51,7 @@ class Intervals:
     class_iu: list[Bounds]
     by: str
     drawn: int
+    images: int
     resamples: int
 
     @property
@@ -57,7 +59,8 @@ class Intervals:
         """What the intervals are, in a few words."""
         few = f"; fewer than {FEW} make them too narrow" if self.drawn < FEW else ""
         resamples = f"{self.resamples:,} resamples of {self.drawn:,} {self.by}s"
-        return f"{LEVEL} % intervals from {resamples}{few}"
+        together = f" of {self.images:,} images" if self.by != "image" else ""
+        return f"{LEVEL} % intervals from {resamples}{together}{few}"
 
 
 def intervals(
@@ -91,7 +94,14 @@ def intervals(
         bounds = np.nanpercentile(values, [tail, 100 - tail], axis=0)
     pairs: list[Bounds] = [(low, high) for low, high in bounds.T.tolist()]
     scores = dict(zip(NAMES, pairs, strict=False))
-    return Intervals(scores, pairs[len(NAMES) :], by, int(groups.max()) + 1, resamples)
+    return Intervals(
+        scores,
+        class_iu=pairs[len(NAMES) :],
+        by=by,
+        drawn=int(groups.max()) + 1,
+        images=len(groups),
+        resamples=resamples,
+    )
 
 
 def _values(scores: Scores) -> list[float]:
@@ -131,7 +141,7 @@ def grouped(paths: Sequence[str], by: str) -> np.ndarray:
     array([0, 1, 0])
 
     Raises:
-        UserError: there are not two groups, or a name has no "_".
+        UserError: there are not two groups, a name has no "_", or no two images are of one scene.
     """
     if by not in BY:
         raise ValueError(f"by must be one of {BY}, not {by!r}")
@@ -156,5 +166,10 @@ def grouped(paths: Sequence[str], by: str) -> np.ndarray:
         raise UserError(
             f"{paths[0]}: it and all other images are of the scene {names[0]}, and an interval "
             "over scenes needs at least two; take it over images"
+        )
+    if len(names) == len(paths):
+        raise UserError(
+            f"{paths[0]}: by its name up to the last _ its scene is {scenes[0]}, and so each "
+            "image is a scene of its own; take the interval over images"
         )
     return groups

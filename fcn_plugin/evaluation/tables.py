@@ -64,11 +64,13 @@ def score_table(
     return f"{table}\n{intervals.text}" if intervals else table
 
 
-def in_brackets(bounds: Bounds) -> str:
-    """Bounds in percent; a dash if there are none.
+def in_brackets(bounds: Bounds, whole: float = 1) -> str:
+    """Bounds in percent of ``whole``, the score of a perfect prediction; a dash if there are none.
 
-    >>> in_brackets((0.6031, 0.639)), in_brackets((float("nan"), float("nan")))
-    ('[60.31, 63.90]', '-')
+    >>> in_brackets((0.6031, 0.639)), in_brackets((60.31, 63.9), whole=100)
+    ('[60.31, 63.90]', '[60.31, 63.90]')
+    >>> in_brackets((float("nan"), float("nan")))
+    '-'
     """
-    low, high = bounds
-    return "-" if np.isnan(low) else f"[{100 * low:.2f}, {100 * high:.2f}]"
+    low, high = (100 / whole * bound for bound in bounds)
+    return "-" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"

@@ -82,8 +82,9 @@ def _finished(root: Path, marker: str, state: dict[str, Any]) -> dict[str, Any] 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Make a new folder beside ``target``, and delete it at the end."""
+    """Make a new folder beside ``target``, without what a killed run left; delete it at the end."""
     stage = stage_of(target)
+    shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     try:
         with disk_full(stage):

@@ -8,7 +8,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from fcn_plugin.errors import printable
+from fcn_plugin.errors import printable, without_secrets
+from fcn_plugin.evaluation.tables import in_brackets
 from fcn_plugin.publish.facts import UNKNOWN, Facts
 from fcn_plugin.publish.folder import CONFIG
 from fcn_plugin.publish.results import SCORES, Result
@@ -98,7 +99,8 @@ def card(
         unknown=UNKNOWN,
         version=__version__,
     )
-    return printable(text, keep="\n"), [what for what, missing in gaps.items() if missing]
+    unknown = [what for what, missing in gaps.items() if missing]
+    return printable(without_secrets(text), keep="\n"), unknown
 
 
 def front_matter(name: str, licence: str, facts: Facts, results: list[Result]) -> dict[str, Any]:
@@ -152,4 +154,5 @@ def _template() -> Any:
         undefined=StrictUndefined,
     )
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment.filters["in_brackets"] = in_brackets
     return environment.get_template("card.md")

@@ -1,6 +1,5 @@
 """What a run's config and logs say of its weights; nothing is made up."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -8,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from fcn_plugin.errors import without_secrets
 from fcn_plugin.report.logs import Training, read_training, session_folders
 from fcn_plugin.report.origin import dataset_title
 from fcn_plugin.report.run import PLACES, settings
@@ -16,7 +16,6 @@ from fcn_plugin.weights.sources import SOURCES
 
 UNKNOWN = "unknown"
 NOT_RECORDED = "not recorded"  # name of weights that a training may have started from
-CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")  # USER:PASSWORD@ of an address
 TRAINING = (
     "train_cfg.max_iters",
     "train_cfg.max_epochs",
@@ -77,8 +76,8 @@ def public(cfg: Config) -> Config:
     """A run's config without what belongs to one machine or user: where it ran, and folders.
 
     Of an absolute path, or one from a home folder, the last name is kept; an address loses the
-    user and password in it. What the training started from (``load_from``) is
-    left out too, since a training with this config would look for it.
+    user, password and query in it. What the training started from (``load_from``) is left out too,
+    since a training with this config would look for it.
     """
     kept = {key: value for key, value in cfg.to_dict().items() if key not in (*PLACES, "load_from")}
     return Config(_without_folders(kept))
@@ -90,7 +89,7 @@ def _without_folders(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return type(node)(map(_without_folders, node))
     if isinstance(node, str):
-        text = CREDENTIALS.sub("", node.removeprefix("file://"))
+        text = without_secrets(node.removeprefix("file://"))
         kinds = (PurePosixPath(text), PureWindowsPath(text))
         private = (path.name for path in kinds if path.is_absolute() or text.startswith("~"))
         return next(filter(None, private), text)

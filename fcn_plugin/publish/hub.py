@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from glob import escape
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.publish.folder import CARD, CONFIG, check_folder, weights_among
@@ -15,20 +15,25 @@ LEFT = ".cache/huggingface"  # folder of huggingface_hub where it has downloaded
 MADE_BY_HUBS = (".gitattributes",)
 
 
-def push(folder: Path, repo: str, private: bool = False) -> str:
+class Pushed(NamedTuple):
+    """What a push did."""
+
+    address: str  # of the repository
+    deleted: list[str]  # the names of earlier weights there
+
+
+def push(folder: Path, repo: str, private: bool = False, replace: bool = False) -> Pushed:
     """Upload a published folder's three files to ``repo``, which is created if it is not there.
 
     Args:
         repo: OWNER/NAME of a model; HF_ENDPOINT names another hub than huggingface.co.
         private: only to a repository that its owner alone can see; a new one becomes that.
-
-    Returns:
-        The address of the repository.
+        replace: delete other weights there, which would be left without config and card.
 
     Raises:
         UserError: it is no published folder, the weights have another hash than their name says,
-            ``repo`` holds other files or is not private, huggingface_hub is not installed, or the
-            hub refuses.
+            ``repo`` holds other files or weights or is not private, huggingface_hub is not
+            installed, or the hub refuses.
     """
     api = _api()
     names = [check_folder(folder).name, CARD, CONFIG]
@@ -40,20 +45,25 @@ def push(folder: Path, repo: str, private: bool = False) -> str:
                 "--private out"
             )
         there = set(api.list_repo_files(repo)) - {*names, *MADE_BY_HUBS}
-        earlier = {name for name in there if digest_in(name) and "/" not in name}
-        if others := sorted(there - earlier):
+        earlier = sorted(name for name in there if digest_in(name) and "/" not in name)
+        if others := sorted(there - {*earlier}):
             raise UserError(
                 f"{repo}: holds other files, e.g. {others[0]}; give a new name, for these weights "
                 "alone"
+            )
+        if earlier and not replace:
+            raise UserError(
+                f"{repo}: holds other weights, {', '.join(earlier)}; give a new name, or delete "
+                "them with --replace"
             )
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
             allow_patterns=[*map(escape, names)],
-            delete_patterns=sorted(map(escape, earlier)) or None,  # weights of an earlier push
+            delete_patterns=[*map(escape, earlier)] or None,
             commit_message=f"Publish {names[0]}",
         )
-    return str(address)
+    return Pushed(str(address), earlier)
 
 
 def pull(repo: str, folder: Path) -> Path:

@@ -10,13 +10,13 @@ from torch import Tensor
 from fcn_plugin.conversion.writing import write
 from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.staging import staged
 from fcn_plugin.publish.card import Licences, card
 from fcn_plugin.publish.facts import facts_of, public
 from fcn_plugin.publish.folder import CARD, CONFIG, check_free
 from fcn_plugin.publish.results import Result, results_of
 from fcn_plugin.report.run import read_config
-from fcn_plugin.system.download import HASHED_DIGITS, file_digests
-from fcn_plugin.system.files import replacing
+from fcn_plugin.system.download import digits_for_name, file_digests
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import read_content, tensors_and_meta
 from fcn_plugin.weights.safetensors_files import SUFFIX
@@ -56,7 +56,8 @@ def publish(
     """Write NAME-HASH.safetensors, config.py and README.md, a model card, of a trained network.
 
     HASH is the first 8 hexadecimal digits of the file's sha256, as in torch's hub and OpenMMLab's
-    files; the same weights and config give the same file.
+    files (more if those read as a date); the same weights and config give the same file. They are
+    made in a hidden folder and the weights move last: a killed run leaves none without a card.
 
     Args:
         run: a run's work dir (its best checkpoint, else its last), or a checkpoint in one.
@@ -82,26 +83,29 @@ def publish(
     tensors = lean(stored) if half else stored
     kept = {key: meta[key] for key in KEPT if meta.get(key) is not None}
     kept["cfg"] = shown.pretty_text
-    write(dict(state_dict=tensors, meta=kept), target, progress)
-    digest = file_digests(target, ["sha256"], progress)["sha256"]
-    file = target.with_name(f"{target.stem}-{digest[:HASHED_DIGITS]}{SUFFIX}")
-    os.replace(target, file)
-    progress("Scores", 0, 1)
-    results = results_of(checkpoint, work_dir, cfg, meta.get("iter"))
-    halved = sum(tensor.dtype == torch.float16 for tensor in tensors.values())
-    text, unknown = card(
-        licences or Licences(),
-        file=file,
-        sha256=digest,
-        meta=kept,
-        halved=halved,
-        tensors=tensors,
-        facts=facts_of(work_dir, shown),
-        results=results,
-    )
-    for name, content in ((CONFIG, shown.pretty_text), (CARD, text)):
-        with replacing(folder / name) as part:
-            part.write_text(content, encoding="utf-8")
+    with staged(target) as stage:
+        plain = stage / target.name
+        write(dict(state_dict=tensors, meta=kept), plain, progress)
+        digest = file_digests(plain, ["sha256"], progress)["sha256"]
+        file = plain.rename(stage / f"{target.stem}-{digits_for_name(digest)}{SUFFIX}")
+        progress("Scores", 0, 1)
+        results = results_of(checkpoint, work_dir, cfg, meta.get("iter"))
+        halved = sum(tensor.dtype == torch.float16 for tensor in tensors.values())
+        text, unknown = card(
+            licences or Licences(),
+            file=file,
+            sha256=digest,
+            meta=kept,
+            halved=halved,
+            tensors=tensors,
+            facts=facts_of(work_dir, shown),
+            results=results,
+        )
+        (stage / CONFIG).write_text(shown.pretty_text, encoding="utf-8")
+        (stage / CARD).write_text(text, encoding="utf-8")
+        for name in (CONFIG, CARD, file.name):  # the weights last: they make a folder published
+            os.replace(stage / name, folder / name)
+    file = folder / file.name
     return Published(checkpoint, file, halved, len(tensors), results, unknown)
 
 

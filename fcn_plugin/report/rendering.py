@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fcn_plugin.errors import without_secrets
 from fcn_plugin.evaluation.intervals import Bounds
 from fcn_plugin.evaluation.tables import in_brackets
 
@@ -36,10 +37,15 @@ def in_percent(fraction: float, bounds: Bounds | None = None) -> Number:
 
 
 def rendered(template: str, **values: Any) -> str:
-    """The HTML page of a template; texts are escaped, and a missing value is an error."""
+    """The HTML page of a template; a missing value is an error.
+
+    Texts are escaped, and addresses in them lose what may be secret.
+    """
     environment = Environment(
         loader=PackageLoader("fcn_plugin.report", "."),
         autoescape=True,
+        # A chart is markup, a subclass of str, and has no addresses.
+        finalize=lambda value: without_secrets(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,

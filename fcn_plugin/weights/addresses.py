@@ -5,19 +5,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.system.download import HASHED_DIGITS, digest_in, download
+from fcn_plugin.system.download import HASH_IN_NAME, digest_in, download
 from fcn_plugin.system.locks import only_one_at_work
 
 WEB, HUB = ("http://", "https://"), "hf://"
 ENDPOINT = "https://huggingface.co"  # unless HF_ENDPOINT names another, as for huggingface_hub
-# Such a name is that of one file, wherever it is; model.safetensors is the name of many.
-NAMED_BY_HASH = re.compile(r"-[0-9a-f]{8,}\.")
 PATIENCE = 3600  # seconds to wait for another process that fetches a file, perhaps this one
 
 
@@ -35,27 +34,49 @@ def fetched(address: str) -> Iterator[Path]:
     name.
 
     Args:
-        address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a public model there.
+        address: http:// or https://, or hf://OWNER/NAME/FILE, a file of a model there; of a private
+            one if the user is logged in (hf auth login), or by the token in HF_TOKEN.
 
     Raises:
         UserError: it names no file, cannot be downloaded, has another hash, or the block refuses
-            it.
+            it. The message leaves out what may be secret in the address.
     """
     url = _web_address(address)
     name = Path(urlparse(url).path).name
     if name in ("", ".."):
         raise UserError(f"{address}: names no file; give the whole address of a checkpoint")
     folder = Path(torch.hub.get_dir(), "checkpoints")
-    if not NAMED_BY_HASH.search(name):
-        folder /= hashlib.sha256(url.encode()).hexdigest()[:HASHED_DIGITS]
+    # A hash is one file's, wherever that is; model.safetensors is the name of many.
+    if not re.search(HASH_IN_NAME, name):
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:8]
     target = folder / name
     if not target.is_file():
         with only_one_at_work(target.parent, PATIENCE):
-            download(url, target, digest_in(name))
+            if address.startswith(HUB):
+                _download_from_hub(url, target)
+            else:
+                download(url, target, digest_in(name))
     try:
         yield target
     except UserError as error:
         raise UserError(f"{error} (from {address}; delete the file to fetch it again)") from error
+
+
+def _download_from_hub(url: str, target: Path) -> None:
+    try:
+        download(url, target, digest_in(target.name), _token())
+    except UserError as error:
+        if getattr(error.__cause__, "code", None) not in (401, 403):
+            raise
+        raise UserError(f"{error}, or log in (hf auth login), or set HF_TOKEN") from error
+
+
+def _token() -> str | None:
+    """The user's token for a hub, as huggingface_hub finds it; without it the one in HF_TOKEN."""
+    try:
+        return import_module("huggingface_hub").get_token()
+    except ImportError:
+        return os.environ.get("HF_TOKEN", "").strip() or None
 
 
 def _web_address(address: str) -> str:

@@ -54,7 +54,13 @@ def published(folder: Path, number: float = 0.0) -> Path:
 def test_what_is_pushed_is_pulled(tmp_path, repositories):
     first, second = published(tmp_path / "one"), published(tmp_path / "two", 1.0)
     for number, file in enumerate((first, second)):
-        assert push(file.parent, REPO).endswith(REPO)
+        if number:
+            message = re.escape(f"{REPO}: holds other weights, {first.name}; give a new name")
+            with pytest.raises(UserError, match=message):
+                push(file.parent, REPO)
+            assert first.name in repositories[REPO] and file.name not in repositories[REPO]
+        pushed = push(file.parent, REPO, replace=bool(number))
+        assert pushed.address.endswith(REPO) and pushed.deleted == [first.name] * number
         names = {file.name, "README.md", "config.py"}
         assert repositories[REPO].keys() == {*names, ".gitattributes"}  # without the earlier one
         got = pull(REPO, tmp_path / f"pulled{number}")
@@ -79,7 +85,7 @@ def test_what_does_not_belong_is_refused(tmp_path, repositories):
         push(file.parent, "someone/other")
     assert repositories["someone/other"].keys() == {"parts/net-0123abcd.safetensors"}
     with pytest.raises(UserError, match=r"2 files NAME-HASH\.safetensors, so not one"):
-        (file.parent / "net-00000000.safetensors").touch()
+        (file.parent / "net-0123abcd.safetensors").touch()
         push(file.parent, REPO)
 
 
@@ -102,7 +108,7 @@ def test_a_pull_replaces_nothing(tmp_path, repositories):
     got = pull(REPO, tmp_path / "again")
     (got.parent / ".cache/huggingface").mkdir(parents=True, exist_ok=True)
     assert pull(REPO, tmp_path / "again") == got  # as after an interruption
-    push(published(tmp_path / "two", 1.0).parent, REPO)
+    push(published(tmp_path / "two", 1.0).parent, REPO, replace=True)
     for folder in taken:
         before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
         with pytest.raises(UserError, match=f"^{folder}: is in use; give a new folder"):

@@ -3,9 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import time
+from functools import partial
 from pathlib import Path
 
+import killed
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,7 @@ from tools.running import ran, tool
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction import Predictor
+from fcn_plugin.publish import lean
 from fcn_plugin.publish.card import Licences
 from fcn_plugin.publish.facts import facts_of, public
 from fcn_plugin.publish.folder import check_folder
@@ -116,8 +120,8 @@ def test_the_card_tells_what_the_run_records(full, half):
         "| class | IU, BaseSegDataset in shapes, val | |---|---:|",  # not of the hidden split
         "A network that gives each pixel of a picture one of 5 classes (",
         "| star | 1.00 |",
-        "| 90.10 (90.10 to 90.10) |",  # of images that are all alike
-        "| 51.00 (48.50 to 52.50) | 81.00 |",
+        "| 90.10 [90.10, 90.10] |",  # of images that are all alike
+        "| 51.00 [48.50, 52.50] | 81.00 |",
         "| triangle | - |",
         "Hardly found (IU below 20 percent): star.",
         "RGB, values 0 to 255, less 123.675, 116.28, 103.53, divided by 58.395",
@@ -192,6 +196,7 @@ def test_only_what_was_measured_of_this_file_counts(run, tmp_path):
         ("~/mine/a.pth", "a.pth"),
         (r"C:\mine\a.pth", "a.pth"),
         ("https://me:secret@host.example/a.pth", "https://host.example/a.pth"),
+        ("https://host.example/a.pth?X-Amz-Signature=1f", "https://host.example/a.pth"),
         ("https://host.example/a@b.pth", "https://host.example/a@b.pth"),
         ("data/camvid", "data/camvid"),
         ("torchvision://vgg16", "torchvision://vgg16"),
@@ -237,6 +242,37 @@ def test_nothing_is_replaced(run, tmp_path, taken):
     with pytest.raises(UserError, match=f"{taken}: is there already; .* folder of their own"):
         publish(run, tmp_path / "tiny.safetensors")
     assert (tmp_path / taken).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_killed_while_it_writes(run, tmp_path, monkeypatch):
+    """There are weights with card and config, or none; the next run makes them."""
+    # What is read of the run, and formatting the config, take seconds each time.
+    facts = facts_of(run, public(Config.fromfile(run.parent / "tiny.py")))
+    monkeypatch.setattr(Config, "pretty_text", "# the config")
+    monkeypatch.setattr(lean, "facts_of", lambda *_: facts)
+    monkeypatch.setattr(lean, "results_of", lambda *_: [])
+
+    def left(moment: int) -> set[str]:
+        """The names of the files that are left, in a folder named by the moment."""
+        folder = tmp_path / str(moment)
+        write = partial(publish, run, folder / "tiny.safetensors")
+        assert killed.run(write, folder, moment) == -signal.SIGKILL
+        names = {path.name for path in folder.glob("*") if path.is_file()}
+        if weights := names - NAMES:
+            assert check_folder(folder).name in weights
+            return names
+        if names:  # between two renamings
+            with pytest.raises(UserError, match=r"is there already; .* or delete it"):
+                write()
+            for name in names:
+                (folder / name).unlink()
+        assert check_folder(write().file.parent).parent == folder
+        assert len(list(folder.iterdir())) == 3
+        return names
+
+    moments = killed.run(partial(publish, run, tmp_path / "all/tiny.safetensors"), tmp_path / "all")
+    kinds = [left(moment) for moment in range(moments // 2, moments + 1)]
+    assert set() in kinds and {"config.py"} in kinds and NAMES in kinds and len(kinds[-1]) == 3
 
 
 def test_as_a_user_does(run, tmp_path):
