@@ -1,6 +1,6 @@
 """Open a weight file of any format and identify it: publisher, network, input and classes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from torch import Tensor
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.progress import Progress, silent
-from fcn_plugin.weights.files import format_of, read
+from fcn_plugin.weights.files import FOREIGN, format_of, read
+from fcn_plugin.weights.foreign import Foreign
 from fcn_plugin.weights.names import Layout, features_only, recognise
 from fcn_plugin.weights.networks import NETS, net_name
 from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
@@ -17,8 +18,8 @@ from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
     "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16, of "
-    "pytorch-fcn or of efficientnet_lite_pytorch, or a checkpoint of fcn_plugin; download it again "
-    "if it should be one"
+    "pytorch-fcn or of efficientnet_lite_pytorch, VGG of MatConvNet, Keras, Chainer or TensorFlow "
+    "(.mat, .h5, .npz, .npy), or a checkpoint of fcn_plugin; download it again if it should be one"
 )
 # Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
 # several inputs and cannot be told apart.
@@ -75,19 +76,40 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
-    if format_of(path) is None:
+    kind = format_of(path)
+    if kind is None:
         with path.open("rb") as file:
             start = file.read(8)
         fault = f"begins with {start!r}" if start else "is empty"
         raise UserError(f"{path}: {fault}; {EXPECTED}")
-    tensors, meta = read(path, progress)
-    weights = _by_names(path, tensors)
+    meta: dict[str, Any] | None
+    if kind in FOREIGN:
+        weights, meta = _foreign(path, FOREIGN[kind][1](path)), {}
+    else:
+        tensors, meta = read(path, progress)
+        weights = _by_names(path, tensors)
     if identify:
         digests = file_digests(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
         for source in KNOWN:
             if digests.get(source.digest.algorithm, "").startswith(source.digest.digits):
                 weights.known = source
     return _described(weights, meta)
+
+
+def _foreign(path: Path, content: Foreign) -> Weights:
+    weights = _by_names(path, content.tensors)
+    layout = weights.layout
+    if not layout.classifier.startswith("vgg"):
+        raise UserError(
+            f"{path}: {content.publisher}'s {layout.classifier}; of its networks only VGG is known"
+        )
+    weights.layout = replace(
+        layout,
+        title=layout.title.replace("Caffe", content.publisher),
+        input=content.input,
+        features_only="fc6.weight" not in content.tensors,
+    )
+    return weights
 
 
 def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
