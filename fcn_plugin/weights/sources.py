@@ -167,6 +167,8 @@ KNOWN = (
     _pytorch_fcn("fcn16s", "a2d4035f669f09483b39c9a14a0d6670"),
     _pytorch_fcn("fcn8s", "de93e540ec79512f8770033849c8ae89"),
     _pytorch_fcn("fcn8s-atonce", "bfed4437e941fef58932891217fe6464"),
+    _torchvision("fcn_resnet50_coco-1167a1af.pth"),
+    _torchvision("fcn_resnet101_coco-7ecb50ca.pth"),
     _chainer("vgg16", "54a0cddc1392ccc4056bbeecbb30f3d4", CAFFE_VGG),
     _chainer("fcn32s", "b7f0a2e66229ccdb099c0a60b432e8cf"),
     _chainer("fcn16s", "7c9b50a1a8c6c20d3855d4823bbea61e"),
