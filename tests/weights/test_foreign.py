@@ -13,6 +13,7 @@ from weights.foreign_files import CAFFES_ORDER, MEAN_RGB, OTHER_COLOURS, SWAPPED
 from weights.published import BASE, FC, Layers, fcn_layers, named
 
 from fcn_plugin.conversion.convert import convert
+from fcn_plugin.conversion.ours import shipped_config
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.weights.pretrained import load_classifier
 from fcn_plugin.weights.sources import CAFFE_VGG, VOC
@@ -78,6 +79,10 @@ def test_a_classifier_sees_what_the_plain_network_sees(tmp_path, name):
     assert result.weights.input.order == order
     mean = MEAN_RGB if order == "RGB" else MEAN_RGB[::-1]
     assert result.weights.input.mean == pytest.approx(mean, rel=1e-6)
+    # At full width: no shipped config takes RGB with Caffe's mean.
+    full = dict(result.settings, base_channels=64, fc_channels=4096)
+    heavy = "fcn32s_vgg16_voc2011-heavy" if order == "BGR" else None
+    assert shipped_config(result.weights, "fcn32s", 21, full) == heavy
     assert set(result.report.dropped) == {"fc8.weight", "fc8.bias"}
     for layer, (kernel, _) in layers.items():
         if layer != "fc8":

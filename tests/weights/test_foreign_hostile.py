@@ -69,14 +69,16 @@ def test_any_end_too_early_and_any_wrong_bit_is_one_line_or_read(tmp_path, name)
 
 def test_hostile_twins_of_vgg16_npy_are_refused_and_nothing_is_called(tmp_path):
     path, mark = tmp_path / "vgg16.npy", tmp_path / "mark"
-    for number, (name, attack) in enumerate(attacks()):
+    tried = 0
+    for _, attack in attacks():
         for content in (attack, dict(conv1_1=attack), dict(conv1_1=[attack, attack])):
             try:
                 path.write_bytes(write.npy_of(content, python2=False))
             except (pickle.PicklingError, TypeError, AttributeError):
                 continue  # torch's own objects are pickled by torch alone
             refused(path)
-        assert number < 200, name
+            tried += 1
+    assert tried > 300, tried
     call = Call(os.mkdir, str(mark))
     for python2 in (True, False):
         path.write_bytes(write.npy_of(dict(conv1_1=[call, call]), python2))
