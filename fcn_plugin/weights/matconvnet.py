@@ -40,8 +40,9 @@ def read_matconvnet(path: Path) -> Foreign:
         if not len(blobs):
             continue  # a ReLU, a pooling, or the softmax
         name = layer.get("name")
-        if not isinstance(name, str) or not all(isinstance(blob, np.ndarray) for blob in blobs):
-            raise UserError(f"{path}: a layer has no name or no arrays; {AGAIN}")
+        arrays = all(isinstance(blob, np.ndarray) for blob in blobs)
+        if not isinstance(name, str) or name in found or not arrays:
+            raise UserError(f"{path}: a layer has no arrays, or no name of its own; {AGAIN}")
         found[name] = [_at_least_4d(blobs[0]), *blobs[1:]]
     tensors = caffe_tensors(path, found, channels_last=True)
     return Foreign("MatConvNet", tensors, _input(content))

@@ -141,7 +141,7 @@ def _value(kind: int, shape: tuple[int, ...], parts: Iterator[_Element], depth: 
     if not len(width) or width[0] < 1 or len(names) % width[0]:
         raise _Damaged("damaged or truncated")
     fields = [_text(names[i : i + width[0]]) for i in range(0, len(names), width[0])]
-    _bounded(count * len(fields))
+    _bounded(count * max(len(fields), 1))
     structs = [{field: _part(parts, depth) for field in fields} for _ in range(count)]
     return structs[0] if count == 1 else structs
 

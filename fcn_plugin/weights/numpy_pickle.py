@@ -91,8 +91,8 @@ def read_layers(path: Path, file: BinaryIO) -> dict[str, list[np.ndarray]]:
         raise UserError(f"{path}: damaged or truncated ({quoted(error)}); {REMEDY}") from error
     layers = {}
     for layer, blobs in table.items():
-        # Networks that were trained further hold {0: kernel, 1: bias}.
-        blobs = list(blobs.values()) if isinstance(blobs, dict) else blobs
+        if isinstance(blobs, dict):  # of a network that was trained further
+            blobs = [blobs.get(0), blobs.get(1)]
         pair = isinstance(blobs, list | tuple) and len(blobs) == 2
         if not (pair and all(isinstance(blob, np.ndarray) for blob in blobs)):
             raise UserError(f"{path}: {quoted(layer)} is not a kernel and a bias; {REMEDY}")

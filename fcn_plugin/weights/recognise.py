@@ -15,6 +15,7 @@ from fcn_plugin.weights.names import Layout, features_only, recognise
 from fcn_plugin.weights.networks import NETS, net_name
 from fcn_plugin.weights.pytorch_names import recognise_pytorch
 from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.structure import check_names
 
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
@@ -99,6 +100,7 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
 
 
 def _foreign(path: Path, content: Foreign) -> Weights:
+    check_names(path, content.tensors)
     weights = _by_names(path, content.tensors)
     layout = weights.layout
     if not layout.classifier.startswith("vgg"):

@@ -114,7 +114,10 @@ def npy_of(content: object, python2: bool = True) -> bytes:
 
 
 def machrisaa(path: Path, layers: Layers, mistake: str = "", python2: bool = True) -> None:
-    path.write_bytes(npy_of(channels_last(layers, False, True, mistake), python2))
+    """``python2=False``: as of a network that was trained further, which holds dicts."""
+    table = channels_last(layers, False, True, mistake)
+    further = {name: {1: bias, 0: kernel} for name, (kernel, bias) in table.items()}
+    path.write_bytes(npy_of(table if python2 else further, python2))
 
 
 def frossard(path: Path, layers: Layers, mistake: str = "") -> None:
