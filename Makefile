@@ -13,7 +13,7 @@
 PYTHON ?= python3
 # The family of mmseg: openmmlab, openmmlab-compiled or onedl.
 HOST ?= openmmlab
-EXTRAS ?= $(HOST),export,geo,hub,docs,test
+EXTRAS ?= $(HOST),export,geo,hub,keras,docs,test
 TORCH_INDEX ?=
 ARGS ?=
 # Two at a time: many tests start a process and wait for it.

@@ -18,6 +18,8 @@ from fcn_plugin.conversion.ours import (
     shipped_config,
     variant,
 )
+from fcn_plugin.conversion.resnet import CONFIGS as RESNETS
+from fcn_plugin.conversion.resnet import ResNetConversion
 from fcn_plugin.conversion.writing import write
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.geometry import AxisMap, transposed_convolution
@@ -43,7 +45,7 @@ def convert(
     dataset: str | None = None,
     num_classes: int | None = None,
     progress: Progress = silent,
-) -> "Conversion":
+) -> "Conversion | ResNetConversion":
     """Write the weights in ``source`` to ``target``, a checkpoint that ``init_model`` loads.
 
     Args:
@@ -61,7 +63,9 @@ def convert(
     """
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
-    conversion = Conversion(open_weights(source, progress), net, dataset, num_classes)
+    weights = open_weights(source, progress)
+    kind = ResNetConversion if weights.layout.classifier in RESNETS else Conversion
+    conversion = kind(weights, net, dataset, num_classes)
     write(conversion.checkpoint(), target, progress)
     return conversion
 
@@ -199,7 +203,7 @@ class Conversion:
             if not name.startswith(tuple(allowed)) and not name.endswith(COUNT)
         ]
         # A truncated FCN-8s looks like FCN-16s or 32s, but its upsampling layers are missing.
-        if weights.net and weights.layout.published:
+        if weights.net and weights.layout.published and weights.layout.upscores:
             kernels = [f"{layer}.weight" for layer in NETS[weights.net].upscores]
             missing += [name for name in kernels if name not in weights.tensors]
         if missing:
@@ -258,7 +262,7 @@ class Conversion:
             )
         if weights.layout.input is FEATURES_ONLY and not weights.known:
             lines.append("this input is assumed: the published VGG-16 without classifier has it")
-        return "\n  ".join(lines)
+        return "\n  ".join([*lines, *weights.layout.notes])
 
 
 def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.networks import BACKBONES, NETS, Backbone
 from fcn_plugin.weights.recognise import Weights
+from fcn_plugin.weights.sources import TORCHVISION
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
@@ -71,6 +72,8 @@ def shipped_config(
         and settings["in_channels"] == 3
         and settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
         and weights.padding in (None, "reference" if caffe else "same")
+        # The configs on RGB divide by torchvision's std; VGG in RGB from Caffe does not.
+        and (caffe or weights.input in (None, TORCHVISION))
     )
     return CONFIGS.get((net, weights.layout.classifier, num_classes, caffe)) if fits else None
 

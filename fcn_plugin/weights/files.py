@@ -7,7 +7,7 @@
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,9 +18,13 @@ from torch import Tensor
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.system.download import digest_in, file_digests
 from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.weights import keras_files, matlab_files, numpy_files
 from fcn_plugin.weights.caffemodel import looks_like_caffemodel, read_caffemodel
+from fcn_plugin.weights.foreign import Foreign
+from fcn_plugin.weights.keras_files import read_keras
+from fcn_plugin.weights.matconvnet import read_matconvnet
+from fcn_plugin.weights.numpy_files import looks_like_npz, read_npy, read_npz
 from fcn_plugin.weights.safetensors_files import (
-    START_BYTES,
     looks_like_safetensors,
     read_safetensors,
 )
@@ -34,6 +38,7 @@ from fcn_plugin.weights.structure import (
 from fcn_plugin.weights.tokens import ALLOWED, without_tokens
 
 ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # PyTorch's files since 2020, and before
+START_BYTES = 128  # that tell the format
 DOS_FOLDER = 0x10  # bit of a zip member's attributes
 PROGRAM = "constants.pkl"  # only TorchScript's archives have it
 # The function's name in PyTorch's message, and in the tokens'.
@@ -41,13 +46,27 @@ ASKED = re.compile(r"(?:GLOBAL|the attribute) '?([\w.]{1,100})")
 TENSORS_ALONE = "ask its source for the tensors alone: torch.save(model.state_dict(), FILE)"
 AGAIN = "copy or download it again"
 
+# Other frameworks' formats, which hold no checkpoint: how each begins, and how it is read.
+FOREIGN: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Foreign]]] = {
+    "mat": (lambda start: start.startswith(matlab_files.MAGICS), read_matconvnet),
+    "npy": (lambda start: start.startswith(numpy_files.MAGIC), read_npy),
+    "npz": (looks_like_npz, read_npz),
+    "hdf5": (lambda start: start.startswith(keras_files.MAGIC), read_keras),
+}
+
 
 def format_of(path: Path) -> str | None:
-    """The format by the first bytes: "torch", "safetensors", "caffemodel" or None."""
+    """The format by the first bytes: "torch", "safetensors", "caffemodel" or a key of ``FOREIGN``.
+
+    None if it is unknown.
+    """
     with path.open("rb") as file:
         start = file.read(START_BYTES)
     if looks_like_safetensors(start):
         return "safetensors"
+    for kind, (looks_like, _) in FOREIGN.items():
+        if looks_like(start):
+            return kind
     if start.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         return "torch"
     return "caffemodel" if looks_like_caffemodel(path) else None
@@ -56,9 +75,10 @@ def format_of(path: Path) -> str | None:
 def read(
     path: Path, progress: Progress = silent
 ) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """The tensors of any file of weights, by the file's own names, and its meta data.
+    """The tensors of a file of weights, by the file's own names, and its meta data.
 
-    The format is recognised by the bytes. PyTorch's zip archives are memory-mapped.
+    The format is recognised by the bytes, and may be any but ``FOREIGN``'s. PyTorch's zip archives
+    are memory-mapped.
 
     Returns:
         Tensors, and meta data; None for a caffemodel, which cannot have any.
@@ -92,10 +112,9 @@ def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
         OSError: it cannot be opened.
     """
     kind = format_of(path)
-    if kind == "caffemodel":
-        raise UserError(
-            f"{path}: a Caffe model; make a checkpoint of it: fcn-plugin convert_weights"
-        )
+    if kind == "caffemodel" or kind in FOREIGN:
+        framework = "a Caffe model" if kind == "caffemodel" else "another framework's file"
+        raise UserError(f"{path}: {framework}; make a checkpoint of it: fcn-plugin convert_weights")
     if kind == "safetensors":
         content = read_safetensors(path, map_location)
     else:
@@ -110,7 +129,7 @@ def read_content(path: Path, map_location: Any = "cpu", mmap: bool = False) -> A
 def tensors_and_meta(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and meta data from ``read_content``'s result.
 
-    The tensors are its "state_dict" or "model_state_dict", else all of it.
+    The tensors are its "state_dict", "model_state_dict" or "model_state", else all of it.
 
     Raises:
         UserError: there are no tensors, or some cannot fill a network (sparse, quantized, ...).
@@ -121,7 +140,7 @@ def tensors_and_meta(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[
     meta = meta if isinstance(meta, dict) else {}
     if "arch" in content:  # the class of pytorch-fcn's network
         meta = meta | {"arch": content["arch"]}
-    for key in ("state_dict", "model_state_dict"):
+    for key in ("state_dict", "model_state_dict", "model_state"):
         if isinstance(content.get(key), dict):
             content = content[key]
     # A module's extra state need not be a tensor.

@@ -43,6 +43,9 @@ class Layout:
         segmentor: whether it scores segmentation classes.
         published: whether it is another publisher's, and so has all layers of the network.
         features_only: whether it lacks the fully connected layers.
+        may_be_at_once: whether such files of FCN-8s do not tell that the skips are scaled.
+        upscores: whether a segmentor's file holds the upsampling layers.
+        notes: what is to be known before the weights are used.
     """
 
     title: str
@@ -53,6 +56,9 @@ class Layout:
     segmentor: bool = False
     published: bool = True
     features_only: bool = False
+    may_be_at_once: bool = True
+    upscores: bool = True
+    notes: tuple[str, ...] = ()
 
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"

@@ -1,6 +1,6 @@
 """Open a weight file of any format and identify it: publisher, network, input and classes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,20 @@ from torch import Tensor
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.progress import Progress, silent
-from fcn_plugin.weights.files import format_of, read
+from fcn_plugin.weights.files import FOREIGN, format_of, read
+from fcn_plugin.weights.foreign import Foreign
 from fcn_plugin.weights.names import Layout, features_only, recognise
 from fcn_plugin.weights.networks import NETS, net_name
+from fcn_plugin.weights.pytorch_names import recognise_pytorch
 from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.structure import check_names
 
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
     "safetensors file of torchvision's VGG, AlexNet or GoogLeNet, of justincj's VGG16, of "
-    "pytorch-fcn or of efficientnet_lite_pytorch, or a checkpoint of fcn_plugin; download it again "
-    "if it should be one"
+    "pytorch-fcn, of pytorch-semseg's or torchvision's FCNs or efficientnet_lite_pytorch, VGG of "
+    "MatConvNet, Keras, Chainer or TensorFlow (.mat, .h5, .npz, .npy), or a checkpoint of "
+    "fcn_plugin; download it again if it should be one"
 )
 # Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
 # several inputs and cannot be told apart.
@@ -75,13 +79,18 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check its name")
-    if format_of(path) is None:
+    kind = format_of(path)
+    if kind is None:
         with path.open("rb") as file:
             start = file.read(8)
         fault = f"begins with {start!r}" if start else "is empty"
         raise UserError(f"{path}: {fault}; {EXPECTED}")
-    tensors, meta = read(path, progress)
-    weights = _by_names(path, tensors)
+    meta: dict[str, Any] | None
+    if kind in FOREIGN:
+        weights, meta = _foreign(path, FOREIGN[kind][1](path)), {}
+    else:
+        tensors, meta = read(path, progress)
+        weights = _by_names(path, tensors)
     if identify:
         digests = file_digests(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
         for source in KNOWN:
@@ -90,13 +99,30 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     return _described(weights, meta)
 
 
+def _foreign(path: Path, content: Foreign) -> Weights:
+    check_names(path, content.tensors)
+    weights = _by_names(path, content.tensors)
+    layout = weights.layout
+    if not layout.classifier.startswith("vgg"):
+        raise UserError(
+            f"{path}: {content.publisher}'s {layout.classifier}; of its networks only VGG is known"
+        )
+    weights.layout = replace(
+        layout,
+        title=layout.title.replace("Caffe", content.publisher),
+        input=content.input,
+        features_only="fc6.weight" not in content.tensors,
+    )
+    return weights
+
+
 def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
     """As ``open_weights``, from tensors and meta data already read; ``path`` is for messages."""
     return _described(_by_names(path, tensors), meta)
 
 
 def _by_names(path: Path, stored: dict[str, Tensor]) -> Weights:
-    layout = recognise(stored)
+    layout = recognise(stored) or recognise_pytorch(stored)
     if layout is None:
         examples = ", ".join(sorted(stored)[:3]) or "nothing"
         raise UserError(f"{path}: holds {len(stored)} tensors ({examples}, ...); {EXPECTED}")
@@ -131,7 +157,7 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
         weights.input = weights.known.input
     else:
         weights.input = layout.input
-        if layout.segmentor:
+        if layout.segmentor and layout.input is not None:
             weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
     return weights
 
@@ -165,7 +191,7 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
         weights.scale = (*factors, 1.0)
     elif layers:
         raise UserError(f"{weights.path}: has only one of the two scale layers; download it again")
-    elif meta is not None and weights.layout.published and "score_pool3.weight" in weights.tensors:
+    elif meta is not None and weights.layout.published and _may_be_at_once(weights):
         # pytorch-fcn's at-once network has the factors in its code, not in the file. Hashes tell
         # its published files, the class name its checkpoints; otherwise the file's name decides.
         arch = str(meta.get("arch", ""))
@@ -173,6 +199,10 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
         at_once = weights.known.at_once if weights.known else "atonce" in label
         weights.scale_untold = not (weights.known or at_once or arch)
         weights.scale = NETS["fcn8s-atonce"].scale if at_once else None
+
+
+def _may_be_at_once(weights: Weights) -> bool:
+    return weights.layout.may_be_at_once and "score_pool3.weight" in weights.tensors
 
 
 def _one_factor(weights: Weights, name: str, tensor: Tensor) -> float:

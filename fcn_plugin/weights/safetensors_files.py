@@ -16,7 +16,6 @@ from torch import Tensor
 from fcn_plugin.errors import UserError, quoted
 
 SUFFIX = ".safetensors"
-START_BYTES = 9
 META = "fcn_plugin"  # key in __metadata__
 # These are tuples in our meta data; JSON would return lists.
 TUPLES = ("classes", "mean", "std")

@@ -47,6 +47,7 @@ FEATURES_ONLY = Input("RGB", (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0
 # TensorFlow's efficientnet_lite_builder.py; timm has 127.5 and 127.5.
 EFFICIENTNET_LITE = Input("RGB", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 CAFFE_VGG = _bgr(103.939, 116.779, 123.68)
+CAFFE_VGG_RGB = Input("RGB", CAFFE_VGG.mean[::-1], CAFFE_VGG.std)  # its first kernel turned
 CAFFENET = _bgr(104.007, 116.669, 122.679)
 CAFFE_GOOGLENET = _bgr(104.0, 117.0, 123.0)
 VOC = _bgr(104.00699, 116.66877, 122.67892)
@@ -138,7 +139,26 @@ def _pytorch_fcn(net: str, md5: str) -> Source:
     return Source(name, Digest("md5", md5), VOC, at_once="atonce" in net)
 
 
+def _chainer(net: str, md5: str, input: Input = VOC) -> Source:
+    name = f"{net}_from_caffe.npz"
+    return Source(name, Digest("md5", md5), input, at_once="atonce" in net)
+
+
+def _keras(name: str, md5: str) -> Source:
+    file_name = f"{name}.h5"
+    url = f"https://github.com/fchollet/deep-learning-models/releases/download/v0.1/{file_name}"
+    return Source(file_name, Digest("md5", md5), CAFFE_VGG, url, licence="CC-BY-4.0")
+
+
+def _matconvnet(depth: int, md5: str, folder: str = "") -> Source:
+    file_name = f"imagenet-vgg-verydeep-{depth}.mat"
+    url = f"https://www.vlfeat.org/matconvnet/models/{folder}{file_name}"
+    return Source(file_name, Digest("md5", md5), CAFFE_VGG_RGB, url, licence="CC-BY-4.0")
+
+
 # All published files whose hashes we know; the licences of the segmentation networks are unknown.
+# Chainer's hashes are in wkentaro/fcn's code, Keras' in keras-applications, MatConvNet's in its
+# documentation (pretrained.md), that of beta16 in anishathalye/neural-style.
 KNOWN = (
     *SOURCES.values(),
     _fcn_caffe("fcn8s", "c449ea74dd7d83751d1357d6a8c323fcf4038962"),
@@ -147,4 +167,18 @@ KNOWN = (
     _pytorch_fcn("fcn16s", "a2d4035f669f09483b39c9a14a0d6670"),
     _pytorch_fcn("fcn8s", "de93e540ec79512f8770033849c8ae89"),
     _pytorch_fcn("fcn8s-atonce", "bfed4437e941fef58932891217fe6464"),
+    _torchvision("fcn_resnet50_coco-1167a1af.pth"),
+    _torchvision("fcn_resnet101_coco-7ecb50ca.pth"),
+    _chainer("vgg16", "54a0cddc1392ccc4056bbeecbb30f3d4", CAFFE_VGG),
+    _chainer("fcn32s", "b7f0a2e66229ccdb099c0a60b432e8cf"),
+    _chainer("fcn16s", "7c9b50a1a8c6c20d3855d4823bbea61e"),
+    _chainer("fcn8s", "256c2a8235c1c65e62e48d3284fbd384"),
+    _chainer("fcn8s-atonce", "5f3ffdc7fae1066606e1ef45cfda548f"),
+    _keras("vgg16_weights_tf_dim_ordering_tf_kernels", "64373286793e3c8b2b4e3219cbf3544b"),
+    _keras("vgg16_weights_tf_dim_ordering_tf_kernels_notop", "6d6bbae143d832006294945121d1f1fc"),
+    _keras("vgg19_weights_tf_dim_ordering_tf_kernels", "cbe5617147190e668d6c5d5026f83318"),
+    _keras("vgg19_weights_tf_dim_ordering_tf_kernels_notop", "253f8cb515780f3b799900260a226db6"),
+    _matconvnet(16, "f72d927587ca4c97fbd165ec9cb9997f"),
+    _matconvnet(19, "106118b7cf60435e6d8e04f6a6dc3657"),
+    _matconvnet(19, "8ee3263992981a1d26e73b3ca028a123", "beta16/"),
 )
