@@ -3,12 +3,13 @@
     fcn-plugin train segnet_vgg16-bn_camvid
     fcn-plugin test segnet_vgg16-bn_camvid work_dirs/segnet_vgg16-bn_camvid --split test
 
-From the paper, section 4: whole frames of 480 x 360 in batches of 12, each once an epoch, SGD at a
-fixed rate of 0.1 with momentum 0.9, median frequency weights. From the authors' SegNet-Tutorial
-(Models/segnet_train.prototxt and segnet_solver.prototxt): the layers, ImageNet weights, the
-numbers of the class weights, weight decay, 40,000 iterations; it has a rate of 0.001 and batches of
-4. Not as published: frames are less the mean of ImageNet (paper: local contrast normalisation;
-tutorial: nothing), and the loss is divided by the pixels' weights (tutorial: by their number).
+From the paper, where it compares decoders: whole frames of 480 x 360 in batches of 12, each once an
+epoch, SGD at a fixed rate of 0.1 with momentum 0.9, median frequency weights. From the authors'
+SegNet-Tutorial (Models/segnet_train.prototxt and segnet_solver.prototxt): the layers, the class
+weights, weight decay, 40,000 iterations; its rate is 0.001, its batches are of 4. ImageNet weights,
+as the network is named there. Not as published: frames are less the mean of ImageNet (paper: local
+contrast normalisation; tutorial: nothing), and the loss is divided by the pixels' weights
+(caffe-segnet: by their number).
 
 Twelve frames take much memory; where it is short, as the tutorial:
 --cfg-options train_dataloader.batch_size=4 optim_wrapper.optimizer.lr=0.001
