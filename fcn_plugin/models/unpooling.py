@@ -170,11 +170,13 @@ class UnpoolingHead(BaseDecodeHead):
                 "(AlexNet and GoogLeNet pool overlapping windows, other backbones mostly do not "
                 "pool)"
             )
-        level, pools = inputs[self.in_index], len(inputs.switches)
-        if pools != len(WIDTHS) or level.shape != inputs.switches[-1].indices.shape:
+        shape = inputs.switches[-1].indices.shape
+        places = range(-len(inputs), len(inputs))
+        level = inputs[self.in_index] if self.in_index in places else None
+        if level is None or len(inputs.switches) != len(WIDTHS) or level.shape != shape:
             raise UserError(
-                f"UnpoolingHead: in_index {self.in_index} is a level of {tuple(level.shape)} "
-                f"after {pools} poolings; give pool5, the backbone's out_indices=(4,)"
+                f"UnpoolingHead: in_index {self.in_index} is not pool5 of the backbone's "
+                f"{len(inputs)} levels; give it by the backbone's out_indices=(4,) and in_index=0"
             )
         if level.shape[1] != self.in_channels:
             raise UserError(

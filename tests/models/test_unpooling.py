@@ -338,6 +338,7 @@ def test_predictions_are_of_the_images_size(test_cfg):
         (dict(backbone=dict(switches=False)), "switches=True"),
         (dict(backbone=dict(out_indices=(3,))), r"out_indices=\(4,\)"),
         (dict(backbone=dict(out_indices=(4, 5), fc_channels=4)), r"out_indices=\(4,\)"),
+        (dict(head=dict(in_index=1)), "in_index=0"),
         (dict(head=dict(in_channels=24)), "set in_channels=16"),
         (dict(head=dict(in_channels=12)), "8 times"),
         (dict(head=dict(depth=12)), "11, 13, 16, 19"),
