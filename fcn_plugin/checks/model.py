@@ -16,7 +16,6 @@ from fcn_plugin.checks.config import is_installed
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.bands import BandsPreProcessor
-from fcn_plugin.models.loss import is_supported
 
 # Heads of mmseg whose classes are not the data set's: edges and depths.
 OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
@@ -120,9 +119,7 @@ def weighted_losses(model: nn.Module) -> Iterator[tuple[str, str]]:
             and loss.class_weight is not None
             and not (loss.use_sigmoid or loss.use_mask)
             and loss.reduction == "mean"
-            and not (
-                getattr(head, "upsamples_by_matrices", False) and is_supported(loss, head.sampler)
-            )
+            and not getattr(head, "loss_is_blockwise", False)
             and (fault := _fault_on_void(loss))
         ):
             yield f"{place}.loss_decode", fault

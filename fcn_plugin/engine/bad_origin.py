@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from fcn_plugin.models.skip_fusion import SkipFusionHead
-
 OF_IMAGES = ("image", "input", "output")  # parts that have one row per image
 
 
@@ -167,7 +165,7 @@ def _alone(model: nn.Module) -> Iterator[None]:
 
     ``SyncBatchNorm`` and the heads' losses use the images of this process only.
     """
-    heads = [m for m in model.modules() if isinstance(m, SkipFusionHead) and m.together]
+    heads: list[Any] = [m for m in model.modules() if getattr(m, "together", False) is True]
     for head in heads:
         head.together = False
     norms = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm)]

@@ -1,4 +1,4 @@
-"""Backbones and the decode head."""
+"""Backbones and decode heads."""
 
 from fcn_plugin.models.alexnet import ConvolutionalizedAlexNet
 from fcn_plugin.models.bands import BandsPreProcessor
@@ -6,6 +6,7 @@ from fcn_plugin.models.googlenet import ConvolutionalizedGoogLeNet
 from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.skip_fusion import SkipFusionHead
 from fcn_plugin.models.tta import FCNTTAModel
+from fcn_plugin.models.unpooling import UnpoolingHead
 from fcn_plugin.models.vgg import ConvolutionalizedVGG
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "FCNSegmentor",
     "FCNTTAModel",
     "SkipFusionHead",
+    "UnpoolingHead",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import Layer, compose
 from fcn_plugin.models.border import Border, padded, resize_border, thinnable
-from fcn_plugin.models.features import Features
+from fcn_plugin.models.features import Features, Switches
 from fcn_plugin.models.layers import windows
 from fcn_plugin.models.recompute import checkpointed
 from fcn_plugin.system.configs import type_name
@@ -36,7 +36,8 @@ class ConvolutionalizedClassifier(BaseModule):
     """Stages in sequence; takes N x in_channels x H x W, H and W of at least 1.
 
     Args:
-        stages: the whole classifier. Stages after the last of ``out_indices`` are not built.
+        stages: the whole classifier. Stages after the last of ``out_indices`` are not built. One
+            that returns a tuple returns its output and the switches of its pooling.
         out_indices: the stages whose outputs are returned.
         padding: 'same', or 'reference' if feature maps extend beyond the image into the padding.
         frozen_stages: number of stages to freeze, counted from the image.
@@ -95,17 +96,21 @@ class ConvolutionalizedClassifier(BaseModule):
     def forward(self, image: Tensor) -> Features:
         """The levels of ``out_indices`` for images N x in_channels x H x W."""
         # On CPUs convolutions are twice as fast in channels-last memory.
-        x, levels = image.contiguous(memory_format=torch.channels_last), []
+        x = image.contiguous(memory_format=torch.channels_last)
+        levels: list[Tensor] = []
+        switches: list[Switches] = []
         # With padding 'same' the border is empty: nothing is padded, left out or copied.
         border = Border.around(image, self.border)
         for number, (stage, layers) in enumerate(zip(self.stages, self.layers, strict=True)):
             needed = border.thinned(layers) if thinnable(stage) else border.whole()
             x = resize_border(x, border, needed) if number else padded(x, self.border, needed)
             # A frozen stage keeps no activations to recompute.
-            if self.with_cp and self.training and number >= self.frozen_stages:
-                x = checkpointed(stage, x)
-            else:
-                x = stage(x)
+            recomputes = self.with_cp and self.training and number >= self.frozen_stages
+            output: Any = checkpointed(stage, x) if recomputes else stage(x)
+            if isinstance(output, tuple):
+                output, of_pooling = output
+                switches.append(of_pooling)
+            x = output
             border = needed.through(layers)
             if number in self.out_indices:
                 x, border = resize_border(x, border, border.whole()), border.whole()
@@ -115,6 +120,7 @@ class ConvolutionalizedClassifier(BaseModule):
             self._maps_in_floats,
             (image.shape[-2], image.shape[-1]),
             zero_border=self.padding == "reference",
+            switches=switches,
         )
 
     def init_weights(self) -> None:

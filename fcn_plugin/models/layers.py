@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fcn_plugin.geometry import Layer
+from fcn_plugin.models.features import Switches
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -131,6 +132,17 @@ def pool(kernel: int, padding: str) -> nn.MaxPool2d:
     if padding == "same" and kernel == 3:
         return nn.MaxPool2d(3, 2, padding=1)
     return nn.MaxPool2d(kernel, 2, ceil_mode=True)
+
+
+class SwitchingPool(nn.MaxPool2d):
+    """Caffe's pooling of 2 x 2 pixels at stride 2, which returns its switches too."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2, ceil_mode=True, return_indices=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Switches]:  # type: ignore[override]
+        pooled, indices = super().forward(x)
+        return pooled, Switches(indices, (x.shape[-2], x.shape[-1]))
 
 
 class CaffeLRN(nn.LocalResponseNorm):

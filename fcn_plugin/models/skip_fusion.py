@@ -179,12 +179,17 @@ class SkipFusionHead(BaseDecodeHead):
             and not (is_hooked(self) or is_hooked(self.upscore[0]))
         )
 
+    @property
+    def loss_is_blockwise(self) -> bool:
+        """Whether the losses are those of ``blockwise_losses``."""
+        return self.upsamples_by_matrices and is_supported(self.loss_decode, self.sampler)
+
     def loss(
         self, inputs: Sequence[Tensor], batch_data_samples: list[SegDataSample], train_cfg: dict
     ) -> dict[str, Tensor]:
         """mmseg's losses, on scores of exactly the labels' size."""
         size = batch_data_samples[0].gt_sem_seg.shape
-        if self.upsamples_by_matrices and is_supported(self.loss_decode, self.sampler):
+        if self.loss_is_blockwise:
             labels = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
             return blockwise_losses(
                 self.coarse(inputs, size),

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from mmseg.registry import MODELS
 from torch import nn
 
-from fcn_plugin.errors import check_choice
+from fcn_plugin.errors import UserError, check_choice
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
-from fcn_plugin.models.layers import FullyConnected, add_conv, pool
+from fcn_plugin.models.layers import FullyConnected, SwitchingPool, add_conv, pool
 from fcn_plugin.weights.networks import VGG_CONVS
 
 # Width of each stage in units of base_channels.
@@ -45,6 +45,8 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         norm_cfg: normalisation after every convolution; None as in the paper.
         frozen_stages: number of stages to freeze, counted from the image; 6 freezes all.
         with_cp: recompute each stage in the backward pass, which saves memory.
+        switches: return with the levels from which pixels each pooling took its values, for
+            ``UnpoolingHead``; with padding 'same' only.
         init_cfg: checkpoints are 'torchvision://vgg16', 'caffe://vgg16' or a file.
     """
 
@@ -60,10 +62,16 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
         norm_cfg: dict | None = None,
         frozen_stages: int = 0,
         with_cp: bool = False,
+        switches: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         check_choice(self, "depth", depth, list(VGG_CONVS))
         check_choice(self, "padding", padding, list(PADDINGS))
+        if switches and padding != "same":
+            raise UserError(
+                f"{type(self).__name__}: the switches of padding {padding!r} point into the "
+                "padding; set padding='same'"
+            )
         pad_first, pad_fc6 = PADDINGS[padding]
         stages = []
         channels = in_channels
@@ -77,7 +85,7 @@ class ConvolutionalizedVGG(ConvolutionalizedClassifier):
                 name = f"conv{number}_{conv}"
                 add_conv(stage, name, channels, wide, 3, padding=pad, norm_cfg=norm_cfg)
                 channels = wide
-            stage.add_module(f"pool{number}", pool(2, padding))
+            stage.add_module(f"pool{number}", SwitchingPool() if switches else pool(2, padding))
             stages.append(stage)
         fc = FullyConnected(channels, fc_channels, 7, pad_fc6, dropout_ratio, norm_cfg)
         super().__init__([*stages, fc], out_indices, padding, frozen_stages, with_cp, init_cfg)

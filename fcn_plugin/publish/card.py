@@ -16,7 +16,8 @@ from fcn_plugin.publish.results import SCORES, Result
 from fcn_plugin.version import __version__
 from fcn_plugin.weights.sources import Input
 
-PAPER = "arxiv:1411.4038"  # of skip fusion; hubs link it
+# The papers of our heads, which hubs link.
+PAPERS = {"SkipFusionHead": "arxiv:1411.4038", "UnpoolingHead": "arxiv:1511.00561"}
 FEW = 20  # percent: a class of a lower IU is hardly found
 
 
@@ -126,7 +127,7 @@ def front_matter(name: str, licence: str, facts: Facts, results: list[Result]) -
             "semantic-segmentation",
             "mmsegmentation",
             *facts.architecture,
-            *(PAPER for name in facts.architecture if name == "SkipFusionHead"),
+            *(PAPERS[name] for name in facts.architecture if name in PAPERS),
         ],
         datasets=[_slug(facts.trained_on)],
         metrics=["mean_iou", "accuracy"],

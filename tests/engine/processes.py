@@ -26,6 +26,7 @@ VGG = dict(type="ConvolutionalizedVGG", depth=11, base_channels=2, fc_channels=8
 FUSION = dict(
     type="SkipFusionHead", in_channels=(8, 16, 8), in_index=(0, 1, 2), num_classes=CLASSES
 )
+UNPOOLING = dict(type="UnpoolingHead", depth=11, in_channels=16, num_classes=CLASSES)
 # Height and width of each image, and the share of its pixels that are void.
 IMAGES = (((40, 52), 0.1), ((48, 64), 0.95), ((33, 41), 0.0), ((48, 50), 1.0))
 VALID = dict(avg_non_ignore=True)
@@ -36,6 +37,7 @@ CASES: dict[str, tuple[dict, dict]] = {
     "mean over valid": (VALID, {}),
     "mean over all": ({}, {}),
     "mean by class": (dict(VALID, class_weight=WEIGHTS), {}),
+    "mean by class, unpooled": (dict(VALID, class_weight=WEIGHTS), UNPOOLING),
     "a third": (dict(VALID, loss_weight=1 / 3), {}),
     "improbable pixels": (VALID, dict(sampler=HARD)),
     "sum": (dict(reduction="sum"), {}),
@@ -77,16 +79,18 @@ def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 
 
 def segmentor(loss: dict, head: dict) -> nn.Module:
-    """A tiny FCN-8s with the same random weights at each call; pads images to 48 x 64."""
+    """A tiny network with the same random weights at each call; pads images to 48 x 64."""
     torch.manual_seed(3)
+    backbone = dict(out_indices=(4,), switches=True) if head is UNPOOLING else {}
+    head = head if head is UNPOOLING else FUSION | head
     model = MODELS.build(
         dict(
             type="FCNSegmentor",
             data_preprocessor=dict(
                 type="SegDataPreProcessor", mean=[120.0] * 3, std=[60.0] * 3, size=(48, 64)
             ),
-            backbone=dict(VGG, padding="same", dropout_ratio=0.0),
-            decode_head=dict(FUSION, loss_decode=dict(type="CrossEntropyLoss", **loss), **head),
+            backbone=dict(VGG, padding="same", dropout_ratio=0.0, **backbone),
+            decode_head=dict(head, loss_decode=dict(type="CrossEntropyLoss", **loss)),
         )
     )
     for parameter in model.parameters():

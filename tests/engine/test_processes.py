@@ -83,7 +83,9 @@ def runs(tmp_path_factory) -> dict[int, list[dict]]:
 @pytest.mark.parametrize("name", [name for name in CASES if name not in (SUM, HOST)])
 def test_gradients_and_weights_are_those_of_one_process(runs, name, dtype):
     """Of images of other sizes, the pixels of one all void, of another nearly all."""
-    one, limit = runs[1][0][name, dtype], PRECISIONS[dtype]
+    # Rounding adds up over the layers, of which this one has twice as many.
+    limit = PRECISIONS[dtype] * (10 if name.endswith("unpooled") else 1)
+    one = runs[1][0][name, dtype]
     assert len(one["gradients"]) == STEPS
     for several in (2, 4):
         ranks = [rank[name, dtype] for rank in runs[several]]

@@ -52,6 +52,14 @@ NETWORKS = {
         backbone=dict(type="ConvolutionalizedGoogLeNet", base_channels=8, padding="reference"),
         head=dict(in_channels=(128,), in_index=(2,), strides=(32,)),
     ),
+    "unpooling": dict(
+        backbone=dict(
+            type="ConvolutionalizedVGG", depth=11, base_channels=4, out_indices=(4,), switches=True
+        ),
+        head=dict(
+            type="UnpoolingHead", depth=11, in_channels=32, num_classes=5, norm_cfg=dict(type="BN")
+        ),
+    ),
     "psp": of_mmseg("PSPHead", pool_scales=(1, 2, 3, 6)),
     # Its resizing torch can follow only by reading mmseg's code.
     "aligned": of_mmseg("FCNHead", align_corners=True),
