@@ -138,8 +138,10 @@ class Conversion:
                 kernel = weights.tensors.get(f"{upscore}.weight")
                 finer = backbone.maps[i - 1] if i else AxisMap()
                 side = transposed_convolution(backbone.maps[i].within(finer)).kernel
+                if weights.kernels:
+                    side = weights.kernels[i]
                 shape = torch.Size([self.num_classes] * 2 + [side] * 2)
-                if kernel is not None and not _is_bilinear(kernel, shape):
+                if kernel is not None and (weights.kernels or not is_bilinear(kernel, shape)):
                     target = f"decode_head.upscore.{i}.deconv.weight"
                     targets[f"{upscore}.weight"] = target
                     shapes[target] = shape
@@ -261,7 +263,7 @@ class Conversion:
         return "\n  ".join(lines)
 
 
-def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
+def is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
     """Whether a class x class kernel is bilinear on its diagonal and zero elsewhere."""
     if kernel.shape != shape:
         return False

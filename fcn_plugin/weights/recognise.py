@@ -41,6 +41,8 @@ class Weights:
         scale_untold: True if the file may be fcn8s or fcn8s-atonce and does not say which.
         dataset_meta: classes and palette, only in our own checkpoints.
         padding: the ``padding`` setting that a segmentor was trained with.
+        kernels: sides of learned upsampling kernels, finest level first, where they are known to be
+            other than bilinear; None: bilinear, or of the sides of bilinear ones.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Weights:
     scale_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
     padding: str | None = None
+    kernels: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -90,7 +93,9 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     return _described(weights, meta)
 
 
-def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
+def recognise_tensors(
+    path: Path, tensors: dict[str, Tensor], meta: dict[str, Any] | None
+) -> Weights:
     """As ``open_weights``, from tensors and meta data already read; ``path`` is for messages."""
     return _described(_by_names(path, tensors), meta)
 
