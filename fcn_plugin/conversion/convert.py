@@ -90,9 +90,10 @@ class Conversion:
         self.path = weights.path
         self.remedy = REMEDY if weights.layout.published else OWN_REMEDY
         if weights.layout.segmentor and weights.net is None:
+            described = ", or give its --prototxt" if weights.layout.published else ""
             raise UserError(
                 f"{self.path}: {weights.layout.title}, but its score layers match none of "
-                f"{', '.join(NETS)}; {self.remedy}"
+                f"{', '.join(NETS)}; {self.remedy}{described}"
             )
         backbone = BACKBONES.get(variant(weights))
         if backbone is None:

@@ -168,13 +168,13 @@ scale_pool4 | "pool4" | "conv4_3" | layer score_pool4: scores relu_conv4_3, whic
 up_fc7 | stride: 2 | stride: 4 | layer up_fc7: stride 4, but 2 from there to pool4
 up_fc7 | kernel_size: 4 | kernel_size: 5 | layer up_fc7: kernel_size 5 puts its pixels between
 up_fc7 | kernel_size: 4 | kernel_size: 6 | layer score_pool4c: offset 5, but 4 by the
-up_fc7 | kernel_size: 4 | kernel_size: 4 pad: 1 | layer up_fc7: pad 1, but 0 if 'score_pool4c' crops
+up_fc7 | kernel_size: 4 | kernel_size: 4 pad: 1 | layer up_fc7: pad 1, but 0 if score_pool4c crops
 up_pool3 | bias_term: false | bias_term: true | layer up_pool3: bias_term true, but false
 up_pool3 | bias_term: false | bias_term: false group: 2 | layer up_pool3: group 2, must be 1 or 5
 score_pool4c | offset: 5 | offset: 4 | layer score_pool4c: offset 4, but 5 by the
 score_pool3c | offset: 9 | offset: 9 offset: 8 | layer score_pool3c: offset 8 and 9, but 9 by the
 score_pool3c | axis: 2 | axis: 3 | layer score_pool3c: must crop rows and columns
-score_pool3c | "up_pool4" | "pool3" | layer score_pool3c: crops to pool3, must crop to 'up_pool4'
+score_pool3c | "up_pool4" | "pool3" | layer score_pool3c: crops to pool3, must crop to up_pool4
 score | offset: 31 | offset: 27 | layer score: offset 27, but 31 by the
 score | "data" | "pool1" | layer score: crops to pool1, must crop to the image
 fuse_pool3 | SUM | MAX | layer fuse_pool3: operation MAX, but SUM in a sum of two
@@ -216,7 +216,7 @@ def test_the_first_layer_that_differs_is_named(tmp_path):
         found = str(raised.value)
         if not re.search(re.escape(message).replace(r"\.\*", ".*"), found):
             others.append(f"{line}: {found}")
-        assert str(prototxt) in found and "\n" not in found
+        assert str(prototxt) in found and "\n" not in found and "; " in found
     assert others == [], "\n".join(others)
 
 

@@ -6,6 +6,7 @@ computes it and what writes it down are the same lines.
 
 from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 from typing import NamedTuple
 
 import reference
@@ -118,7 +119,7 @@ class Variant(NamedTuple):
         grouped: one kernel for each class.
         padded: at "same", Deconvolutions pad instead of being cropped.
         ending: of the names of score layers, e.g. "_mine".
-        mean: in the data layer; None without.
+        dropout: ratio after fc6 and fc7; without the layers if 0.
     """
 
     skips: tuple[str, ...] = ("pool4", "pool3")
@@ -143,6 +144,30 @@ class Variant(NamedTuple):
         strides = [POSITIONS["same"][grid][1] for grid in grids]
         factors = [coarse // fine for coarse, fine in pairwise(strides)]
         return list(zip(grids, grids[1:], self.kernels, factors, strict=False))
+
+    @classmethod
+    def drawn(cls, draw: Random) -> "Variant":
+        skips = draw.choice([(), ("pool4",), ("pool4", "pool3")])
+        usual = [*(4 for _ in skips), 64 >> len(skips)]
+        learned, padding = draw.random() < 0.5, draw.choice(["reference", "same"])
+        # Of even sides, with which the scores still cover the image.
+        kernels = [draw.choice([k // 2, k, k + 2, 2 * k]) if learned else k for k in usual]
+        return cls(
+            skips=skips,
+            kernels=tuple(kernels),
+            classes=draw.randint(2, 9),
+            base=draw.randint(1, 5),
+            fc=draw.randint(3, 20),
+            depth=draw.choice(list(DEPTHS)),
+            channels=draw.choice([1, 3, 4]),
+            padding=padding,
+            factors=draw.choice([(), (0.02, 0.0003)]) if len(skips) == 2 else (),
+            learned=learned,
+            grouped=draw.random() < 0.3,
+            padded=padding == "same" and kernels == usual and draw.random() < 0.5,
+            ending=draw.choice(["", "_mine", "-new"]),
+            dropout=draw.choice([0, 0.3, 0.5]),
+        )
 
     def name(self, level: str) -> str:
         return f"score_{'fr' if level == 'fc7' else level}{self.ending}"

@@ -16,11 +16,15 @@ CONFIG = '''"""{net} on {classifier}, {classes} classes, as {prototxt} describes
     fcn-plugin predict {config} {checkpoint} IMAGE --out predictions
 """
 
-_base_ = [{bases}]
+_base_ = [
+    {pipelines},
+    {runtime},
+]
 model = dict(
     type="FCNSegmentor",
     data_preprocessor=dict(
-{preprocessor}    ),
+        type={preprocessor},
+{assumed}{pixels}    ),
     backbone=dict(
 {backbone}    ),
     decode_head=dict(
@@ -40,17 +44,15 @@ LOAD_BANDS = """\
 # TIFFs of these bands in the network's order; dtype may also be "uint16" or "float32".
 load_image = dict(type="LoadBands", bands={channels}, dtype="uint8")"""
 PADDING = dict(size_divisor=1, pad_val=0, seg_pad_val=255)
-ASSUMED = "        # Assumed, since {prototxt} does not say them; correct them if you know.\n"
+ASSUMED = "        # Assumed, since the prototxt does not say it; correct it if you know better.\n"
 
 
 def config_text(conversion: Conversion, network: CaffeNetwork, target: Path) -> str:
     """The config for the checkpoint ``target`` of ``network``, to be written beside it."""
-    built, prototxt = conversion.settings, _plain(network.path.name)
-    channels, stated = built["in_channels"], conversion.weights.input
+    built, stated = conversion.settings, conversion.weights.input
+    channels = built["in_channels"]
     image = stated or _assumed(channels)
     photo = image.order != BANDS
-    kind = "SegDataPreProcessor" if photo else "BandsPreProcessor"
-    pixels = dict(type=kind) | image.preprocessor() | PADDING
     backbone = network.classifier.settings | {
         name: built[name] for name in ("in_channels", "out_indices")
     }
@@ -59,11 +61,14 @@ def config_text(conversion: Conversion, network: CaffeNetwork, target: Path) -> 
         net=network.net,
         classifier=network.classifier.key,
         classes=network.num_classes,
-        prototxt=prototxt,
+        prototxt=_plain(network.path.name),
         config=_plain(target.with_suffix(".py").name),
         checkpoint=_plain(target.name),
-        bases=", ".join(_literal(f"{base}/_base_/{name}.py") for name in ("pipelines", "runtime")),
-        preprocessor=("" if stated else ASSUMED.format(prototxt=prototxt)) + _lines(pixels),
+        pipelines=_literal(f"{base}/_base_/pipelines.py"),
+        runtime=_literal(f"{base}/_base_/runtime.py"),
+        preprocessor=_literal("SegDataPreProcessor" if photo else "BandsPreProcessor"),
+        assumed="" if stated else ASSUMED,
+        pixels=_lines(image.preprocessor() | PADDING),
         backbone=_lines(backbone),
         head=_lines(_head(conversion, network)),
         load_image=PHOTO if photo else LOAD_BANDS.format(channels=channels),

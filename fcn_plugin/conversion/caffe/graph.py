@@ -38,8 +38,10 @@ class Node:
             self.kind == "Concat" and not any(data.inputs for data in self.inputs)
         )
 
-    def fault(self, what: str) -> UserError:
-        return self.layer.fault(what)
+    @property
+    def fault(self) -> Callable[..., UserError]:
+        """The layer's ``fault``."""
+        return self.layer.fault
 
     def check(self, expected: dict[str, Any], where: str) -> None:
         """Raise ``UserError`` at the first setting that differs; ``where`` says what has it."""
@@ -65,13 +67,13 @@ def connect(layers: Sequence[CaffeLayer]) -> list[Node]:
         for bottom in layer.bottoms:
             if bottom not in writers:
                 raise layer.fault(
-                    f"reads {quoted(bottom)}, which no layer before it writes; Caffe needs the "
-                    "layers in the order in which they run"
+                    f"reads {quoted(bottom)}, which no layer before it writes",
+                    "Caffe needs the layers in the order in which they run",
                 )
         bottoms, tops = len(layer.bottoms), len(layer.tops)
         if layer.kind in BOTTOMS and (bottoms, tops) != (BOTTOMS[layer.kind], 1):
             raise layer.fault(
-                f"reads {bottoms} blobs and writes {tops}; a {layer.kind} of these networks reads "
+                f"reads {bottoms} blobs and writes {tops}, but {layer.kind} reads "
                 f"{BOTTOMS[layer.kind]} and writes 1"
             )
         node = Node(layer, [writers[bottom] for bottom in layer.bottoms])
@@ -80,7 +82,7 @@ def connect(layers: Sequence[CaffeLayer]) -> list[Node]:
         for top in layer.tops:
             if top in writers and top not in layer.bottoms:
                 raise layer.fault(
-                    f"writes {quoted(top)} as {quoted(writers[top].name)} does; name one otherwise"
+                    f"writes {quoted(top)} as {quoted(writers[top].name)} does", "rename one"
                 )
             writers[top] = node
         nodes.append(node)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fcn_plugin.conversion.caffe.classifier import Classifier, recognise_chain
 from fcn_plugin.conversion.caffe.graph import Node, connect, settings, window
-from fcn_plugin.conversion.caffe.text import read_prototxt
+from fcn_plugin.conversion.caffe.text import TAKEN, read_prototxt
 from fcn_plugin.errors import UserError, quoted, some
 from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.weights.networks import BACKBONES, NETS
@@ -28,7 +28,6 @@ UPSCORE = dict(dilation=1, bias_term=False)
 SCALE = dict(axis=1, num_axes=1, bias_term=False)
 WITH_WEIGHTS = ("Convolution", "Deconvolution", "Scale")
 IN_PARAM_STR = re.compile(r"""\bmean['"]?\s*[:=]\s*[(\[]([-+.,\d\s]+)[)\]]""")
-TAKEN = "--prototxt takes FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on CaffeNet"
 
 
 @dataclass
@@ -140,7 +139,7 @@ def _scores(path: Path, nodes: Sequence[Node]) -> Node:
         raise UserError(f"{path}: describes no layers that score pixels; {TAKEN}")
     for node in last:
         if node.kind not in ("Crop", "Deconvolution"):
-            raise node.fault("no layer reads it, and it returns no scores; leave it out")
+            raise node.fault("no layer reads it, and it returns no scores", "leave it out")
     names = some([quoted(node.name) for node in last])
     raise UserError(
         f"{path}: ends in {len(last)} layers ({names}), as a network of several tasks; {TAKEN}"
@@ -155,12 +154,12 @@ def _levels(scores: Node) -> list[Level]:
     levels: list[Level] = []
     while True:
         if upscore.kind != "Deconvolution":
-            raise upscore.fault(f"{upscore.kind} where scores are upsampled; {TAKEN}")
+            raise upscore.fault(f"{upscore.kind} where scores are upsampled")
         below = upscore.inputs[0]
         if below.kind == "Convolution":
             return [*levels, Level(below, None, upscore, cropped)]
         if below.kind != "Eltwise":
-            raise below.fault(f"{below.kind} where scores are computed or summed; {TAKEN}")
+            raise below.fault(f"{below.kind} where scores are computed or summed")
         score, crop, coarser, coarser_cropped = _summed(below)
         levels.append(Level(score, crop, upscore, cropped))
         upscore, cropped = coarser, coarser_cropped
@@ -176,14 +175,18 @@ def _summed(fuse: Node) -> tuple[Node, Node | None, Node, Node | None]:
     (score, crop), (upscore, cropped) = branches
     kinds = score.kind, upscore.kind
     if kinds == ("Convolution", "Convolution"):
-        raise fuse.fault(f"adds scores of two streams; {TAKEN}")
+        raise fuse.fault("adds scores of two streams")
     if kinds != ("Convolution", "Deconvolution"):
         raise fuse.fault(f"adds {kinds[0]} and {kinds[1]}, not scores and upsampled scores")
     fuse.check(dict(operation="SUM", coeff=[1.0, 1.0]), "in a sum of two levels' scores")
     if crop and crop.inputs[1] is not upscore:
-        raise crop.fault(f"crops to {quoted(crop.inputs[1].name)}, must crop to {upscore.name!r}")
+        raise crop.fault(
+            f"crops to {quoted(crop.inputs[1].name)}, must crop to {quoted(upscore.name)}"
+        )
     if cropped and cropped.inputs[1] not in (score, *score.inputs):
-        raise cropped.fault(f"crops to {quoted(cropped.inputs[1].name)}, not to {score.name!r}")
+        raise cropped.fault(
+            f"crops to {quoted(cropped.inputs[1].name)}, not to {quoted(score.name)}"
+        )
     return score, crop, upscore, cropped
 
 
@@ -215,7 +218,7 @@ def _net(classifier: Classifier, levels: Sequence[Level]) -> tuple[str, tuple[in
         if indices == out_indices and not deepest and all(skip == scaled for skip in skips):
             return name, indices
     read = some([f"{'scaled ' * bool(level.scale)}{level.feature.name}" for level in levels])
-    raise levels[0].score.fault(f"is one of those that score {quoted(read)}; {TAKEN}")
+    raise levels[0].score.fault(f"is one of those that score {quoted(read)}")
 
 
 def _check_head(levels: Sequence[Level]) -> int:
@@ -253,13 +256,15 @@ def _check_crops(levels: Sequence[Level], maps: Sequence[AxisMap]) -> None:
         start = upsampled.offset
         if start != int(start):
             raise level.upscore.fault(
-                f"kernel_size {layer.kernel} puts its pixels between those of {name}; one of "
-                f"{'odd' if layer.kernel % 2 == 0 else 'even'} size fits"
+                f"kernel_size {layer.kernel} puts its pixels between those of {name}",
+                f"one of {'odd' if layer.kernel % 2 == 0 else 'even'} size fits",
             )
         if crop and level.cropped:
-            raise level.cropped.fault(f"crops what {quoted(crop.name)} crops to; leave one out")
+            raise level.cropped.fault(f"crops what {quoted(crop.name)} crops to", "leave one out")
         if crop and layer.padding:
-            raise level.upscore.fault(f"pad {layer.padding}, but 0 if {crop.name!r} crops to it")
+            raise level.upscore.fault(
+                f"pad {layer.padding}, but 0 if {quoted(crop.name)} crops to it"
+            )
         _check_offset(crop or level.cropped, level.upscore, name, int(start if crop else -start))
         grid = finer.shifted(int(start)) if crop else finer
 

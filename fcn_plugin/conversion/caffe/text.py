@@ -147,6 +147,8 @@ ENUMS: dict[str, Sequence[str]] = {
     "V1TYPE": ("NONE", *V1_TYPES),
 }
 LARGEST = 4_000_000  # bytes; the longest networks of Caffe's time have a tenth of it
+TAKEN = "--prototxt takes FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on CaffeNet"
+CORRECT = f"correct it, unless the network was trained so: {TAKEN}"
 REMEDY = "give the network's deploy.prototxt, val.prototxt or train_val.prototxt"
 
 
@@ -168,9 +170,9 @@ class CaffeLayer:
     tops: tuple[str, ...]
     settings: Any
 
-    def fault(self, what: str) -> UserError:
+    def fault(self, what: str, remedy: str = CORRECT) -> UserError:
         """The error that names this layer."""
-        return UserError(f"{self.path}: layer {quoted(self.name)}: {what}")
+        return UserError(f"{self.path}: layer {quoted(self.name)}: {what}; {remedy}")
 
 
 def read_prototxt(path: Path) -> list[CaffeLayer]:
@@ -189,10 +191,10 @@ def read_prototxt(path: Path) -> list[CaffeLayer]:
     names: set[str] = set()
     for layer in layers:
         if layer.name in names:
-            raise layer.fault("there are two of this name; rename one, as its weights go by it")
+            raise layer.fault("there are two of this name", "rename one; weights go by names")
         names.add(layer.name)
         if not layer.kind:
-            raise layer.fault("has no type; " + REMEDY)
+            raise layer.fault("has no type", REMEDY)
     return layers
 
 
