@@ -242,3 +242,54 @@ def test_the_file_is_compared_with_its_description(tmp_path):
         write_caffemodel(tmp_path / "net.caffemodel", blobs)
         with pytest.raises(UserError, match=message):
             DescribedConversion(tmp_path / "net.caffemodel", prototxt)
+
+
+MEAN = 'layer {{ name: "data" type: "Data" top: "data" transform_param {{ {} }} }}\n'
+
+
+def test_the_input_is_the_prototxts_or_assumed(tmp_path):
+    """And a checkpoint is not bound to what was assumed."""
+    for channels, said, order, mean, std in (
+        (3, "", "BGR", [104.00699, 116.66877, 122.67892], 1),
+        (3, "mean_value: [1, 2.5, 3] scale: 0.5", "BGR", [1, 2.5, 3], 2),
+        (3, "mean_value: 7", "BGR", [7, 7, 7], 1),
+        (4, "mean_value: [1, 2, 3, 4]", "bands", [1, 2, 3, 4], 1),
+        (2, "", "bands", [0, 0], 1),
+    ):
+        written, _ = drawn(Variant(channels=channels))
+        text = MEAN.format(said) + "\n".join(written.text.splitlines()[2:])
+        conversion = DescribedConversion(*files(tmp_path, written, text))
+        config = conversion.write(tmp_path / "out.pth")
+        stored = conversion.checkpoint()["meta"].get("input")
+        assert (stored is None) == conversion.assumed == (not said)
+        model = mmengine.Config.fromfile(config).model
+        pixels = model.data_preprocessor
+        bands = pixels.type == "BandsPreProcessor"
+        assert (pixels.mean, pixels.std) == (mean, [std] * channels)
+        assert bands == (order == "bands") == (channels != 3)
+        assert model.backbone.in_channels == channels
+        assert ("Assumed" in config.read_text()) == conversion.assumed
+        if stored:
+            assert (stored["order"], list(stored["mean"])) == (order, mean)
+        config.unlink()
+    wrong = MEAN.format("mean_value: [1, 2]") + "\n".join(written.text.splitlines()[2:])
+    with pytest.raises(UserError, match="a mean of 2 numbers for an image of 3 channels"):
+        DescribedConversion(*files(tmp_path, drawn(Variant())[0], wrong))
+
+
+def test_a_config_is_never_replaced_and_holds_no_code_of_a_name(tmp_path):
+    written, _ = drawn(Variant())
+    model, prototxt = files(tmp_path, written)
+    hostile = prototxt.rename(tmp_path / '"""\nraise SystemExit(3)\n"""')
+    target = tmp_path / '""" + exit(3) + """.pth'
+    conversion = DescribedConversion(model, hostile)
+    config = conversion.write(target)
+    assert mmengine.Config.fromfile(config).model.type == "FCNSegmentor"
+    assert conversion.write(target) == config  # the same once more
+    config.write_text(f"{config.read_text()}# mine\n")
+    target.unlink()
+    with pytest.raises(UserError, match="there already; move it"):
+        conversion.write(target)
+    assert config.read_text().endswith("# mine\n") and not target.exists()
+    with pytest.raises(UserError, match=r"its config is the \.py"):
+        conversion.write(tmp_path / "out.py")

@@ -175,7 +175,7 @@ def _summed(fuse: Node) -> tuple[Node, Node | None, Node, Node | None]:
     (score, crop), (upscore, cropped) = branches
     kinds = score.kind, upscore.kind
     if kinds == ("Convolution", "Convolution"):
-        raise fuse.fault("adds scores of two streams")
+        raise fuse.fault("adds scores of two streams", TAKEN)
     if kinds != ("Convolution", "Deconvolution"):
         raise fuse.fault(f"adds {kinds[0]} and {kinds[1]}, not scores and upsampled scores")
     fuse.check(dict(operation="SUM", coeff=[1.0, 1.0]), "in a sum of two levels' scores")
