@@ -68,10 +68,10 @@ def test_the_same_network_in_any_form(form, tmp_path):
     assert list(network.names)[:2] == ["conv1_1", "conv1_2"]
     assert network.names["up_fc7"] == "upscore2" and network.names["up_pool3"] == "upscore8"
     said = form in ("for training and testing", "of 2014, crops without offsets")
-    assert network.mean == ((1.5, -2, 30) if said else None)
-    assert network.std == (2 if "crops without" in form else 1)
+    assert network.image.mean == ((1.5, -2, 30) if said else ())
+    assert network.image.std == (2 if "crops without" in form else 1)
     shapes = "input_dim" in TEXTS[form] or "input_param" in TEXTS[form]
-    assert network.in_channels == (3 if shapes else None)
+    assert network.image.channels == (3 if shapes else None)
 
 
 def test_two_data_layers_side_by_side_are_the_image(tmp_path):
@@ -79,11 +79,11 @@ def test_two_data_layers_side_by_side_are_the_image(tmp_path):
     path = tmp_path / "net.prototxt"
     data = 'input: "color" input: "depth"\nlayer { name: "data" type: "Concat" bottom: "color" '
     path.write_text(f'{data} bottom: "depth" top: "data" }}\n{LAYERS}')
-    assert read_network(path).net == "fcn8s" and read_network(path).in_channels is None
+    assert read_network(path).net == "fcn8s" and read_network(path).image.channels is None
 
 
 TEXT = 'input: "data"\n' + LAYERS
-DEEP = 100_000
+DEEP = 7_000
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "describes no layers of a network for testing; give the network's deploy"),
     "a solver": (b'net: "train.prototxt"\nbase_lr: 1e-10\n', "describes no layers"),
@@ -96,9 +96,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(1000), "not a prototxt"),
     "an image of a page": (b"<!DOCTYPE html><html></html>", "not a prototxt"),
     "cut off": (TEXT[: len(TEXT) // 2].encode(), "not a prototxt"),
-    "nested deeply": (b"a { " * DEEP + b"} " * DEEP, "nested too deeply"),
-    "layers nested deeply": (b"layer { include { a { " + b"b { " * DEEP, "nested too deeply"),
-    "huge": (b"#" * 5_000_000, "more than 4 MB"),
+    "nested deeply": (b"a { " * DEEP + b"\n" + b"} " * DEEP, "nested too deeply"),
+    "layers nested deeply": (b"layer { include { a {\n" + b"b { " * DEEP, "nested too deeply"),
+    "huge": (b"#\n" * 5_000_000, "more than 1 MB"),
+    "a long line": (b"a: 1 " * 100_000, "a line of more than 30 kB"),
+    "many long lines": ((b"a: 1 " * 5_000 + b"\n") * 10, "describes no layers"),
     "a number that is none": (TEXT.replace("pad: 100", "pad: -1").encode(), "not a prototxt"),
     "a huge number": (TEXT.replace("num_output: 2 ", "num_output: 4294967295 ").encode(), "65536"),
     "a word that is none": (TEXT.replace("MAX", "MEDIAN").encode(), "not a prototxt"),
@@ -106,6 +108,12 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         TEXT.replace('{ name: "conv1_1"', '{ name: "\\033[31m"').replace("100", "99").encode(),
         r"layer \\x1b\[31m: pad 99",
     ),
+    "a mean of nan": (
+        f'layer {{ name: "d" type: "Data" top: "data" transform_param {{ mean_value: nan }} }} '
+        f"{LAYERS}".encode(),
+        r"layer d: mean \[nan\] and scale 1",
+    ),
+    "a ratio of inf": (TEXT.replace("0.5", "inf").encode(), "layer drop_fc6: dropout_ratio inf"),
     "a circle": (TEXT.replace('bottom: "data"', 'bottom: "score"', 1).encode(), "no layer before"),
     "no type": (TEXT.replace('type: "Pooling"', "", 1).encode(), "layer pool1: has no type"),
     "no image": (

@@ -11,7 +11,7 @@ from fcn_plugin.conversion.caffe.graph import Node, settings
 from fcn_plugin.errors import quoted
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.layers import windows
-from fcn_plugin.weights.networks import BACKBONES, VGG_CONVS, caffe_name
+from fcn_plugin.weights.networks import BACKBONES, VGG_CONVS
 
 CAFFENET_KERNEL = 11  # side of its first convolution; VGG's is 3
 KINDS = {
@@ -60,7 +60,7 @@ def recognise_chain(chain: Sequence[Node]) -> Classifier:
     network = f"{key} with padding={found['padding']!r}"
     rest, last, ratios = list(chain), chain[-1], []
     border = backbone.border  # which ours lays around the image before the first layer
-    for number, stage in enumerate(backbone.stages):
+    for stage in backbone.stages:
         for name, kind, module in _layers(stage):
             if kind == "Dropout":  # which a network for prediction alone may leave out
                 if rest and rest[0].kind == kind:
@@ -75,7 +75,7 @@ def recognise_chain(chain: Sequence[Node]) -> Classifier:
             last.check(_settings(kind, module, border), f"in {name} of {network}")
             border = 0
             if kind == "Convolution":
-                classifier.names[last.name] = caffe_name(f"stages.{number}.{name}.")[:-1]
+                classifier.names[last.name] = name
         classifier.levels.append(last)
     if rest:
         raise rest[0].fault(f"comes after the last layer of {network}")

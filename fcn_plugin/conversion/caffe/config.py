@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn_plugin.conversion.caffe.network import CaffeNetwork
+from fcn_plugin.conversion.caffe.text import as_written
 from fcn_plugin.conversion.convert import Conversion
 from fcn_plugin.system.configs import bases_from
 from fcn_plugin.weights.networks import NETS
@@ -85,7 +86,7 @@ def _head(conversion: Conversion, network: CaffeNetwork) -> dict[str, Any]:
         num_classes=network.num_classes,
     )
     if conversion.scale:  # as they were written before they were stored in single precision
-        head["scale"] = tuple(float(f"{factor:.7g}") for factor in conversion.scale)
+        head["scale"] = tuple(as_written(factor) for factor in conversion.scale)
     if conversion.weights.kernels:
         head |= dict(upsample="deconv", kernels=conversion.weights.kernels)
     if conversion.weights.padding == "same":

@@ -17,7 +17,6 @@ from fcn_plugin.weights.caffemodel import KINDS
 from fcn_plugin.weights.files import format_of, read
 from fcn_plugin.weights.networks import NETS
 from fcn_plugin.weights.recognise import Weights, recognise_tensors
-from fcn_plugin.weights.sources import BANDS, Input
 
 DROPOUT = 0.5  # of the published networks
 REMEDY = "give the prototxt that it was trained with"
@@ -40,9 +39,9 @@ class DescribedConversion(Conversion):
         weights = weights_of(source, network, progress)
         self.published_input = weights.input
         super().__init__(weights)
-        if network.mean:
-            weights.input = _input(network, self.settings["in_channels"])
-        self.assumed = self.config is None and not network.mean
+        stated = network.image.input(self.settings["in_channels"])
+        weights.input = stated or weights.input
+        self.assumed = self.config is None and stated is None
         if self.assumed:
             weights.input = None  # so that the mean in the config may be corrected
 
@@ -156,7 +155,7 @@ def _shapes(
     before = node.inputs[0]
     while not before.is_image and "num_output" not in settings(before):
         before = before.inputs[0]
-    channels = settings(before).get("num_output") or network.in_channels
+    channels = settings(before).get("num_output") or network.image.channels
     if channels is None:  # of an image of which only the weights know
         channels = stored[f"{node.name}.weight"].shape[1:2].numel()
     if node.kind == "Scale":
@@ -180,15 +179,3 @@ def _ungrouped(kernel: Tensor) -> Tensor:
     full = kernel.new_zeros(classes, classes, *sides)
     full[range(classes), range(classes)] = kernel[:, 0]
     return full
-
-
-def _input(network: CaffeNetwork, channels: int) -> Input:
-    mean = network.mean or ()
-    if len(mean) == 1:
-        mean *= channels
-    if len(mean) != channels:
-        raise UserError(
-            f"{network.path}: a mean of {len(mean)} numbers for an image of {channels} channels; "
-            "correct it, or leave it out"
-        )
-    return Input("BGR" if channels == 3 else BANDS, mean, (network.std,) * channels)

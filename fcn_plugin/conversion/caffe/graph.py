@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcn_plugin.conversion.caffe.text import ENUMS, CaffeLayer
+from fcn_plugin.conversion.caffe.text import ENUMS, CaffeLayer, as_written
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.geometry import Layer
 
@@ -162,14 +162,14 @@ def _pooling(node: Node) -> dict[str, Any]:
 
 def _lrn(node: Node) -> dict[str, Any]:
     stated = node.layer.settings.lrn_param
-    numbers = {name: _single(getattr(stated, name)) for name in ("alpha", "beta", "k")}
+    numbers = {name: as_written(getattr(stated, name)) for name in ("alpha", "beta", "k")}
     region = ENUMS["REGION"][stated.norm_region]
     return dict(local_size=stated.local_size, **numbers, norm_region=region)
 
 
 def _eltwise(node: Node) -> dict[str, Any]:
     stated = node.layer.settings.eltwise_param
-    coeff = [_single(value) for value in stated.coeff] or [1.0] * len(node.inputs)
+    coeff = [as_written(value) for value in stated.coeff] or [1.0] * len(node.inputs)
     return dict(operation=ENUMS["OPERATION"][stated.operation], coeff=coeff)
 
 
@@ -179,11 +179,14 @@ def _scale(node: Node) -> dict[str, Any]:
 
 
 def _relu(node: Node) -> dict[str, Any]:
-    return dict(negative_slope=_single(node.layer.settings.relu_param.negative_slope))
+    return dict(negative_slope=as_written(node.layer.settings.relu_param.negative_slope))
 
 
 def _dropout(node: Node) -> dict[str, Any]:
-    return dict(dropout_ratio=_single(node.layer.settings.dropout_param.dropout_ratio))
+    ratio = as_written(node.layer.settings.dropout_param.dropout_ratio)
+    if not 0 <= ratio < 1:
+        raise node.fault(f"dropout_ratio {ratio}, must be from 0 to below 1")
+    return dict(dropout_ratio=ratio)
 
 
 SETTINGS: dict[str, Callable[[Node], dict[str, Any]]] = {
@@ -196,11 +199,6 @@ SETTINGS: dict[str, Callable[[Node], dict[str, Any]]] = {
     "ReLU": _relu,
     "Dropout": _dropout,
 }
-
-
-def _single(value: float) -> float:
-    """A number as the text has it: 0.1 and not the nearest one in single precision."""
-    return float(f"{value:.7g}")
 
 
 def _shown(value: Any) -> str:

@@ -5,13 +5,13 @@ or an Eltwise sum of a score layer and a coarser Deconvolution. All score layers
 layers, the classifier. The crops are compared with what follows from the windows of the layers.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_plugin.conversion.caffe.classifier import Classifier, recognise_chain
 from fcn_plugin.conversion.caffe.graph import Node, connect, settings, window
+from fcn_plugin.conversion.caffe.image import Image, image_of
 from fcn_plugin.conversion.caffe.text import TAKEN, read_prototxt
 from fcn_plugin.errors import UserError, quoted, some
 from fcn_plugin.geometry import AxisMap, transposed_convolution
@@ -27,7 +27,6 @@ SCORE = dict(kernel_size=1, stride=1, pad=0, dilation=1, group=1, bias_term=True
 UPSCORE = dict(dilation=1, bias_term=False)
 SCALE = dict(axis=1, num_axes=1, bias_term=False)
 WITH_WEIGHTS = ("Convolution", "Deconvolution", "Scale")
-IN_PARAM_STR = re.compile(r"""\bmean['"]?\s*[:=]\s*[(\[]([-+.,\d\s]+)[)\]]""")
 
 
 @dataclass
@@ -70,9 +69,7 @@ class CaffeNetwork:
         names: their names in the file -> in the published networks.
         kernels: sides of the upsampling kernels, finest level first.
         bilinear: sides of the bilinear kernels that upsample by as much.
-        in_channels: channels of the image; None if the prototxt does not say.
-        mean: of each channel, or one of all, BGR; None if the prototxt does not say.
-        std: of all channels.
+        image: what it says of the image.
     """
 
     path: Path
@@ -83,9 +80,7 @@ class CaffeNetwork:
     names: dict[str, str]
     kernels: tuple[int, ...]
     bilinear: tuple[int, ...]
-    in_channels: int | None
-    mean: tuple[float, ...] | None
-    std: float
+    image: Image
 
 
 def read_network(path: Path) -> CaffeNetwork:
@@ -109,8 +104,6 @@ def read_network(path: Path) -> CaffeNetwork:
         if level.scale:
             names[level.scale.name] = score.replace("score", "scale")
     steps = [deep.within(fine) for fine, deep in zip((AxisMap(), *maps), maps, strict=False)]
-    (image,) = chain[0].inputs
-    mean, std = _normalisation(image)
     return CaffeNetwork(
         path,
         net,
@@ -120,9 +113,7 @@ def read_network(path: Path) -> CaffeNetwork:
         names,
         tuple(window(level.upscore).kernel for level in levels),
         tuple(transposed_convolution(step).kernel for step in steps),
-        _channels(image),
-        mean,
-        std,
+        image_of(chain[0].inputs[0]),
     )
 
 
@@ -286,21 +277,3 @@ def _check_offset(crop: Node | None, upscore: Node, finer: str, needed: int) -> 
     if offsets != {needed}:
         shown = " and ".join(map(str, sorted(offsets)))
         raise crop.fault(f"offset {shown}, but {needed} by the windows of the layers before it")
-
-
-def _channels(image: Node) -> int | None:
-    shapes = image.layer.settings.input_param.shape
-    return shapes[0].dim[1] if shapes and len(shapes[0].dim) == 4 else None
-
-
-def _normalisation(image: Node) -> tuple[tuple[float, ...] | None, float]:
-    """Mean of each channel (None if unknown) and standard deviation, as the data layer says."""
-    transform = image.layer.settings.transform_param
-    std = 1 / transform.scale if transform.scale > 0 else 1.0
-    stated = [float(f"{value:.7g}") for value in transform.mean_value]
-    if found := IN_PARAM_STR.search(image.layer.settings.python_param.param_str):
-        try:
-            stated = [float(number) for number in found[1].split(",") if number.strip()]
-        except ValueError:  # not numbers after all
-            stated = []
-    return tuple(stated) or None, std

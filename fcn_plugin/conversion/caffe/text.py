@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, message_factory, text_format
 
 from fcn_plugin.errors import UserError, quoted
@@ -49,9 +50,8 @@ MESSAGES: dict[str, tuple[str, ...]] = {
         "int32 min_level",
         "int32 max_level 2147483647",
         "string stage*",
-        "string not_stage*",
     ),
-    "Transform": ("float scale 1", "float mean_value*", "string mean_file"),
+    "Transform": ("float scale 1", "float mean_value*"),
     "Convolution": (
         "uint32 num_output",
         "bool bias_term true",
@@ -95,58 +95,27 @@ MESSAGES: dict[str, tuple[str, ...]] = {
         "Layer layer*",
     ),
 }
-# What the words of the old form are called today.
-V1_TYPES = {
-    "ABSVAL": "AbsVal",
-    "ACCURACY": "Accuracy",
-    "ARGMAX": "ArgMax",
-    "BNLL": "BNLL",
-    "CONCAT": "Concat",
-    "CONVOLUTION": "Convolution",
-    "CROP": "Crop",  # of the branch in which FCNs were trained
-    "DATA": "Data",
-    "DECONVOLUTION": "Deconvolution",
-    "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData",
-    "ELTWISE": "Eltwise",
-    "EUCLIDEAN_LOSS": "EuclideanLoss",
-    "EXP": "Exp",
-    "FLATTEN": "Flatten",
-    "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss",
-    "IM2COL": "Im2col",
-    "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss",
-    "INNER_PRODUCT": "InnerProduct",
-    "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData",
-    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
-    "MVN": "MVN",
-    "POOLING": "Pooling",
-    "POWER": "Power",
-    "PYTHON": "Python",
-    "RELU": "ReLU",
-    "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
-    "SILENCE": "Silence",
-    "SLICE": "Slice",
-    "SOFTMAX": "Softmax",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "SPLIT": "Split",
-    "TANH": "TanH",
-    "THRESHOLD": "Threshold",
-    "WINDOW_DATA": "WindowData",
-}
+# The types of the old form; today's have the same words without underscores, but for some.
+V1_WORDS = """
+    NONE ABSVAL ACCURACY ARGMAX BNLL CONCAT CONTRASTIVE_LOSS CONVOLUTION CROP DATA DECONVOLUTION
+    DROPOUT DUMMY_DATA ELTWISE EUCLIDEAN_LOSS EXP FLATTEN HDF5_DATA HDF5_OUTPUT HINGE_LOSS IM2COL
+    IMAGE_DATA INFOGAIN_LOSS INNER_PRODUCT LRN MEMORY_DATA MULTINOMIAL_LOGISTIC_LOSS MVN POOLING
+    POWER PYTHON RELU SIGMOID SIGMOID_CROSS_ENTROPY_LOSS SILENCE SLICE SOFTMAX SOFTMAX_LOSS SPLIT
+    TANH THRESHOLD WINDOW_DATA
+"""
+V1_TYPES = V1_WORDS.split()
+V1_NAMES = dict(NONE="", ARGMAX="ArgMax", LRN="LRN", RELU="ReLU", SOFTMAX_LOSS="SoftmaxWithLoss")
 ENUMS: dict[str, Sequence[str]] = {
     "PHASE": ("TRAIN", "TEST"),
     "OPERATION": ("PROD", "SUM", "MAX"),
     "REGION": ("ACROSS_CHANNELS", "WITHIN_CHANNEL"),
     "POOL": ("MAX", "AVE", "STOCHASTIC"),
     "ROUND": ("CEIL", "FLOOR"),
-    "V1TYPE": ("NONE", *V1_TYPES),
+    "V1TYPE": V1_TYPES,
 }
-LARGEST = 4_000_000  # bytes; the longest networks of Caffe's time have a tenth of it
+# Bytes of a file, and of a line, with which protobuf's parser takes quadratic time. The longest
+# networks of Caffe's time have a tenth of it.
+LARGEST, LONGEST_LINE = 1_000_000, 30_000
 TAKEN = "--prototxt takes FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on CaffeNet"
 CORRECT = f"correct it, unless the network was trained so: {TAKEN}"
 REMEDY = "give the network's deploy.prototxt, val.prototxt or train_val.prototxt"
@@ -206,8 +175,10 @@ def _parsed(path: Path) -> Any:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    if len(content) > LARGEST:
-        raise UserError(f"{path}: more than {LARGEST // 10**6} MB, so no prototxt; {REMEDY}")
+    if len(content) > LARGEST or max(map(len, content.split(b"\n"))) > LONGEST_LINE:
+        raise UserError(
+            f"{path}: more than 1 MB, or a line of more than 30 kB, so no prototxt; {REMEDY}"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -234,9 +205,9 @@ def _layers(path: Path, net: Any) -> Iterator[CaffeLayer]:
     for layer in (*net.layers, *net.layer):
         kind = layer.type
         if not isinstance(kind, str):
-            kind = V1_TYPES.get(ENUMS["V1TYPE"][kind], "")
-        common = path, layer.name, kind, tuple(layer.bottom), tuple(layer.top), layer
-        yield CaffeLayer(*common)
+            word = V1_TYPES[kind]
+            kind = V1_NAMES.get(word, word.title().replace("_", ""))
+        yield CaffeLayer(path, layer.name, kind, tuple(layer.bottom), tuple(layer.top), layer)
 
 
 def _in_test(settings: Any) -> bool:
@@ -249,6 +220,15 @@ def _in_test(settings: Any) -> bool:
 def _met(rule: Any) -> bool:
     phase = not rule.HasField("phase") or ENUMS["PHASE"][rule.phase] == "TEST"
     return phase and rule.min_level <= 0 <= rule.max_level and not rule.stage
+
+
+def as_written(value: float) -> float:
+    """A number in single precision as the text has it.
+
+    >>> as_written(0.10000000149011612)
+    0.1
+    """
+    return float(str(np.float32(value)))
 
 
 def _message_classes() -> dict[str, Any]:
