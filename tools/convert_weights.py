@@ -1,6 +1,7 @@
 """Convert published weights into a checkpoint, or publish those of a run.
 
 fcn-plugin convert_weights SOURCE TARGET
+fcn-plugin convert_weights --prototxt deploy.prototxt FILE.caffemodel [TARGET]
 fcn-plugin convert_weights --publish RUN FOLDER/NAME.safetensors
 """
 
@@ -26,7 +27,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
     parser.add_argument(
-        "target", type=Path, help="checkpoint to write, e.g. fcn8s.pth or .safetensors"
+        "target",
+        type=Path,
+        nargs="?",
+        help="checkpoint to write, e.g. fcn8s.pth or .safetensors; with --prototxt it may be left "
+        "out, to check SOURCE alone",
     )
     parser.add_argument(
         "--net",
@@ -43,6 +48,14 @@ def parse_args() -> argparse.Namespace:
         type=int,
         metavar="N",
         help="score this many classes; score layers of another number start anew",
+    )
+    parser.add_argument(
+        "--prototxt",
+        type=Path,
+        metavar="FILE",
+        help="of a caffemodel: the description of its network (deploy, val or train_val.prototxt). "
+        "It is checked against the file layer by layer, and a FCN on VGG that is none of the "
+        "published ones gets a config of its own, TARGET.py",
     )
     parser.add_argument(
         "--publish",
@@ -62,8 +75,15 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num_classes is not None and args.num_classes < 1:
         parser.error("--num-classes: at least 1")
-    if args.publish and (args.net or args.dataset or args.num_classes):
-        parser.error("--publish takes a network as it is: without --net, --dataset, --num-classes")
+    if args.target is None and not args.prototxt:
+        parser.error("the following arguments are required: target")
+    if args.publish and args.prototxt:
+        parser.error("--publish is of a run, --prototxt of a caffemodel; give one of them")
+    for option in ("publish", "prototxt"):
+        if getattr(args, option) and (args.net or args.dataset or args.num_classes):
+            parser.error(
+                f"--{option} takes a network as it is: without --net, --dataset, --num-classes"
+            )
     licences = {args.licence, args.data_licence, args.initial_licence}
     if not args.publish and (args.half or licences != {"unknown"}):
         parser.error("--half and licences belong to --publish")
@@ -75,6 +95,8 @@ def main() -> None:
     quiet_host()
     if args.publish:
         publish_run(args)
+    elif args.prototxt:
+        convert_described(args)
     else:
         convert_file(args)
 
@@ -97,6 +119,27 @@ def publish_run(args: argparse.Namespace) -> None:
     size, before = (path.stat().st_size / 1e6 for path in (file, published.checkpoint))
     show(f"Done: {file}, {size:.1f} MB of {published.checkpoint}'s {before:.1f} MB")
     show(next_step("publish", "push", file.parent, "OWNER/NAME"))
+
+
+def convert_described(args: argparse.Namespace) -> None:
+    import fcn_plugin  # noqa: F401  # makes mmseg importable
+    from fcn_plugin.conversion.caffe.described import DescribedConversion
+    from fcn_plugin.system.progress import progress_bar
+
+    with progress_bar() as progress:
+        conversion = DescribedConversion(args.source, args.prototxt, progress)
+        config = conversion.write(args.target, progress) if args.target else None
+    show(conversion)
+    if args.target is None:
+        show(f"Done: {args.source} holds {conversion.summary}; nothing was written")
+        command = "convert_weights", "--prototxt", args.prototxt, args.source, "TARGET.pth"
+    elif config is None:
+        show(f"Done: {args.target} holds {conversion.summary}")
+        command = "test", conversion.config, args.target
+    else:
+        show(f"Done: {args.target} holds {conversion.summary}; config: {config}")
+        command = "predict", config, args.target, "IMAGE", "--out", "predictions"
+    show(next_step(*command))
 
 
 def convert_file(args: argparse.Namespace) -> None:

@@ -94,9 +94,10 @@ class Conversion:
         self.path = weights.path
         self.remedy = REMEDY if weights.layout.published else OWN_REMEDY
         if weights.layout.segmentor and weights.net is None:
+            described = ", or give its --prototxt" if weights.layout.published else ""
             raise UserError(
                 f"{self.path}: {weights.layout.title}, but its score layers match none of "
-                f"{', '.join(NETS)}; {self.remedy}"
+                f"{', '.join(NETS)}; {self.remedy}{described}"
             )
         backbone = BACKBONES.get(variant(weights))
         if backbone is None:
@@ -142,8 +143,10 @@ class Conversion:
                 kernel = weights.tensors.get(f"{upscore}.weight")
                 finer = backbone.maps[i - 1] if i else AxisMap()
                 side = transposed_convolution(backbone.maps[i].within(finer)).kernel
+                if weights.kernels:
+                    side = weights.kernels[i]
                 shape = torch.Size([self.num_classes] * 2 + [side] * 2)
-                if kernel is not None and not _is_bilinear(kernel, shape):
+                if kernel is not None and (weights.kernels or not is_bilinear(kernel, shape)):
                     target = f"decode_head.upscore.{i}.deconv.weight"
                     targets[f"{upscore}.weight"] = target
                     shapes[target] = shape
@@ -265,7 +268,7 @@ class Conversion:
         return "\n  ".join([*lines, *weights.layout.notes])
 
 
-def _is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
+def is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:
     """Whether a class x class kernel is bilinear on its diagonal and zero elsewhere."""
     if kernel.shape != shape:
         return False

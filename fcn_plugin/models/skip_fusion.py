@@ -72,6 +72,9 @@ class SkipFusionHead(BaseDecodeHead):
         blockwise: compute loss and labels (``loss``, ``FCNSegmentor``) without full-resolution
             scores where the upsampling is bilinear and the loss is one cross entropy, with the
             same results. False: never.
+        zero_border: upsample as if zeros lay beyond the levels, as transposed convolutions do in
+            Caffe and TensorFlow. By default the outermost scores continue, except with the
+            backbone's padding 'reference', which has zeros there in any case.
         init_cfg: default: score layers start at zero (Caffe ``net.py``).
 
     Attributes:
@@ -100,6 +103,7 @@ class SkipFusionHead(BaseDecodeHead):
         out_channels: int | None = None,
         threshold: float | None = None,
         blockwise: bool = True,
+        zero_border: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         in_channels = _as_tuple(in_channels)
@@ -126,6 +130,7 @@ class SkipFusionHead(BaseDecodeHead):
         self.score = nn.ModuleList(nn.Conv2d(c, self.out_channels, 1) for c in in_channels)
         self.upsample = upsample
         self.blockwise = blockwise
+        self.zero_border = zero_border
         self.factors = _factors(strides, len(in_channels))
         self.upscore = nn.ModuleList(
             new_upsampling(upsample, self.out_channels, factor, kernel)
@@ -145,7 +150,7 @@ class SkipFusionHead(BaseDecodeHead):
         """
         if size is None and not isinstance(inputs, Features):
             levels = self._levels(inputs)
-            return self._fuse(levels, self._place(levels), zero_border=False)
+            return self._fuse(levels, self._place(levels), self.zero_border)
         return self.upscore[0](*self.coarse(inputs, size))
 
     def coarse(self, inputs: Sequence[Tensor], size: tuple[int, int] | None = None) -> CoarseScores:
@@ -153,14 +158,14 @@ class SkipFusionHead(BaseDecodeHead):
 
         ``size`` is the (H, W) of the image; ``Features`` need none.
         """
-        levels, maps, zero_border = self._levels(inputs), None, False
+        levels, maps, zero_border = self._levels(inputs), None, self.zero_border
         if isinstance(inputs, Features):
             if size is not None and tuple(size) != tuple(inputs.image_size):
                 raise UserError(
                     f"SkipFusionHead: a label of {tuple(size)} for an image of "
                     f"{tuple(inputs.image_size)}; labels must be transformed with their images"
                 )
-            size, zero_border = inputs.image_size, inputs.zero_border
+            size, zero_border = inputs.image_size, zero_border or inputs.zero_border
             maps = [IMAGE, *(inputs.maps[i] for i in self.in_index)]
         assert size is not None
         if maps is None and not torch.compiler.is_compiling():

@@ -1,5 +1,6 @@
 """Find, read and change configs of mmengine's old style (type names) and new style (classes)."""
 
+import os
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
@@ -15,6 +16,14 @@ def shipped_configs() -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / ".mim" / "configs"
     return (installed if installed.is_dir() else package.with_name("configs")).resolve()
+
+
+def bases_from(root: Path) -> str:
+    """The path of the shipped configs, relative to ``root`` if both are in one clone."""
+    shipped = shipped_configs()
+    if root.resolve().is_relative_to(shipped.parent):
+        return Path(os.path.relpath(shipped, root.resolve())).as_posix()
+    return shipped.as_posix()
 
 
 def config_file(config: str | Path) -> Path:

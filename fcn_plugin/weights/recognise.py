@@ -45,6 +45,8 @@ class Weights:
         scale_untold: True if the file may be fcn8s or fcn8s-atonce and does not say which.
         dataset_meta: classes and palette, only in our own checkpoints.
         padding: the ``padding`` setting that a segmentor was trained with.
+        kernels: sides of learned upsampling kernels, finest level first, where they are known to be
+            other than bilinear; None: bilinear, or of the sides of bilinear ones.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class Weights:
     scale_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
     padding: str | None = None
+    kernels: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -116,7 +119,9 @@ def _foreign(path: Path, content: Foreign) -> Weights:
     return weights
 
 
-def recognise_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Weights:
+def recognise_tensors(
+    path: Path, tensors: dict[str, Tensor], meta: dict[str, Any] | None
+) -> Weights:
     """As ``open_weights``, from tensors and meta data already read; ``path`` is for messages."""
     return _described(_by_names(path, tensors), meta)
 

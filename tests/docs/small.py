@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from prepare.archives_of_sets import SEG11VALID, label, picture, write_archives
 from weights.caffe_files import write_caffemodel
+from weights.caffe_text import CaffeFile, Variant
 from weights.published import BASE, FC, fcn_layers, vgg_layers
 
 Change = Callable[[str], str]
@@ -84,6 +85,7 @@ def stand_ins(folder: Path) -> None:
     write_archives(folder / "archives")
     write_caffemodel(folder / "fcn8s-heavy-pascal.caffemodel", fcn_layers("fcn8s"))
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
+    _network_of_ones_own(folder)
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
     _configs_of_stages(folder / "small")
     _roads(folder / "data_road/training")
@@ -99,6 +101,15 @@ def cached_imagenet_weights(torch_home: Path) -> None:
     file = torch_home / "hub/checkpoints/vgg16-397923af.pth"
     file.parent.mkdir(parents=True)
     file.touch()
+
+
+def _network_of_ones_own(folder: Path) -> None:
+    """Fine-tuned with Caffe on data of one's own."""
+    variant = Variant(classes=5, ending="_mydata")
+    file = CaffeFile(variant.weights(torch.Generator().manual_seed(0)))
+    variant.write(file)
+    (folder / "deploy.prototxt").write_text(file.text)
+    write_caffemodel(folder / "fcn8s_mydata.caffemodel", file.blobs)
 
 
 def _checkpoint_of_pytorch_fcn(path: Path) -> None:

@@ -10,7 +10,7 @@ class Table:
 
     def __init__(self, peer: str) -> None:
         print(f"Largest difference from {peer}, relative to the largest score\n")
-        print(f"{'net':<24}{'images':<20}{'precision':<11}difference")
+        print(f"{'net':<32}{'images':<20}{'precision':<11}difference")
         self.within: list[bool] = []
 
     def add(self, net: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -19,7 +19,7 @@ class Table:
         error = relative_error(found, expected)
         self.within.append(error <= tolerance)
         verdict = "" if self.within[-1] else f"  above {tolerance:g}"
-        print(f"{net:<24}{size:<20}{precision:<11}{error:.1e}{verdict}", flush=True)
+        print(f"{net:<32}{size:<20}{precision:<11}{error:.1e}{verdict}", flush=True)
 
     @property
     def status(self) -> int:

@@ -23,12 +23,11 @@ import torch
 from comparison import Table
 from torch import Tensor
 from weights.caffe_files import write_caffemodel
+from weights.caffe_text import INPUT, CaffeFile
 
 SIZES = [(2, (1, 1)), (2, (33, 200)), (1, (97, 131)), (1, (375, 500))]
 # In single precision only, and the sums of up to 57 convolutions in another order.
 TOLERANCE = 1e-5
-# Of any size, each picture sets its own.
-INPUT = 'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 64 dim: 64 }\n'
 # Network of the reference and classes, by the name of what is compared.
 WRITTEN = {net: (net, 21) for net in networks.NETS}
 # FCN-GoogLeNet was not released.
@@ -69,71 +68,13 @@ def main() -> int:
     return table.status
 
 
-class CaffeFile(reference.Layers):
-    """A network of the reference, as the text of a prototxt and the blobs of a caffemodel."""
-
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        self.weights = weights
-        self.mistake = ""
-        self.text = INPUT
-        self.blobs: dict[str, list[Tensor]] = {}
-
-    def layer(self, kind: str, bottoms: list[str], name: str, setting: str = "", **values) -> str:
-        bottom = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
-        inner = " ".join(f"{key}: {value}" for key, value in values.items())
-        self.text += f'layer {{ name: "{name}" type: "{kind}" {bottom} top: "{name}" '
-        self.text += f"{setting} {{ {inner} }} }}\n" if setting else "}\n"
-        return name
-
-    def conv(self, bottom, name, relu=True, stride=1, padding=0, groups=1):
-        weight = self.weights[f"{name}.weight"]
-        self.blobs[name] = [weight, self.weights[f"{name}.bias"]]
-        kernel = dict(num_output=len(weight), kernel_size=weight.shape[2], group=groups)
-        window = dict(kernel, stride=stride, pad=padding)
-        self.layer("Convolution", [bottom], name, "convolution_param", **window)
-        if relu:
-            self.text += f'layer {{ name: "relu_{name}" type: "ReLU" '
-            self.text += f'bottom: "{name}" top: "{name}" }}\n'
-        return name
-
-    def pool(self, bottom, name, kernel, stride=2, padding=0):
-        window = dict(pool="MAX", kernel_size=kernel, stride=stride, pad=padding)
-        return self.layer("Pooling", [bottom], name, "pooling_param", **window)
-
-    def norm(self, bottom, name):
-        settings = dict(local_size=5, alpha=0.0001, beta=0.75)
-        return self.layer("LRN", [bottom], name, "lrn_param", **settings)
-
-    def concat(self, bottoms, name):
-        return self.layer("Concat", bottoms, name)
-
-    def scale(self, bottom, name, factor):
-        channels = self.weights[f"score_{bottom}.weight"].shape[1]
-        self.blobs[name] = [torch.full((channels,), factor)]
-        return self.layer("Scale", [bottom], name)
-
-    def upscore(self, bottom, name, kernel, stride):
-        classes = len(self.weights["score_fr.bias"])
-        # A transposed convolution of single ones is its kernel.
-        ones = torch.eye(classes)[..., None, None]
-        self.blobs[name] = [reference.upscore(ones, kernel, stride)]
-        window = dict(num_output=classes, bias_term="false", kernel_size=kernel, stride=stride)
-        return self.layer("Deconvolution", [bottom], name, "convolution_param", **window)
-
-    def crop(self, bottom, like, name, offset):
-        return self.layer("Crop", [bottom, like], name, "crop_param", axis=2, offset=offset)
-
-    def sum(self, first, second, name):
-        return self.layer("Eltwise", [first, second], name, "eltwise_param", operation="SUM")
-
-
 def published(clone: Path, name: str) -> str:
     """The authors' prototxt, with an input in place of its data and without its loss."""
     text = (clone / name / "val.prototxt").read_text()
     # Each up to the brace at the start of a line.
     layers = re.findall(r"^layer \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)
     kept = [layer for layer in layers if not re.search(r'type: "(Python|SoftmaxWithLoss)"', layer)]
-    return INPUT + "".join(kept)
+    return INPUT.format(3) + "".join(kept)
 
 
 def read(text: str, blobs: dict[str, list[Tensor]]):

@@ -1,8 +1,11 @@
 """tools/convert_weights.py as a user runs it."""
 
+import numpy as np
 import torch
-from tools.running import ran
+from PIL import Image
+from tools.running import ran, tool
 from weights.caffe_files import write_caffemodel
+from weights.caffe_text import CaffeFile, Variant
 from weights.published import fcn_layers
 
 
@@ -17,3 +20,32 @@ def test_converts_and_says_what_for(tmp_path):
     assert following == "Next: name it in a config: load_from='fcn8s.pth'"
     checkpoint = torch.load(tmp_path / "fcn8s.pth", weights_only=True)
     assert checkpoint["meta"]["dataset_meta"]["classes"][0] == "background"
+
+
+def test_a_prototxt_is_checked_and_becomes_a_config(tmp_path):
+    variant = Variant(classes=4, ending="_mine")
+    file = CaffeFile(variant.weights(torch.Generator().manual_seed(0)))
+    variant.write(file)
+    (tmp_path / "my.prototxt").write_text(file.text)
+    write_caffemodel(tmp_path / "my.caffemodel", file.blobs)
+    command = "convert_weights.py --prototxt my.prototxt my.caffemodel"
+    checked = ran(command, folder=tmp_path).stdout.splitlines()[-2:]
+    assert checked[0] == (
+        "Done: my.caffemodel holds fcn8s on vgg16, 4 classes; nothing was written"
+    )
+    assert checked[1] == f"Next: fcn-plugin {command.replace('.py', '', 1)} TARGET.pth"
+    assert {path.name for path in tmp_path.iterdir()} == {"my.prototxt", "my.caffemodel"}
+    written = ran(f"{command} out/my.pth", folder=tmp_path).stdout.splitlines()[-2:]
+    assert written[0].endswith("holds fcn8s on vgg16, 4 classes; config: out/my.py")
+    assert written[1] == "Next: fcn-plugin predict out/my.py out/my.pth IMAGE --out predictions"
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    *_, following = written[1].replace("IMAGE", "a.png").split("fcn-plugin ")
+    ran(following.replace("predict", "predict.py", 1), folder=tmp_path)
+    assert Image.open(tmp_path / "predictions/labels/a.png").size == (50, 40)
+    (tmp_path / "my.prototxt").write_text(file.text.replace("offset: 9", "offset: 10"))
+    refused = tool(f"{command} other.pth", folder=tmp_path)
+    assert refused.returncode == 1 and refused.stderr.startswith(
+        "error: my.prototxt: layer score_pool3_minec: offset 10, but 9 by the windows"
+    )
+    for options in ("my.caffemodel", f"--net fcn8s {command[19:]} a.pth"):
+        assert tool(f"convert_weights.py {options}", folder=tmp_path).returncode == 2

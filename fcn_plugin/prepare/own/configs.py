@@ -3,7 +3,6 @@
 They hold only what differs from the shipped configs, such as ``configs/_base_/datasets/own.py``.
 """
 
-import os
 import re
 import shlex
 import statistics
@@ -27,7 +26,7 @@ from fcn_plugin.prepare.own.templates import (
     WEIGHTED_HEAD,
     WINDOWS,
 )
-from fcn_plugin.system.configs import shipped_configs
+from fcn_plugin.system.configs import bases_from
 from fcn_plugin.system.download import why_unreachable
 from fcn_plugin.weights.pretrained import cached_file
 from fcn_plugin.weights.sources import SOURCES
@@ -240,14 +239,6 @@ def command(tool: str, *arguments: str | Path) -> str:
     """The command line that runs a tool, with all names quoted as a shell needs it."""
     texts = (text.as_posix() if isinstance(text, Path) else text for text in arguments)
     return shlex.join(["fcn-plugin", tool, *texts])
-
-
-def bases_from(root: Path) -> str:
-    """The path of the shipped configs, relative to ``root`` if both are in one clone."""
-    shipped = shipped_configs()
-    if root.resolve().is_relative_to(shipped.parent):
-        return Path(os.path.relpath(shipped, root.resolve())).as_posix()
-    return shipped.as_posix()
 
 
 def _lines(items: list) -> str:
