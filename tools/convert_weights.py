@@ -20,9 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
-        "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
-        "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "
-        "PyTorch's files may be safetensors.",
+        "NYUDv2's on color, HHA and depth, FCN-AlexNet and FCN-GoogLeNet and of the classifiers "
+        "they start from; torchvision's VGG, AlexNet and GoogLeNet; justincj's VGG16; "
+        "pytorch-fcn's files; fcn_plugin's checkpoints. PyTorch's files may be safetensors.",
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
     parser.add_argument(
@@ -45,6 +45,18 @@ def parse_args() -> argparse.Namespace:
         help="score this many classes; score layers of another number start anew",
     )
     parser.add_argument(
+        "--input",
+        choices=("nyud-color", "nyud-hha"),
+        help="what a network of NYUDv2's 40 classes was trained on, if its file does not say",
+    )
+    parser.add_argument(
+        "--late-fusion",
+        type=Path,
+        metavar="SECOND",
+        help="another such file: the target gets two streams, the first on the channels of "
+        "source's input, the second on those of SECOND's, whose scores are averaged",
+    )
+    parser.add_argument(
         "--publish",
         action="store_true",
         help="of a run's work dir (its best checkpoint, else its last) or a checkpoint in it: "
@@ -62,7 +74,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num_classes is not None and args.num_classes < 1:
         parser.error("--num-classes: at least 1")
-    if args.publish and (args.net or args.dataset or args.num_classes):
+    changes = (args.net, args.dataset, args.num_classes, args.input, args.late_fusion)
+    if args.publish and any(changes):
         parser.error("--publish takes a network as it is: without --net, --dataset, --num-classes")
     licences = {args.licence, args.data_licence, args.initial_licence}
     if not args.publish and (args.half or licences != {"unknown"}):
@@ -106,7 +119,9 @@ def convert_file(args: argparse.Namespace) -> None:
 
     with progress_bar() as progress:
         conversion = convert(
-            args.source, args.target, args.net, args.dataset, args.num_classes, progress
+            *(args.source, args.target, args.net, args.dataset, args.num_classes, progress),
+            trained_on=args.input,
+            second=args.late_fusion,
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")

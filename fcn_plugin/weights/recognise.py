@@ -12,7 +12,7 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import format_of, read
 from fcn_plugin.weights.names import Layout, features_only, recognise
 from fcn_plugin.weights.networks import NETS, net_name
-from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.sources import KNOWN, NYUD, PASCAL_CONTEXT, TORCHVISION, Input, Source
 
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
@@ -20,9 +20,9 @@ EXPECTED = (
     "pytorch-fcn or of efficientnet_lite_pytorch, or a checkpoint of fcn_plugin; download it again "
     "if it should be one"
 )
-# Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
-# several inputs and cannot be told apart.
-INPUT_OF_CLASSES = {40: None, 60: PASCAL_CONTEXT}
+# Number of classes of a published segmentor of photos -> its input, if not VOC's.
+INPUT_OF_CLASSES = {60: PASCAL_CONTEXT}
+NYUD_CLASSES = 40
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Weights:
         scale: fixed factors on the levels, finest first; None without.
         scale_names: the file's names of the tensors that hold ``scale``.
         scale_untold: True if the file may be fcn8s or fcn8s-atonce and does not say which.
+        input_untold: True if the file may be NYUDv2's on color or on HHA and does not say which.
         dataset_meta: classes and palette, only in our own checkpoints.
         padding: the ``padding`` setting that a segmentor was trained with.
     """
@@ -54,13 +55,14 @@ class Weights:
     scale: tuple[float, ...] | None = None
     scale_names: list[str] = field(default_factory=list)
     scale_untold: bool = False
+    input_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
     padding: str | None = None
 
     @property
     def num_classes(self) -> int | None:
         """The number of classes it scores; None for a classifier."""
-        score = self.tensors.get("score_fr.weight")
+        score = self.tensors.get(f"score_fr{''.join(self.layout.streams[:1])}.weight")
         return score.shape[0] if self.net and score is not None else None
 
 
@@ -130,10 +132,24 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
     elif weights.known is not None:
         weights.input = weights.known.input
     else:
-        weights.input = layout.input
-        if layout.segmentor:
-            weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
+        weights.input = _input_of_segmentor(weights) if layout.segmentor else layout.input
     return weights
+
+
+def _input_of_segmentor(weights: Weights) -> Input | None:
+    """What a published segmentor was trained on, by its classes, streams and bands."""
+    layout, first = weights.layout, weights.tensors.get("conv1_1.weight")
+    bands = first.shape[1] if first is not None and first.dim() == 4 else 3
+    of_nyud = weights.num_classes == NYUD_CLASSES
+    if layout.streams or bands != 3:
+        name = "nyud-color-hha" if layout.streams else "nyud-color-d"
+        return NYUD[name] if of_nyud and (layout.streams or bands == 4) else None
+    if of_nyud:
+        # Color and HHA have the same layers; only the published files' names differ.
+        weights.input_untold = True
+        kinds = [kind for kind in ("color", "hha") if kind in weights.path.stem.lower()]
+        return NYUD[f"nyud-{kinds[0]}"] if len(kinds) == 1 else None
+    return INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:
@@ -189,5 +205,7 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
+    if streams := weights.layout.streams:
+        return "fcn32s" if scores == {f"score_fr{stream}" for stream in streams} else None
     net = net_name(len(scores), at_once=weights.scale is not None)
     return net if net and scores == set(NETS[net].scores) else None
