@@ -26,14 +26,16 @@ VOC2012, VOC2010, CAMVID = "data/VOCdevkit/VOC2012", "data/VOCdevkit/VOC2010", "
 ADE = "data/ade/ADEChallengeData2016"
 
 
-def voc(name: str, labels: str = "SegmentationClass", kind: str = "") -> Split:
-    return Split(name, 0, "JPEGImages", labels, f"ImageSets/Segmentation{kind}/{name}.txt")
+def voc(name: str, labels: str = "SegmentationClass") -> Split:
+    return Split(name, 0, "JPEGImages", labels, f"ImageSets/Segmentation/{name}.txt")
 
 
-# folder -> its splits by name; of PASCAL-Context and the shapes nothing is published.
-LAYOUTS = {f"data/{d.folder}": {split.name: split for split in d.splits()} for d in CATALOGUE}
+# folder -> its splits by name; of the shapes nothing is published.
+LAYOUTS = {
+    f"data/{d.folder}": {split.name: split for split in d.splits() if not split.is_raw}
+    for d in CATALOGUE
+}
 LAYOUTS[VOC2012]["trainaug"] = voc("trainaug", "SegmentationClassAug")
-LAYOUTS[VOC2010] = {n: voc(n, "SegmentationClassContext", "Context") for n in ("train", "val")}
 LAYOUTS["data/shapes"] = {name: voc(name) for name in ("train", "val")}
 # The class that each value of the label files means; the files hold all these values.
 CONTEXT = PascalContextDataset.METAINFO["classes"]

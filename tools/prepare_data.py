@@ -226,6 +226,11 @@ COMMANDS = {
         published_options,
         published,
     ),
+    "pascal-context": (
+        "PASCAL-Context, 59 classes and background: 4,998 train and 5,105 val images (1.4 GB)",
+        published_options,
+        published,
+    ),
     "sbd": (
         "SBD, more labels for VOC: 8,498 train and 2,857 val images (1.4 GB)",
         published_options,

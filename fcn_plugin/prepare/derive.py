@@ -1,17 +1,17 @@
-"""Files derived from several data sets: SBD's labels as PNGs, seg11valid and trainaug."""
+"""Files derived from data sets: MATLAB labels as PNGs, seg11valid and trainaug."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fcn_plugin.data.catalogue import DATA_SETS, VOC_LISTS
+from fcn_plugin.data.catalogue import CONTEXT_LABELS, CONTEXT_LISTS, DATA_SETS, VOC_LISTS
 from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.job import Preparation
-from fcn_plugin.prepare.sbd import read_label
+from fcn_plugin.prepare.mat_labels import READERS
 from fcn_plugin.prepare.staging import install, staged
 from fcn_plugin.prepare.tree_check import faults_of, first_of, names
 from fcn_plugin.system.files import replacing
@@ -25,6 +25,7 @@ class Derivation(NamedTuple):
     data_set: str  # the one that gets the files
     needs: tuple[str, ...]  # the data sets that are read
     lists: Callable[[Path], dict[str, list[str]]] = lambda root: {}
+    list_folder: str = VOC_LISTS
     # The folder of the label PNGs; each source file becomes the PNG of the same name.
     label_folder: str = ""
     label_sources: Callable[[Path], list[Path]] = lambda root: []
@@ -37,6 +38,15 @@ class Derivation(NamedTuple):
 
 def _sbd_sources(root: Path) -> list[Path]:
     return sorted((root / DATA_SETS["sbd"].folder / "cls").glob("*.mat"))
+
+
+def _context_lists(root: Path) -> dict[str, list[str]]:
+    """VOC 2010's of classification, as in Caffe's pascalcontext_layers.py: all are labelled."""
+    return {name: _ids(root, "pascal-context", name) for name in ("train", "val")}
+
+
+def _context_sources(root: Path) -> list[Path]:
+    return sorted((root / DATA_SETS["pascal-context"].folder / "trainval").glob("*.mat"))
 
 
 def _seg11valid_list(root: Path) -> dict[str, list[str]]:
@@ -75,6 +85,15 @@ DERIVATIONS = (
         label_sources=_sbd_sources,
     ),
     Derivation(
+        title="PASCAL-Context's labels",
+        data_set="pascal-context",
+        needs=("pascal-context",),
+        lists=_context_lists,
+        list_folder=CONTEXT_LISTS,
+        label_folder=CONTEXT_LABELS,
+        label_sources=_context_sources,
+    ),
+    Derivation(
         title="seg11valid",
         data_set="voc2011",
         needs=("voc2011", "sbd"),
@@ -98,7 +117,8 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
     for need in derivation.needs:
         if not _is_ready(job, need, raw=need == derivation.data_set):
             return f"For {derivation.title} also run: fcn-plugin prepare_data {need}{job.at_root}"
-    lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
+    made = derivation.lists(job.root).items()
+    lists = {folder / derivation.list_folder / f"{name}.txt": ids for name, ids in made}
     for path, ids in lists.items():
         # A list with the same names in another order is kept.
         if path.exists() and set(listed := read_ids(path)) != set(ids):
@@ -106,7 +126,7 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
                 f"{path}: has {len(listed):,} names, not the {len(ids):,} that follow from the "
                 "other lists; move it away and run this again"
             )
-    _make_labels(derivation.label_sources(job.root), job.root / derivation.labels, job)
+    _make_labels(derivation, job)
     for path, ids in lists.items():  # last, so that every listed file exists
         if not path.exists():
             with replacing(path) as part:
@@ -126,20 +146,21 @@ def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
     return other.has(other.data_set.parts[0]) and not other.faults(derived)
 
 
-def _make_labels(sources: Sequence[Path], target: Path, job: Preparation) -> None:
+def _make_labels(derivation: Derivation, job: Preparation) -> None:
+    target = job.root / derivation.labels
     there = {path.stem for path in target.glob("*.png")}
-    missing = [source for source in sources if source.stem not in there]
+    missing = [path for path in derivation.label_sources(job.root) if path.stem not in there]
     if not missing:
         return
     with staged(target) as stage:
-        labels = on_all_cores(partial(_make_label, stage), missing)
+        labels = on_all_cores(partial(_make_label, derivation.data_set, stage), missing)
         for done, _ in enumerate(labels, start=1):
             job.progress(f"Making {target.name}", done, len(missing))
         install(stage, target)
 
 
-def _make_label(folder: Path, source: Path) -> None:
+def _make_label(name: str, folder: Path, source: Path) -> None:
     if source.suffix == ".mat":
-        save_labels(read_label(source), folder / f"{source.stem}.png", voc_palette())
+        save_labels(READERS[name](source), folder / f"{source.stem}.png", voc_palette())
     else:
         shutil.copyfile(source, folder / source.name)

@@ -22,8 +22,7 @@ from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
 
 DOWNLOADS = "downloads"
-# Archives hardly compress pictures: one that unpacks to more than this does not hold the data set.
-MAX_GROWTH, MIN_LIMIT = 20, 1 << 30
+MIN_LIMIT = 1 << 30  # bytes that any archive may unpack to
 
 
 @contextmanager
@@ -97,7 +96,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
     hints = [derive(d, job) for d in DERIVATIONS if job.name in d.needs]
     # Splits that this run did not touch can have faults, too.
     there = [split for split in job.data_set.splits() if is_there(job.folder, split)]
-    faults = job.faults(split for split in there if split.label_suffix == ".png")
+    faults = job.faults(split for split in there if not split.is_raw)
     if faults := faults + leaks(job.root, job.name):
         raise UserError(
             f"{job.folder}: {first_of(faults)}; move away what is wrong and run this again "
@@ -144,7 +143,7 @@ def _unpack(archive: Path, job: Preparation) -> None:
     with staged(job.folder) as stage:
         if shutil.disk_usage(stage).free < size:
             raise UserError(f"{stage.parent}: not enough room to unpack {archive.name}; make some")
-        limit = max(MIN_LIMIT, MAX_GROWTH * size)
+        limit = max(MIN_LIMIT, job.data_set.max_growth * size)
         unpack(archive, stage, job.data_set.place, limit, job.progress)
         _verify(archive, stage, job)
         replaced = install(stage, job.folder)
@@ -201,7 +200,7 @@ def _summary(job: Preparation) -> list[str]:
         counts = [
             f"{split.name} {len(names(folder, split)):,}"
             for split in DATA_SETS[name].splits()
-            if is_there(folder, split)
+            if is_there(folder, split) and not split.is_raw
         ]
         if counts:
             lines.append(f"{folder}: {', '.join(dict.fromkeys(counts))} images")

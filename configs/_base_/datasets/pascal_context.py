@@ -1,7 +1,7 @@
 """PASCAL-Context: 4,998 images of VOC 2010 to train on, 5,105 to score, 59 classes and background.
 
 As published: one image at a time, at its own size, unaltered, drawn with replacement; background
-is trained and scored like any class. Labels and lists are written by mmseg's converter.
+is trained and scored like any class. fcn-plugin prepare_data pascal-context makes labels and lists.
 """
 
 _base_ = "../pipelines.py"

@@ -1,0 +1,60 @@
+"""Labels that are published as MATLAB files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+from fcn_plugin.data.pascal_context import LISTED
+from fcn_plugin.errors import UserError
+
+# PASCAL-Context's number 0-459 -> class 0-59, as mmseg's converter numbers them: the 59 in the
+# order of the list, 0 for all others.
+CONTEXT_CLASSES = np.zeros(460, np.uint8)
+CONTEXT_CLASSES[[*LISTED.values()]] = range(1, len(LISTED) + 1)
+
+
+def read_sbd(path: Path) -> np.ndarray:
+    """The labels [H, W] uint8, 0-20, in SBD's ``cls/NAME.mat``: its ``GTcls.Segmentation``.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    return _read(path, "SBD", lambda mat: mat["GTcls"][0]["Segmentation"][0], 21).astype(np.uint8)
+
+
+def read_context(path: Path) -> np.ndarray:
+    """The labels [H, W] uint8, 0-59, in PASCAL-Context's ``trainval/NAME.mat``: its ``LabelMap``.
+
+    59 of its 459 classes are kept, all others become 0, background (Caffe pascalcontext_layers.py).
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    listed = _read(path, "PASCAL-Context", lambda mat: mat["LabelMap"], len(CONTEXT_CLASSES))
+    return CONTEXT_CLASSES[listed.astype(np.uint16)]
+
+
+READERS = {"sbd": read_sbd, "pascal-context": read_context}  # by data set
+
+
+def _read(path: Path, of: str, labels_in: Callable[[dict], np.ndarray], count: int) -> np.ndarray:
+    try:
+        labels = labels_in(loadmat(path))
+    except OSError as error:
+        if error.filename:
+            raise
+        raise _damaged(path, of, error) from error
+    # scipy does not document what it raises on damaged files.
+    except Exception as error:
+        raise _damaged(path, of, error) from error
+    if labels.ndim != 2 or labels.dtype.kind not in "iuf" or labels.size == 0:
+        raise _damaged(path, of, f"labels are {labels.dtype} of {labels.shape}")
+    if labels.min() < 0 or labels.max() >= count or (labels != labels.astype(np.uint16)).any():
+        raise UserError(f"{path}: labels outside 0-{count - 1}; unpack {of}'s archive again")
+    return labels
+
+
+def _damaged(path: Path, of: str, reason: object) -> UserError:
+    return UserError(f"{path}: no label of {of} ({reason}); unpack {of}'s archive again")
