@@ -10,7 +10,7 @@ import torch
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from weights.caffe_files import write_caffemodel
-from weights.published import BASE, FC, Layers, fcn_layers, layer, named
+from weights.published import BASE, FC, Layers, fcn_layers, named, nyud, nyud_early, nyud_late
 
 from fcn_plugin.conversion.convert import Conversion, convert
 from fcn_plugin.data.nyud import NAMES
@@ -26,28 +26,7 @@ LOG_DEPTH = (7.844,)
 HHA = (132.431, 94.076, 118.477)
 
 
-def single(seed: int = 0) -> Layers:
-    """Of color or of HHA, which have the same layers."""
-    layers = fcn_layers("fcn32s", classes=40)
-    rng = np.random.default_rng(seed)
-    layers["score_fr"] = layer(rng, (40, FC, 1, 1))
-    return layers | {"conv1_1": layer(rng, (BASE, 3, 3, 3))}
-
-
-def color_d() -> Layers:
-    layers = fcn_layers("fcn32s", classes=40)
-    del layers["conv1_1"]
-    return {"conv1_1_bgrd": layer(RNG, (BASE, 4, 3, 3)), **layers}
-
-
-def color_hha() -> Layers:
-    layers = {}
-    for seed, stream in enumerate(("color", "hha")):
-        layers |= {f"{k}{stream}": v for k, v in single(seed).items() if k != "upscore"}
-    return layers | {"upscore": single()["upscore"]}
-
-
-NETS = {"color": single, "hha": single, "color-d": color_d, "color-hha": color_hha}
+NETS = {"color": nyud, "hha": nyud, "color-d": nyud_early, "color-hha": nyud_late}
 MEANS = {"color": COLOR, "hha": HHA, "color-d": COLOR + LOG_DEPTH, "color-hha": COLOR + HHA}
 
 
@@ -104,16 +83,16 @@ def test_a_caffemodel_predicts_as_the_reference(tmp_path, net):
 
 
 def test_color_and_hha_are_told_apart_by_name_or_by_hand(tmp_path):
-    by_name = caffe(tmp_path, single(), "nyud-fcn32s-hha-heavy")
+    by_name = caffe(tmp_path, nyud(), "nyud-fcn32s-hha-heavy")
     assert "assumed nyud-hha by its name" in str(by_name)
     assert by_name.weights.input.order == "RGB"
-    unknown = caffe(tmp_path, single())
+    unknown = caffe(tmp_path, nyud())
     assert "may be of NYUDv2's color or HHA" in str(unknown)
     assert "its input stays unknown" in str(unknown) and unknown.weights.input is None
     assert "input" not in read_content(tmp_path / "a.pth")["meta"]
-    told = caffe(tmp_path, single(), trained_on="nyud-color")
+    told = caffe(tmp_path, nyud(), trained_on="nyud-color")
     assert told.weights.input.mean == COLOR and "color or HHA" not in str(told)
-    for layers in (color_d(), color_hha(), fcn_layers("fcn32s")):
+    for layers in (nyud_early(), nyud_late(), fcn_layers("fcn32s")):
         with pytest.raises(UserError, match="not a network of NYUDv2's 40 classes on three"):
             caffe(tmp_path, layers, trained_on="nyud-color")
 
@@ -129,7 +108,7 @@ def test_a_checkpoint_on_another_input_is_refused(tmp_path, net):
 
 
 def test_the_conversion_of_our_own_two_streams_changes_nothing(tmp_path):
-    caffe(tmp_path, color_hha())
+    caffe(tmp_path, nyud_late())
     again = convert(tmp_path / "a.pth", tmp_path / "again.safetensors")
     before, after = (
         read_content(tmp_path / name)["state_dict"] for name in ("a.pth", "again.safetensors")
@@ -142,11 +121,11 @@ def test_the_conversion_of_our_own_two_streams_changes_nothing(tmp_path):
 def test_two_networks_become_one_of_two_streams(tmp_path):
     """Which is the published file of the same layers, as the authors begin with."""
     for seed, stream in enumerate(("color", "hha")):
-        caffe(tmp_path, single(seed), stream)
+        caffe(tmp_path, nyud(seed), stream)
     result = convert(
         tmp_path / "color.pth", tmp_path / "both.pth", second=tmp_path / "hha.caffemodel"
     )
-    caffe(tmp_path, color_hha(), "published")
+    caffe(tmp_path, nyud_late(), "published")
     ours, published = (read_content(tmp_path / f"{n}.pth") for n in ("both", "published"))
     assert ours["state_dict"].keys() == published["state_dict"].keys()
     for name, tensor in published["state_dict"].items():
@@ -161,7 +140,7 @@ def test_two_networks_become_one_of_two_streams(tmp_path):
 
 
 def test_other_classes_on_both_streams(tmp_path):
-    result = caffe(tmp_path, color_hha(), num_classes=7)
+    result = caffe(tmp_path, nyud_late(), num_classes=7)
     assert result.report.new == [
         f"decode_head.score.{i}.{kind}" for i in range(2) for kind in ("bias", "weight")
     ]
@@ -178,7 +157,7 @@ def test_damaged_files_of_streams(tmp_path):
         ),
         ("upscore.weight", dict(upscore=None)),
     ):
-        layers = {k: v for k, v in (color_hha() | changes).items() if v is not None}
+        layers = {k: v for k, v in (nyud_late() | changes).items() if v is not None}
         with pytest.raises(UserError, match=message):
             caffe(tmp_path, layers)
 
