@@ -67,16 +67,11 @@ def convert(
     """
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
-    from fcn_plugin.conversion.late_fusion import joined  # which is made of this module's parts
-
     weights = open_weights(source, progress)
     if trained_on is not None:
         _tell_input(weights, trained_on)
-    if second is None:
-        conversion = conversion_of(weights, net, dataset, num_classes)
-    else:
-        other = open_weights(second, progress)
-        conversion = joined(weights, other, net, dataset, num_classes)
+    other = None if second is None else open_weights(second, progress)
+    conversion = conversion_of(weights, net, dataset, num_classes, other)
     write(conversion.checkpoint(), target, progress)
     return conversion
 
@@ -86,12 +81,16 @@ def conversion_of(
     net: str | None = None,
     dataset: str | None = None,
     num_classes: int | None = None,
+    second: Weights | None = None,
 ) -> "Conversion":
-    """The conversion of a network of one or of several streams."""
-    from fcn_plugin.conversion.late_fusion import of_streams
+    """The conversion of a network of one or of several streams; with ``second``, of both as two."""
+    # It is made of conversions of this module.
+    from fcn_plugin.conversion.late_fusion import joined, of_streams
 
-    make = of_streams if weights.layout.streams else Conversion
-    return make(weights, net, dataset, num_classes)
+    settings = net, dataset, num_classes
+    if second is not None:
+        return joined(weights, second, *settings)
+    return (of_streams if weights.layout.streams else Conversion)(weights, *settings)
 
 
 def _tell_input(weights: Weights, name: str) -> None:

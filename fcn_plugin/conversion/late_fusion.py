@@ -38,7 +38,7 @@ class LateFusion(Conversion):
             for name, tensor in stream.state_dict.items():
                 if name.startswith("decode_head.score."):
                     tensor = tensor * factor
-                # The kernels are the same; each is there once.
+                # Both have the file's learned kernels, if there are any.
                 self.state_dict.setdefault(self._name(name, number), tensor)
             self.report.used += [
                 name for name in stream.report.used if name not in self.report.used
@@ -94,23 +94,38 @@ def joined(first: Weights, second: Weights, *settings: Any) -> LateFusion:
     """Two networks of files of their own, as the authors begin with (``solve.py``).
 
     Raises:
-        UserError: they are not alike in levels and classes, or have other than three channels.
+        UserError: they are not alike in levels and classes; or one has streams, factors or learned
+            upsampling itself, or does not tell its input.
     """
+    for weights in (first, second):
+        if weights.layout.streams or weights.scale:
+            raise UserError(
+                f"{weights.path}: has streams or factors on its levels itself; give two networks "
+                "of one stream, not trained at once"
+            )
+        if weights.input is None:
+            raise UserError(
+                f"{weights.path}: does not tell what it was trained on; convert it by itself, with "
+                "--input, and give what that writes"
+            )
     streams = [Conversion(weights, *settings) for weights in (first, second)]
+    for stream in streams:
+        if any(".upscore." in name for name in stream.state_dict):
+            raise UserError(
+                f"{stream.path}: its upsampling is learned, which the sum of two networks has not "
+                "got for each; give networks with fixed upsampling"
+            )
     for what, values in (
         ("network", [stream.net for stream in streams]),
         ("classes", [stream.dataset_meta["classes"] for stream in streams]),
         ("padding", [stream.weights.padding for stream in streams]),
-        ("factors", [stream.scale for stream in streams]),
     ):
         if values[0] != values[1]:
             raise UserError(
-                f"{second.path}: another {what} than {first.path}; give two networks that are alike"
+                f"{second.path}: other {what} than {first.path}; give two networks that are alike"
             )
-    both = None
-    if first.input and second.input:
-        mean, std = first.input.mean + second.input.mean, first.input.std + second.input.std
-        both = Input(BANDS, mean, std)
+    assert first.input and second.input
+    both = Input(BANDS, first.input.mean + second.input.mean, first.input.std + second.input.std)
     title = f"{first.layout.title} and {second.path.name}"
     layout = replace(first.layout, title=title, streams=STREAMS)
     weights = replace(first, layout=layout, known=None, input=both, input_untold=False)

@@ -133,17 +133,19 @@ def _own(names: set[str]) -> Layout | None:
     if not of_backbone:
         return None
     streams = STREAMS if any("streams." in name for name in of_backbone) else ()
+    if any(f"streams.{len(STREAMS)}." in name for name in of_backbone):
+        return None  # more than the published network's
     scores = [name for name in names if name.startswith("decode_head.score.")]
     levels = sum(name.endswith(".weight") for name in scores)
     layers = {}
-    if streams and levels == len(streams):
-        layers = {f"decode_head.score.{i}": f"score_fr{name}" for i, name in enumerate(streams)}
-        layers["decode_head.upscore.0.deconv"] = "upscore"
-    elif (name := net_name(levels, at_once=False)) is not None:
+    of_each = streams or ("",)  # each level is there once for each stream
+    if (name := net_name(levels // len(of_each), at_once=False)) is not None:
         net = NETS[name]
         for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
-            layers[f"decode_head.score.{i}"] = score
-            layers[f"decode_head.upscore.{i}.deconv"] = upscore
+            first = i * len(of_each)
+            for number, stream in enumerate(of_each):
+                layers[f"decode_head.score.{first + number}"] = f"{score}{stream}"
+            layers[f"decode_head.upscore.{first}.deconv"] = upscore
     whole_model = any(name.startswith("backbone.") for name in names)
     table, dropped = {"decode_head.level_scale": "level_scale"}, {}
     for name in sorted(names):
@@ -152,7 +154,7 @@ def _own(names: set[str]) -> Layout | None:
             table[name] = caffe_name(name.removeprefix("backbone."))
         elif layer in layers:
             table[name] = f"{layers[layer]}.{kind}"
-        elif whole_model and name not in table:
+        elif whole_model and name not in table and not (streams and ".upscore." in name):
             dropped[name] = NO_PLACE
     if (classifier := _classifier(table.values(), streams)) is None:
         return None

@@ -47,8 +47,8 @@ NETS = {
 STREAMS = ("color", "hha")
 # Caffe's name of the first layer on color and depth (nyud-fcn32s-color-d).
 EARLY_FUSION = "conv1_1_bgrd"
-# Our own tensors of one of our backbones, or of one of two streams of them.
-OF_BACKBONE = re.compile(r"(backbone\.)?(streams\.[01]\.)?stages\.")
+# Our own tensors of one of our backbones, or of a stream of them.
+OF_BACKBONE = re.compile(r"(backbone\.)?(streams\.\d+\.)?stages\.")
 HEAD_LAYERS = {layer for net in NETS.values() for layer in (*net.scores, *net.upscores)}
 
 

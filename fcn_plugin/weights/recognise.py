@@ -205,7 +205,7 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
-    if streams := weights.layout.streams:
-        return "fcn32s" if scores == {f"score_fr{stream}" for stream in streams} else None
-    net = net_name(len(scores), at_once=weights.scale is not None)
-    return net if net and scores == set(NETS[net].scores) else None
+    streams = weights.layout.streams or ("",)
+    net = net_name(len(scores) // len(streams), at_once=weights.scale is not None)
+    expected = {f"{score}{s}" for score in NETS[net].scores for s in streams} if net else set()
+    return net if net and scores == expected else None

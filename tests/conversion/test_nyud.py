@@ -17,6 +17,7 @@ from fcn_plugin.data.nyud import NAMES
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.network import load_network
 from fcn_plugin.weights.files import read_content
+from fcn_plugin.weights.networks import net_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RNG = np.random.default_rng(0)
@@ -135,8 +136,56 @@ def test_two_networks_become_one_of_two_streams(tmp_path):
     assert "2 streams of fcn32s on vgg16, 40 classes" in result.summary
     other = tmp_path / "voc.caffemodel"
     write_caffemodel(other, fcn_layers("fcn32s"))
-    with pytest.raises(UserError, match=r"voc\.caffemodel: another classes than .*color\.pth"):
+    with pytest.raises(UserError, match=r"voc\.caffemodel: other classes than .*color\.pth"):
         convert(tmp_path / "color.pth", tmp_path / "out.pth", second=other)
+
+
+def test_networks_that_cannot_become_streams(tmp_path):
+    caffe(tmp_path, nyud(), "color")
+    caffe(tmp_path, nyud(), "unknown")
+    caffe(tmp_path, nyud_late(), "late")
+    learned = nyud()
+    learned["upscore"] = [learned["upscore"][0] + np.float32(0.1)]
+    write_caffemodel(tmp_path / "hha-learned.caffemodel", learned)
+    for name, message in (
+        ("unknown.caffemodel", "does not tell what it was trained on; convert it .*--input"),
+        ("late.pth", "has streams or factors on its levels itself"),
+        ("hha-learned.caffemodel", "its upsampling is learned"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}: {message}"):
+            convert(tmp_path / "color.pth", tmp_path / "out.pth", second=tmp_path / name)
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_our_own_streams_with_the_levels_of_16s(tmp_path):
+    """Trained, converted to the other format and back; more streams than two are not known."""
+    vgg = dict(type="ConvolutionalizedVGG", base_channels=BASE, fc_channels=FC)
+    for count, upsample in ((2, "bilinear"), (2, "deconv"), (3, "bilinear")):
+        backbone = dict(
+            type="Streams", streams=[dict(vgg, out_indices=(3, 5))] * count, channels=[3] * count
+        )
+        head = dict(
+            type="SkipFusionHead",
+            in_channels=[8 * BASE] * count + [FC] * count,
+            in_index=range(2 * count),
+            strides=[16] * count + [32] * count,
+            num_classes=5,
+            upsample=upsample,
+        )
+        model = MODELS.build(dict(type="EncoderDecoder", backbone=backbone, decode_head=head))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter)
+        assert net_of(model) == "fcn16s"
+        meta = dict(dataset_meta=dict(classes=tuple("abcde")), net="fcn16s")
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), tmp_path / "own.pth")
+        if (count, upsample) != (2, "bilinear"):
+            with pytest.raises(UserError, match=r"own\.pth: (holds|looks like)"):
+                convert(tmp_path / "own.pth", tmp_path / "out.safetensors")
+            continue
+        convert(tmp_path / "own.pth", tmp_path / "out.safetensors")
+        found = read_content(tmp_path / "out.safetensors")["state_dict"]
+        assert found.keys() == model.state_dict().keys()
+        assert all(torch.equal(found[name], t) for name, t in model.state_dict().items())
 
 
 def test_other_classes_on_both_streams(tmp_path):

@@ -6,7 +6,7 @@
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
 authors wrote, of full width, PASCAL-Context's 60 classes and NYUDv2's color, HHA and depth among
-them. Takes 6 GB of memory, of the two streams 10.
+them. Takes 6 GB of memory.
 """
 
 import argparse
