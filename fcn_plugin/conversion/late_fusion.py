@@ -31,6 +31,7 @@ class LateFusion(Conversion):
     def __init__(self, weights: Weights, streams: Sequence[Conversion], factor: float) -> None:
         first = streams[0]
         self.streams, self.weights, self.path = streams, weights, weights.path
+        self.factor = factor
         self.net, self.scale, self.settings = first.net, first.scale, first.settings
         self.dataset_meta, self.order = first.dataset_meta, first.order
         self.state_dict, self.report = {}, Report()
@@ -68,6 +69,10 @@ class LateFusion(Conversion):
     def summary(self) -> str:
         """One line with the network and its shipped config."""
         return f"{len(self.streams)} streams of {super().summary}"
+
+    def __str__(self) -> str:
+        halved = "score layers are halved, so that their sum is the mean of the streams"
+        return super().__str__() if self.factor == 1 else f"{super().__str__()}\n  {halved}"
 
 
 def of_streams(weights: Weights, *settings: Any) -> LateFusion:
