@@ -1,5 +1,5 @@
-"""The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, FCN-AlexNet,
-and FCN-GoogLeNet as the paper describes it.
+"""The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, FCN-32s on
+color with depth and on color with HHA, FCN-AlexNet, and FCN-GoogLeNet as the paper describes it.
 
 Independent of the package: it imports nothing of it, takes its parameters by the names of the
 layers in the Caffe files, and its windows and crops are the published numbers. Every network is
@@ -10,6 +10,7 @@ A mistake undoes one point on purpose, in every layer that it applies to or in o
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,6 +76,18 @@ class Layers(dict[str, Tensor]):
         self[name] = self[first] + self[second]
         return name
 
+    def mean(self, first: str, second: str, name: str) -> str:
+        whole = self[first] + self[second]
+        self[name] = whole if self.wrong("sum of the streams", name) else 0.5 * whole
+        return name
+
+    def slice(self, bottom: str, names: tuple[str, ...]) -> None:
+        """Three channels for each of ``names``."""
+        if self.wrong("swapped streams", bottom):
+            names = names[::-1]
+        for i, name in enumerate(names):
+            self[name] = self[bottom][:, 3 * i : 3 * i + 3]
+
 
 def upscore(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Transposed convolution with a full class x class kernel, bilinear on its diagonal."""
@@ -87,15 +100,15 @@ def upscore(x: Tensor, kernel: int, stride: int) -> Tensor:
     return functional.conv_transpose2d(x, full, stride=stride)
 
 
-def vgg16(net: Layers) -> str:
-    x = "data"
+def vgg16(net: Layers, stream: str = "", first: str = "conv1_1") -> str:
+    """``stream``: what it sees, by which the names of its layers end."""
+    x = net.conv(stream or "data", f"{first}{stream}", padding=100)
     for stage, convs in enumerate((2, 2, 3, 3, 3), start=1):
-        for conv in range(1, convs + 1):
-            name = f"conv{stage}_{conv}"
-            x = net.conv(x, name, padding=100 if name == "conv1_1" else 1)
-        x = net.pool(x, f"pool{stage}", 2)
-    x = net.conv(x, "fc6")
-    return net.conv(x, "fc7")
+        for conv in range(2 if stage == 1 else 1, convs + 1):
+            x = net.conv(x, f"conv{stage}_{conv}{stream}", padding=1)
+        x = net.pool(x, f"pool{stage}{stream}", 2)
+    x = net.conv(x, f"fc6{stream}")
+    return net.conv(x, f"fc7{stream}")
 
 
 def alexnet(net: Layers) -> str:
@@ -152,9 +165,10 @@ class Upscore(NamedTuple):
 
 
 class Net(NamedTuple):
-    backbone: Callable[[Layers], str]
+    backbone: Callable[..., str]
     upscores: list[Upscore]
     scales: dict[str, float] = {}
+    streams: tuple[str, ...] = ()
 
 
 FCN8S = [
@@ -162,8 +176,11 @@ FCN8S = [
     Upscore("upscore_pool4", 4, 2, "pool3", 9),
     Upscore("upscore8", 16, 8, None, 31),
 ]
+FCN32S = [Upscore("upscore", 64, 32, None, 19)]
 NETS = {
-    "fcn32s": Net(vgg16, [Upscore("upscore", 64, 32, None, 19)]),
+    "fcn32s": Net(vgg16, FCN32S),
+    "fcn32s-color-d": Net(partial(vgg16, first="conv1_1_bgrd"), FCN32S),
+    "fcn32s-color-hha": Net(vgg16, FCN32S, streams=("color", "hha")),
     "fcn16s": Net(
         vgg16, [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
     ),
@@ -181,8 +198,15 @@ def run(name: str, image: Tensor, weights: dict[str, Tensor], mistake: str = "")
 
 def write(name: str, net: Layers) -> Layers:
     """One of ``NETS``, layer by layer, into ``net``."""
-    backbone, upscores, scales = NETS[name]
-    x = net.conv(backbone(net), "score_fr", relu=False)
+    backbone, upscores, scales, streams = NETS[name]
+    if streams:
+        net.slice("data", streams)
+        color, hha = (
+            net.conv(backbone(net, stream), f"score_fr{stream}", relu=False) for stream in streams
+        )
+        x = net.mean(color, hha, "score_fused")
+    else:
+        x = net.conv(backbone(net), "score_fr", relu=False)
     for upscore in upscores:
         x = net.upscore(x, upscore.name, upscore.kernel, upscore.stride)
         skip = upscore.skip

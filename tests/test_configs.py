@@ -15,6 +15,7 @@ from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 
 from fcn_plugin.models import SkipFusionHead
+from fcn_plugin.prediction.network import image_channels
 from fcn_plugin.system.configs import innermost, one_or_many
 from fcn_plugin.weights.sources import BERKELEY
 
@@ -80,10 +81,10 @@ def model_and_scores(config: dict) -> tuple[torch.nn.Module, torch.Tensor]:
     """Of one image; without memory for VGG16's 134 million parameters where that is possible."""
     if config.backbone.type == "TIMMBackbone":
         config.backbone.pretrained = False  # it would be fetched
-    ours = config.backbone.type.startswith("Convolutionalized")
+    ours = config.backbone.type.startswith(("Convolutionalized", "Streams"))
     with torch.device("meta" if ours else "cpu"), torch.no_grad():
         model = MODELS.build(config).eval()
-        return model, model(torch.zeros(1, 3, 96, 128), mode="tensor")
+        return model, model(torch.zeros(1, image_channels(model), 96, 128), mode="tensor")
 
 
 def datasets(cfg: Config) -> list[dict]:
@@ -124,6 +125,8 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def weights_before(name: str, backbone: dict) -> str:
+    if backbone.type == "Streams":
+        return "FCN-32s"
     if "checkpoint" in (backbone.get("init_cfg") or {}) or backbone.get("pretrained"):
         return "ImageNet"
     stages = dict(fcn16s="FCN-32s", fcn8s="FCN-16s") if name.endswith("-heavy") else {}
@@ -143,7 +146,7 @@ def test_every_metafile_and_config_is_in_the_index_once():
     there = sorted(str(path.relative_to(REPO)) for path in REPO.glob("configs/**/metafile.yml"))
     assert len(there) >= 7 and sorted(METAFILES) == there
     assert sorted(model["Name"] for model in ENTRIES) == NAMES
-    assert sum("Weights" in model for model in ENTRIES) == 8
+    assert sum("Weights" in model for model in ENTRIES) == 11
 
 
 @pytest.mark.parametrize("name", NAMES)

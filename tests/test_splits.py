@@ -22,8 +22,9 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 VOID = 255
 CATALOGUE = DATA_SETS.values()
 SIZE = (36, 48)
-VOC2012, VOC2010, CAMVID = "data/VOCdevkit/VOC2012", "data/VOCdevkit/VOC2010", "data/camvid"
-ADE = "data/ade/ADEChallengeData2016"
+VOC2012, VOC2011, VOC2010 = (f"data/VOCdevkit/VOC{year}" for year in (2012, 2011, 2010))
+CAMVID = "data/camvid"
+ADE, NYUD = "data/ade/ADEChallengeData2016", "data/nyud"
 
 
 def voc(name: str, labels: str = "SegmentationClass") -> Split:
@@ -45,6 +46,7 @@ MEANINGS = {
     VOC2010: dict(enumerate(PUBLISHED)),
     ADE: {0: VOID} | {stored: stored - 1 for stored in range(1, 151)},
     CAMVID: {stored: stored for stored in range(11)} | {11: VOID},
+    NYUD: {0: VOID} | {stored: stored - 1 for stored in range(1, 41)},
     "data/shapes": {stored: stored for stored in (*range(5), VOID)},
 }
 
@@ -76,12 +78,12 @@ def config(name: str) -> Config:
     return deepcopy(_config(name))
 
 
-def files(root: str, split: str) -> list[tuple[str, str | None]]:
-    """Image and label of each sample of a split."""
-    layout, suffix = LAYOUTS[root][split], ".png" if root == CAMVID else ".jpg"
+def files(root: str, split: str, images: str | None = None) -> list[tuple[str, str | None]]:
+    """Image and label of each sample of a split; ``images``: in another folder than usual."""
+    layout, suffix = LAYOUTS[root][split], ".png" if root in (CAMVID, NYUD) else ".jpg"
     return [
         (
-            f"{root}/{layout.images}/{split}_{number}{suffix}",
+            f"{root}/{images or layout.images}/{split}_{number}{suffix}",
             f"{root}/{layout.labels}/{split}_{number}.png" if layout.labels else None,
         )
         for number in range(2)
@@ -102,6 +104,11 @@ def trees(tmp_path_factory) -> Path:
         for name, split in layout.items():
             for image, label in files(root, name):
                 save(random.integers(0, 256, (*SIZE, 3), np.uint8), folder / image)
+                if root == NYUD:
+                    beside = folder / image.replace("images", "hha")
+                    save(random.integers(0, 256, (*SIZE, 3), np.uint8), beside)
+                    beside = folder / image.replace("images", "depth")
+                    save(random.integers(1, 9999, SIZE, np.uint16), beside)
                 if label:
                     save(stored_label(root), folder / label)
             if split.ids:
@@ -146,7 +153,8 @@ def test_loads(name, split):
     settings = cfg.test_dataloader.dataset
     label = expected_label(settings)
     dataset = build_split(cfg, split)
-    assert found_files(dataset) == files(settings.data_root, split)
+    images = settings.data_prefix.img_path if settings.data_root == NYUD else None
+    assert found_files(dataset) == files(settings.data_root, split, images)
     if name == "fcn8s_vgg16-bn_camvid-scratch-half":
         assert dataset[0]["inputs"].shape == (3, 180, 240)
     views = build_split(cfg, split, pipeline=cfg.tta_pipeline)
@@ -172,7 +180,8 @@ def test_what_is_scored_unless_told_otherwise_is_one_of_them():
         cfg = config(name)
         dataset = cfg.test_dataloader.dataset
         same = [split for split, entry in cfg.splits.items() if {**dataset, **entry} == dataset]
-        assert same == ["seg11valid" if "VOC2011" in dataset.data_root else "val"], name
+        usual = {VOC2011: "seg11valid", NYUD: "test"}.get(dataset.data_root, "val")
+        assert same == [usual], name
         assert cfg.val_dataloader.dataset == dataset
 
 
@@ -186,6 +195,7 @@ TRAINED_ON = {
     "fcn8s_vgg16_pascal-context59": [(VOC2010, "train")],
     "fcn8s_vgg16_ade20k": [(ADE, "train")],
     "fcn8s_vgg16_camvid": [(CAMVID, "train")],
+    "fcn32s_vgg16_nyud-color-d-heavy": [(NYUD, "trainval")],
     "fcn8s_vgg16_shapes": [("data/shapes", "train")],
 }
 

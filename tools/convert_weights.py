@@ -21,9 +21,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
-        "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
-        "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "
-        "PyTorch's files may be safetensors.",
+        "NYUDv2's on color, HHA and depth, FCN-AlexNet and FCN-GoogLeNet and of the classifiers "
+        "they start from; torchvision's VGG, AlexNet and GoogLeNet; justincj's VGG16; "
+        "pytorch-fcn's files; fcn_plugin's checkpoints. PyTorch's files may be safetensors.",
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
     parser.add_argument(
@@ -58,6 +58,18 @@ def parse_args() -> argparse.Namespace:
         "published ones gets a config of its own, TARGET.py",
     )
     parser.add_argument(
+        "--input",
+        choices=("nyud-color", "nyud-hha"),
+        help="what a network of NYUDv2's 40 classes was trained on, if its file does not say",
+    )
+    parser.add_argument(
+        "--late-fusion",
+        type=Path,
+        metavar="SECOND",
+        help="another such file: the target gets two streams, the first on the channels of "
+        "source's input, the second on those of SECOND's, whose scores are averaged",
+    )
+    parser.add_argument(
         "--publish",
         action="store_true",
         help="of a run's work dir (its best checkpoint, else its last) or a checkpoint in it: "
@@ -79,10 +91,12 @@ def parse_args() -> argparse.Namespace:
         parser.error("the following arguments are required: target")
     if args.publish and args.prototxt:
         parser.error("--publish is of a run, --prototxt of a caffemodel; give one of them")
+    changes = (args.net, args.dataset, args.num_classes, args.input, args.late_fusion)
     for option in ("publish", "prototxt"):
-        if getattr(args, option) and (args.net or args.dataset or args.num_classes):
+        if getattr(args, option) and any(changes):
             parser.error(
-                f"--{option} takes a network as it is: without --net, --dataset, --num-classes"
+                f"--{option} takes a network as it is: without --net, --dataset, --num-classes, "
+                "--input, --late-fusion"
             )
     licences = {args.licence, args.data_licence, args.initial_licence}
     if not args.publish and (args.half or licences != {"unknown"}):
@@ -149,7 +163,9 @@ def convert_file(args: argparse.Namespace) -> None:
 
     with progress_bar() as progress:
         conversion = convert(
-            args.source, args.target, args.net, args.dataset, args.num_classes, progress
+            *(args.source, args.target, args.net, args.dataset, args.num_classes, progress),
+            trained_on=args.input,
+            second=args.late_fusion,
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")

@@ -241,6 +241,11 @@ COMMANDS = {
         partial(published_options, test="download the 3,352 test images as well (0.2 GB)"),
         published,
     ),
+    "nyud": (
+        "NYUDv2 with depth and HHA, 40 classes: 795 trainval and 654 test images",
+        published_options,
+        published,
+    ),
     "camvid": (
         "CamVid in SegNet's split: 367 train, 101 val, 233 test frames (0.2 GB)",
         published_options,

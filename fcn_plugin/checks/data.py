@@ -21,6 +21,7 @@ from fcn_plugin.data.labels import LoadCheckedLabel, pixel_counts
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.data.picture_files import size_and_turn
+from fcn_plugin.data.side_by_side import LoadSideBySide
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.intervals import grouped
@@ -33,11 +34,15 @@ def check_files(dataset: BaseDataset) -> None:
     """Raise ``UserError`` if an image or its label is missing."""
     if getattr(dataset, "backend_args", None):
         return
+    loads = [step for step in steps_of(dataset) if isinstance(step, LoadSideBySide)]
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         image, label = info["img_path"], info.get("seg_map_path")
         if not Path(image).is_file():
             raise UserError(f"{image}: no such image; {remedy(Path(dataset.data_root or ''))}")
+        for beside in (path for load in loads for path in load.paths(image)):
+            if not Path(beside).is_file():
+                raise UserError(f"{beside}: no such file, though {image} is there; add it")
         if label and not Path(label).is_file():
             raise UserError(
                 f"{label}: no such label, though {image} is there; add the label or take the "

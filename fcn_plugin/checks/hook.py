@@ -106,7 +106,8 @@ def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> N
     for dataset in parts:
         for step in steps_of(dataset):
             if isinstance(step, LoadBands):
-                check_bands(model, f"{name}.dataset.pipeline", step.bands)
+                loader = f"{type(step).__name__} in {name}.dataset.pipeline"
+                check_bands(model, loader, step.bands)
         if (classes := dataset.metainfo.get("classes")) is not None:
             check_classes(model, type(dataset).__name__, len(classes))
             for step in steps_of(dataset):

@@ -16,6 +16,7 @@ from fcn_plugin.checks.config import is_installed
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.bands import BandsPreProcessor
+from fcn_plugin.models.streams import Streams
 
 # Heads of mmseg whose classes are not the data set's: edges and depths.
 OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
@@ -42,19 +43,24 @@ def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
             )
 
 
-def check_bands(model: nn.Module, pipeline: str, bands: int) -> None:
-    """Raise ``UserError`` unless the model takes what ``LoadBands`` in ``pipeline`` gives."""
+def check_bands(model: nn.Module, loader: str, bands: int) -> None:
+    """Raise ``UserError`` unless the model takes the bands that ``loader`` gives."""
     preprocessor: Any = getattr(model, "data_preprocessor", None)
-    loader = f"LoadBands in {pipeline} gives {bands} bands"
+    loader = f"{loader} gives {bands} bands"
     if not isinstance(preprocessor, BandsPreProcessor):
         raise UserError(
             f"{loader}, but {type(preprocessor).__name__} is for BGR; set model.data_preprocessor="
             "dict(type='BandsPreProcessor', mean=[...], std=[...]) with a number for each band"
         )
-    kernels = (p for p in getattr(model, "backbone", model).parameters() if p.dim() == 4)
+    backbone: Any = getattr(model, "backbone", model)
+    if isinstance(backbone, Streams):
+        of_backbone = sum(backbone.channels), "backbone has channels of "
+    else:
+        kernels = (p for p in backbone.parameters() if p.dim() == 4)
+        of_backbone = next(kernels, torch.empty(0, bands)).shape[1], "backbone has in_channels="
     for taken, setting in (
         (preprocessor.get_buffer("mean").numel(), "data_preprocessor has mean and std of "),
-        (next(kernels, torch.empty(0, bands)).shape[1], "backbone has in_channels="),
+        of_backbone,
     ):
         if taken != bands:
             raise UserError(f"{loader}, but model.{setting}{taken}; set both to {bands}")

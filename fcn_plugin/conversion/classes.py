@@ -5,6 +5,7 @@ from typing import Any
 from mmseg.registry import DATASETS
 
 from fcn_plugin.data.labels import voc_palette
+from fcn_plugin.data.nyud import NAMES, NYUDv2Dataset
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.recognise import Weights
@@ -49,6 +50,8 @@ def classes_by_number(count: int) -> dict[str, Any]:
         meta = DATASETS.get("PascalContextDataset").METAINFO
         colours = dict(zip(meta["classes"], meta["palette"], strict=True))
         return dict(classes=PUBLISHED_CLASSES, palette=[colours[c] for c in PUBLISHED_CLASSES])
+    if count == len(NAMES):
+        return NYUDv2Dataset.METAINFO
     if count == VOC_CLASSES:
         return DATASETS.get("PascalVOCDataset").METAINFO
     palette = voc_palette()

@@ -14,6 +14,7 @@ from fcn_plugin.conversion.ours import (
     backbone_settings,
     from_caffe,
     numbers,
+    nyud_of,
     scale_of,
     shipped_config,
     variant,
@@ -30,7 +31,7 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import BACKBONES, COUNT, HEAD_LAYERS, NETS, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
-from fcn_plugin.weights.sources import FEATURES_ONLY
+from fcn_plugin.weights.sources import FEATURES_ONLY, NYUD
 
 OWN_REMEDY = (
     "of our own checkpoints only FCN-32s, 16s, 8s and 8s at once on VGG, and FCN-32s on AlexNet "
@@ -45,6 +46,8 @@ def convert(
     dataset: str | None = None,
     num_classes: int | None = None,
     progress: Progress = silent,
+    trained_on: str | None = None,
+    second: Path | None = None,
 ) -> "Conversion | ResNetConversion":
     """Write the weights in ``source`` to ``target``, a checkpoint that ``init_model`` loads.
 
@@ -57,6 +60,9 @@ def convert(
         dataset: score the classes of this data set of mmseg, e.g. 'CamVidDataset'.
         num_classes: score this many classes. If the source scores other classes, the score layers
             start at zero; the same classes in another order are reordered.
+        trained_on: 'nyud-color' or 'nyud-hha', of a file of NYUDv2 that may be either.
+        second: another such file; the target gets two streams of these networks, on the channels
+            of both, whose scores are averaged.
 
     Raises:
         UserError: the source is missing, damaged or unknown, or does not fit the other arguments.
@@ -64,10 +70,45 @@ def convert(
     if target.is_dir():
         raise UserError(f"{target}: a folder; give the name of a file to write")
     weights = open_weights(source, progress)
-    kind = ResNetConversion if weights.layout.classifier in RESNETS else Conversion
-    conversion = kind(weights, net, dataset, num_classes)
+    if trained_on is not None:
+        _tell_input(weights, trained_on)
+    other = None if second is None else open_weights(second, progress)
+    conversion = conversion_of(weights, net, dataset, num_classes, other)
     write(conversion.checkpoint(), target, progress)
     return conversion
+
+
+def conversion_of(
+    weights: Weights,
+    net: str | None = None,
+    dataset: str | None = None,
+    num_classes: int | None = None,
+    second: Weights | None = None,
+) -> "Conversion | ResNetConversion":
+    """The conversion of a network of one or of several streams; with ``second``, of both as two."""
+    # It is made of conversions of this module.
+    from fcn_plugin.conversion.late_fusion import joined, of_streams
+
+    settings = net, dataset, num_classes
+    if second is not None:
+        return joined(weights, second, *settings)
+    if weights.layout.classifier in RESNETS:
+        return ResNetConversion(weights, *settings)
+    return (of_streams if weights.layout.streams else Conversion)(weights, *settings)
+
+
+def _tell_input(weights: Weights, name: str) -> None:
+    """Set the input of weights that do not tell it.
+
+    Raises:
+        UserError: they do.
+    """
+    if not weights.input_untold:
+        raise UserError(
+            f"{weights.path}: not a network of NYUDv2's 40 classes on three channels, so that its "
+            f"input is known or cannot be {name}; leave --input out"
+        )
+    weights.input, weights.input_untold = NYUD[name], False
 
 
 class Conversion:
@@ -262,6 +303,13 @@ class Conversion:
             lines.append(
                 "this file does not say whether it is fcn8s or fcn8s-atonce; assumed "
                 f"{self.net} ({scales}). If it is not, give --net {other}"
+            )
+        if weights.input_untold:
+            name = nyud_of(weights.input)
+            lines.append(
+                f"this file may be of NYUDv2's color or HHA, whose layers are alike; "
+                f"{f'assumed {name} by its name' if name else 'its input stays unknown'}. Give "
+                "--input nyud-color or --input nyud-hha"
             )
         if weights.layout.input is FEATURES_ONLY and not weights.known:
             lines.append("this input is assumed: the published VGG-16 without classifier has it")

@@ -1,12 +1,14 @@
 """Which of our networks a file's tensors fill: backbone settings, factors and shipped config."""
 
 from collections.abc import Sequence
+from functools import partial
+from math import isclose
 from typing import Any
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.networks import BACKBONES, NETS, Backbone
-from fcn_plugin.weights.recognise import Weights
-from fcn_plugin.weights.sources import TORCHVISION
+from fcn_plugin.weights.recognise import NYUD_CLASSES, Weights
+from fcn_plugin.weights.sources import NYUD, TORCHVISION, Input
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
@@ -66,16 +68,34 @@ def shipped_config(
     weights: Weights, net: str, num_classes: int, settings: dict[str, Any]
 ) -> str | None:
     """The name of the shipped config of a network with published classes; None if there is none."""
-    caffe = from_caffe(weights)
+    nyud = nyud_of(weights.input) if num_classes == NYUD_CLASSES else None
+    caffe = from_caffe(weights) or nyud is not None
     fits = (
         settings["base_channels"] == BACKBONES[variant(weights)].base_channels
-        and settings["in_channels"] == 3
+        and settings["in_channels"] == (4 if nyud == "nyud-color-d" else 3)
         and settings.get("fc_channels", FC_CHANNELS) == FC_CHANNELS
         and weights.padding in (None, "reference" if caffe else "same")
         # The configs on RGB divide by torchvision's std; VGG in RGB from Caffe does not.
         and (caffe or weights.input in (None, TORCHVISION))
+        and bool(weights.layout.streams) == (nyud == "nyud-color-hha")
     )
-    return CONFIGS.get((net, weights.layout.classifier, num_classes, caffe)) if fits else None
+    if not fits:
+        return None
+    if nyud:
+        published = (net, weights.layout.classifier) == ("fcn32s", "vgg16")
+        return f"fcn32s_vgg16_{nyud}-heavy" if published else None
+    return CONFIGS.get((net, weights.layout.classifier, num_classes, caffe))
+
+
+def nyud_of(input: Input | None) -> str | None:
+    """The name in ``NYUD`` of an input, whose numbers may be rounded to single precision."""
+    if input is None:
+        return None
+    for name, of_nyud in NYUD.items():
+        alike = (input.order, len(input.mean)) == (of_nyud.order, len(of_nyud.mean))
+        if alike and all(map(partial(isclose, rel_tol=1e-6), input.mean, of_nyud.mean)):
+            return name
+    return None
 
 
 def scale_of(weights: Weights, net: str) -> tuple[float, ...] | None:

@@ -255,8 +255,9 @@ class LoadBands(BaseTransform):
         """Raise ``UserError`` unless pixels [h, w, bands] are of the config's bands and dtype."""
         bands, dtype = pixels.shape[-1], pixels.dtype.name
         if (bands, dtype) != (self.bands, self.dtype):
+            loader = type(self).__name__
             raise UserError(
-                f"{path}: {_count(bands)} of {dtype}, but LoadBands in the config takes "
+                f"{path}: {_count(bands)} of {dtype}, but {loader} in the config takes "
                 f"{_count(self.bands)} of {self.dtype}; give pictures that are all alike"
             )
 

@@ -107,6 +107,10 @@ def _voc(name: str, count: int, labels: str | None = "SegmentationClass", **more
     return Split(name, count, "JPEGImages", labels, f"{VOC_LISTS}/{name}.txt", **more)
 
 
+def _nyud(name: str, count: int) -> Split:
+    return Split(name, count, "data/images", "SegmentationClass", f"{VOC_LISTS}/{name}.txt")
+
+
 def _context(name: str, count: int) -> Split:
     """In the files of mmseg's converter, which makes 4,996 and 5,104: three images fewer."""
     return Split(name, count, "JPEGImages", CONTEXT_LABELS, f"{CONTEXT_LISTS}/{name}.txt")
@@ -242,6 +246,32 @@ DATA_SETS = {
         num_classes=150,
         reduce_zero_label=True,
     ),
+    "nyud": DataSet(
+        "NYUDv2",
+        "nyud",
+        (
+            Part(
+                "images, depth, HHA and .mat labels",
+                "nyud.tar.gz",
+                (
+                    Split("images", 1449, "data/images"),
+                    Split("depth", 1449, "data/depth", optional=True),
+                    Split("hha", 1449, "data/hha", optional=True),
+                    Split("labels", 1449, "segmentation", image_suffixes=(".mat",)),
+                ),
+                root="nyud",
+                url="http://dl.caffe.berkeleyvision.org/nyud.tar.gz",
+            ),
+        ),
+        num_classes=40,
+        derived=(
+            _nyud("train", 381),
+            _nyud("val", 414),
+            _nyud("trainval", 795),
+            _nyud("test", 654),
+        ),
+        reduce_zero_label=True,
+    ),
     "camvid": DataSet(
         "CamVid in SegNet's split",
         "camvid",
@@ -284,6 +314,8 @@ APART = (
     ("pascal-context/val", "pascal-context/train"),
     ("ade20k/val", "ade20k/train"),
     ("ade20k/test", "ade20k/train"),
+    ("nyud/val", "nyud/train"),
+    ("nyud/test", "nyud/trainval"),
     ("camvid/val", "camvid/train"),
     ("camvid/test", "camvid/train"),
     ("camvid/test", "camvid/val"),

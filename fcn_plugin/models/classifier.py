@@ -42,7 +42,8 @@ class ConvolutionalizedClassifier(BaseModule):
         padding: 'same', or 'reference' if feature maps extend beyond the image into the padding.
         frozen_stages: number of stages to freeze, counted from the image.
         with_cp: recompute each stage in the backward pass instead of keeping its activations.
-        init_cfg: He's by default; a ``Pretrained`` file loads strictly (``weights.pretrained``).
+        init_cfg: He's by default; a ``Pretrained`` file loads strictly (``weights.pretrained``),
+            of which ``keep_colours=True`` gives the first three of more bands the file's filters.
     """
 
     is_init: bool  # mmengine's, which it does not annotate
@@ -132,7 +133,8 @@ class ConvolutionalizedClassifier(BaseModule):
         if pretrained:
             if not self.is_init:
                 initialize(self, FROM_SCRATCH)  # the file may lack some
-                load_classifier(self, pretrained[-1]["checkpoint"])
+                cfg = pretrained[-1]
+                load_classifier(self, cfg["checkpoint"], cfg.get("keep_colours", False))
                 self.is_init = True
         else:
             super().init_weights()

@@ -14,7 +14,7 @@ a margin of that width, the kept part equals the prediction of the whole image.
 
 import mmap
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from fcn_plugin.geometry import receptive_field
 from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.coarse import Axis, axis, fine_scores, in_single, labels
 from fcn_plugin.models.skip_fusion import SkipFusionHead
+from fcn_plugin.models.streams import Streams
 from fcn_plugin.models.upsample import Placement
 from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
@@ -102,11 +103,14 @@ def layouts(model: nn.Module) -> tuple[Layout, Layout]:
         )
         return rows, cols
     layout = Layout(STRIDE, MARGIN)
-    backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
-    if isinstance(backbone, ConvolutionalizedClassifier) and isinstance(head, SkipFusionHead):
+    backbone: Any = getattr(model, "backbone", None)
+    head = getattr(model, "decode_head", None)
+    streams = backbone.streams if isinstance(backbone, Streams) else [backbone]
+    known = all(isinstance(stream, ConvolutionalizedClassifier) for stream in streams)
+    if known and isinstance(head, SkipFusionHead):
         # Upsampling reaches one more pixel of each level.
         strides = [int(backbone.maps[index].scale) for index in head.in_index]
-        field = receptive_field(layer for layers in backbone.layers for layer in layers)
+        field = max(receptive_field(chain(*stream.layers)) for stream in streams)
         layout = Layout(max(strides), -(-field // 2) + sum(strides))
     return layout, layout
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fcn_plugin.data.catalogue import CONTEXT_LABELS, CONTEXT_LISTS, DATA_SETS, VOC_LISTS
 from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
+from fcn_plugin.data.nyud import published_lists
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.job import Preparation
 from fcn_plugin.prepare.mat_labels import READERS
@@ -47,6 +48,19 @@ def _context_lists(root: Path) -> dict[str, list[str]]:
 
 def _context_sources(root: Path) -> list[Path]:
     return sorted((root / DATA_SETS["pascal-context"].folder / "trainval").glob("*.mat"))
+
+
+def _nyud_lists(root: Path) -> dict[str, list[str]]:
+    """The published ones, of the images that are there."""
+    images = set(_ids(root, "nyud", "images"))
+    return {
+        name: [image for image in listed if image in images]
+        for name, listed in published_lists().items()
+    }
+
+
+def _nyud_sources(root: Path) -> list[Path]:
+    return sorted((root / DATA_SETS["nyud"].folder / "segmentation").glob("*.mat"))
 
 
 def _seg11valid_list(root: Path) -> dict[str, list[str]]:
@@ -92,6 +106,14 @@ DERIVATIONS = (
         list_folder=CONTEXT_LISTS,
         label_folder=CONTEXT_LABELS,
         label_sources=_context_sources,
+    ),
+    Derivation(
+        title="NYUDv2's lists and labels",
+        data_set="nyud",
+        needs=("nyud",),
+        lists=_nyud_lists,
+        label_folder="SegmentationClass",
+        label_sources=_nyud_sources,
     ),
     Derivation(
         title="seg11valid",

@@ -47,7 +47,17 @@ def read_listed(path: Path) -> np.ndarray:
     return labels.astype(np.uint16)
 
 
-READERS = {"sbd": read_sbd, "pascal-context": read_context}  # by data set
+def read_nyud(path: Path) -> np.ndarray:
+    """The labels [H, W] uint8, 0-40, in NYUDv2's ``segmentation/img_N.mat``; 0 is void.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    return _read(path, "NYUDv2", lambda mat: mat["segmentation"], 41).astype(np.uint8)
+
+
+# By data set.
+READERS = {"sbd": read_sbd, "pascal-context": read_context, "nyud": read_nyud}
 
 
 def _read(path: Path, of: str, labels_in: Callable[[dict], np.ndarray], count: int) -> np.ndarray:

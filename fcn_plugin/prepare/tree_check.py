@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcn_plugin.data.catalogue import APART, DATA_SETS, Split
-from fcn_plugin.data.images import LoadCheckedImage
+from fcn_plugin.data.images import MOST, LoadCheckedImage
 from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.lists import list_text, read_ids
 from fcn_plugin.errors import UserError, some
@@ -191,7 +191,8 @@ def _open(name: str, files: Labelled) -> list[str]:
         if image.endswith(".mat"):
             READERS[name](Path(image))
         else:
-            LoadCheckedImage().transform(loaded)
+            # All bits count: depth is dark, but no photo.
+            LoadCheckedImage(bits=MOST).transform(loaded)
     except UserError as error:
         faults.append(str(error))
     for label in labels:

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from fcn_plugin.weights.networks import (
     COUNT,
+    EARLY_FUSION,
     LITE0_BLOCKS,
     NETS,
+    OF_BACKBONE,
+    STREAMS,
     VGG_CONVS,
     caffe_name,
     net_name,
+    of_stream,
 )
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
@@ -46,6 +50,7 @@ class Layout:
         may_be_at_once: whether such files of FCN-8s do not tell that the skips are scaled.
         upscores: whether a segmentor's file holds the upsampling layers.
         notes: what is to be known before the weights are used.
+        streams: what the names of the layers end with, one for each stream of late fusion.
     """
 
     title: str
@@ -59,6 +64,7 @@ class Layout:
     may_be_at_once: bool = True
     upscores: bool = True
     notes: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
 
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"
@@ -129,30 +135,41 @@ def recognise(names: Collection[str]) -> Layout | None:
 
 def _own(names: set[str]) -> Layout | None:
     """Our own checkpoints, of a segmentor or of a backbone."""
-    if not any(name.removeprefix("backbone.").startswith("stages.") for name in names):
+    of_backbone = {name for name in names if OF_BACKBONE.match(name)}
+    if not of_backbone:
         return None
+    streams = STREAMS if any("streams." in name for name in of_backbone) else ()
+    if any(f"streams.{len(STREAMS)}." in name for name in of_backbone):
+        return None  # more than the published network's
     scores = [name for name in names if name.startswith("decode_head.score.")]
     levels = sum(name.endswith(".weight") for name in scores)
     layers = {}
-    if (name := net_name(levels, at_once=False)) is not None:
+    of_each = streams or ("",)  # each level is there once for each stream
+    if (name := net_name(levels // len(of_each), at_once=False)) is not None:
         net = NETS[name]
         for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
-            layers[f"decode_head.score.{i}"] = score
-            layers[f"decode_head.upscore.{i}.deconv"] = upscore
+            first = i * len(of_each)
+            for number, stream in enumerate(of_each):
+                layers[f"decode_head.score.{first + number}"] = f"{score}{stream}"
+            layers[f"decode_head.upscore.{first}.deconv"] = upscore
     whole_model = any(name.startswith("backbone.") for name in names)
     table, dropped = {"decode_head.level_scale": "level_scale"}, {}
     for name in sorted(names):
         layer, _, kind = name.rpartition(".")
-        if name.removeprefix("backbone.").startswith("stages."):
+        if name in of_backbone:
             table[name] = caffe_name(name.removeprefix("backbone."))
         elif layer in layers:
             table[name] = f"{layers[layer]}.{kind}"
-        elif whole_model and name not in table:
+        elif whole_model and name not in table and not (streams and ".upscore." in name):
             dropped[name] = NO_PLACE
-    if (classifier := _classifier(table.values())) is None:
+    if (classifier := _classifier(table.values(), streams)) is None:
         return None
-    title, segmentor = "fcn_plugin's checkpoint", levels > 0
-    return Layout(title, table, classifier, None, dropped, segmentor, published=False)
+    return Layout(
+        *("fcn_plugin's checkpoint", table, classifier, None, dropped),
+        segmentor=levels > 0,
+        published=False,
+        streams=streams,
+    )
 
 
 def _torchvision_vgg(names: set[str]) -> Layout | None:
@@ -254,7 +271,9 @@ def _efficientnet_lite0(names: set[str]) -> Layout | None:
 
 def _caffe(names: set[str]) -> Layout | None:
     """Files with Caffe's own names: caffemodels and pytorch-fcn's."""
-    classifier = _classifier(names)
+    streams = STREAMS if f"conv1_1{STREAMS[0]}.weight" in names else ()
+    table = {name: name.replace(EARLY_FUSION, "conv1_1") for name in sorted(names)}
+    classifier = _classifier(table.values(), streams)
     if classifier is None:
         return None
     dropped = {}
@@ -268,16 +287,23 @@ def _caffe(names: set[str]) -> Layout | None:
     imagenet = {"caffenet": CAFFENET, "googlenet": CAFFE_GOOGLENET}.get(classifier, CAFFE_VGG)
     return Layout(
         f"Caffe's {'FCN on ' if segmentor else ''}{classifier}",
-        {name: name for name in sorted(names - dropped.keys())},
+        {name: target for name, target in table.items() if name not in dropped},
         classifier,
         VOC if segmentor else imagenet,
         dropped,
         segmentor,
+        streams=streams,
     )
 
 
-def _classifier(names: Iterable[str]) -> str | None:
-    """The key in ``BACKBONES`` of the classifier with these tensors (Caffe's names)."""
+def _classifier(names: Iterable[str], streams: tuple[str, ...] = ()) -> str | None:
+    """The key in ``BACKBONES`` of the classifier with these tensors (Caffe's names).
+
+    Of ``streams`` each must be the same.
+    """
+    if streams:
+        kinds = {_classifier(of_stream(names, stream)) for stream in streams}
+        return kinds.pop() if len(kinds) == 1 else None
     names = set(names)
     layers = {layer for name in names if (layer := name.rpartition(".")[0])[:4] == "conv"}
     for depth, convs in VGG_CONVS.items():

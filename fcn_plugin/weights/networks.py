@@ -1,6 +1,9 @@
 """Tables of the published networks and backbones: their layers' names, levels and settings."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 # A buffer of BatchNorm; files from before 2018 lack it, and nothing depends on it.
@@ -40,6 +43,12 @@ NETS = {
     "fcn8s": Net(*_8S),
     "fcn8s-atonce": Net(*_8S, scale=(0.0001, 0.01, 1.0)),
 }
+# What the two streams of late fusion see; their layers' names end so (nyud-fcn32s-color-hha).
+STREAMS = ("color", "hha")
+# Caffe's name of the first layer on color and depth (nyud-fcn32s-color-d).
+EARLY_FUSION = "conv1_1_bgrd"
+# Our own tensors of one of our backbones, or of a stream of them.
+OF_BACKBONE = re.compile(r"(backbone\.)?(streams\.\d+\.)?stages\.")
 HEAD_LAYERS = {layer for net in NETS.values() for layer in (*net.scores, *net.upscores)}
 
 
@@ -97,16 +106,19 @@ def net_name(levels: int, at_once: bool) -> str | None:
 def net_of(model: Any) -> str | None:
     """The name in NETS of a built segmentor; None if its head, backbone or levels match none."""
     head: Any = getattr(model, "decode_head", None)
-    outputs = getattr(getattr(model, "backbone", None), "out_indices", ())
+    backbone = getattr(model, "backbone", None)
+    # Of late fusion each stream is the network, and each level there once for each of them.
+    streams = list(getattr(backbone, "streams", [backbone]))
+    outputs = [*chain(*zip(*(getattr(s, "out_indices", ()) for s in streams), strict=False))]
     in_index = getattr(head, "in_index", ())
     if type(head).__name__ != "SkipFusionHead" or max(in_index) >= len(outputs):
         return None
-    name = net_name(len(in_index), at_once=head.scale is not None)
-    kind, levels = type(model.backbone).__name__, tuple(outputs[i] for i in in_index)
+    name = net_name(len(in_index) // len(streams), at_once=head.scale is not None)
+    levels = [outputs[i] for i in in_index]
     published = (
-        backbone.levels.get(name or "")
+        [level for level in backbone.levels.get(name or "", ()) for _ in streams]
         for backbone in BACKBONES.values()
-        if backbone.settings["type"] == kind
+        if {backbone.settings["type"]} == {type(stream).__name__ for stream in streams}
     )
     return name if levels in published else None
 
@@ -116,6 +128,26 @@ def caffe_name(parameter: str) -> str:
 
     >>> caffe_name("stages.2.inception_3a.1x1.weight")
     'inception_3a/1x1.weight'
+    >>> caffe_name("streams.1.stages.5.fc6.weight")
+    'fc6hha.weight'
     """
+    stream = ""
+    if parameter.startswith("streams."):
+        _, number, parameter = parameter.split(".", 2)
+        stream = STREAMS[int(number)]
     *layer, kind = parameter.split(".")[2:]
-    return f"{'/'.join(layer)}.{kind}"
+    return f"{'/'.join(layer)}{stream}.{kind}"
+
+
+def of_stream(names: Iterable[str], stream: str) -> dict[str, str]:
+    """Caffe's name of a tensor of one stream without ``stream`` -> with it.
+
+    >>> of_stream(["fc6color.weight", "fc6hha.weight", "upscore.weight"], "hha")
+    {'fc6.weight': 'fc6hha.weight'}
+    """
+    parts = ((name, *name.rpartition(".")[::2]) for name in names)
+    return {
+        f"{layer.removesuffix(stream)}.{kind}": name
+        for name, layer, kind in parts
+        if layer.endswith(stream)
+    }

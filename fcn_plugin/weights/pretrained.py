@@ -28,7 +28,7 @@ PHOTO_STD = 58  # of ImageNet's pixels in 0-255, about; torchvision's are 58.395
 OPTIONAL = ("fc6.", "fc7.")
 
 
-def load_classifier(backbone: Any, checkpoint: str) -> Report:
+def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) -> Report:
     """Fill ``backbone`` from a classifier's file; return and log what became of each tensor.
 
     Args:
@@ -36,6 +36,8 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
             ``weights.recognise.open_weights`` knows, with or without its last layers, or its
             address (``addresses.fetched``). fc6 and fc7 start anew where ``fc_channels`` is
             another than the file's.
+        keep_colours: if the backbone takes more than three bands, the first three are a photo's
+            colours in the file's order and scale, and keep its filters; see ``_widen``.
 
     Raises:
         UserError: the file is missing, damaged or unknown, or does not fit.
@@ -57,7 +59,7 @@ def load_classifier(backbone: Any, checkpoint: str) -> Report:
         return OF_HEAD if name.startswith(("score", "upscore")) else None
 
     first = next(name for name, tensor in state.items() if tensor.dim() == 4)
-    widened = _widen(weights, caffe_name(first), shapes[first][1])
+    widened = _widen(weights, caffe_name(first), shapes[first][1], keep_colours)
     tensors, report = fill(weights, shapes, targets, reason, REMEDY)
     report.dropped |= dict.fromkeys(weights.scale_names, OF_HEAD)
     missing = [
@@ -90,18 +92,25 @@ def _of_other_width(
     return {name for name in weights.tensors if name.startswith(OPTIONAL)}
 
 
-def _widen(weights: Weights, name: str, bands: int) -> str:
+def _widen(weights: Weights, name: str, bands: int, keep_colours: bool) -> str:
     """Let the file's first convolution take ``bands`` bands in place of RGB; what was done.
 
     Every band gets the mean of the three filters, times 3 / bands. All bands of a grey image are
-    equal, and on them the layer responds as the file's does: the filters' sum is the same.
+    equal, and on them the layer responds as the file's does: the filters' sum is the same. With
+    ``keep_colours`` the first three keep their filters, and every further band gets the mean of
+    the three (Caffe ``nyud-fcn32s-color-d/solve.py``).
     The text says which scale the weights expect. Nothing is done, and the text is empty, if the
     network takes three bands or the file's layer does not.
     """
     kernel = weights.tensors.get(name)
     if bands == RGB or kernel is None or kernel.dim() != 4 or kernel.shape[1] != RGB:
         return ""
-    mean = kernel.double().mean(1, keepdim=True) * (RGB / bands)
+    mean = kernel.double().mean(1, keepdim=True)
+    if keep_colours and bands > RGB:
+        further = mean.to(kernel.dtype).repeat(1, bands - RGB, 1, 1)
+        weights.tensors[name] = torch.cat([kernel, further], 1)
+        return f"{name}: bands 1-3 have the file's filters, each further one their mean"
+    mean = mean * (RGB / bands)
     weights.tensors[name] = mean.to(kernel.dtype).repeat(1, bands, 1, 1)
     text = f"{name}: each of {bands} bands has the mean of the RGB filters times 3/{bands}"
     if weights.input is None:

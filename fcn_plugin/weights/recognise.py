@@ -14,7 +14,7 @@ from fcn_plugin.weights.foreign import Foreign
 from fcn_plugin.weights.names import Layout, features_only, recognise
 from fcn_plugin.weights.networks import NETS, net_name
 from fcn_plugin.weights.pytorch_names import recognise_pytorch
-from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.sources import KNOWN, NYUD, PASCAL_CONTEXT, TORCHVISION, Input, Source
 from fcn_plugin.weights.structure import check_names
 
 EXPECTED = (
@@ -24,9 +24,9 @@ EXPECTED = (
     "MatConvNet, Keras, Chainer or TensorFlow (.mat, .h5, .npz, .npy), or a checkpoint of "
     "fcn_plugin; download it again if it should be one"
 )
-# Number of classes of a published segmentor -> its input, if not VOC's. NYUDv2's networks (40) take
-# several inputs and cannot be told apart.
-INPUT_OF_CLASSES = {40: None, 60: PASCAL_CONTEXT}
+# Number of classes of a published segmentor of photos -> its input, if not VOC's.
+INPUT_OF_CLASSES = {60: PASCAL_CONTEXT}
+NYUD_CLASSES = 40
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Weights:
         scale: fixed factors on the levels, finest first; None without.
         scale_names: the file's names of the tensors that hold ``scale``.
         scale_untold: True if the file may be fcn8s or fcn8s-atonce and does not say which.
+        input_untold: True if the file may be NYUDv2's on color or on HHA and does not say which.
         dataset_meta: classes and palette, only in our own checkpoints.
         padding: the ``padding`` setting that a segmentor was trained with.
         kernels: sides of learned upsampling kernels, finest level first, where they are known to be
@@ -60,6 +61,7 @@ class Weights:
     scale: tuple[float, ...] | None = None
     scale_names: list[str] = field(default_factory=list)
     scale_untold: bool = False
+    input_untold: bool = False
     dataset_meta: dict[str, Any] | None = None
     padding: str | None = None
     kernels: tuple[int, ...] | None = None
@@ -67,7 +69,7 @@ class Weights:
     @property
     def num_classes(self) -> int | None:
         """The number of classes it scores; None for a classifier."""
-        score = self.tensors.get("score_fr.weight")
+        score = self.tensors.get(f"score_fr{''.join(self.layout.streams[:1])}.weight")
         return score.shape[0] if self.net and score is not None else None
 
 
@@ -161,10 +163,25 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
     elif weights.known is not None:
         weights.input = weights.known.input
     else:
-        weights.input = layout.input
-        if layout.segmentor and layout.input is not None:
-            weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
+        told = not layout.segmentor or layout.input is None
+        weights.input = layout.input if told else _input_of_segmentor(weights)
     return weights
+
+
+def _input_of_segmentor(weights: Weights) -> Input | None:
+    """What a published segmentor was trained on, by its classes, streams and bands."""
+    layout, first = weights.layout, weights.tensors.get("conv1_1.weight")
+    bands = first.shape[1] if first is not None and first.dim() == 4 else 3
+    of_nyud = weights.num_classes == NYUD_CLASSES
+    if layout.streams or bands != 3:
+        name = "nyud-color-hha" if layout.streams else "nyud-color-d"
+        return NYUD[name] if of_nyud and (layout.streams or bands == 4) else None
+    if of_nyud:
+        # Color and HHA have the same layers; only the published files' names differ.
+        weights.input_untold = True
+        kinds = [kind for kind in ("color", "hha") if kind in weights.path.stem.lower()]
+        return NYUD[f"nyud-{kinds[0]}"] if len(kinds) == 1 else None
+    return INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
 
 
 def _drop_invalid_classifier(weights: Weights) -> None:
@@ -224,5 +241,7 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
-    net = net_name(len(scores), at_once=weights.scale is not None)
-    return net if net and scores == set(NETS[net].scores) else None
+    streams = weights.layout.streams or ("",)
+    net = net_name(len(scores) // len(streams), at_once=weights.scale is not None)
+    expected = {f"{score}{s}" for score in NETS[net].scores for s in streams} if net else set()
+    return net if net and scores == expected else None

@@ -53,6 +53,21 @@ CAFFE_GOOGLENET = _bgr(104.0, 117.0, 123.0)
 VOC = _bgr(104.00699, 116.66877, 122.67892)
 PASCAL_CONTEXT = _bgr(104.007, 116.669, 122.679)
 
+_COLOR, _LOG_DEPTH, _HHA = (116.190, 97.203, 92.318), (7.844,), (132.431, 94.076, 118.477)
+
+
+def _bands(*mean: float) -> Input:
+    return Input(BANDS, mean, (1.0,) * len(mean))
+
+
+# Caffe nyud_layers.py: color is BGR, HHA in the order of its files, depth a logarithm.
+NYUD = {
+    "nyud-color": _bgr(*_COLOR),
+    "nyud-hha": Input("RGB", _HHA, (1.0, 1.0, 1.0)),
+    "nyud-color-d": _bands(*_COLOR, *_LOG_DEPTH),
+    "nyud-color-hha": _bands(*_COLOR, *_HHA),
+}
+
 
 @dataclass(frozen=True)
 class Source:

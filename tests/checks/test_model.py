@@ -63,7 +63,7 @@ def test_heads_of_edges_have_other_classes():
 def test_what_takes_the_bands_of_the_loader(preprocessor, channels, said):
     model = built(data_preprocessor=preprocessor, backbone=dict(in_channels=channels))
     with pytest.raises(UserError, match=said) if said else nullcontext():
-        check_bands(model, "train_dataloader.dataset.pipeline", 5)
+        check_bands(model, "LoadBands in train_dataloader.dataset.pipeline", 5)
 
 
 ONE_CHANNEL = dict(num_classes=2, out_channels=1)

@@ -38,6 +38,7 @@ def test_hashes_are_whole_and_the_splits_to_keep_apart_exist():
         ("pascal-context", "trainval/a.mat", "trainval/a.mat"),
         ("pascal-context", "labels.txt", "labels.txt"),
         ("pascal-context", "Annotations_Part/a.mat", None),  # PASCAL-Part, of the same name
+        ("nyud", "nyud/data/hha/img_5001.png", "data/hha/img_5001.png"),
         ("camvid", "__MACOSX/CamVid/train/a.png", None),
         ("camvid", "CamVid/train/._a.png", None),
     ],

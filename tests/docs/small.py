@@ -12,7 +12,7 @@ from PIL import Image
 from prepare.archives_of_sets import SEG11VALID, label, picture, write_archives
 from weights.caffe_files import write_caffemodel
 from weights.caffe_text import CaffeFile, Variant
-from weights.published import BASE, FC, fcn_layers, vgg_layers
+from weights.published import BASE, FC, fcn_layers, nyud, nyud_late, vgg_layers
 
 Change = Callable[[str], str]
 
@@ -45,9 +45,18 @@ NARROW = (
 )
 FCN8S = f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC}]"
 FCN32S = f"model.decode_head.in_channels=[{FC}]"
+# Of both streams.
+NARROW_STREAMS = (
+    *(f"model.backbone.streams.{i}.base_channels={BASE}" for i in range(2)),
+    *(f"model.backbone.streams.{i}.fc_channels={FC}" for i in range(2)),
+    f"model.decode_head.in_channels=[{FC},{FC}] test_dataloader.num_workers=0",
+)
 
 # command -> what is run in its place
 LESS: dict[str, Change] = {
+    r"prepare_data\.py nyud": archives("nyud.tar.gz"),
+    r"(test|predict)\.py .*nyud-color-hha": settings(*NARROW_STREAMS),
+    r"train\.py .*nyud-color-hha": settings(*SHORT, *NARROW_STREAMS),
     r"prepare_data\.py shapes$": options("--train 48 --val 8"),
     r"prepare_data\.py sbd": archives("benchmark.tgz"),
     r"prepare_data\.py voc2012 --check": options("--subset"),
@@ -84,6 +93,8 @@ def stand_ins(folder: Path) -> None:
     """Files that a reader is taken to have, as small ones, below ``folder``."""
     write_archives(folder / "archives")
     write_caffemodel(folder / "fcn8s-heavy-pascal.caffemodel", fcn_layers("fcn8s"))
+    for net, layers in (("color", nyud(0)), ("hha", nyud(1)), ("color-hha", nyud_late())):
+        write_caffemodel(folder / f"nyud-fcn32s-{net}-heavy.caffemodel", layers)
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
     _network_of_ones_own(folder)
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")

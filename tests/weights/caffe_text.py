@@ -86,6 +86,17 @@ class CaffeFile(reference.Layers):
     def sum(self, first, second, name):
         return self.layer("Eltwise", [first, second], name, "eltwise_param", operation="SUM")
 
+    def mean(self, first, second, name):
+        half = dict(operation="SUM coeff: 0.5 coeff: 0.5")
+        return self.layer("Eltwise", [first, second], name, "eltwise_param", **half)
+
+    def slice(self, bottom, names):
+        tops = " ".join(f'top: "{name}"' for name in names)
+        self.text += f'layer {{ name: "slice" type: "Slice" bottom: "{bottom}" {tops} '
+        self.text += "slice_param { axis: 1 } }\n"
+        share = self.channels[bottom] // len(names)
+        self.channels |= dict.fromkeys(names, share)
+
 
 class Computed(reference.Layers):
     """As ``reference.Layers``, but each upsampling layer has weights of its own."""

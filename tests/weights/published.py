@@ -68,6 +68,29 @@ def fcn_layers(net: str, classes: int = 21, base: int = BASE, fc: int = FC) -> L
     return layers
 
 
+def nyud(seed: int = 0) -> Layers:
+    """NYUDv2's FCN-32s on color or on HHA, which have the same layers."""
+    rng = np.random.default_rng(seed)
+    own = {"conv1_1": layer(rng, (BASE, 3, 3, 3)), "score_fr": layer(rng, (40, FC, 1, 1))}
+    return fcn_layers("fcn32s", classes=40) | own
+
+
+def nyud_early() -> Layers:
+    """On color and depth."""
+    layers = nyud()
+    del layers["conv1_1"]
+    return {"conv1_1_bgrd": layer(np.random.default_rng(2), (BASE, 4, 3, 3)), **layers}
+
+
+def nyud_late() -> Layers:
+    """On color and HHA, each with the layers of its own network."""
+    streams = {"color": nyud(0), "hha": nyud(1)}
+    upscore = streams["color"].pop("upscore")
+    del streams["hha"]["upscore"]
+    named = {f"{name}{s}": blobs for s, layers in streams.items() for name, blobs in layers.items()}
+    return named | {"upscore": upscore}
+
+
 def alexnet_layers(classes: int = 21) -> Layers:
     """FCN-AlexNet on CaffeNet."""
     shapes = {
