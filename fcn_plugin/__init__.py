@@ -29,6 +29,7 @@ if not _runs_itself:
     import fcn_plugin.data.camvid  # only registration
     import fcn_plugin.data.images  # only registration
     import fcn_plugin.data.labels  # only registration
+    import fcn_plugin.data.siftflow  # only registration
     import fcn_plugin.data.transforms  # only registration
     import fcn_plugin.engine  # only registration
     import fcn_plugin.evaluation.metric  # only registration

@@ -53,6 +53,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Add --task, of tools that predict one labeling."""
+    parser.add_argument(
+        "--task", metavar="NAME", help="of a network with task_heads predict this task's labels"
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add --cfg-options, and defaults for the other options that ``load_config`` reads."""
     parser.add_argument(
