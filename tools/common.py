@@ -56,7 +56,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add --task, of tools that predict one labeling."""
     parser.add_argument(
-        "--task", metavar="NAME", help="of a network with task_heads predict this task's labels"
+        "--task", metavar="NAME", help="the labels of this one of a config's task_heads"
     )
 
 

@@ -1,17 +1,20 @@
-"""Files derived from several data sets: SBD's labels as PNGs, seg11valid and trainaug."""
+"""Files derived from data sets: labels of SBD and SIFT Flow as PNGs, seg11valid and trainaug."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from fcn_plugin.data.catalogue import DATA_SETS, VOC_LISTS
 from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare import sbd, siftflow
 from fcn_plugin.prepare.job import Preparation
-from fcn_plugin.prepare.sbd import read_label
 from fcn_plugin.prepare.staging import install, staged
 from fcn_plugin.prepare.tree_check import faults_of, first_of, names
 from fcn_plugin.system.files import replacing
@@ -25,9 +28,12 @@ class Derivation(NamedTuple):
     data_set: str  # the one that gets the files
     needs: tuple[str, ...]  # the data sets that are read
     lists: Callable[[Path], dict[str, list[str]]] = lambda root: {}
-    # The folder of the label PNGs; each source file becomes the PNG of the same name.
+    list_folder: str = VOC_LISTS
+    # The folder of the label PNGs, the files they are made of, the name of each and its content.
     label_folder: str = ""
     label_sources: Callable[[Path], list[Path]] = lambda root: []
+    label_name: Callable[[Path], str] = attrgetter("stem")
+    read_mat: Callable[[Path], np.ndarray] = sbd.read_label
 
     @property
     def labels(self) -> Path:
@@ -61,6 +67,10 @@ def _trainaug_sources(root: Path) -> list[Path]:
     ]
 
 
+def _siftflow_folder(root: Path) -> Path:
+    return root / DATA_SETS["siftflow"].folder
+
+
 def _ids(root: Path, name: str, split: str) -> list[str]:
     return names(root / DATA_SETS[name].folder, DATA_SETS[name].split(split))
 
@@ -88,6 +98,17 @@ DERIVATIONS = (
         label_folder="SegmentationClassAug",
         label_sources=_trainaug_sources,
     ),
+    Derivation(
+        title="SIFT Flow's labels",
+        data_set="siftflow",
+        needs=("siftflow",),
+        lists=lambda root: siftflow.lists(_siftflow_folder(root)),
+        list_folder="",
+        label_folder="labels",
+        label_sources=lambda root: siftflow.label_sources(_siftflow_folder(root)),
+        label_name=siftflow.label_name,
+        read_mat=siftflow.read_label,
+    ),
 )
 
 
@@ -98,7 +119,8 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
     for need in derivation.needs:
         if not _is_ready(job, need, raw=need == derivation.data_set):
             return f"For {derivation.title} also run: fcn-plugin prepare_data {need}{job.at_root}"
-    lists = {folder / VOC_LISTS / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
+    list_folder = folder / derivation.list_folder
+    lists = {list_folder / f"{k}.txt": v for k, v in derivation.lists(job.root).items()}
     for path, ids in lists.items():
         # A list with the same names in another order is kept.
         if path.exists() and set(listed := read_ids(path)) != set(ids):
@@ -106,7 +128,7 @@ def derive(derivation: Derivation, job: Preparation) -> str | None:
                 f"{path}: has {len(listed):,} names, not the {len(ids):,} that follow from the "
                 "other lists; move it away and run this again"
             )
-    _make_labels(derivation.label_sources(job.root), job.root / derivation.labels, job)
+    _make_labels(derivation, job)
     for path, ids in lists.items():  # last, so that every listed file exists
         if not path.exists():
             with replacing(path) as part:
@@ -126,20 +148,26 @@ def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
     return other.has(other.data_set.parts[0]) and not other.faults(derived)
 
 
-def _make_labels(sources: Sequence[Path], target: Path, job: Preparation) -> None:
-    there = {path.stem for path in target.glob("*.png")}
-    missing = [source for source in sources if source.stem not in there]
+def _make_labels(derivation: Derivation, job: Preparation) -> None:
+    target = job.root / derivation.labels
+    there = {file.relative_to(target).with_suffix("").as_posix() for file in target.rglob("*.png")}
+    named = ((derivation.label_name(file), file) for file in derivation.label_sources(job.root))
+    missing = [(name, file) for name, file in named if name not in there]
     if not missing:
         return
     with staged(target) as stage:
-        labels = on_all_cores(partial(_make_label, stage), missing)
+        labels = on_all_cores(partial(_make_label, stage, derivation.read_mat), missing)
         for done, _ in enumerate(labels, start=1):
             job.progress(f"Making {target.name}", done, len(missing))
         install(stage, target)
 
 
-def _make_label(folder: Path, source: Path) -> None:
+def _make_label(
+    folder: Path, read_mat: Callable[[Path], np.ndarray], named: tuple[str, Path]
+) -> None:
+    name, source = named
+    path = folder / f"{name}.png"
     if source.suffix == ".mat":
-        save_labels(read_label(source), folder / f"{source.stem}.png", voc_palette())
+        save_labels(read_mat(source), path, voc_palette())
     else:
-        shutil.copyfile(source, folder / source.name)
+        shutil.copyfile(source, path)
