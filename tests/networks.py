@@ -16,23 +16,38 @@ from fcn_plugin.models import (
 )
 
 
+class Heads(nn.ModuleDict):
+    """Several heads on the same features, by the endings of their layers."""
+
+    def forward(self, features: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {f"score{task}": head(features) for task, head in self.items()}
+
+
 class Net(NamedTuple):
-    """A backbone, its scored levels, finest first, by their index, and their factors."""
+    """A backbone, its scored levels, finest first, by their index, and their factors.
+
+    ``tasks``: of a network with several heads the ending of each one's layers, and its classes.
+    """
 
     backbone: type
     tiny: dict[str, int]
     scores: dict[int, str]
     scale: tuple[float, ...] | None = None
+    tasks: dict[str, int] = {}
 
 
 VGG = (ConvolutionalizedVGG, dict(base_channels=2, fc_channels=12))
+FCN32S, FCN16S = {5: "score_fr"}, {3: "score_pool4", 5: "score_fr"}
+FCN8S = {2: "score_pool3", **FCN16S}
+SIFTFLOW = {"_sem": 33, "_geo": 3}
 NETS = {
-    "fcn32s": Net(*VGG, {5: "score_fr"}),
-    "fcn16s": Net(*VGG, {3: "score_pool4", 5: "score_fr"}),
-    "fcn8s": Net(*VGG, {2: "score_pool3", 3: "score_pool4", 5: "score_fr"}),
-    "fcn8s-atonce": Net(
-        *VGG, {2: "score_pool3", 3: "score_pool4", 5: "score_fr"}, (0.0001, 0.01, 1.0)
-    ),
+    "fcn32s": Net(*VGG, FCN32S),
+    "fcn16s": Net(*VGG, FCN16S),
+    "fcn8s": Net(*VGG, FCN8S),
+    "fcn8s-atonce": Net(*VGG, FCN8S, (0.0001, 0.01, 1.0)),
+    "siftflow-fcn32s": Net(*VGG, FCN32S, tasks=SIFTFLOW),
+    "siftflow-fcn16s": Net(*VGG, FCN16S, tasks=SIFTFLOW),
+    "siftflow-fcn8s": Net(*VGG, FCN8S, tasks=SIFTFLOW),
     "fcn-alexnet": Net(
         ConvolutionalizedAlexNet, dict(base_channels=4, fc_channels=12), {3: "score_fr"}
     ),
@@ -47,8 +62,8 @@ def build(
     upsample: str = "bilinear",
     classes: int = 5,
     dtype: torch.dtype = torch.float64,
-) -> tuple[nn.Module, SkipFusionHead]:
-    """Backbone and head, of tiny or full width, with random weights and biases throughout."""
+) -> tuple[nn.Module, nn.Module]:
+    """Backbone and head, or ``Heads``, of tiny or full width, with random weights and biases."""
     net = NETS[name]
     widths = {} if full else net.tiny
     backbone = net.backbone(out_indices=tuple(net.scores), padding=padding, **widths).eval()
@@ -58,20 +73,28 @@ def build(
             nn.init.normal_(module.bias, std=5)
     with torch.no_grad():
         channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, 1, 1))]
-    head = SkipFusionHead(
-        channels,
-        range(len(channels)),
-        classes,
+    settings = dict(
         upsample=upsample,
         scale=net.scale,
         kernels=[upscore.kernel for upscore in reversed(reference.NETS[name].upscores)],
-    ).eval()
-    # Skips so strong that all levels count alike in the sum.
-    for score, factor in zip(head.score, net.scale or itertools.repeat(1), strict=False):
-        nn.init.kaiming_normal_(score.weight)
-        score.weight.data /= factor
-        nn.init.normal_(score.bias, std=5)
-    return backbone.to(dtype), head.to(dtype)
+    )
+    heads = Heads()
+    for task, number in (net.tasks or {"": classes}).items():
+        head = SkipFusionHead(channels, range(len(channels)), number, **settings).eval()
+        # Skips so strong that all levels count alike in the sum.
+        for score, factor in zip(head.score, net.scale or itertools.repeat(1), strict=False):
+            nn.init.kaiming_normal_(score.weight)
+            score.weight.data /= factor
+            nn.init.normal_(score.bias, std=5)
+        if not net.tasks:
+            return backbone.to(dtype), head.to(dtype)
+        heads[task] = head
+    return backbone.to(dtype), heads.to(dtype)
+
+
+def by_task(head: nn.Module) -> dict[str, SkipFusionHead]:
+    """The heads by the endings of their layers; "" of a single one."""
+    return dict(head.items()) if isinstance(head, Heads) else {"": head}
 
 
 def pictures(batch: int, size: tuple[int, int], dtype: torch.dtype = torch.float64) -> Tensor:
@@ -79,14 +102,16 @@ def pictures(batch: int, size: tuple[int, int], dtype: torch.dtype = torch.float
     return torch.rand(batch, 3, *size, dtype=dtype) * 255 - 115
 
 
-def parameters(name: str, backbone: nn.Module, head: SkipFusionHead) -> dict[str, Tensor]:
+def parameters(name: str, backbone: nn.Module, head: nn.Module) -> dict[str, Tensor]:
     """Weights and biases of the backbone and of the score layers."""
     found = {}
     for path, value in backbone.state_dict().items():
         layer, kind = path.split(".", 2)[2].rsplit(".", 1)
         found[f"{layer.replace('.', '/')}.{kind}"] = value
-    for layer, score in zip(NETS[name].scores.values(), head.score, strict=True):
-        found[f"{layer}.weight"], found[f"{layer}.bias"] = score.weight.data, score.bias.data
+    for task, each in by_task(head).items():
+        for layer, score in zip(NETS[name].scores.values(), each.score, strict=True):
+            found[f"{layer}{task}.weight"] = score.weight.data
+            found[f"{layer}{task}.bias"] = score.bias.data
     return found
 
 

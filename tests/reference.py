@@ -1,5 +1,5 @@
-"""The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, FCN-AlexNet,
-and FCN-GoogLeNet as the paper describes it.
+"""The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, those of SIFT
+Flow with two heads, FCN-AlexNet, and FCN-GoogLeNet as the paper describes it.
 
 Independent of the package: it imports nothing of it, takes its parameters by the names of the
 layers in the Caffe files, and its windows and crops are the published numbers. Every network is
@@ -155,6 +155,7 @@ class Net(NamedTuple):
     backbone: Callable[[Layers], str]
     upscores: list[Upscore]
     scales: dict[str, float] = {}
+    tasks: tuple[str, ...] = ("",)  # endings of the names of each head's layers
 
 
 FCN8S = [
@@ -162,12 +163,16 @@ FCN8S = [
     Upscore("upscore_pool4", 4, 2, "pool3", 9),
     Upscore("upscore8", 16, 8, None, 31),
 ]
+FCN16S = [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
+FCN32S = [Upscore("upscore", 64, 32, None, 19)]
+SIFTFLOW = ("_sem", "_geo")
 NETS = {
-    "fcn32s": Net(vgg16, [Upscore("upscore", 64, 32, None, 19)]),
-    "fcn16s": Net(
-        vgg16, [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
-    ),
+    "fcn32s": Net(vgg16, FCN32S),
+    "fcn16s": Net(vgg16, FCN16S),
     "fcn8s": Net(vgg16, FCN8S),
+    "siftflow-fcn32s": Net(vgg16, FCN32S, tasks=SIFTFLOW),
+    "siftflow-fcn16s": Net(vgg16, FCN16S, tasks=SIFTFLOW),
+    "siftflow-fcn8s": Net(vgg16, FCN8S, tasks=SIFTFLOW),
     "fcn8s-atonce": Net(vgg16, FCN8S, {"pool4": 0.01, "pool3": 0.0001}),
     "fcn-alexnet": Net(alexnet, [Upscore("upscore", 63, 32, None, 18)]),
     "fcn-googlenet": Net(googlenet, [Upscore("upscore", 63, 32, None, 98)]),
@@ -175,22 +180,27 @@ NETS = {
 
 
 def run(name: str, image: Tensor, weights: dict[str, Tensor], mistake: str = "") -> Layers:
-    """All layers of one of ``NETS``; the last is its "score", of the image's size."""
+    """All layers of one of ``NETS``; the last is its "score", of the image's size.
+
+    SIFT Flow's have two, "score_sem" and "score_geo".
+    """
     return write(name, Layers(image, weights, mistake))
 
 
 def write(name: str, net: Layers) -> Layers:
     """One of ``NETS``, layer by layer, into ``net``."""
-    backbone, upscores, scales = NETS[name]
-    x = net.conv(backbone(net), "score_fr", relu=False)
-    for upscore in upscores:
-        x = net.upscore(x, upscore.name, upscore.kernel, upscore.stride)
-        skip = upscore.skip
-        if skip is None:
-            net.crop(x, "data", "score", upscore.offset)
-        else:
-            bottom = net.scale(skip, f"scale_{skip}", scales[skip]) if scales else skip
-            score = net.conv(bottom, f"score_{skip}", relu=False)
-            cropped = net.crop(score, x, f"{score}c", upscore.offset)
-            x = net.sum(x, cropped, f"fuse_{skip}")
+    backbone, upscores, scales, tasks = NETS[name]
+    top = backbone(net)
+    for task in tasks:
+        x = net.conv(top, f"score_fr{task}", relu=False)
+        for upscore in upscores:
+            x = net.upscore(x, f"{upscore.name}{task}", upscore.kernel, upscore.stride)
+            skip = upscore.skip
+            if skip is None:
+                net.crop(x, "data", f"score{task}", upscore.offset)
+            else:
+                bottom = net.scale(skip, f"scale_{skip}", scales[skip]) if scales else skip
+                score = net.conv(bottom, f"score_{skip}{task}", relu=False)
+                cropped = net.crop(score, x, f"{score}c", upscore.offset)
+                x = net.sum(x, cropped, f"fuse_{skip}{task}")
     return net

@@ -6,16 +6,19 @@ which there is no Caffe file, gets timm's names. The publisher is recognised by 
 file, see ``recognise``.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fcn_plugin.weights.networks import (
     COUNT,
     LITE0_BLOCKS,
+    MAIN_ENDING,
     NETS,
     VGG_CONVS,
     caffe_name,
     net_name,
+    of_task,
 )
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
@@ -43,6 +46,7 @@ class Layout:
         segmentor: whether it scores segmentation classes.
         published: whether it is another publisher's, and so has all layers of the network.
         features_only: whether it lacks the fully connected layers.
+        several_tasks: whether it must score further tasks beside the main one.
     """
 
     title: str
@@ -53,6 +57,7 @@ class Layout:
     segmentor: bool = False
     published: bool = True
     features_only: bool = False
+    several_tasks: bool = False
 
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"
@@ -62,6 +67,9 @@ NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 
 CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
+
+# A score layer of one of our heads.
+OWN_SCORE = re.compile(r"(decode_head|task_heads\.\w+)\.score\.")
 
 # In torchvision's VGG a dropout follows each ReLU; in justincj's VGG and torchvision's AlexNet it
 # precedes the layer. In all of them ImageNet's classes are the last layer.
@@ -125,16 +133,19 @@ def _own(names: set[str]) -> Layout | None:
     """Our own checkpoints, of a segmentor or of a backbone."""
     if not any(name.removeprefix("backbone.").startswith("stages.") for name in names):
         return None
-    scores = [name for name in names if name.startswith("decode_head.score.")]
-    levels = sum(name.endswith(".weight") for name in scores)
-    layers = {}
-    if (name := net_name(levels, at_once=False)) is not None:
-        net = NETS[name]
-        for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
-            layers[f"decode_head.score.{i}"] = score
-            layers[f"decode_head.upscore.{i}.deconv"] = upscore
+    layers: dict[str, str] = {}
+    table: dict[str, str] = {}
+    for head in sorted({match[1] for match in map(OWN_SCORE.match, names) if match}):
+        task = None if head == "decode_head" else head.partition(".")[2]
+        table[f"{head}.level_scale"] = of_task("level_scale", task)
+        levels = sum(f"{head}.score.{i}.weight" in names for i in range(len(names)))
+        if (name := net_name(levels, at_once=False)) is not None:
+            net = NETS[name]
+            for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
+                layers[f"{head}.score.{i}"] = of_task(score, task)
+                layers[f"{head}.upscore.{i}.deconv"] = of_task(upscore, task)
     whole_model = any(name.startswith("backbone.") for name in names)
-    table, dropped = {"decode_head.level_scale": "level_scale"}, {}
+    dropped = {}
     for name in sorted(names):
         layer, _, kind = name.rpartition(".")
         if name.removeprefix("backbone.").startswith("stages."):
@@ -145,7 +156,8 @@ def _own(names: set[str]) -> Layout | None:
             dropped[name] = NO_PLACE
     if (classifier := _classifier(table.values())) is None:
         return None
-    title, segmentor = "fcn_plugin's checkpoint", levels > 0
+    title = "fcn_plugin's checkpoint"
+    segmentor = any(name.startswith("decode_head.score.") for name in names)
     return Layout(title, table, classifier, None, dropped, segmentor, published=False)
 
 
@@ -259,14 +271,19 @@ def _caffe(names: set[str]) -> Layout | None:
         elif layer.startswith(("loss1/", "loss2/")):
             dropped[name] = AUXILIARY
     segmentor = any(name.startswith("score") for name in names)
+    several = f"score_fr{MAIN_ENDING}.weight" in names and "score_fr.weight" not in names
     imagenet = {"caffenet": CAFFENET, "googlenet": CAFFE_GOOGLENET}.get(classifier, CAFFE_VGG)
     return Layout(
         f"Caffe's {'FCN on ' if segmentor else ''}{classifier}",
-        {name: name for name in sorted(names - dropped.keys())},
+        {
+            name: name.replace(f"{MAIN_ENDING}.", ".") if several else name
+            for name in sorted(names - dropped.keys())
+        },
         classifier,
         VOC if segmentor else imagenet,
         dropped,
         segmentor,
+        several_tasks=several,
     )
 
 

@@ -1,9 +1,11 @@
 """Open a weight file of any format and identify it: publisher, network, input and classes."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
@@ -11,8 +13,15 @@ from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import format_of, read
 from fcn_plugin.weights.names import Layout, features_only, recognise
-from fcn_plugin.weights.networks import NETS, net_name
-from fcn_plugin.weights.sources import KNOWN, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.networks import HEAD_LAYERS, NETS, net_name, of_task
+from fcn_plugin.weights.sources import (
+    KNOWN,
+    PASCAL_CONTEXT,
+    SIFT_FLOW,
+    TORCHVISION,
+    Input,
+    Source,
+)
 
 EXPECTED = (
     "expected a caffemodel of VGG, CaffeNet, GoogLeNet or an FCN on one of them, a PyTorch or "
@@ -62,6 +71,12 @@ class Weights:
         """The number of classes it scores; None for a classifier."""
         score = self.tensors.get("score_fr.weight")
         return score.shape[0] if self.net and score is not None else None
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """The number of classes of each further task that it scores."""
+        scored = (re.fullmatch(r"score_fr_(\w+)\.weight", name) for name in self.tensors)
+        return {match[1]: self.tensors[match[0]].shape[0] for match in scored if match}
 
 
 def open_weights(path: Path, progress: Progress = silent, identify: bool = True) -> Weights:
@@ -131,7 +146,9 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
         weights.input = weights.known.input
     else:
         weights.input = layout.input
-        if layout.segmentor:
+        if layout.several_tasks:
+            weights.input = SIFT_FLOW
+        elif layout.segmentor:
             weights.input = INPUT_OF_CLASSES.get(weights.num_classes or 0, layout.input)
     return weights
 
@@ -156,6 +173,14 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
         for name in ("scale_pool3.weight", "scale_pool4.weight", "level_scale")
         if name in weights.tensors
     ]
+    for name in [name for name in weights.tensors if name.startswith("level_scale_")]:
+        if not torch.equal(weights.tensors[name], weights.tensors["level_scale"]):
+            raise UserError(
+                f"{weights.path}: {weights.names[name]} differs from the main head's; only heads "
+                "with the same factors can be carried over"
+            )
+        weights.scale_names.append(weights.names[name])
+        del weights.tensors[name]
     stored = [weights.tensors.pop(name) for name in layers]
     weights.scale_names += [weights.names[name] for name in layers]
     if "level_scale" in layers:
@@ -189,5 +214,6 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
+    scores -= {of_task(layer, task) for task in weights.tasks for layer in HEAD_LAYERS}
     net = net_name(len(scores), at_once=weights.scale is not None)
     return net if net and scores == set(NETS[net].scores) else None

@@ -5,7 +5,8 @@
 
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
-authors wrote, of full width, PASCAL-Context's 60 classes among them. Takes 6 GB of memory.
+authors wrote, of full width, PASCAL-Context's 60 classes and SIFT Flow's two heads among them.
+Takes 6 GB of memory.
 """
 
 import argparse
@@ -31,11 +32,12 @@ TOLERANCE = 1e-5
 INPUT = 'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 64 dim: 64 }\n'
 # Network of the reference and classes, by the name of what is compared.
 WRITTEN = {net: (net, 21) for net in networks.NETS}
-# FCN-GoogLeNet was not released.
 PUBLISHED = {
-    **{f"voc-{net}": (net, 21) for net in networks.NETS if net != "fcn-googlenet"},
+    **{f"voc-{net}": (net, 21) for net in networks.NETS if net.startswith("fcn")},
     **{f"pascalcontext-{net}": (net, 60) for net in ("fcn32s", "fcn16s", "fcn8s")},
+    **{net: (net, 33) for net in networks.NETS if net.startswith("siftflow")},
 }
+del PUBLISHED["voc-fcn-googlenet"]  # was not released
 
 
 def main() -> int:
@@ -63,9 +65,11 @@ def main() -> int:
         for batch, size in SIZES:
             image = networks.pictures(batch, size, torch.float32)
             theirs.setInput(image.numpy(), "data")
-            expected = torch.from_numpy(theirs.forward("score"))
-            with torch.no_grad():
-                table.add(name, head(backbone(image)), expected, TOLERANCE)
+            for task, each in networks.by_task(head).items():
+                expected = torch.from_numpy(theirs.forward(f"score{task}"))
+                with torch.no_grad():
+                    found = each(backbone(image))
+                table.add(f"{name}{task}", found, expected, TOLERANCE)
     return table.status
 
 
@@ -113,7 +117,8 @@ class CaffeFile(reference.Layers):
         return self.layer("Scale", [bottom], name)
 
     def upscore(self, bottom, name, kernel, stride):
-        classes = len(self.weights["score_fr.bias"])
+        task = next(task for task in (*networks.SIFTFLOW, "") if name.endswith(task))
+        classes = len(self.weights[f"score_fr{task}.bias"])
         # A transposed convolution of single ones is its kernel.
         ones = torch.eye(classes)[..., None, None]
         self.blobs[name] = [reference.upscore(ones, kernel, stride)]
@@ -129,7 +134,8 @@ class CaffeFile(reference.Layers):
 
 def published(clone: Path, name: str) -> str:
     """The authors' prototxt, with an input in place of its data and without its loss."""
-    text = (clone / name / "val.prototxt").read_text()
+    file = "test.prototxt" if name.startswith("siftflow") else "val.prototxt"
+    text = (clone / name / file).read_text()
     # Each up to the brace at the start of a line.
     layers = re.findall(r"^layer \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)
     kept = [layer for layer in layers if not re.search(r'type: "(Python|SoftmaxWithLoss)"', layer)]
