@@ -23,7 +23,7 @@ VOID = 255
 CATALOGUE = DATA_SETS.values()
 SIZE = (36, 48)
 VOC2012, VOC2010, CAMVID = "data/VOCdevkit/VOC2012", "data/VOCdevkit/VOC2010", "data/camvid"
-ADE = "data/ade/ADEChallengeData2016"
+ADE, SIFTFLOW = "data/ade/ADEChallengeData2016", "data/siftflow"
 
 
 def voc(name: str, labels: str = "SegmentationClass", kind: str = "") -> Split:
@@ -32,6 +32,8 @@ def voc(name: str, labels: str = "SegmentationClass", kind: str = "") -> Split:
 
 # folder -> its splits by name; of PASCAL-Context and the shapes nothing is published.
 LAYOUTS = {f"data/{d.folder}": {split.name: split for split in d.splits()} for d in CATALOGUE}
+# The semantic labels; the geometric ones are in prepare/test_siftflow.py.
+LAYOUTS[SIFTFLOW] = {split.name: split for split in DATA_SETS["siftflow"].derived[::2]}
 LAYOUTS[VOC2012]["trainaug"] = voc("trainaug", "SegmentationClassAug")
 LAYOUTS[VOC2010] = {n: voc(n, "SegmentationClassContext", "Context") for n in ("train", "val")}
 LAYOUTS["data/shapes"] = {name: voc(name) for name in ("train", "val")}
@@ -43,6 +45,7 @@ MEANINGS = {
     VOC2010: dict(enumerate(PUBLISHED)),
     ADE: {0: VOID} | {stored: stored - 1 for stored in range(1, 151)},
     CAMVID: {stored: stored for stored in range(11)} | {11: VOID},
+    SIFTFLOW: {0: VOID} | {stored: stored - 1 for stored in range(1, 34)},
     "data/shapes": {stored: stored for stored in (*range(5), VOID)},
 }
 
@@ -102,6 +105,9 @@ def trees(tmp_path_factory) -> Path:
                 save(random.integers(0, 256, (*SIZE, 3), np.uint8), folder / image)
                 if label:
                     save(stored_label(root), folder / label)
+                    if root == SIFTFLOW:
+                        geometric = label.replace("semantic", "geometric")
+                        save(stored_label(root) % 4, folder / geometric)
             if split.ids:
                 path = folder / root / split.ids
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +168,9 @@ def test_loads(name, split):
             assert ("gt_sem_seg" in sample) == (label_file is not None)
             if label_file is not None:
                 assert np.array_equal(sample.gt_sem_seg.data[0], label)
+            if settings.data_root == SIFTFLOW:
+                geometric = stored_label(SIFTFLOW) % 4 - np.uint8(1)
+                assert np.array_equal(sample.gt_geo_seg.data[0], geometric)
 
 
 def test_what_is_scored_unless_told_otherwise_is_one_of_them():
@@ -170,7 +179,8 @@ def test_what_is_scored_unless_told_otherwise_is_one_of_them():
         cfg = config(name)
         dataset = cfg.test_dataloader.dataset
         same = [split for split, entry in cfg.splits.items() if {**dataset, **entry} == dataset]
-        assert same == ["seg11valid" if "VOC2011" in dataset.data_root else "val"], name
+        special = {"data/VOCdevkit/VOC2011": "seg11valid", SIFTFLOW: "test"}
+        assert same == [special.get(dataset.data_root, "val")], name
         assert cfg.val_dataloader.dataset == dataset
 
 
@@ -185,6 +195,7 @@ TRAINED_ON = {
     "fcn8s_vgg16_ade20k": [(ADE, "train")],
     "fcn8s_vgg16_camvid": [(CAMVID, "train")],
     "fcn8s_vgg16_shapes": [("data/shapes", "train")],
+    "fcn8s_vgg16_siftflow-heavy": [(SIFTFLOW, "trainval")],
 }
 
 
