@@ -46,6 +46,7 @@ class ConfusionMatrixMetric(BaseMetric):
     Args:
         absent: what a class without any pixel does to the means: 'skip' leaves it out (VOC, FCN),
             'zero' counts 0 (MIT) and adds ``score``, the mean of pixel accuracy and mean IU.
+            'exclude' leaves out every class without labelled pixels, predicted or not (SIFT Flow).
         ignore_index: true label that is not counted.
         output_dir: folder for the predictions as label PNGs, named like their images, in the data
             set's own numbers.

@@ -177,6 +177,7 @@ def protocol_of(cfg: Config, task: str | None = None) -> Protocol:
         name=name,
         classes=tuple(meta["classes"]),
         labels=labels,
+        absent=metric.get("absent", "skip"),
         ignored=tuple(value for value, index in values if index in void),
         unclassed=(),
         others=tuple(

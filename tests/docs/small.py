@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from prepare.archives_of_sets import SEG11VALID, label, write_archives
 from weights.caffe_files import write_caffemodel
-from weights.published import BASE, FC, fcn_layers, vgg_layers
+from weights.published import BASE, FC, fcn_layers, siftflow_layers, vgg_layers
 
 Change = Callable[[str], str]
 
@@ -42,6 +42,7 @@ NARROW = (
     "model.backbone.init_cfg=None test_dataloader.num_workers=0",
 )
 FCN8S = f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC}]"
+GEO8S = FCN8S.replace("decode_head", "task_heads.geo")
 FCN32S = f"model.decode_head.in_channels=[{FC}]"
 
 # command -> what is run in its place
@@ -56,6 +57,8 @@ LESS: dict[str, Change] = {
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"prepare_data\.py ade20k$": archives("ADEChallengeData2016.zip"),
+    r"prepare_data\.py siftflow$": archives("SiftFlowDataset.zip"),
+    r"test\.py .*siftflow": settings(*NARROW, FCN8S, GEO8S),
     r"train\.py .*(caffe|published|vgg16.*(voc|camvid|ade20k))": settings(*SHORT, *NARROW, FCN8S),
     r"test\.py .*vgg16.*(voc|camvid|ade20k)": settings(*NARROW, FCN8S),
 }
@@ -81,6 +84,7 @@ def stand_ins(folder: Path) -> None:
     """Files that a reader is taken to have, as small ones, below ``folder``."""
     write_archives(folder / "archives")
     write_caffemodel(folder / "fcn8s-heavy-pascal.caffemodel", fcn_layers("fcn8s"))
+    write_caffemodel(folder / "siftflow-fcn8s-heavy.caffemodel", siftflow_layers("fcn8s"))
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
     _configs_of_stages(folder / "small")

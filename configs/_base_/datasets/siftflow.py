@@ -1,7 +1,7 @@
 """SIFT Flow: 2,486 images to train on, 200 to score, 33 semantic and 3 geometric classes.
 
-As published: one image of 256 x 256 pixels at a time, unaltered, drawn with replacement. Classes
-that no test image has (cow, desert, moon) do not count in the means.
+As published: one image of 256 x 256 pixels at a time, unaltered, drawn with replacement. The
+classes that no test image has (cow, desert, moon) are excluded from the means.
 """
 
 _base_ = "../pipelines.py"
@@ -49,7 +49,7 @@ train_dataloader = dict(
 val_dataloader = dict(_base_.score_loader, dataset=test)
 test_dataloader = val_dataloader
 val_evaluator = [
-    dict(type="ConfusionMatrixMetric"),
+    dict(type="ConfusionMatrixMetric", absent="exclude"),
     dict(type="ConfusionMatrixMetric", task="geo"),
 ]
 test_evaluator = val_evaluator
