@@ -8,7 +8,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from torch import nn
 
-from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.originals import steps_of
 from fcn_plugin.data.tasks import TASKS, fields, meta_of
 from fcn_plugin.engine.order import random_numbers
@@ -48,27 +47,19 @@ def check_metrics(model: nn.Module, metrics: Iterable[BaseMetric]) -> None:
 
 def check_training_labels(model: nn.Module, datasets: Iterable[BaseDataset]) -> None:
     """Raise ``UserError`` unless training gets each task's label, moved as its image is."""
-    for dataset in datasets:
+    tasks = list(task_heads(model))
+    for dataset in datasets if tasks else ():
         steps = steps_of(dataset)
-        loaded = [step.task for step in steps if isinstance(step, LoadCheckedLabel)]
-        for task in task_heads(model) if steps else ():
-            if task not in loaded:
-                raise UserError(
-                    f"model.task_heads.{task}: no step of train_dataloader.dataset.pipeline loads "
-                    f"its labels; add dict(type='LoadCheckedLabel', task={task!r}, "
-                    f"num_classes={task_heads(model)[task].num_classes})"
-                )
-        keys = [fields(task).truth for task in loaded if task is not None]
-        if keys and len(dataset):
+        if steps and len(dataset):
             with random_numbers(0):
                 for _ in range(TRIES):
-                    _follow(dataset, steps, keys)
+                    _follow(dataset, steps, tasks)
 
 
-def _follow(dataset: BaseDataset, steps: Sequence[Any], keys: Sequence[str]) -> None:
+def _follow(dataset: BaseDataset, steps: Sequence[Any], tasks: Sequence[str]) -> None:
     """Send one picture of noise through the steps as every label; all must stay alike."""
     results = dataset.get_data_info(0)
-    noise = np.random.default_rng(0)
+    keys, alike = [fields(task).truth for task in tasks], False
     for step in steps:
         try:
             results = step(results)
@@ -76,23 +67,25 @@ def _follow(dataset: BaseDataset, steps: Sequence[Any], keys: Sequence[str]) -> 
             return
         if results is None:
             return
-        labels = [results[key] for key in ("gt_seg_map", *keys) if key in results]
-        if isinstance(step, LoadCheckedLabel) and len(labels) > len(keys):
-            picture = noise.integers(0, 2, labels[0].shape, dtype=np.uint8)
+        if not {"gt_seg_map", *keys} <= results.keys():
+            continue
+        main = results["gt_seg_map"]
+        if not alike:  # all are loaded
+            picture = np.random.default_rng(0).integers(0, 2, main.shape, dtype=np.uint8)
             results.update({key: picture.copy() for key in ("gt_seg_map", *keys)})
-        elif len(labels) > len(keys):
-            for key, label in zip(keys, labels[1:], strict=True):
-                if not np.array_equal(label, labels[0]):
-                    raise UserError(
-                        f"{type(step).__name__} in train_dataloader.dataset.pipeline changes "
-                        f"gt_seg_map and not {key} in the same way; take a step that moves all "
-                        "seg_fields, such as FastRandomFlip, FastRandomCrop and mmseg's Resize"
-                    )
-    for key in keys:
+            alike = True
+        elif others := [key for key in keys if not np.array_equal(results[key], main)]:
+            raise UserError(
+                f"{type(step).__name__} in train_dataloader.dataset.pipeline changes gt_seg_map "
+                f"and not {others[0]} in the same way; take a step that moves all seg_fields, such "
+                "as FastRandomFlip, FastRandomCrop and mmseg's Resize"
+            )
+    for task, key in zip(tasks, keys, strict=True):
         if "data_samples" in results and key not in results["data_samples"]:
             raise UserError(
-                f"{type(steps[-1]).__name__} in train_dataloader.dataset.pipeline leaves out "
-                f"{key}; pack by FastPackSegInputs"
+                f"model.task_heads.{task}: no label {key} comes out of "
+                "train_dataloader.dataset.pipeline; load it by dict(type='LoadCheckedLabel', "
+                f"task={task!r}, num_classes=...) and pack it by FastPackSegInputs"
             )
 
 

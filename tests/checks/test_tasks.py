@@ -53,8 +53,8 @@ def test_what_does_not_fit_is_named(folder):
         (dict(geo=dict(num_classes=4)), "has 3 classes, but model.task_heads.geo scores 4; set"),
         (dict(task="goe"), "task_heads.goe: MultiTaskDataset has no task 'goe'"),
         (plain | dict(metainfo=described | dict(tasks={})), "BaseSegDataset has no task 'geo'"),
-        (dict(pipeline=without), "task_heads.geo: no step .* add .*task='geo', num_classes=3"),
-        (dict(pipeline=unpacked), "PackSegInputs .* leaves out gt_geo_seg; pack by FastPack"),
+        (dict(pipeline=without), "task_heads.geo: no label gt_geo_seg comes out .*task='geo'"),
+        (dict(pipeline=unpacked), "task_heads.geo: no label gt_geo_seg .* pack it by FastPack"),
         (dict(steps=[dict(type=RandomFlip, prob=0.3)]), "RandomFlip .* not gt_geo_seg in the same"),
         (dict(steps=[dict(type=Pad, size=(50, 50))]), "Pad in .* FastRandomFlip, FastRandomCrop"),
     ]
