@@ -31,6 +31,7 @@ if not _runs_itself:
     import fcn_plugin.data.labels  # only registration
     import fcn_plugin.data.nyud  # only registration
     import fcn_plugin.data.side_by_side  # only registration
+    import fcn_plugin.data.siftflow  # only registration
     import fcn_plugin.data.transforms  # only registration
     import fcn_plugin.engine  # only registration
     import fcn_plugin.evaluation.metric  # only registration

@@ -1,5 +1,6 @@
 """The published networks, layer by layer: FCN-32s, 16s, 8s and 8s at once on VGG16, FCN-32s on
-color with depth and on color with HHA, FCN-AlexNet, and FCN-GoogLeNet as the paper describes it.
+color with depth and on color with HHA, those of SIFT Flow with two heads, FCN-AlexNet, and
+FCN-GoogLeNet as the paper describes it.
 
 Independent of the package: it imports nothing of it, takes its parameters by the names of the
 layers in the Caffe files, and its windows and crops are the published numbers. Every network is
@@ -169,6 +170,7 @@ class Net(NamedTuple):
     upscores: list[Upscore]
     scales: dict[str, float] = {}
     streams: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ("",)  # endings of the names of each head's layers
 
 
 FCN8S = [
@@ -176,15 +178,18 @@ FCN8S = [
     Upscore("upscore_pool4", 4, 2, "pool3", 9),
     Upscore("upscore8", 16, 8, None, 31),
 ]
+FCN16S = [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
 FCN32S = [Upscore("upscore", 64, 32, None, 19)]
+SIFTFLOW = ("_sem", "_geo")
 NETS = {
     "fcn32s": Net(vgg16, FCN32S),
     "fcn32s-color-d": Net(partial(vgg16, first="conv1_1_bgrd"), FCN32S),
     "fcn32s-color-hha": Net(vgg16, FCN32S, streams=("color", "hha")),
-    "fcn16s": Net(
-        vgg16, [Upscore("upscore2", 4, 2, "pool4", 5), Upscore("upscore16", 32, 16, None, 27)]
-    ),
+    "fcn16s": Net(vgg16, FCN16S),
     "fcn8s": Net(vgg16, FCN8S),
+    "siftflow-fcn32s": Net(vgg16, FCN32S, tasks=SIFTFLOW),
+    "siftflow-fcn16s": Net(vgg16, FCN16S, tasks=SIFTFLOW),
+    "siftflow-fcn8s": Net(vgg16, FCN8S, tasks=SIFTFLOW),
     "fcn8s-atonce": Net(vgg16, FCN8S, {"pool4": 0.01, "pool3": 0.0001}),
     "fcn-alexnet": Net(alexnet, [Upscore("upscore", 63, 32, None, 18)]),
     "fcn-googlenet": Net(googlenet, [Upscore("upscore", 63, 32, None, 98)]),
@@ -192,29 +197,34 @@ NETS = {
 
 
 def run(name: str, image: Tensor, weights: dict[str, Tensor], mistake: str = "") -> Layers:
-    """All layers of one of ``NETS``; the last is its "score", of the image's size."""
+    """All layers of one of ``NETS``; the last is its "score", of the image's size.
+
+    SIFT Flow's have two, "score_sem" and "score_geo".
+    """
     return write(name, Layers(image, weights, mistake))
 
 
 def write(name: str, net: Layers) -> Layers:
     """One of ``NETS``, layer by layer, into ``net``."""
-    backbone, upscores, scales, streams = NETS[name]
+    backbone, upscores, scales, streams, tasks = NETS[name]
     if streams:
         net.slice("data", streams)
         color, hha = (
             net.conv(backbone(net, stream), f"score_fr{stream}", relu=False) for stream in streams
         )
-        x = net.mean(color, hha, "score_fused")
+        fused = net.mean(color, hha, "score_fused")
     else:
-        x = net.conv(backbone(net), "score_fr", relu=False)
-    for upscore in upscores:
-        x = net.upscore(x, upscore.name, upscore.kernel, upscore.stride)
-        skip = upscore.skip
-        if skip is None:
-            net.crop(x, "data", "score", upscore.offset)
-        else:
-            bottom = net.scale(skip, f"scale_{skip}", scales[skip]) if scales else skip
-            score = net.conv(bottom, f"score_{skip}", relu=False)
-            cropped = net.crop(score, x, f"{score}c", upscore.offset)
-            x = net.sum(x, cropped, f"fuse_{skip}")
+        top = backbone(net)
+    for task in tasks:
+        x = fused if streams else net.conv(top, f"score_fr{task}", relu=False)
+        for upscore in upscores:
+            x = net.upscore(x, f"{upscore.name}{task}", upscore.kernel, upscore.stride)
+            skip = upscore.skip
+            if skip is None:
+                net.crop(x, "data", f"score{task}", upscore.offset)
+            else:
+                bottom = net.scale(skip, f"scale_{skip}", scales[skip]) if scales else skip
+                score = net.conv(bottom, f"score_{skip}{task}", relu=False)
+                cropped = net.crop(score, x, f"{score}c", upscore.offset)
+                x = net.sum(x, cropped, f"fuse_{skip}{task}")
     return net

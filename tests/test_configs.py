@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 
+from fcn_plugin.data.tasks import meta_of
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.prediction.network import image_channels
 from fcn_plugin.system.configs import innermost, one_or_many
@@ -49,6 +50,8 @@ def test_builds(name, tmp_path):
     cfg = read(name).copy()
     assert cfg.custom_imports == dict(imports=["fcn_plugin"], allow_failed_imports=False)
     classes = num_classes(cfg)
+    for task in cfg.model.get("task_heads", ()):
+        assert num_classes(cfg, task) > 1
     metadata = ENTRY[name]["Metadata"]
     assert metadata.get("Needs") == FOREIGN.get(name)
     if is_installed(FOREIGN.get(name, "torch")):
@@ -58,8 +61,9 @@ def test_builds(name, tmp_path):
         if isinstance(model.decode_head, SkipFusionHead):  # of the image, or of the finest level
             assert scores.shape[2:] in {(96, 128), (12, 16)}
         build_optim_wrapper(model, cfg.optim_wrapper)
-    METRICS.build(cfg.val_evaluator)
-    METRICS.build(cfg.test_evaluator)
+    for evaluator in (*one_or_many(cfg.val_evaluator), *one_or_many(cfg.test_evaluator)):
+        METRICS.build(evaluator)
+        assert evaluator.get("task") in (None, *cfg.model.get("task_heads", ()))
     assert MODELS.get(cfg.tta_model.type)
     VISUALIZERS.build(dict(cfg.visualizer, name=name, save_dir=str(tmp_path)))
     for hook in (*cfg.custom_hooks, *cfg.default_hooks.values()):
@@ -92,13 +96,15 @@ def datasets(cfg: Config) -> list[dict]:
     return [dataset for loader in loaders for dataset in innermost(loader.dataset)]
 
 
-def num_classes(cfg: Config) -> int:
+def num_classes(cfg: Config, task: str | None = None) -> int:
     """As the data sets have it, which the label loaders and the heads must agree with."""
-    counts = {head.num_classes for head in one_or_many(cfg.model.decode_head)}
+    heads = one_or_many(cfg.model.decode_head if task is None else cfg.model.task_heads[task])
+    counts = {head.num_classes for head in heads}
     for dataset in datasets(cfg):
         meta = dataset.get("metainfo") or DATASETS.get(dataset.type).METAINFO
-        counts.add(len(meta["classes"]))
-        counts |= {step["num_classes"] for step in dataset.pipeline if "num_classes" in step}
+        counts.add(len(meta_of(meta, task)["classes"]))
+        loaders = [step for step in dataset.pipeline if "num_classes" in step]
+        counts |= {step["num_classes"] for step in loaders if step.get("task") == task}
     (count,) = counts
     return count
 

@@ -37,7 +37,8 @@ def config(name: str, **options) -> Config:
 # --- training steps ---------------------------------------------------------------------------
 
 AT_ONCE = "fcn8s-atonce_vgg16_voc2011-heavy"
-ALEXNET = "fcn32s_alexnet_voc2011"
+ALEXNET, SIFTFLOW = "fcn32s_alexnet_voc2011", "fcn32s_vgg16_siftflow-heavy"
+SIFTFLOW_MEAN = torch.tensor([114.578, 115.294, 108.353], dtype=torch.float64)[:, None, None]
 # What makes the networks small, and leaves out dropout; nothing else of the configs is changed.
 NARROW = {
     "model.backbone.base_channels": 2,
@@ -45,10 +46,11 @@ NARROW = {
     "model.backbone.dropout_ratio": 0.0,
     "model.backbone.init_cfg": None,
 }
-SCORED = {AT_ONCE: (8, 16, 8), ALEXNET: (8,)}
+SCORED = {AT_ONCE: (8, 16, 8), ALEXNET: (8,), SIFTFLOW: (8,)}
 SCORES = {
     "fcn8s-atonce": ("score_pool3", "score_pool4", "score_fr"),
     "fcn-alexnet": ("score_fr",),
+    "siftflow-fcn32s": ("score_fr",),
 }
 # config: Caffe's network, images in an update, updates, rate, momentum, whether the loss is a
 # mean, and the layers whose biases learn at twice the rate without decay.
@@ -56,12 +58,15 @@ SOLVERS = {
     AT_ONCE: ("fcn8s-atonce", 1, 3, 1e-10, 0.99, False, ""),
     # Caffe voc-fcn-alexnet/net.py says so of the score layer only; the others have 1 for both.
     ALEXNET: ("fcn-alexnet", 20, 2, 1e-4, 0.9, True, "score_fr"),
+    SIFTFLOW: ("siftflow-fcn32s", 1, 3, 1e-10, 0.99, False, ""),
 }
 
 
 def built(name: str, **mistake):
     """Model, with weights that leave no gradient zero, and optimizer of a config."""
     cfg = config(name, **NARROW, **{"model.decode_head.in_channels": SCORED[name]})
+    for head in cfg.model.get("task_heads", {}).values():
+        head.in_channels = SCORED[name]
     cfg.merge_from_dict(mistake)
     torch.manual_seed(1)
     model = MODELS.build(cfg.model).double()
@@ -69,7 +74,7 @@ def built(name: str, **mistake):
     for key, parameter in model.named_parameters():
         if key.endswith("bias"):
             torch.nn.init.normal_(parameter)
-        elif key.startswith("decode_head"):
+        elif key.startswith(("decode_head", "task_heads")):
             torch.nn.init.normal_(parameter, std=0.1)
     return model, build_optim_wrapper(model, cfg.optim_wrapper), cfg
 
@@ -84,8 +89,14 @@ def images(count: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.tensor(random.integers(0, 256, (3, *size), np.uint8)), torch.tensor(label)
 
 
+def geometric(label: Tensor) -> Tensor:
+    """A further label of SIFT Flow, which other networks ignore; void where the first is odd."""
+    return torch.where(label % 2 == 1, VOID, label % 3)
+
+
 def sample(label: Tensor) -> SegDataSample:
-    return SegDataSample(gt_sem_seg=PixelData(data=label[None]))
+    main, further = (PixelData(data=each[None]) for each in (label, geometric(label)))
+    return SegDataSample(gt_sem_seg=main, gt_geo_seg=further)
 
 
 def trained(name: str, steps: int, **mistake) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -110,19 +121,27 @@ def by_caffe(name: str) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     start = {key: value.detach() for key, value in built(name)[0].named_parameters()}
     names = {}  # backbone.stages.0.conv1_1.bias: conv1_1.bias, decode_head.score.0.bias: ...
     for key in start:
-        part, _, number, rest = key.split(".", 3)
-        names[key] = rest if part == "backbone" else f"{SCORES[net][int(number)]}.{rest}"
+        *head, _, number, rest = key.removeprefix("task_heads.").split(".", 3)
+        names[key] = rest if head == ["backbone"] else f"{SCORES[net][int(number)]}.{rest}"
+        if net.startswith("siftflow") and head != ["backbone"]:
+            ending = "_sem" if head == ["decode_head"] else "_geo"
+            names[key] = names[key].replace(".", f"{ending}.")
     weights = {names[key]: value.clone().requires_grad_() for key, value in start.items()}
     history = {name: torch.zeros_like(value) for name, value in weights.items()}
     stream = images(updates * images_each)
     after = []
     for _ in range(updates):
         for image, label in islice(stream, images_each):
-            scores = reference.run(net, (image - MEAN)[None], weights)["score"]
-            chosen = scores[0][:, label != VOID]  # -log softmax of the true class
-            true = chosen.gather(0, label[label != VOID][None])[0]
-            losses = chosen.logsumexp(dim=0) - true
-            loss = losses.mean() if is_mean else losses.sum()
+            mean = SIFTFLOW_MEAN if net.startswith("siftflow") else MEAN
+            layers = reference.run(net, (image - mean)[None], weights)
+            truths = dict(score=label, score_sem=label, score_geo=geometric(label))
+            loss = torch.zeros((), dtype=torch.float64)
+            for name in truths.keys() & layers.keys():
+                valid = truths[name] != VOID
+                chosen = layers[name][0][:, valid]  # -log softmax of the true class
+                true = chosen.gather(0, truths[name][valid][None])[0]
+                losses = chosen.logsumexp(dim=0) - true
+                loss = loss + (losses.mean() if is_mean else losses.sum())
             (loss / images_each).backward()
         with torch.no_grad():
             for name, weight in weights.items():
@@ -162,6 +181,8 @@ def test_a_config_learns_as_in_caffe(name):
         (AT_ONCE, 2, {"optim_wrapper.paramwise_cfg.bias_lr_mult": 1.0}),
         (ALEXNET, 1, {"model.decode_head.loss_decode.avg_non_ignore": False}),
         (ALEXNET, 1, {"optim_wrapper.accumulative_counts": 40}),
+        (SIFTFLOW, 1, {"model.task_heads.geo.loss_decode.loss_weight": 0.5}),
+        (SIFTFLOW, 1, {"model.data_preprocessor.mean": MEAN.flatten().tolist()}),
     ],
     ids=str,
 )
@@ -185,6 +206,24 @@ RECIPES = {
     "fcn16s_vgg16_pascal-context-heavy": (2, 1, 1e-12, 0.99, 300_000, None),
     "fcn8s_vgg16_pascal-context-heavy": (3, 1, 1e-14, 0.99, 300_000, None),
 }
+
+
+@pytest.mark.parametrize("net", ["32s", "16s", "8s"])
+def test_sift_flows_numbers_are_those_published(net):
+    """Of both heads; of three stages the last has the rate of the second."""
+    cfg = config(f"fcn{net}_vgg16_siftflow-heavy")
+    voc = config(f"fcn{net}_vgg16_voc2011-heavy")
+    voc.optim_wrapper.optimizer.lr = {"32s": 1e-10, "16s": 1e-12, "8s": 1e-12}[net]
+    assert cfg.optim_wrapper == voc.optim_wrapper and cfg.param_scheduler is None
+    assert cfg.model.backbone == voc.model.backbone
+    for head, classes in ((cfg.model.decode_head, 33), (cfg.model.task_heads.geo, 3)):
+        assert head == dict(voc.model.decode_head, num_classes=classes)
+    assert cfg.train_cfg.max_iters == 100_000
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == 2_000
+    loader = cfg.train_dataloader
+    assert loader.batch_size == 1 and loader.sampler == dict(type="ReplacementSampler")
+    steps = [step.type for step in loader.dataset.pipeline]
+    assert steps == ["LoadImageFromFile", *["LoadCheckedLabel"] * 2, "FastPackSegInputs"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -24,7 +24,7 @@ CATALOGUE = DATA_SETS.values()
 SIZE = (36, 48)
 VOC2012, VOC2011, VOC2010 = (f"data/VOCdevkit/VOC{year}" for year in (2012, 2011, 2010))
 CAMVID = "data/camvid"
-ADE, NYUD = "data/ade/ADEChallengeData2016", "data/nyud"
+ADE, NYUD, SIFTFLOW = "data/ade/ADEChallengeData2016", "data/nyud", "data/siftflow"
 
 
 def voc(name: str, labels: str = "SegmentationClass") -> Split:
@@ -36,6 +36,8 @@ LAYOUTS = {
     f"data/{d.folder}": {split.name: split for split in d.splits() if not split.is_raw}
     for d in CATALOGUE
 }
+# The semantic labels; the geometric ones are in prepare/test_siftflow.py.
+LAYOUTS[SIFTFLOW] = {split.name: split for split in DATA_SETS["siftflow"].derived[::2]}
 LAYOUTS[VOC2012]["trainaug"] = voc("trainaug", "SegmentationClassAug")
 LAYOUTS["data/shapes"] = {name: voc(name) for name in ("train", "val")}
 # The class that each value of the label files means; the files hold all these values.
@@ -47,6 +49,7 @@ MEANINGS = {
     ADE: {0: VOID} | {stored: stored - 1 for stored in range(1, 151)},
     CAMVID: {stored: stored for stored in range(11)} | {11: VOID},
     NYUD: {0: VOID} | {stored: stored - 1 for stored in range(1, 41)},
+    SIFTFLOW: {0: VOID} | {stored: stored - 1 for stored in range(1, 34)},
     "data/shapes": {stored: stored for stored in (*range(5), VOID)},
 }
 
@@ -111,6 +114,9 @@ def trees(tmp_path_factory) -> Path:
                     save(random.integers(1, 9999, SIZE, np.uint16), beside)
                 if label:
                     save(stored_label(root), folder / label)
+                    if root == SIFTFLOW:
+                        geometric = label.replace("semantic", "geometric")
+                        save(stored_label(root) % 4, folder / geometric)
             if split.ids:
                 path = folder / root / split.ids
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +178,9 @@ def test_loads(name, split):
             assert ("gt_sem_seg" in sample) == (label_file is not None)
             if label_file is not None:
                 assert np.array_equal(sample.gt_sem_seg.data[0], label)
+            if settings.data_root == SIFTFLOW:
+                geometric = stored_label(SIFTFLOW) % 4 - np.uint8(1)
+                assert np.array_equal(sample.gt_geo_seg.data[0], geometric)
 
 
 def test_what_is_scored_unless_told_otherwise_is_one_of_them():
@@ -180,8 +189,8 @@ def test_what_is_scored_unless_told_otherwise_is_one_of_them():
         cfg = config(name)
         dataset = cfg.test_dataloader.dataset
         same = [split for split, entry in cfg.splits.items() if {**dataset, **entry} == dataset]
-        usual = {VOC2011: "seg11valid", NYUD: "test"}.get(dataset.data_root, "val")
-        assert same == [usual], name
+        special = {VOC2011: "seg11valid", NYUD: "test", SIFTFLOW: "test"}
+        assert same == [special.get(dataset.data_root, "val")], name
         assert cfg.val_dataloader.dataset == dataset
 
 
@@ -197,6 +206,7 @@ TRAINED_ON = {
     "fcn8s_vgg16_camvid": [(CAMVID, "train")],
     "fcn32s_vgg16_nyud-color-d-heavy": [(NYUD, "trainval")],
     "fcn8s_vgg16_shapes": [("data/shapes", "train")],
+    "fcn8s_vgg16_siftflow-heavy": [(SIFTFLOW, "trainval")],
 }
 
 

@@ -53,6 +53,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Add --task, of tools that predict one labeling."""
+    parser.add_argument(
+        "--task", metavar="NAME", help="the labels of this one of a config's task_heads"
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add --cfg-options, and defaults for the other options that ``load_config`` reads."""
     parser.add_argument(

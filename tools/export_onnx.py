@@ -10,7 +10,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from common import add_cfg_options, add_network, load_config, run, show
+from common import add_cfg_options, add_network, add_task, load_config, run, show
 
 LEAST_IDENTICAL = 0.9999  # fraction of the pixels with equal labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # first words of steps that do not change pixels
@@ -61,6 +61,7 @@ def parse_args() -> argparse.Namespace:
         metavar="FILE",
         help="check the file with these images, too; default: only synthetic ones of three sizes",
     )
+    add_task(parser)
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.size and min(args.size) < 1:
@@ -92,7 +93,7 @@ def main() -> None:
     checked = []
     with progress_bar() as progress, replacing(args.file) as part:
         progress("Reading the checkpoint", 0, 1)
-        model = load(cfg, args.checkpoint)
+        model = load(cfg, args.checkpoint, args.task)
         deployed = Deployed(model)
         for file, image in zip(args.images or (), images, strict=True):
             if image.shape[-1] != deployed.channels:
@@ -151,14 +152,14 @@ def keep_quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def load(cfg, checkpoint: str):  # mmengine.Config -> nn.Module
+def load(cfg, checkpoint: str, task: str | None):  # mmengine.Config -> nn.Module
     import torch
 
     from fcn_plugin.engine.resuming import find_checkpoint
     from fcn_plugin.prediction.network import load_network
 
     file = find_checkpoint(checkpoint)
-    model, classes = load_network(cfg, file, torch.device("cpu"))
+    model, classes = load_network(cfg, file, torch.device("cpu"), task=task)
     # The attribute that mmseg's init_model sets, too.
     model.dataset_meta = dict(
         classes._asdict(), classes=classes.names, label_map=dict(classes.label_map)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import add_cfg_options, add_network, load_config, next_step, run, show
+from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
 
 UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
 WAITING = 4  # most images, in batches, that wait in memory for others of their size
@@ -95,6 +95,7 @@ def parse_args() -> argparse.Namespace:
         "predicted in overlapping windows; default: most of the free memory",
     )
     parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
+    add_task(parser)
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.batch_size < 1:
@@ -142,7 +143,7 @@ def main() -> None:
     if videos and args.out_frames and args.labels_as != "png":
         raise UserError(f"--labels-as {args.labels_as}: of images; a video's frames have no files")
     with progress_bar() as progress:
-        options = (args.device, args.max_memory, args.tta, progress)
+        options = (args.device, args.max_memory, args.tta, progress, args.task)
         predictor = Predictor(cfg, args.checkpoint, *options)
         if args.bands:
             predictor.read.show(args.bands)

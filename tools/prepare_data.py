@@ -251,6 +251,11 @@ COMMANDS = {
         published_options,
         published,
     ),
+    "siftflow": (
+        "SIFT Flow, semantic and geometric labels: 2,486 trainval and 200 test images",
+        published_options,
+        published,
+    ),
     "own": ("pictures of your own, however they were labelled", own_options, own),
 }
 

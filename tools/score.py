@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import add_interval_options, interval_by, load_config, run, show, write_json
+from common import add_interval_options, add_task, interval_by, load_config, run, show, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +66,7 @@ def parse_args() -> argparse.Namespace:
         help="processes that count; default: as many as there are cores",
     )
     add_interval_options(parser)
+    add_task(parser)
     # Defaults of the other options that load_config reads.
     parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
@@ -73,6 +74,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--jobs: at least 1")
     if args.config and {args.num_classes, args.ignore, args.first} != {None}:
         parser.error("--num-classes, --ignore and --first are the config's; leave them out")
+    if args.task and not args.config:
+        parser.error("--task: of a --config; give that, too")
     return args
 
 
@@ -95,7 +98,7 @@ def main() -> None:
     if args.config:
         cfg = load_config(args)
         unify_ignored(cfg)
-        rule = protocol_of(cfg)
+        rule = protocol_of(cfg, args.task)
     else:
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
     pairs = matched(args.truth, args.pred, args.list)

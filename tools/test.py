@@ -25,7 +25,11 @@ from splits import choose_split, has_labels, score_line
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Score a segmentor on its test data set.")
     add_network(parser)
-    parser.add_argument("--out", metavar="DIR", help="write predictions as label PNGs here")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="write predictions as label PNGs here, those of a further task in DIR/TASK",
+    )
     parser.add_argument(
         "--show-dir", metavar="DIR", help="write pictures here: input, truth, prediction"
     )
@@ -133,20 +137,24 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
     theirs = [each for each in evaluators if type_name(each) == "IoUMetric"]
     folders = [each.pop("output_dir", None) for each in theirs]
     evaluators = [each for each in evaluators if each not in theirs or not each.get("format_only")]
+    ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
+    tasks = (cfg.model.get("module") or cfg.model).get("task_heads") or ()
     for folder in filter(None, [args.out] if args.out else folders):
-        ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
-        if not ours:
-            ours = [dict(type="ConfusionMatrixMetric", format_only=True)]
-            evaluators.extend(ours)
-        ours[0]["output_dir"] = folder
+        for task in (None, *tasks):
+            writer = next((each for each in ours if each.get("task") == task), None)
+            if writer is None:
+                writer = dict(type="ConfusionMatrixMetric", format_only=True, task=task)
+                evaluators.append(writer)
+            writer["output_dir"] = str(Path(folder, task or ""))
     if by := interval_by(args):
-        ours = [each for each in evaluators if type_name(each) == "ConfusionMatrixMetric"]
-        if not ours or ours[0].get("format_only"):
+        ours = [each for each in ours if not each.get("format_only")]
+        if not ours:
             raise UserError(
                 f"--interval: nothing in test_evaluator of {args.config} gives intervals; set it "
                 "to dict(type='ConfusionMatrixMetric')"
             )
-        ours[0]["interval"] = by
+        for each in ours:
+            each["interval"] = by
     if args.submission:
         refuse_submission(cfg.test_dataloader.dataset, args)
         evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))

@@ -22,6 +22,7 @@ from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
 from fcn_plugin.data.picture_files import size_and_turn
 from fcn_plugin.data.side_by_side import LoadSideBySide
+from fcn_plugin.data.tasks import TASKS, fields
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import DamagedFile, UserError, some, width_by_height
 from fcn_plugin.evaluation.intervals import grouped
@@ -43,11 +44,13 @@ def check_files(dataset: BaseDataset) -> None:
         for beside in (path for load in loads for path in load.paths(image)):
             if not Path(beside).is_file():
                 raise UserError(f"{beside}: no such file, though {image} is there; add it")
-        if label and not Path(label).is_file():
-            raise UserError(
-                f"{label}: no such label, though {image} is there; add the label or take the "
-                "image off the list"
-            )
+        further = [each["seg_map_path"] for each in (info.get(TASKS) or {}).values()]
+        for file in [label, *further] if label else ():
+            if not Path(file).is_file():
+                raise UserError(
+                    f"{file}: no such label, though {image} is there; add the label or take the "
+                    "image off the list"
+                )
 
 
 def image_names(dataset: object) -> set[str]:
@@ -69,8 +72,8 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
     """Load the first image of a validation or test data set as its loop will.
 
     Raises:
-        UserError: the label and the prediction would differ in size. The pipeline may raise
-            other errors.
+        UserError: the label and the prediction would differ in size, or a task that is scored has
+            no label. The pipeline may raise other errors.
     """
     with random_numbers(0):
         loaded = dataset[0]
@@ -80,6 +83,13 @@ def check_first_sample(name: str, dataset: Any, metrics: Sequence[BaseMetric]) -
     size = getattr(sample, "ori_shape", None)
     if size is None or "gt_sem_seg" not in sample:
         return
+    for metric in metrics:
+        if isinstance(metric, ConfusionMatrixMetric) and fields(metric.task).truth not in sample:
+            raise UserError(
+                f"{sample.img_path}: no label of the task {metric.task!r}, which is scored; load "
+                "it by LoadCheckedLabel and pack it by FastPackSegInputs in "
+                f"{name}.dataset.pipeline"
+            )
     label = tuple(sample.gt_sem_seg.shape[-2:])
     if label != tuple(size[:2]) and any(
         isinstance(metric, ConfusionMatrixMetric | IoUMetric) for metric in metrics
@@ -139,6 +149,10 @@ def _shape(loaded: Any) -> tuple[int, int] | None:
     return None if image is None else tuple(image.shape[-2:])
 
 
+def _loads_main(step: object) -> bool:
+    return isinstance(step, LoadCheckedLabel) and step.task is None
+
+
 def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
     """Look for a pixel of every class in the training labels.
 
@@ -153,7 +167,7 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
         (part, loaders[0], index)
         for part in datasets
         if not getattr(part, "backend_args", None)
-        and (loaders := [step for step in steps_of(part) if isinstance(step, LoadCheckedLabel)])
+        and (loaders := [step for step in steps_of(part) if _loads_main(step)])
         for index in range(len(part))
     ]
     if not names or not labels:

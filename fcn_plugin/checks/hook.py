@@ -33,10 +33,12 @@ from fcn_plugin.checks.model import (
     weighted_losses,
 )
 from fcn_plugin.checks.run import batch_size, check_order, check_scores, smallest_batch
+from fcn_plugin.checks.tasks import check_metrics, check_tasks, check_training_labels
 from fcn_plugin.data.bands import LoadBands
 from fcn_plugin.data.labels import LoadCheckedLabel
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.data.originals import plain_datasets, steps_of
+from fcn_plugin.data.tasks import meta_of
 from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
@@ -62,6 +64,7 @@ class DataCheckHook(Hook):
         parts = list(plain_datasets(loader.dataset))
         check_order("train_dataloader", loader, runner.train_loop)
         _check_parts("train_dataloader", model, parts)
+        check_training_labels(model, parts)
         check_losses(model, get_device())
         layer = pooled_batch_norm(model)
         if layer and smallest_batch(loader, runner.train_loop) == 1:
@@ -95,6 +98,7 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
     check_order(name, loader, loop)
     check_windows(model)
     _check_parts(name, model, list(plain_datasets(loader.dataset)))
+    check_metrics(model, loop.evaluator.metrics)
     for metric in loop.evaluator.metrics:
         if isinstance(metric, ConfusionMatrixMetric) and metric.interval:
             check_intervals(loader.dataset, metric.interval)
@@ -103,6 +107,7 @@ def _check_scored(runner: Runner, name: str, loop: Any) -> None:
 
 
 def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> None:
+    check_tasks(model, parts)
     for dataset in parts:
         for step in steps_of(dataset):
             if isinstance(step, LoadBands):
@@ -112,7 +117,8 @@ def _check_parts(name: str, model: nn.Module, parts: Sequence[BaseDataset]) -> N
             check_classes(model, type(dataset).__name__, len(classes))
             for step in steps_of(dataset):
                 if isinstance(step, LoadCheckedLabel):
-                    _check_loader(name, type(dataset).__name__, list(classes), step)
+                    classes = list(meta_of(dataset.metainfo, step.task)["classes"])
+                    _check_loader(name, type(dataset).__name__, classes, step)
         check_files(dataset)
 
 

@@ -27,7 +27,7 @@ PARTS = {
     "test_evaluator": METRICS,
 }
 NAMES = ("ignore_index", "ignore_label", "seg_pad_val")
-HEAD = re.compile(r".*\.(decode_head|auxiliary_head)(\.\d+)?\.ignore_index")
+HEAD = re.compile(r".*\.(decode_head|auxiliary_head|task_heads)(\.\w+)?\.ignore_index")
 
 
 class Setting(NamedTuple):

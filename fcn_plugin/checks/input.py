@@ -10,6 +10,7 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from fcn_plugin.data.tasks import TASKS
 from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.models.bands import BandsPreProcessor
@@ -56,14 +57,21 @@ class Stored(NamedTuple):
         """A message for each of network, padding, input and order of classes that differs."""
         # Without a checkpoint: what the backbone's ImageNet weights were trained on.
         of_backbone = getattr(getattr(model, "backbone", None), "trained_on", None)
-        metas = self.meta.get("dataset_meta"), dataset_meta
-        classes = [meta.get("classes") if isinstance(meta, dict) else None for meta in metas]
+        stored, given = (
+            meta if isinstance(meta, dict) else {}
+            for meta in (self.meta.get("dataset_meta"), dataset_meta)
+        )
         faults = [
             self._other("net", "network", net_of(model), OTHER_NETWORK),
             self._other("padding", "padding", _padding(model), "set model.backbone.padding={}"),
             input_fault(Input.stored(self.meta) or of_backbone, input_of(model)),
-            _classes_fault(*classes),
+            _classes_fault(stored.get("classes"), given.get("classes")),
         ]
+        for task in dict(getattr(model, "task_heads", None) or {}):
+            classes = [
+                ((m.get(TASKS) or {}).get(task) or {}).get("classes") for m in (stored, given)
+            ]
+            faults.append(_classes_fault(*classes))
         return [fault for fault in faults if fault]
 
     def _other(self, key: str, what: str, configured: Any, remedy: str) -> str | None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fcn_plugin.checks.config import is_installed
+from fcn_plugin.checks.tasks import task_heads
 from fcn_plugin.data.numbering import IGNORED
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.bands import BandsPreProcessor
@@ -23,18 +24,26 @@ OTHER_CLASSES = ("STDCHead", "VPDDepthHead")
 
 
 def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Path in the config and module of each head, cascaded and auxiliary ones included."""
+    """Path in the config and module of each head: cascaded, auxiliary and of tasks, too."""
     for name in ("decode_head", "auxiliary_head"):
         head = getattr(model, name, None)
         if isinstance(head, nn.ModuleList):
             yield from ((f"model.{name}.{i}", each) for i, each in enumerate(head))
         elif head is not None:
             yield f"model.{name}", head
+    for task, head in task_heads(model).items():
+        yield f"model.task_heads.{task}", head
 
 
 def check_classes(model: nn.Module, dataset: str, classes: int) -> None:
-    """Raise ``UserError`` if a head's number of classes is not that of ``dataset``."""
+    """Raise ``UserError`` if a head's number of classes is not that of ``dataset``.
+
+    Tasks have classes of their own, see ``check_tasks``.
+    """
+    of_tasks = task_heads(model).values()
     for place, head in heads(model):
+        if head in of_tasks:
+            continue
         scored = getattr(head, "num_classes", None)
         if scored not in (None, classes) and type(head).__name__ not in OTHER_CLASSES:
             raise UserError(

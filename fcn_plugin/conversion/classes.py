@@ -7,6 +7,8 @@ from mmseg.registry import DATASETS
 from fcn_plugin.data.labels import voc_palette
 from fcn_plugin.data.nyud import NAMES, NYUDv2Dataset
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
+from fcn_plugin.data.siftflow import GEOMETRIC, SEMANTIC, SIFTFlowDataset
+from fcn_plugin.data.tasks import TASKS
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.recognise import Weights
 
@@ -21,7 +23,7 @@ def classes_of(
     The second is None if the source scores other classes.
     """
     count = weights.num_classes
-    source = weights.dataset_meta or classes_by_number(count or VOC_CLASSES)
+    source = weights.dataset_meta or classes_of_tasks(count or VOC_CLASSES, weights.tasks)
     if dataset is None:
         if count is not None and num_classes in (None, count):
             return storable(source), list(range(count))
@@ -39,9 +41,18 @@ def classes_of(
             f"{num_classes}; leave one out"
         )
     names = list(source["classes"])
+    meta = {TASKS: source[TASKS], **meta} if TASKS in source else meta
     if count == len(names) and set(names) == set(meta["classes"]):
         return meta, [names.index(name) for name in meta["classes"]]
     return meta, None
+
+
+def classes_of_tasks(count: int, tasks: dict[str, int]) -> dict[str, Any]:
+    """``classes_by_number`` of the main task, and of further ones by their numbers of classes."""
+    if (count, tasks) == (len(SEMANTIC), {"geo": len(GEOMETRIC)}):
+        return SIFTFlowDataset.METAINFO
+    meta = classes_by_number(count)
+    return {**meta, TASKS: {k: _by_index(n) for k, n in tasks.items()}} if tasks else meta
 
 
 def classes_by_number(count: int) -> dict[str, Any]:
@@ -54,6 +65,10 @@ def classes_by_number(count: int) -> dict[str, Any]:
         return NYUDv2Dataset.METAINFO
     if count == VOC_CLASSES:
         return DATASETS.get("PascalVOCDataset").METAINFO
+    return _by_index(count)
+
+
+def _by_index(count: int) -> dict[str, Any]:
     palette = voc_palette()
     return dict(
         classes=[f"class {i}" for i in range(count)],

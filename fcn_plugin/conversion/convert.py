@@ -1,5 +1,6 @@
 """Convert published weights to a checkpoint of MMSegmentation, for one of our networks."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from fcn_plugin.conversion.classes import classes_by_number, classes_of, storable
+from fcn_plugin.conversion.classes import classes_of, classes_of_tasks, storable
 from fcn_plugin.conversion.ours import (
     REMEDY,
     backbone_settings,
@@ -22,6 +23,7 @@ from fcn_plugin.conversion.ours import (
 from fcn_plugin.conversion.resnet import CONFIGS as RESNETS
 from fcn_plugin.conversion.resnet import ResNetConversion
 from fcn_plugin.conversion.writing import write
+from fcn_plugin.data.tasks import TASKS
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.geometry import AxisMap, transposed_convolution
 from fcn_plugin.models import SkipFusionHead
@@ -29,7 +31,14 @@ from fcn_plugin.models.classifier import ConvolutionalizedClassifier
 from fcn_plugin.models.upsample import bilinear_kernel
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.fill import Report, fill
-from fcn_plugin.weights.networks import BACKBONES, COUNT, HEAD_LAYERS, NETS, caffe_name
+from fcn_plugin.weights.networks import (
+    BACKBONES,
+    COUNT,
+    HEAD_LAYERS,
+    NETS,
+    caffe_name,
+    of_task,
+)
 from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.sources import FEATURES_ONLY, NYUD
 
@@ -118,6 +127,7 @@ class Conversion:
         net: the name of the network in ``NETS``.
         scale: its fixed factors on the levels, finest first.
         dataset_meta: names and colours of the classes that it scores.
+        tasks: the number of classes of each further task, which go with the source's own classes.
         order: the index of each of these classes in the source; None if it scores other classes.
         settings: the backbone's settings, as wide as the file's.
         state_dict: the checkpoint's tensors.
@@ -158,6 +168,9 @@ class Conversion:
             )
         self.scale = scale_of(weights, self.net)
         self.dataset_meta, self.order = classes_of(weights, dataset, num_classes)
+        self.tasks = weights.tasks if self.order else {}
+        if not self.tasks:
+            self.dataset_meta.pop(TASKS, None)
         self.settings = backbone_settings(weights, backbone, self.net)
         self.state_dict, self.report = self._fill()
 
@@ -168,33 +181,37 @@ class Conversion:
 
     def _fill(self) -> tuple[dict[str, Tensor], Report]:
         weights, net = self.weights, NETS[self.net]
-        backbone, head = self._build()
-        parts = {"backbone": backbone.state_dict(), "decode_head": head.state_dict()}
+        backbone, heads = self._build()
+        parts = {"backbone": backbone.state_dict()}
+        parts |= {head_of(task): head.state_dict() for task, head in heads.items()}
         shapes = {
             f"{part}.{name}": tensor.shape
             for part, state in parts.items()
             for name, tensor in state.items()
+            if name != "level_scale"
         }
-        shapes.pop("decode_head.level_scale", None)
         targets = {caffe_name(name): f"backbone.{name}" for name in parts["backbone"]}
-        if weights.net and self.order:
-            for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
+        for task, head in heads.items() if weights.net and self.order else ():
+            part = head_of(task)
+            for i, names in enumerate(zip(net.scores, net.upscores, strict=True)):
+                score, upscore = (of_task(name, task) for name in names)
                 for kind in ("weight", "bias"):
-                    targets[f"{score}.{kind}"] = f"decode_head.score.{i}.{kind}"
+                    targets[f"{score}.{kind}"] = f"{part}.score.{i}.{kind}"
                 kernel = weights.tensors.get(f"{upscore}.weight")
                 finer = backbone.maps[i - 1] if i else AxisMap()
                 side = transposed_convolution(backbone.maps[i].within(finer)).kernel
                 if weights.kernels:
                     side = weights.kernels[i]
-                shape = torch.Size([self.num_classes] * 2 + [side] * 2)
+                shape = torch.Size([head.num_classes] * 2 + [side] * 2)
                 if kernel is not None and (weights.kernels or not is_bilinear(kernel, shape)):
-                    target = f"decode_head.upscore.{i}.deconv.weight"
+                    target = f"{part}.upscore.{i}.deconv.weight"
                     targets[f"{upscore}.weight"] = target
                     shapes[target] = shape
+        in_heads = {of_task(name, k): name for k in (None, *weights.tasks) for name in HEAD_LAYERS}
 
         def reason(name: str) -> str | None:
-            layer = name.rpartition(".")[0]
-            if layer not in HEAD_LAYERS:
+            layer = in_heads.get(name.rpartition(".")[0])
+            if layer is None:
                 return None
             if layer not in net.scores + net.upscores:
                 return f"not in {self.net}"
@@ -204,52 +221,65 @@ class Conversion:
 
         tensors, report = fill(weights, shapes, targets, reason, self.remedy)
         report.used += weights.scale_names
-        self._check_complete(report.new)
+        self._check_complete(report.new, {target: name for name, target in targets.items()})
         if self.order and self.order != sorted(self.order):
             for name in [name for name in tensors if name.startswith("decode_head.")]:
                 tensors[name] = tensors[name][self.order]
                 if ".deconv." in name:  # weight: classes x classes
                     tensors[name] = tensors[name][:, self.order]
         for name in report.new:
-            if name.startswith("decode_head.score."):
+            if ".score." in name:
                 tensors[name] = torch.zeros(shapes[name])
             elif name.endswith(COUNT):
                 tensors[name] = torch.tensor(0)
         if self.scale is not None:
-            tensors["decode_head.level_scale"] = torch.tensor(self.scale)
+            for task in heads:
+                tensors[f"{head_of(task)}.level_scale"] = torch.tensor(self.scale)
         return dict(sorted(tensors.items())), report
 
-    def _build(self) -> tuple[ConvolutionalizedClassifier, SkipFusionHead]:
-        """Backbone and head on the meta device, for the shapes of their tensors."""
+    def _build(self) -> tuple[ConvolutionalizedClassifier, dict[str | None, SkipFusionHead]]:
+        """Backbone and each task's head on the meta device, for the shapes of their tensors."""
         try:
             with torch.device("meta"):
                 backbone = MODELS.build(self.settings).eval()
                 image = torch.empty(1, self.settings["in_channels"], 32, 32)
                 channels = [level.shape[1] for level in backbone(image)]
-                head = SkipFusionHead(
-                    channels, range(len(channels)), self.num_classes, scale=self.scale
-                )
+                heads = {
+                    task: SkipFusionHead(channels, range(len(channels)), count, scale=self.scale)
+                    for task, count in [(None, self.num_classes), *self.tasks.items()]
+                }
         except (RuntimeError, ValueError) as error:  # impossible widths
             raise UserError(
                 f"{self.path}: no network can have these widths ({quoted(error)}); {self.remedy}"
             ) from error
-        return backbone, head
+        return backbone, heads
 
-    def _check_complete(self, new: list[str]) -> None:
-        """Raise UserError if a tensor that such files must hold is missing."""
+    def _check_complete(self, new: list[str], names: Mapping[str, str]) -> None:
+        """Raise UserError if a tensor that such files must hold is missing.
+
+        ``names``: Caffe's name of each of our tensors.
+        """
         weights = self.weights
         allowed = ["decode_head.score.", "backbone.stages.5.norm_"]
+        if self.net != weights.net:
+            allowed.append("task_heads.")
         if weights.layout.features_only:
             allowed.append("backbone.stages.5.fc")
         missing = [
-            caffe_name(name.removeprefix("backbone."))
+            names[name]
             for name in new
             if not name.startswith(tuple(allowed)) and not name.endswith(COUNT)
         ]
         # A truncated FCN-8s looks like FCN-16s or 32s, but its upsampling layers are missing.
         if weights.net and weights.layout.published and weights.layout.upscores:
-            kernels = [f"{layer}.weight" for layer in NETS[weights.net].upscores]
-            missing += [name for name in kernels if name not in weights.tensors]
+            wanted = [
+                f"{of_task(layer, task)}.weight"
+                for layer in NETS[weights.net].upscores
+                for task in (None, *weights.tasks)
+            ]
+            if weights.layout.several_tasks and not weights.tasks:
+                wanted.append("score_fr_geo.weight")
+            missing += [name for name in wanted if name not in weights.tensors]
         if missing:
             net = f", {weights.net}" if weights.net else ""
             raise UserError(
@@ -279,8 +309,8 @@ class Conversion:
     @property
     def config(self) -> str | None:
         """The shipped config for this checkpoint; None if there is none."""
-        published = storable(classes_by_number(self.num_classes))["classes"]
-        if published != self.dataset_meta["classes"]:
+        published = storable(classes_of_tasks(self.num_classes, self.tasks))
+        if published["classes"] != self.dataset_meta["classes"]:
             return None
         return shipped_config(self.weights, self.net, self.num_classes, self.settings)
 
@@ -288,7 +318,8 @@ class Conversion:
     def summary(self) -> str:
         """One line with the network and its shipped config."""
         hint = f"; config: {self.config}" if self.config else ""
-        return f"{self.net} on {self.weights.layout.classifier}, {self.num_classes} classes{hint}"
+        counts = [f"{self.num_classes} classes", *(f"{n} of {k}" for k, n in self.tasks.items())]
+        return f"{self.net} on {self.weights.layout.classifier}, {' and '.join(counts)}{hint}"
 
     def __str__(self) -> str:
         weights = self.weights
@@ -314,6 +345,11 @@ class Conversion:
         if weights.layout.input is FEATURES_ONLY and not weights.known:
             lines.append("this input is assumed: the published VGG-16 without classifier has it")
         return "\n  ".join([*lines, *weights.layout.notes])
+
+
+def head_of(task: str | None) -> str:
+    """The path of a task's head in the segmentor."""
+    return "decode_head" if task is None else f"task_heads.{task}"
 
 
 def is_bilinear(kernel: Tensor, shape: torch.Size) -> bool:

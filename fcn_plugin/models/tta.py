@@ -11,9 +11,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from fcn_plugin.data.tasks import fields
 from fcn_plugin.errors import UserError
 from fcn_plugin.models.coarse import in_single
-from fcn_plugin.models.segmentor import final_head
+from fcn_plugin.models.segmentor import heads_of
 from fcn_plugin.system.configs import class_of
 
 
@@ -34,7 +35,8 @@ class FCNTTAModel(BaseTTAModel):
 
         Returns:
             The samples of the first view, with ``pred_sem_seg`` (1 x H x W) from all views and
-            without ``seg_logits``. With one view: the network's samples, unchanged.
+            without ``seg_logits``, and so for each task. With one view: the network's samples,
+            unchanged.
         """
         views = [
             dict(inputs=inputs, data_samples=samples)
@@ -43,12 +45,14 @@ class FCNTTAModel(BaseTTAModel):
         samples = self.module.test_step(views[0])
         if len(views) == 1:
             return samples
-        totals = [_take_probabilities(sample) for sample in samples]
+        totals = [self._take_probabilities(sample) for sample in samples]
         for view in views[1:]:
             for sample, total in zip(self.module.test_step(view), totals, strict=True):
-                total += _take_probabilities(sample)
+                for task, more in self._take_probabilities(sample).items():
+                    total[task] += more
         for sample, total in zip(samples, totals, strict=True):
-            self._decide(sample, total / len(views))
+            for task, probability in total.items():
+                self._decide(sample, probability / len(views), task)
         return samples
 
     def merge_preds(
@@ -57,30 +61,33 @@ class FCNTTAModel(BaseTTAModel):
         """The first sample of each image, merged from those of all views as in ``test_step``."""
         merged = []
         for samples in data_samples_list:
-            views = [probabilities(sample.seg_logits.data) for sample in samples]
-            merged.append(self._decide(samples[0], torch.stack(views).mean(0)))
+            for task, _ in heads_of(self.module):
+                views = [probabilities(sample.get(fields(task).scores).data) for sample in samples]
+                self._decide(samples[0], torch.stack(views).mean(0), task)
+            merged.append(samples[0])
         return merged
 
-    def _decide(self, sample: SegDataSample, mean: Tensor) -> SegDataSample:
-        """The sample with labels from mean probabilities, C x H x W."""
+    def _take_probabilities(self, sample: SegDataSample) -> dict[str | None, Tensor]:
+        """The probabilities of each task of a sample, whose scores are deleted."""
+        taken = {}
+        for task, _ in heads_of(self.module):
+            name = fields(task).scores
+            taken[task] = probabilities(sample.get(name).data)
+            delattr(sample, name)
+        return taken
+
+    def _decide(self, sample: SegDataSample, mean: Tensor, task: str | None) -> None:
+        """Set the sample's labels from mean probabilities, C x H x W."""
         if len(mean) == 1:
-            labels = (mean > final_head(self.module).threshold).long()
+            labels = (mean > dict(heads_of(self.module))[task].threshold).long()
         else:
             labels = mean.argmax(0, keepdim=True)
-        sample.pred_sem_seg = PixelData(data=labels)
-        return sample
+        sample.set_data({fields(task).prediction: PixelData(data=labels)})
 
 
 def probabilities(scores: Tensor) -> Tensor:
     """From scores C x H x W, in at least single precision; a single channel is one already."""
     return in_single(scores).softmax(0) if len(scores) > 1 else in_single(scores).clone()
-
-
-def _take_probabilities(sample: SegDataSample) -> Tensor:
-    """The probabilities of a sample, whose scores are deleted."""
-    scores = sample.seg_logits.data
-    del sample.seg_logits
-    return probabilities(scores)
 
 
 def check_tta(cfg: Config) -> None:

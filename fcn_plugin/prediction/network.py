@@ -13,7 +13,9 @@ from torch import nn
 
 from fcn_plugin.checks.input import Stored
 from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
-from fcn_plugin.errors import UserError
+from fcn_plugin.data.tasks import TASKS
+from fcn_plugin.errors import UserError, did_you_mean
+from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.tta import with_tta
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 
@@ -48,16 +50,22 @@ class Classes(NamedTuple):
 
 
 def load_network(
-    cfg: Config, checkpoint: Path, device: torch.device, tta: bool = False
+    cfg: Config,
+    checkpoint: Path,
+    device: torch.device,
+    tta: bool = False,
+    task: str | None = None,
 ) -> tuple[nn.Module, Classes]:
     """The network in eval mode with its weights, and its classes.
 
     Args:
         tta: wrap the network in ``cfg.tta_model``, for test-time augmentation.
+        task: of a network with ``task_heads`` predict this task instead of the main one; the other
+            heads are left out.
 
     Raises:
-        UserError: the checkpoint is damaged or belongs to another network, or neither file names
-            the classes.
+        UserError: the checkpoint is damaged or belongs to another network, neither file names
+            the classes, or the network has no such task.
     """
     content = check_checkpoint(checkpoint)
     network = MODELS.build(cfg.model)
@@ -69,7 +77,12 @@ def load_network(
         raise UserError(f"{checkpoint}: {error}") from None
     tensors, _ = tensors_and_meta(checkpoint, content)
     network.load_state_dict(tensors, strict=False)
-    classes = _classes(stored.meta.get("dataset_meta") or of_config, of_config)
+    of_weights = stored.meta.get("dataset_meta") or of_config
+    if task is not None:
+        of_weights, of_config = _of_task(network, task, of_weights, of_config)
+    if isinstance(network, FCNSegmentor):
+        network.keep_only(task)
+    classes = _classes(of_weights, of_config)
     names, scores = len(classes.numbers), getattr(network, "num_classes", len(classes.names))
     if names != scores:  # num_classes of an mmseg segmentor is its last head's
         raise UserError(
@@ -80,6 +93,15 @@ def load_network(
     if device.type == "cpu":
         model = revert_sync_batchnorm(model)
     return model.to(device).eval(), classes
+
+
+def _of_task(network: nn.Module, task: str, *metas: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each meta data says of a task; {} if nothing."""
+    tasks = list(getattr(network, "task_heads", ()))
+    if task not in tasks:
+        hint = did_you_mean(task, tasks, f"it has {', '.join(tasks) or 'only the main one'}")
+        raise UserError(f"--task {task}: the network has no such task; {hint}")
+    return [dict((meta.get(TASKS) or {}).get(task) or {}) for meta in metas]
 
 
 def image_channels(network: nn.Module) -> int:

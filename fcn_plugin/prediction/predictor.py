@@ -54,6 +54,7 @@ class Predictor:
             without a reserve.
         tta: test-time augmentation by the config's ``tta_pipeline`` and ``tta_model``; images are
             then always predicted whole.
+        task: of a network with ``task_heads`` the one to predict; default: the main one.
         progress: called for each window of an image that is predicted in windows.
 
     Raises:
@@ -68,6 +69,7 @@ class Predictor:
         max_memory: int | None = None,
         tta: bool = False,
         progress: Progress = silent,
+        task: str | None = None,
     ) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(config_file(config))
         if tta:
@@ -76,7 +78,7 @@ class Predictor:
         self.device, self.tta, self.progress = _device(device), tta, progress
         peak = peak_resident()
         file = find_checkpoint(checkpoint)
-        self.model, self.classes = load_network(cfg, file, self.device, tta)
+        self.model, self.classes = load_network(cfg, file, self.device, tta, task)
         steps = cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset)
         network: Any = self.model.module if tta else self.model
         self.read = Reader(steps, image_channels(network))

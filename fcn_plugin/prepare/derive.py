@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from fcn_plugin.data.labels import save_labels, voc_palette
 from fcn_plugin.data.lists import list_text, read_ids, seg11valid, trainaug
 from fcn_plugin.data.nyud import published_lists
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare import siftflow
 from fcn_plugin.prepare.job import Preparation
 from fcn_plugin.prepare.mat_labels import READERS
 from fcn_plugin.prepare.staging import install, staged
@@ -27,9 +29,10 @@ class Derivation(NamedTuple):
     needs: tuple[str, ...]  # the data sets that are read
     lists: Callable[[Path], dict[str, list[str]]] = lambda root: {}
     list_folder: str = VOC_LISTS
-    # The folder of the label PNGs; each source file becomes the PNG of the same name.
+    # The folder of the label PNGs, the files that they are made of, and the name of each.
     label_folder: str = ""
     label_sources: Callable[[Path], list[Path]] = lambda root: []
+    label_name: Callable[[Path], str] = attrgetter("stem")
 
     @property
     def labels(self) -> Path:
@@ -85,6 +88,10 @@ def _trainaug_sources(root: Path) -> list[Path]:
     ]
 
 
+def _siftflow_folder(root: Path) -> Path:
+    return root / DATA_SETS["siftflow"].folder
+
+
 def _ids(root: Path, name: str, split: str) -> list[str]:
     return names(root / DATA_SETS[name].folder, DATA_SETS[name].split(split))
 
@@ -129,6 +136,16 @@ DERIVATIONS = (
         label_folder="SegmentationClassAug",
         label_sources=_trainaug_sources,
     ),
+    Derivation(
+        title="SIFT Flow's labels",
+        data_set="siftflow",
+        needs=("siftflow",),
+        lists=lambda root: siftflow.lists(_siftflow_folder(root)),
+        list_folder="",
+        label_folder="labels",
+        label_sources=lambda root: siftflow.label_sources(_siftflow_folder(root)),
+        label_name=siftflow.label_name,
+    ),
 )
 
 
@@ -170,8 +187,9 @@ def _is_ready(job: Preparation, name: str, raw: bool) -> bool:
 
 def _make_labels(derivation: Derivation, job: Preparation) -> None:
     target = job.root / derivation.labels
-    there = {path.stem for path in target.glob("*.png")}
-    missing = [path for path in derivation.label_sources(job.root) if path.stem not in there]
+    there = {file.relative_to(target).with_suffix("").as_posix() for file in target.rglob("*.png")}
+    named = ((derivation.label_name(file), file) for file in derivation.label_sources(job.root))
+    missing = [(name, file) for name, file in named if name not in there]
     if not missing:
         return
     with staged(target) as stage:
@@ -181,8 +199,10 @@ def _make_labels(derivation: Derivation, job: Preparation) -> None:
         install(stage, target)
 
 
-def _make_label(name: str, folder: Path, source: Path) -> None:
+def _make_label(data_set: str, folder: Path, named: tuple[str, Path]) -> None:
+    name, source = named
+    path = folder / f"{name}.png"
     if source.suffix == ".mat":
-        save_labels(READERS[name](source), folder / f"{source.stem}.png", voc_palette())
+        save_labels(READERS[data_set](source), path, voc_palette())
     else:
-        shutil.copyfile(source, folder / source.name)
+        shutil.copyfile(source, path)

@@ -8,6 +8,7 @@ from scipy.io import loadmat
 
 from fcn_plugin.data.pascal_context import LISTED
 from fcn_plugin.errors import UserError
+from fcn_plugin.prepare.siftflow import KINDS
 
 # PASCAL-Context's number 0-459 -> class 0-59, as mmseg's converter numbers them: the 59 in the
 # order of the list, 0 for all others.
@@ -56,8 +57,28 @@ def read_nyud(path: Path) -> np.ndarray:
     return _read(path, "NYUDv2", lambda mat: mat["segmentation"], 41).astype(np.uint8)
 
 
+def read_siftflow(path: Path) -> np.ndarray:
+    """The labels [H, W] uint8 in SIFT Flow's ``SemanticLabels`` or ``GeoLabels``: 0 for void.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    kind, classes = KINDS[path.parts[-3]]
+
+    def labels_in(mat: dict) -> np.ndarray:
+        # Void of the geometric labels is -1.
+        return np.where(mat["S"] == -1, 0, mat["S"]) if kind == "geometric" else mat["S"]
+
+    return _read(path, "SIFT Flow", labels_in, classes + 1).astype(np.uint8)
+
+
 # By data set.
-READERS = {"sbd": read_sbd, "pascal-context": read_context, "nyud": read_nyud}
+READERS = {
+    "sbd": read_sbd,
+    "pascal-context": read_context,
+    "nyud": read_nyud,
+    "siftflow": read_siftflow,
+}
 
 
 def _read(path: Path, of: str, labels_in: Callable[[dict], np.ndarray], count: int) -> np.ndarray:

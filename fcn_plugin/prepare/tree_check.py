@@ -21,7 +21,8 @@ from fcn_plugin.prepare.mat_labels import READERS
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
-Labelled = tuple[str, tuple[str, ...]]  # an image and its labels: none, one or, in VOC, two
+# An image and its labels with their numbers of classes: none, one, or two as in VOC and SIFT Flow.
+Labelled = tuple[str, tuple[tuple[str, int], ...]]
 
 
 class Survey(NamedTuple):
@@ -160,7 +161,7 @@ def check(
         return {}, [f"{folder}: no such folder; run fcn-plugin prepare_data {name}"]
     counts: dict[str, int] = {}
     faults: list[str] = []
-    labels: dict[str, dict[str, None]] = {}  # an image can be in several splits
+    labels: dict[str, dict[str, int]] = {}  # an image can be in several splits
     for split in data_set.splits():
         if split.optional and not is_there(folder, split):
             continue
@@ -171,8 +172,9 @@ def check(
             counts[split.name] = len(surveyed.ids)
         faults += surveyed.faults
         for image, label in surveyed.files:
-            labels.setdefault(image, {}).update({} if label is None else {label: None})
-    files = [(image, tuple(image_labels)) for image, image_labels in labels.items()]
+            number = split.num_classes or data_set.num_classes
+            labels.setdefault(image, {}).update({} if label is None else {label: number})
+    files = [(image, tuple(image_labels.items())) for image, image_labels in labels.items()]
     faults += leaks(root, name)
     # Faults that show only when the files are opened.
     for done, file_faults in enumerate(on_all_cores(partial(_open, name), files), start=1):
@@ -195,7 +197,7 @@ def _open(name: str, files: Labelled) -> list[str]:
             LoadCheckedImage(bits=MOST).transform(loaded)
     except UserError as error:
         faults.append(str(error))
-    for label in labels:
+    for label, number in labels:
         sample = loaded | {
             "seg_map_path": label,
             "reduce_zero_label": data_set.reduce_zero_label,
@@ -206,7 +208,7 @@ def _open(name: str, files: Labelled) -> list[str]:
             if label.endswith(".mat"):
                 READERS[name](Path(label))
             else:
-                LoadCheckedLabel(data_set.num_classes).transform(sample)
+                LoadCheckedLabel(number).transform(sample)
         except UserError as error:
             faults.append(str(error))
     return faults

@@ -40,7 +40,7 @@ class Evaluation:
         dataset: data set and split, in words.
         classes, palette, numbers: name, RGB colour in 0-255, and number in the data set's label
             files, of each class.
-        absent: whether the means 'skip' a class without any pixel or count it as 'zero'.
+        absent: what a class without any pixel does to the means, as in ``scores``.
         matrix: C x C, int64, number of pixels by truth and prediction.
         counts: N x 3 x C, int64, ``class_counts`` of each image.
         images: scores of each image, in the order of the data set.

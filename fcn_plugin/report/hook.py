@@ -53,7 +53,8 @@ class EvaluationHook(Hook):
         self.dataset = runner.test_dataloader.dataset
         self.view = Viewer(self.dataset)
         metrics = runner.test_evaluator.metrics
-        ours = [metric for metric in metrics if isinstance(metric, ConfusionMatrixMetric)]
+        # The page is of the main task.
+        ours = [m for m in metrics if isinstance(m, ConfusionMatrixMetric) and m.task is None]
         theirs = [metric for metric in metrics if isinstance(metric, IoUMetric)]
         self.absent = ours[0].absent if ours else "skip"
         self.ignore_index = (ours or theirs)[0].ignore_index if ours or theirs else 255

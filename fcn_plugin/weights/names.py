@@ -6,6 +6,7 @@ which there is no Caffe file, gets timm's names. The publisher is recognised by 
 file, see ``recognise``.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from fcn_plugin.weights.networks import (
     COUNT,
     EARLY_FUSION,
     LITE0_BLOCKS,
+    MAIN_ENDING,
     NETS,
     OF_BACKBONE,
     STREAMS,
@@ -20,6 +22,7 @@ from fcn_plugin.weights.networks import (
     caffe_name,
     net_name,
     of_stream,
+    of_task,
 )
 from fcn_plugin.weights.sources import (
     CAFFE_GOOGLENET,
@@ -51,6 +54,7 @@ class Layout:
         upscores: whether a segmentor's file holds the upsampling layers.
         notes: what is to be known before the weights are used.
         streams: what the names of the layers end with, one for each stream of late fusion.
+        several_tasks: whether it must score further tasks beside the main one.
     """
 
     title: str
@@ -65,6 +69,7 @@ class Layout:
     upscores: bool = True
     notes: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    several_tasks: bool = False
 
 
 IMAGENET = "the 1,000 ImageNet classes; scored anew"
@@ -74,6 +79,9 @@ NO_PLACE = "neither of the backbone nor of a skip-fusion head"
 
 CONV = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var", COUNT)
+
+# A score layer of one of our heads.
+OWN_SCORE = re.compile(r"(decode_head|task_heads\.\w+)\.score\.")
 
 # In torchvision's VGG a dropout follows each ReLU; in justincj's VGG and torchvision's AlexNet it
 # precedes the layer. In all of them ImageNet's classes are the last layer.
@@ -141,19 +149,22 @@ def _own(names: set[str]) -> Layout | None:
     streams = STREAMS if any("streams." in name for name in of_backbone) else ()
     if any(f"streams.{len(STREAMS)}." in name for name in of_backbone):
         return None  # more than the published network's
-    scores = [name for name in names if name.startswith("decode_head.score.")]
-    levels = sum(name.endswith(".weight") for name in scores)
-    layers = {}
     of_each = streams or ("",)  # each level is there once for each stream
-    if (name := net_name(levels // len(of_each), at_once=False)) is not None:
-        net = NETS[name]
-        for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
-            first = i * len(of_each)
-            for number, stream in enumerate(of_each):
-                layers[f"decode_head.score.{first + number}"] = f"{score}{stream}"
-            layers[f"decode_head.upscore.{first}.deconv"] = upscore
+    layers: dict[str, str] = {}
+    table: dict[str, str] = {}
+    for head in sorted({match[1] for match in map(OWN_SCORE.match, names) if match}):
+        task = None if head == "decode_head" else head.partition(".")[2]
+        table[f"{head}.level_scale"] = of_task("level_scale", task)
+        levels = sum(f"{head}.score.{i}.weight" in names for i in range(len(names)))
+        if (name := net_name(levels // len(of_each), at_once=False)) is not None:
+            net = NETS[name]
+            for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
+                first = i * len(of_each)
+                for number, stream in enumerate(of_each):
+                    layers[f"{head}.score.{first + number}"] = of_task(f"{score}{stream}", task)
+                layers[f"{head}.upscore.{first}.deconv"] = of_task(upscore, task)
     whole_model = any(name.startswith("backbone.") for name in names)
-    table, dropped = {"decode_head.level_scale": "level_scale"}, {}
+    dropped = {}
     for name in sorted(names):
         layer, _, kind = name.rpartition(".")
         if name in of_backbone:
@@ -164,9 +175,9 @@ def _own(names: set[str]) -> Layout | None:
             dropped[name] = NO_PLACE
     if (classifier := _classifier(table.values(), streams)) is None:
         return None
+    segmentor = any(name.startswith("decode_head.score.") for name in names)
     return Layout(
-        *("fcn_plugin's checkpoint", table, classifier, None, dropped),
-        segmentor=levels > 0,
+        *("fcn_plugin's checkpoint", table, classifier, None, dropped, segmentor),
         published=False,
         streams=streams,
     )
@@ -284,15 +295,21 @@ def _caffe(names: set[str]) -> Layout | None:
         elif layer.startswith(("loss1/", "loss2/")):
             dropped[name] = AUXILIARY
     segmentor = any(name.startswith("score") for name in names)
+    several = f"score_fr{MAIN_ENDING}.weight" in names and "score_fr.weight" not in names
     imagenet = {"caffenet": CAFFENET, "googlenet": CAFFE_GOOGLENET}.get(classifier, CAFFE_VGG)
     return Layout(
         f"Caffe's {'FCN on ' if segmentor else ''}{classifier}",
-        {name: target for name, target in table.items() if name not in dropped},
+        {
+            name: target.replace(f"{MAIN_ENDING}.", ".") if several else target
+            for name, target in table.items()
+            if name not in dropped
+        },
         classifier,
         VOC if segmentor else imagenet,
         dropped,
         segmentor,
         streams=streams,
+        several_tasks=several,
     )
 
 

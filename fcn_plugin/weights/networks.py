@@ -50,6 +50,9 @@ EARLY_FUSION = "conv1_1_bgrd"
 # Our own tensors of one of our backbones, or of a stream of them.
 OF_BACKBONE = re.compile(r"(backbone\.)?(streams\.\d+\.)?stages\.")
 HEAD_LAYERS = {layer for net in NETS.values() for layer in (*net.scores, *net.upscores)}
+# In files of several tasks each layer of a head ends in its task: score_fr_sem, score_fr_geo.
+# Here the main task's have no ending.
+MAIN_ENDING = "_sem"
 
 
 class Backbone(NamedTuple):
@@ -121,6 +124,15 @@ def net_of(model: Any) -> str | None:
         if {backbone.settings["type"]} == {type(stream).__name__ for stream in streams}
     )
     return name if levels in published else None
+
+
+def of_task(layer: str, task: str | None) -> str:
+    """The name of a task's layer; None is the main task.
+
+    >>> of_task("score_fr", "geo")
+    'score_fr_geo'
+    """
+    return layer if task is None else f"{layer}_{task}"
 
 
 def caffe_name(parameter: str) -> str:

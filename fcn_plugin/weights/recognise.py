@@ -1,9 +1,11 @@
 """Open a weight file of any format and identify it: publisher, network, input and classes."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcn_plugin.errors import UserError
@@ -12,9 +14,17 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import FOREIGN, format_of, read
 from fcn_plugin.weights.foreign import Foreign
 from fcn_plugin.weights.names import Layout, features_only, recognise
-from fcn_plugin.weights.networks import NETS, net_name
+from fcn_plugin.weights.networks import HEAD_LAYERS, NETS, net_name, of_task
 from fcn_plugin.weights.pytorch_names import recognise_pytorch
-from fcn_plugin.weights.sources import KNOWN, NYUD, PASCAL_CONTEXT, TORCHVISION, Input, Source
+from fcn_plugin.weights.sources import (
+    KNOWN,
+    NYUD,
+    PASCAL_CONTEXT,
+    SIFT_FLOW,
+    TORCHVISION,
+    Input,
+    Source,
+)
 from fcn_plugin.weights.structure import check_names
 
 EXPECTED = (
@@ -71,6 +81,12 @@ class Weights:
         """The number of classes it scores; None for a classifier."""
         score = self.tensors.get(f"score_fr{''.join(self.layout.streams[:1])}.weight")
         return score.shape[0] if self.net and score is not None else None
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """The number of classes of each further task that it scores."""
+        scored = (re.fullmatch(r"score_fr_(\w+)\.weight", name) for name in self.tensors)
+        return {match[1]: self.tensors[match[0]].shape[0] for match in scored if match}
 
 
 def open_weights(path: Path, progress: Progress = silent, identify: bool = True) -> Weights:
@@ -171,6 +187,8 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
 def _input_of_segmentor(weights: Weights) -> Input | None:
     """What a published segmentor was trained on, by its classes, streams and bands."""
     layout, first = weights.layout, weights.tensors.get("conv1_1.weight")
+    if layout.several_tasks:
+        return SIFT_FLOW
     bands = first.shape[1] if first is not None and first.dim() == 4 else 3
     of_nyud = weights.num_classes == NYUD_CLASSES
     if layout.streams or bands != 3:
@@ -204,6 +222,14 @@ def _take_scale(weights: Weights, meta: dict[str, Any] | None) -> None:
         for name in ("scale_pool3.weight", "scale_pool4.weight", "level_scale")
         if name in weights.tensors
     ]
+    for name in [name for name in weights.tensors if name.startswith("level_scale_")]:
+        if not torch.equal(weights.tensors[name], weights.tensors["level_scale"]):
+            raise UserError(
+                f"{weights.path}: {weights.names[name]} differs from the main head's; only heads "
+                "with the same factors can be carried over"
+            )
+        weights.scale_names.append(weights.names[name])
+        del weights.tensors[name]
     stored = [weights.tensors.pop(name) for name in layers]
     weights.scale_names += [weights.names[name] for name in layers]
     if "level_scale" in layers:
@@ -241,6 +267,7 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
+    scores -= {of_task(layer, task) for task in weights.tasks for layer in HEAD_LAYERS}
     streams = weights.layout.streams or ("",)
     net = net_name(len(scores) // len(streams), at_once=weights.scale is not None)
     expected = {f"{score}{s}" for score in NETS[net].scores for s in streams} if net else set()

@@ -302,8 +302,8 @@ def test_the_config_that_is_named_fits_exactly(path):
     assert result.state_dict.keys() == tensors.keys()
     # The same network on other images goes by the name of the usual ones.
     same = path.stem.replace("_voc2011", "_voc").replace("_voc-train", "_voc")
-    shipped = "_voc" in path.stem or path.stem.endswith(("pascal-context", "pascal-context-heavy"))
-    shipped = shipped or "_nyud" in path.stem
+    endings = ("pascal-context", "pascal-context-heavy", "siftflow-heavy")
+    shipped = "_voc" in path.stem or "_nyud" in path.stem or path.stem.endswith(endings)
     assert result.config in ((path.stem, same) if shipped else (None,))
     assert all((CONFIGS / f"{name}.py").is_file() for name in ours.CONFIGS.values())
 

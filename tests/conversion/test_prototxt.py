@@ -83,7 +83,9 @@ def test_the_config_and_the_checkpoint_score_as_the_described_network(name, tmp_
         assert networks.relative_error(other, expected) > 1e-3
 
 
-PUBLISHED = [net for net in reference.NETS if net != "fcn-googlenet"]  # which never was
+# Of one head and one stream, on photos. FCN-GoogLeNet never was.
+PUBLISHED = [net for net in reference.NETS if net.startswith("fcn") and "color" not in net]
+PUBLISHED.remove("fcn-googlenet")
 
 
 @pytest.mark.parametrize("net", PUBLISHED)

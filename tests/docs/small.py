@@ -12,7 +12,15 @@ from PIL import Image
 from prepare.archives_of_sets import SEG11VALID, label, picture, write_archives
 from weights.caffe_files import write_caffemodel
 from weights.caffe_text import CaffeFile, Variant
-from weights.published import BASE, FC, fcn_layers, nyud, nyud_late, vgg_layers
+from weights.published import (
+    BASE,
+    FC,
+    fcn_layers,
+    nyud,
+    nyud_late,
+    siftflow_layers,
+    vgg_layers,
+)
 
 Change = Callable[[str], str]
 
@@ -44,6 +52,7 @@ NARROW = (
     "model.backbone.init_cfg=None test_dataloader.num_workers=0",
 )
 FCN8S = f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC}]"
+GEO8S = FCN8S.replace("decode_head", "task_heads.geo")
 FCN32S = f"model.decode_head.in_channels=[{FC}]"
 # Of both streams.
 NARROW_STREAMS = (
@@ -68,6 +77,8 @@ LESS: dict[str, Change] = {
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"prepare_data\.py ade20k$": archives("ADEChallengeData2016.zip"),
+    r"prepare_data\.py siftflow$": archives("SiftFlowDataset.zip"),
+    r"test\.py .*siftflow": settings(*NARROW, FCN8S, GEO8S),
     r"train\.py .*(caffe|published|vgg16.*(voc|camvid|ade20k))": settings(*SHORT, *NARROW, FCN8S),
     r"test\.py .*vgg16.*(voc|camvid|ade20k)": settings(*NARROW, FCN8S),
 }
@@ -95,6 +106,7 @@ def stand_ins(folder: Path) -> None:
     write_caffemodel(folder / "fcn8s-heavy-pascal.caffemodel", fcn_layers("fcn8s"))
     for net, layers in (("color", nyud(0)), ("hha", nyud(1)), ("color-hha", nyud_late())):
         write_caffemodel(folder / f"nyud-fcn32s-{net}-heavy.caffemodel", layers)
+    write_caffemodel(folder / "siftflow-fcn8s-heavy.caffemodel", siftflow_layers("fcn8s"))
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
     _network_of_ones_own(folder)
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")

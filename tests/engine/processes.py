@@ -32,8 +32,9 @@ IMAGES = (((40, 52), 0.1), ((48, 64), 0.95), ((33, 41), 0.0), ((48, 50), 1.0))
 VALID = dict(avg_non_ignore=True)
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1]
 HARD = dict(type="OHEMPixelSampler", thresh=0.2, min_kept=2)
-# Name -> (settings of the loss, settings of the head).
-CASES: dict[str, tuple[dict, dict]] = {
+GEO = dict(FUSION, num_classes=3)
+# Name -> (settings of the loss, settings of the head, further heads).
+CASES: dict[str, tuple] = {
     "mean over valid": (VALID, {}),
     "mean over all": ({}, {}),
     "mean by class": (dict(VALID, class_weight=WEIGHTS), {}),
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[dict, dict]] = {
     "improbable pixels": (VALID, dict(sampler=HARD)),
     "sum": (dict(reduction="sum"), {}),
     "mmseg's loss": (VALID, dict(blockwise=False)),
+    "two tasks": (VALID, {}, dict(geo=GEO)),
 }
 
 
@@ -78,7 +80,7 @@ def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def segmentor(loss: dict, head: dict) -> nn.Module:
+def segmentor(loss: dict, head: dict, tasks: dict | None = None) -> nn.Module:
     """A tiny network with the same random weights at each call; pads images to 48 x 64."""
     torch.manual_seed(3)
     backbone = dict(out_indices=(4,), switches=True) if head is UNPOOLING else {}
@@ -91,6 +93,7 @@ def segmentor(loss: dict, head: dict) -> nn.Module:
             ),
             backbone=dict(VGG, padding="same", dropout_ratio=0.0, **backbone),
             decode_head=dict(head, loss_decode=dict(type="CrossEntropyLoss", **loss)),
+            task_heads=tasks,
         )
     )
     for parameter in model.parameters():
@@ -109,7 +112,9 @@ def batch() -> dict:
         inputs.append(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
         label = torch.randint(0, CLASSES, (1, *size), generator=generator)
         label[torch.rand(label.shape, generator=generator) < void] = 255
-        samples.append(SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=dict()))
+        geo = torch.where(label == 0, 255, label % 3)  # void in other places than the main label
+        data = dict(gt_sem_seg=PixelData(data=label), gt_geo_seg=PixelData(data=geo))
+        samples.append(SegDataSample(metainfo=dict(), **data))
     return dict(inputs=inputs, data_samples=samples)
 
 

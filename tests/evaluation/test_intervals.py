@@ -45,12 +45,13 @@ def plain_scores(matrices: list[np.ndarray], absent: str) -> list[float]:
     total, right = sum(true), [rows[label][label] for label in range(CLASSES)]
     ius, accuracies = [], []
     for hit, row, column in zip(right, true, said, strict=True):
-        ius.append(hit / (row + column - hit) if row + column else nan)
+        judged = row if absent == "exclude" else row + column
+        ius.append(hit / (row + column - hit) if judged else nan)
         accuracies.append(hit / row if row else nan)
 
     def mean(values: list[float]) -> float:
         judged = [0.0 if isnan(value) else value for value in values]
-        if absent == "skip":
+        if absent != "zero":
             judged = [value for value in values if not isnan(value)]
         return sum(judged) / len(judged) if judged else nan
 

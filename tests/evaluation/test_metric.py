@@ -61,6 +61,29 @@ def test_scores_in_percent_unrounded_and_a_table_in_the_log(caplog):
     assert mits["mit/score"] == pytest.approx((mits["mit/aAcc"] + mits["mit/mIoU"]) / 2)
 
 
+def test_a_task_is_scored_and_written_by_its_own_classes_and_numbers(tmp_path):
+    """Beside the main labels, which say something else."""
+    made = METRICS.build(dict(type="ConfusionMatrixMetric", task="geo", output_dir=str(tmp_path)))
+    geo = dict(classes=("sky", "ground"), palette=PALETTE[1:], reduce_zero_label=True)
+    made.dataset_meta = dict(classes=("a", "b", "c"), palette=PALETTE, tasks=dict(geo=geo))
+    given = sample([[2, 2, 2, 2]], [[0, 0, 0, 0]], reduce_zero_label=False)
+    of_geo = sample([[0, 0, 1, 255]], [[0, 1, 1, 0]])
+    given |= dict(gt_geo_seg=of_geo["gt_sem_seg"], pred_geo_seg=of_geo["pred_sem_seg"])
+    made.process({}, [given])
+    scores = made.evaluate(1)
+    assert scores["geo/mIoU"] == pytest.approx(50) and len(scores) == 4
+    stored = Image.open(tmp_path / "x.png")
+    np.testing.assert_array_equal(np.asarray(stored), [[1, 2, 2, 1]])
+    assert stored.getpalette()[3:9] == [*PALETTE[1], *PALETTE[2]]
+    for missing, message in (("pred", "predicts no such task"), ("gt", "x.jpg: no label to score")):
+        made = METRICS.build(dict(type="ConfusionMatrixMetric", task="geo"))
+        with pytest.raises(UserError, match=message):
+            made.process({}, [{k: v for k, v in given.items() if k != f"{missing}_geo_seg"}])
+    made.dataset_meta = dict(classes=("a", "b", "c"), tasks=dict(goe=geo))
+    with pytest.raises(UserError, match="task 'geo': the data set has goe; did you mean 'goe'"):
+        made.process({}, [given])
+
+
 def test_a_process_without_samples_takes_part(monkeypatch):
     """It must answer the others' question, or they wait for it."""
     asked = []

@@ -30,6 +30,16 @@ def test_labels_of_any_shape_and_layout():
         assert not confusion_matrix(one, one, 3, 0).any()
 
 
+def test_a_class_that_is_predicted_and_not_labelled():
+    """Its IU is 0, and of no interest where the data cannot show it."""
+    matrix = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 8]], dtype=np.int64)
+    means = [scores(matrix, absent).mean_iu for absent in ("skip", "zero", "exclude")]
+    assert means == pytest.approx([1.75 / 3, 1.75 / 3, 1.75 / 2], rel=1e-15)
+    excluded = scores(matrix, "exclude")
+    assert np.isnan(excluded.class_iu[1]) and excluded.pixel_accuracy == 14 / 16
+    assert excluded.mean_accuracy == scores(matrix).mean_accuracy == (0.75 + 1) / 2
+
+
 def test_what_is_no_matrix_and_no_rule():
     with pytest.raises(ValueError, match="absent must be one of"):
         scores(np.eye(2, dtype=np.int64), "ignore")

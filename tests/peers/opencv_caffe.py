@@ -5,8 +5,8 @@
 
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
-authors wrote, of full width, PASCAL-Context's 60 classes and NYUDv2's color, HHA and depth among
-them. Takes 6 GB of memory.
+authors wrote, of full width, PASCAL-Context's 60 classes, NYUDv2's color, HHA and depth, and SIFT
+Flow's two heads among them. Takes 6 GB of memory.
 """
 
 import argparse
@@ -39,19 +39,20 @@ INPUTS = {
 }
 # Network of the reference and classes, by the name of what is compared.
 WRITTEN = {net: (net, 21) for net in networks.NETS}
-# FCN-GoogLeNet was not released.
 PUBLISHED = {
     **{
         f"voc-{net}": (net, 21)
         for net in networks.NETS
-        if net != "fcn-googlenet" and "color" not in net
+        if net.startswith("fcn") and "color" not in net
     },
     **{f"pascalcontext-{net}": (net, 60) for net in ("fcn32s", "fcn16s", "fcn8s")},
+    **{net: (net, 33) for net in networks.NETS if net.startswith("siftflow")},
     "nyud-fcn32s-color": ("fcn32s", 40),
     "nyud-fcn32s-hha": ("fcn32s", 40),
     "nyud-fcn32s-color-d": ("fcn32s-color-d", 40),
     "nyud-fcn32s-color-hha": ("fcn32s-color-hha", 40),
 }
+del PUBLISHED["voc-fcn-googlenet"]  # was not released
 
 
 def main() -> int:
@@ -82,9 +83,11 @@ def main() -> int:
             image = networks.pictures(batch, size, torch.float32, net)
             for part, channels in zip(inputs, image.split([*inputs.values()], 1), strict=True):
                 theirs.setInput(channels.numpy().copy(), part)
-            expected = torch.from_numpy(theirs.forward("score"))
-            with torch.no_grad():
-                table.add(name, head(backbone(image)), expected, TOLERANCE)
+            for task, each in networks.by_task(head).items():
+                expected = torch.from_numpy(theirs.forward(f"score{task}"))
+                with torch.no_grad():
+                    found = each(backbone(image))
+                table.add(f"{name}{task}", found, expected, TOLERANCE)
     return table.status
 
 
@@ -98,7 +101,7 @@ def inputs_as_text(inputs: dict[str, int]) -> str:
 
 def published(clone: Path, name: str) -> str:
     """The authors' prototxt without its data and its loss."""
-    split = "test" if name.startswith("nyud") else "val"
+    split = "test" if name.startswith(("nyud", "siftflow")) else "val"
     text = (clone / name / f"{split}.prototxt").read_text()
     # Each up to the brace at the start of a line.
     layers = re.findall(r"^layer \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL)

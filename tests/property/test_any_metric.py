@@ -75,7 +75,8 @@ def scored_by_hand(matrix: np.ndarray, absent: str) -> list[float]:
         hit, true, said = row[label], sum(row), sum(other[label] for other in rows)
         union = true + said - hit
         accuracies.append(Fraction(hit, true) if true else None)
-        unions.append(Fraction(hit, union) if union else None)
+        judged = true if absent == "exclude" else union
+        unions.append(Fraction(hit, union) if judged else None)
         hits += hit
         weighted += Fraction(true * hit, union) if union else 0
 

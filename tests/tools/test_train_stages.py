@@ -133,10 +133,13 @@ def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project
 HEAVY = [f"fcn{net}_vgg16_voc2011-heavy" for net in ("32s", "16s", "8s")]
 LEARNED = ["model.decode_head.upsample=deconv"]  # of another stride in every stage
 CONTEXT, AT_ONCE = "fcn16s_vgg16_pascal-context-heavy", "fcn8s-atonce_vgg16_voc2011-heavy"
+SIFTFLOW = [f"fcn{net}_vgg16_siftflow-heavy" for net in ("32s", "16s", "8s")]
 # Configs, options, and why they cannot be a chain, said before it begins.
 CHAINS = {
     "published": (HEAVY, [], None),
     "learned kernels": (HEAVY, LEARNED, None),
+    "two tasks": (SIFTFLOW, [], None),
+    "a task lost": ([SIFTFLOW[0], HEAVY[1]], [], "continue the stage before, which gives decode_h"),
     "another head": ([*HEAVY[:1], "psp_vgg16_voc"], [], "psp_vgg16_voc.py: cannot be a stage"),
     "other classes": ([*HEAVY[:1], CONTEXT], [], r"\(21,\) where it needs \(60,\)"),
     "at once": ([HEAVY[2], AT_ONCE], [], "were trained without scales"),

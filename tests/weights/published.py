@@ -91,6 +91,19 @@ def nyud_late() -> Layers:
     return named | {"upscore": upscore}
 
 
+def siftflow_layers(net: str, base: int = BASE, fc: int = FC) -> Layers:
+    """The layers of SIFT Flow's caffemodel of ``net``: first the semantic head's."""
+    layers = vgg_layers(base, fc)
+    for seed, (task, classes) in enumerate({"sem": 33, "geo": 3}.items()):
+        rng = np.random.default_rng(2 + seed)
+        for name, blobs in fcn_layers(net, classes, base, fc).items():
+            if name.startswith("score"):
+                layers[f"{name}_{task}"] = layer(rng, blobs[0].shape)
+            elif name.startswith("upscore"):
+                layers[f"{name}_{task}"] = blobs
+    return layers
+
+
 def alexnet_layers(classes: int = 21) -> Layers:
     """FCN-AlexNet on CaffeNet."""
     shapes = {
