@@ -33,7 +33,7 @@ class LateFusion(Conversion):
         self.streams, self.weights, self.path = streams, weights, weights.path
         self.factor = factor
         self.net, self.scale, self.settings = first.net, first.scale, first.settings
-        self.dataset_meta, self.order = first.dataset_meta, first.order
+        self.dataset_meta, self.order, self.tasks = first.dataset_meta, first.order, first.tasks
         self.state_dict, self.report = {}, Report()
         for number, stream in enumerate(streams):
             for name, tensor in stream.state_dict.items():

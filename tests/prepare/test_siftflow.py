@@ -21,7 +21,8 @@ from scipy.io import savemat
 from fcn_plugin.data.catalogue import DATA_SETS
 from fcn_plugin.data.lists import list_text, read_ids
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.siftflow import TEST, UNANNOTATED, lists, read_label
+from fcn_plugin.prepare.mat_labels import read_siftflow
+from fcn_plugin.prepare.siftflow import TEST, UNANNOTATED, lists
 from fcn_plugin.prepare.tree_check import check
 
 KINDS = dict(SemanticLabels="semantic", GeoLabels="geometric")
@@ -110,9 +111,9 @@ def test_a_label_that_is_none(tmp_path, kind, fault):
         path.write_bytes(path.read_bytes()[:150])
     wrong = f"labels outside 0-{most}"
     if fault not in ("high", "negative", "fraction"):
-        wrong = "not a label of SIFT Flow"
+        wrong = "no label of SIFT Flow"
     with pytest.raises(UserError, match=f"a.mat: {wrong}.*; unpack SIFT Flow's archive again"):
-        read_label(path)
+        read_siftflow(path)
 
 
 def test_void_is_negative_in_geometric_labels_only(tmp_path):
@@ -120,6 +121,6 @@ def test_void_is_negative_in_geometric_labels_only(tmp_path):
         path = Path(tmp_path, kind, "folder", "a.mat")
         path.parent.mkdir(parents=True)
         savemat(path, {"S": np.array([[-1, 1]])})
-    np.testing.assert_array_equal(read_label(path), [[0, 1]])
+    np.testing.assert_array_equal(read_siftflow(path), [[0, 1]])
     with pytest.raises(UserError, match="labels outside 0-33"):
-        read_label(Path(tmp_path, "SemanticLabels", "folder", "a.mat"))
+        read_siftflow(Path(tmp_path, "SemanticLabels", "folder", "a.mat"))
