@@ -86,6 +86,12 @@ class UnpoolingHead(BaseDecodeHead):
         init_cfg: dict | list | None = None,
     ) -> None:
         check_choice(self, "depth", depth, list(VGG_CONVS))
+        for name, value in (("in_channels", in_channels), ("in_index", in_index)):
+            if not isinstance(value, int):
+                raise UserError(
+                    f"UnpoolingHead: {name}={value!r}, must be one number, that of pool5; the "
+                    "other levels give no more than their switches"
+                )
         base_channels, remainder = divmod(in_channels, WIDTHS[-1])
         if remainder or not base_channels:
             raise UserError(

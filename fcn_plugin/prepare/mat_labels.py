@@ -83,7 +83,9 @@ READERS = {
 
 def _read(path: Path, of: str, labels_in: Callable[[dict], np.ndarray], count: int) -> np.ndarray:
     try:
-        labels = labels_in(loadmat(path))
+        # scipy's words on a file that it cannot open name no file.
+        with path.open("rb") as file:
+            labels = labels_in(loadmat(file))
     except OSError as error:
         if error.filename:
             raise
@@ -93,7 +95,8 @@ def _read(path: Path, of: str, labels_in: Callable[[dict], np.ndarray], count: i
         raise _damaged(path, of, error) from error
     if labels.ndim != 2 or labels.dtype.kind not in "iuf" or labels.size == 0:
         raise _damaged(path, of, f"labels are {labels.dtype} of {labels.shape}")
-    if labels.min() < 0 or labels.max() >= count or (labels != labels.astype(np.uint16)).any():
+    # Of NaN neither is true.
+    if not (labels.min() >= 0 and labels.max() < count) or (labels % 1).any():
         raise UserError(f"{path}: labels outside 0-{count - 1}; unpack {of}'s archive again")
     return labels
 

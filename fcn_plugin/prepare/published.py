@@ -86,7 +86,7 @@ def prepare(job: Preparation, archives: Sequence[Path]) -> list[str]:
         if part is None or was_killed or not job.has(part):
             _unpack(archive, job)
         else:
-            job.note(f"{archive}: not unpacked, {job.folder} has {part.name} already")
+            job.note(f"{archive}: not unpacked, {job.folder} is complete without it")
     for part in job.data_set.parts:
         if not part.optional and not job.has(part):
             raise UserError(

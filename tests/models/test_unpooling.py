@@ -228,6 +228,8 @@ def test_predictions_are_of_the_images_size(test_cfg):
         (dict(head=dict(in_index=1)), "in_index=0"),
         (dict(head=dict(in_channels=24)), "set in_channels=16"),
         (dict(head=dict(in_channels=12)), "8 times"),
+        (dict(head=dict(in_channels=(16,))), r"in_channels=\(16,\), must be one number"),
+        (dict(head=dict(in_index=[0])), r"in_index=\[0\], must be one number"),
         (dict(head=dict(depth=12)), "11, 13, 16, 19"),
         (dict(backbone=dict(padding="reference")), "set padding='same'"),
         (dict(neck=dict(type="FPN", in_channels=[16], out_channels=16, num_outs=1)), "neck"),

@@ -100,11 +100,13 @@ def test_archives_that_are_others_or_lack_something(make, archives, tmp_path):
         make(tmp_path / "other", NAME, [tgz(tmp_path / images.name, wrong), labels])
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_labels_that_are_none_name_the_file(tmp_path):
     path = tmp_path / "a.mat"
     for content, message in (
         (dict(LabelMap=np.full((3, 3), 460, np.uint16)), "labels outside 0-459"),
         (dict(LabelMap=np.full((3, 3), 1.5)), "labels outside 0-459"),
+        (dict(LabelMap=np.array([[np.nan, 1]])), "labels outside 0-459"),
         (dict(LabelMap=np.zeros((3, 3, 3), np.uint8)), r"labels are uint8 of \(3, 3, 3\)"),
         (dict(anno=np.zeros((3, 3), np.uint8)), "LabelMap"),
     ):
@@ -113,6 +115,8 @@ def test_labels_that_are_none_name_the_file(tmp_path):
             read_context(path)
     savemat(path, dict(LabelMap=np.array([[0, 2, 458, 459]], float)))  # double, MATLAB's default
     assert read_context(path).tolist() == [[0, 1, 59, 0]]
+    with pytest.raises(FileNotFoundError, match=r"b\.mat"):
+        read_context(tmp_path / "b.mat")
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_tree(make, tmp_path):
