@@ -87,7 +87,7 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
         raise UserError(f"{path}: {fault}; {EXPECTED}")
     meta: dict[str, Any] | None
     if kind in FOREIGN:
-        weights, meta = _foreign(path, FOREIGN[kind][1](path)), {}
+        weights, meta = _foreign(path, FOREIGN[kind][1](path, progress)), {}
     else:
         tensors, meta = read(path, progress)
         weights = _by_names(path, tensors)
