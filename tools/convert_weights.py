@@ -21,8 +21,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
         "FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start from; torchvision's VGG, "
-        "AlexNet and GoogLeNet; justincj's VGG16; pytorch-fcn's files; fcn_plugin's checkpoints. "
-        "PyTorch's files may be safetensors.",
+        "AlexNet and GoogLeNet; justincj's VGG16; the FCNs of pytorch-fcn, pytorch-semseg and "
+        "torchvision; VGG of MatConvNet (.mat), Keras (.h5), Chainer and TensorFlow (.npz, .npy); "
+        "fcn_plugin's checkpoints. PyTorch's files may be safetensors.",
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
     parser.add_argument(

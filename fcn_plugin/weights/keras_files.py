@@ -32,6 +32,10 @@ READABLE = (
     "only these can be read. Of a network built on one save that one alone: "
     "keras.Model(inputs, last_layer_of_vgg.output).save_weights(FILE)"
 )
+ASSUMED = (
+    "this input is assumed: Keras' published files have it. If yours was trained on another, "
+    "e.g. images / 255, give that in the config and ignore the warning"
+)
 DEPTH, MAX_GROUPS = 6, 10_000  # Keras has 4 levels of groups and some hundred
 
 
@@ -57,7 +61,8 @@ def read_keras(path: Path, progress: Progress = silent) -> Foreign:
     # What h5py raises on arbitrary bytes is not documented.
     except Exception as error:
         raise UserError(f"{path}: damaged or truncated ({quoted(error)}); {AGAIN}") from error
-    return Foreign("Keras", caffe_tensors(path, layers, channels_last=True), CAFFE_VGG)
+    tensors = caffe_tensors(path, layers, channels_last=True)
+    return Foreign("Keras", tensors, CAFFE_VGG, notes=(ASSUMED,))
 
 
 def _arrays(h5py: Any, path: Path, file: Any) -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,7 @@ class Layout:
         features_only: whether it lacks the fully connected layers.
         may_be_at_once: whether such files of FCN-8s do not tell that the skips are scaled.
         upscores: whether a segmentor's file holds the upsampling layers.
-        notes: what is to be known before the weights are used.
+        notes: what is to be known before the weights are used, unless it is a published file.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-IMAGENET = "the 1,000 ImageNet classes; scored anew"
+IMAGENET = "the classifier's own classes; scored anew"  # of ImageNet, if it is as published
 AUXILIARY = "an auxiliary classifier, which only helps to train GoogLeNet"
 BEFORE_CLASSES = "the layer before the ImageNet classes, which no level of the backbone is"
 NO_PLACE = "neither of the backbone nor of a skip-fusion head"

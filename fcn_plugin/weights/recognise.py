@@ -62,6 +62,18 @@ class Weights:
     padding: str | None = None
 
     @property
+    def heading(self) -> str:
+        """File, publisher and network, and how they are known, for reports."""
+        by = f"the published {self.known.file_name}" if self.known else "by content"
+        return f"{self.path}: {self.layout.title} ({by})"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a checkpoint made of the file says of it."""
+        known = dict(known_as=self.known.file_name) if self.known else {}
+        return dict(file=self.path.name, layout=self.layout.title) | known
+
+    @property
     def num_classes(self) -> int | None:
         """The number of classes it scores; None for a classifier."""
         score = self.tensors.get("score_fr.weight")
@@ -111,6 +123,7 @@ def _foreign(path: Path, content: Foreign) -> Weights:
         layout,
         title=layout.title.replace("Caffe", content.publisher),
         input=content.input,
+        notes=content.notes,
         features_only="fc6.weight" not in content.tensors,
     )
     return weights
