@@ -111,10 +111,13 @@ def convert_file(args: argparse.Namespace) -> None:
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")
-    if conversion.config:
-        show(next_step("test", conversion.config, args.target))
-    else:
+    if not conversion.config:
         show(f"Next: name it in a config: load_from={str(args.target)!r}")
+    elif any(name.startswith("decode_head.score.") for name in conversion.report.new):
+        options = (f"load_from={args.target}", "model.backbone.init_cfg=None")
+        show(next_step("train", conversion.config, "--cfg-options", *options))
+    else:
+        show(next_step("test", conversion.config, args.target))
 
 
 if __name__ == "__main__":
