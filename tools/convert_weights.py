@@ -21,9 +21,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
-        "NYUDv2's on color, HHA and depth, FCN-AlexNet and FCN-GoogLeNet and of the classifiers "
-        "they start from; torchvision's VGG, AlexNet and GoogLeNet; justincj's VGG16; "
-        "pytorch-fcn's files; fcn_plugin's checkpoints. PyTorch's files may be safetensors.",
+        "SIFT Flow's and NYUDv2's, FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start "
+        "from; torchvision's VGG, AlexNet and GoogLeNet; justincj's VGG16; the FCNs of "
+        "pytorch-fcn, pytorch-semseg and torchvision; VGG of MatConvNet (.mat), Keras (.h5), "
+        "Chainer and TensorFlow (.npz, .npy); fcn_plugin's checkpoints. PyTorch's files may be "
+        "safetensors.",
     )
     parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
     parser.add_argument(
@@ -169,10 +171,13 @@ def convert_file(args: argparse.Namespace) -> None:
         )
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")
-    if conversion.config:
-        show(next_step("test", conversion.config, args.target))
-    else:
+    if not conversion.config:
         show(f"Next: name it in a config: load_from={str(args.target)!r}")
+    elif any(name.startswith("decode_head.score.") for name in conversion.report.new):
+        options = (f"load_from={args.target}", "model.backbone.init_cfg=None")
+        show(next_step("train", conversion.config, "--cfg-options", *options))
+    else:
+        show(next_step("test", conversion.config, args.target))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fcn_plugin.conversion.classes import classes_of, classes_of_tasks, storable
 from fcn_plugin.conversion.ours import (
     REMEDY,
     backbone_settings,
-    from_caffe,
+    first_net,
     numbers,
     nyud_of,
     scale_of,
@@ -64,8 +64,7 @@ def convert(
         source: any file that ``recognise.open_weights`` knows, our own checkpoints included.
         target: safetensors if its name ends with ".safetensors", else PyTorch's format. An existing
             file is replaced at the very end, and kept if anything fails.
-        net: one of ``NETS``; default the source's own, for a Caffe classifier FCN-32s (the first
-            stage of the published chain), for others FCN-8s.
+        net: one of ``NETS``; default the source's own, for a classifier as ``first_net`` says.
         dataset: score the classes of this data set of mmseg, e.g. 'CamVidDataset'.
         num_classes: score this many classes. If the source scores other classes, the score layers
             start at zero; the same classes in another order are reordered.
@@ -156,11 +155,7 @@ class Conversion:
                 f"{self.path}: {weights.layout.title} is not one of our backbones; name the file "
                 "in a config: model.backbone.init_cfg=dict(type='TimmWeights', checkpoint=...)"
             )
-        # Caffe's classifiers begin the published chain of stages.
-        default_net = "fcn8s"
-        if from_caffe(weights) or "fcn8s" not in backbone.levels:
-            default_net = "fcn32s"
-        self.net = net or weights.net or default_net
+        self.net = net or weights.net or first_net(weights, backbone)
         if self.net not in backbone.levels:
             raise UserError(
                 f"{self.path}: {weights.layout.title} makes {' or '.join(backbone.levels)}, not "
@@ -290,14 +285,9 @@ class Conversion:
     def checkpoint(self) -> dict[str, Any]:
         """What is written to the target: tensors, strings and numbers only."""
         weights = self.weights
-        source = dict(
-            file=self.path.name,
-            layout=weights.layout.title,
-            known_as=weights.known.file_name if weights.known else None,
-        )
         meta = dict(
             dataset_meta=self.dataset_meta,
-            source=source,
+            source=weights.origin,
             net=self.net,
             input=asdict(weights.input) if weights.input else None,
             padding=weights.padding,
@@ -323,8 +313,7 @@ class Conversion:
 
     def __str__(self) -> str:
         weights = self.weights
-        origin = f"the published {weights.known.file_name}" if weights.known else "by content"
-        lines = [f"{self.path}: {weights.layout.title} ({origin})", str(self.report)]
+        lines = [weights.heading, str(self.report)]
         if input := weights.input:
             mean, std = numbers(input.mean), numbers(input.std)
             lines.append(f"input {input.order}, mean {mean}, std {std}")
@@ -344,7 +333,9 @@ class Conversion:
             )
         if weights.layout.input is FEATURES_ONLY and not weights.known:
             lines.append("this input is assumed: the published VGG-16 without classifier has it")
-        return "\n  ".join([*lines, *weights.layout.notes])
+        if not weights.known:
+            lines += weights.layout.notes
+        return "\n  ".join(lines)
 
 
 def head_of(task: str | None) -> str:

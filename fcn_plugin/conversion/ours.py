@@ -8,7 +8,7 @@ from typing import Any
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.networks import BACKBONES, NETS, Backbone
 from fcn_plugin.weights.recognise import NYUD_CLASSES, Weights
-from fcn_plugin.weights.sources import NYUD, TORCHVISION, Input
+from fcn_plugin.weights.sources import FEATURES_ONLY, NYUD, TORCHVISION, Input
 
 REMEDY = "the file is damaged, truncated or of another network; download it again"
 FC_CHANNELS = 4096  # of the published networks
@@ -45,6 +45,20 @@ def variant(weights: Weights) -> str:
         if first is not None and second is not None and first.shape[:1] == second.shape[1:2]:
             return "alexnet"
     return name
+
+
+def first_net(weights: Weights, backbone: Backbone) -> str:
+    """The key in ``NETS`` of the network to begin with, of a classifier.
+
+    FCN-32s, the first stage of the published chain, if it is the authors': in BGR, or in RGB from
+    MatConvNet or Frossard, never divided. Else FCN-8s, where the backbone has its levels.
+    """
+    published = from_caffe(weights) or (
+        weights.input is not None
+        and weights.input is not FEATURES_ONLY
+        and set(weights.input.std) == {1.0}
+    )
+    return "fcn32s" if published or "fcn8s" not in backbone.levels else "fcn8s"
 
 
 def backbone_settings(weights: Weights, backbone: Backbone, net: str) -> dict[str, Any]:

@@ -59,15 +59,9 @@ class ResNetConversion:
 
     def checkpoint(self) -> dict[str, Any]:
         """What is written to the target: tensors, texts and numbers only."""
-        weights = self.weights
-        source = dict(
-            file=weights.path.name,
-            layout=weights.layout.title,
-            known_as=weights.known.file_name if weights.known else None,
-        )
         meta = dict(
             dataset_meta=self.dataset_meta,
-            source={key: value for key, value in source.items() if value is not None},
+            source=self.weights.origin,
             input=asdict(TORCHVISION),
         )
         made_for = dict(made_for=self.config) if self.config else {}
@@ -81,7 +75,6 @@ class ResNetConversion:
         return f"mmseg's FCN on {self.weights.layout.classifier}, {classes} classes{hint}"
 
     def __str__(self) -> str:
-        weights, mean, std = self.weights, numbers(TORCHVISION.mean), numbers(TORCHVISION.std)
-        origin = f"the published {weights.known.file_name}" if weights.known else "by content"
-        title = f"{weights.path}: {weights.layout.title} ({origin})"
-        return "\n  ".join([title, str(self.report), f"input RGB, mean {mean}, std {std}"])
+        mean, std = numbers(TORCHVISION.mean), numbers(TORCHVISION.std)
+        lines = [self.weights.heading, str(self.report), f"input RGB, mean {mean}, std {std}"]
+        return "\n  ".join(lines)

@@ -41,13 +41,14 @@ ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # PyTorch's files since 2020, 
 START_BYTES = 128  # that tell the format
 DOS_FOLDER = 0x10  # bit of a zip member's attributes
 PROGRAM = "constants.pkl"  # only TorchScript's archives have it
+KERAS_WEIGHTS = "model.weights.h5"  # only Keras' archives (.keras) have it
 # The function's name in PyTorch's message, and in the tokens'.
 ASKED = re.compile(r"(?:GLOBAL|the attribute) '?([\w.]{1,100})")
 TENSORS_ALONE = "ask its source for the tensors alone: torch.save(model.state_dict(), FILE)"
 AGAIN = "copy or download it again"
 
 # Other frameworks' formats, which hold no checkpoint: how each begins, and how it is read.
-FOREIGN: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Foreign]]] = {
+FOREIGN: dict[str, tuple[Callable[[bytes], bool], Callable[[Path, Progress], Foreign]]] = {
     "mat": (lambda start: start.startswith(matlab_files.MAGICS), read_matconvnet),
     "npy": (lambda start: start.startswith(numpy_files.MAGIC), read_npy),
     "npz": (looks_like_npz, read_npz),
@@ -261,6 +262,11 @@ def _is_archive(path: Path, file: BinaryIO) -> bool:
             members = archive.infolist()
         if any(member.filename.rpartition("/")[2] == PROGRAM for member in members):
             raise UserError(f"{path}: a TorchScript program, which is not opened; {TENSORS_ALONE}")
+        if any(member.filename == KERAS_WEIGHTS for member in members):
+            raise UserError(
+                f"{path}: Keras' archive of a network; take the weights out of it: "
+                f"unzip {path.name} {KERAS_WEIGHTS}"
+            )
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise UserError(f"{path}: compressed, as no PyTorch file is; save it with torch.save")
         if folder := next((m.filename for m in members if m.external_attr & DOS_FOLDER), None):

@@ -27,11 +27,13 @@ class Foreign(NamedTuple):
         publisher: for messages.
         tensors: Caffe's name -> tensor of float32, in Caffe's axes.
         input: what the network was trained on; None if the file does not tell.
+        notes: what is to be known before the weights are used, unless it is a published file.
     """
 
     publisher: str
     tensors: dict[str, Tensor]
     input: Input | None
+    notes: tuple[str, ...] = ()
 
 
 def caffe_tensors(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.foreign import AGAIN, MAX_BYTES, Foreign, caffe_tensors
 from fcn_plugin.weights.networks import VGG_CONVS
 from fcn_plugin.weights.sources import CAFFE_VGG
@@ -27,10 +28,18 @@ NAMED = re.compile(r"(?:model_weights/)?(?:block(\d)_conv(\d)|(fc1|fc2|predictio
 NUMBERED = re.compile(r"layers/(conv2d|dense)(?:_(\d+))?/vars/[01]")
 OPTIMIZER = ("optimizer/", "optimizer_weights/")
 CLASSIFIER = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
+READABLE = (
+    "only these can be read. Of a network built on one save that one alone: "
+    "keras.Model(inputs, last_layer_of_vgg.output).save_weights(FILE)"
+)
+ASSUMED = (
+    "this input is assumed: Keras' published files have it. If yours was trained on another, "
+    "e.g. images / 255, give that in the config and ignore the warning"
+)
 DEPTH, MAX_GROUPS = 6, 10_000  # Keras has 4 levels of groups and some hundred
 
 
-def read_keras(path: Path) -> Foreign:
+def read_keras(path: Path, progress: Progress = silent) -> Foreign:
     """The layers of a VGG.
 
     Raises:
@@ -45,17 +54,15 @@ def read_keras(path: Path) -> Foreign:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            layers = _layers(path, {n: d for n, d in _arrays(h5py, path, file) if _of_model(n)})
+            arrays = {n: d for n, d in _arrays(h5py, path, file) if not n.startswith(OPTIMIZER)}
+            layers = _layers(path, arrays, progress)
     except UserError:
         raise
     # What h5py raises on arbitrary bytes is not documented.
     except Exception as error:
         raise UserError(f"{path}: damaged or truncated ({quoted(error)}); {AGAIN}") from error
-    return Foreign("Keras", caffe_tensors(path, layers, channels_last=True), CAFFE_VGG)
-
-
-def _of_model(name: str) -> bool:
-    return not name.startswith(OPTIMIZER)
+    tensors = caffe_tensors(path, layers, channels_last=True)
+    return Foreign("Keras", tensors, CAFFE_VGG, notes=(ASSUMED,))
 
 
 def _arrays(h5py: Any, path: Path, file: Any) -> Iterator[tuple[str, Any]]:
@@ -83,23 +90,30 @@ def _arrays(h5py: Any, path: Path, file: Any) -> Iterator[tuple[str, Any]]:
             yield name, item
 
 
-def _layers(path: Path, arrays: dict[str, Any]) -> dict[str, list[np.ndarray]]:
+def _layers(path: Path, arrays: dict[str, Any], progress: Progress) -> dict[str, list[np.ndarray]]:
     """Kernel and bias by Caffe's names of the layers."""
     numbered = [match for name in arrays if (match := NUMBERED.fullmatch(name))]
     order = _numbered(path, {(m[1], int(m[2] or 0)) for m in numbered}) if numbered else {}
     layers: dict[str, list[np.ndarray]] = {}
-    for name, array in arrays.items():
+    for count, (name, array) in enumerate(arrays.items(), start=1):
         if match := NUMBERED.fullmatch(name):
             layer = order[match[1], int(match[2] or 0)]
         elif match := NAMED.match(name):
             layer = CLASSIFIER[match[3]] if match[3] else f"conv{match[1]}_{match[2]}"
         else:
             raise UserError(
-                f"{path}: {quoted(name)} is of no layer of Keras' VGG16 or VGG19; only these can "
-                "be read"
+                f"{path}: {quoted(name)} is of no layer of Keras' VGG16 or VGG19; {READABLE}"
             )
         layers.setdefault(layer, []).append(array[()])
-    return {layer: sorted(blobs, key=lambda b: -b.ndim) for layer, blobs in layers.items()}
+        progress("reading", count, len(arrays))
+    layers = {layer: sorted(blobs, key=lambda b: -b.ndim) for layer, blobs in layers.items()}
+    kernel, *bias = layers.get("conv1_1", [np.zeros(0)])
+    if bias and kernel.ndim == 4 and kernel.shape[0] == bias[0].size != kernel.shape[3]:
+        raise UserError(
+            f"{path}: its kernels have Theano's axes; take the file named "
+            "..._tf_dim_ordering_tf_kernels"
+        )
+    return layers
 
 
 def _numbered(path: Path, layers: set[tuple[str, int]]) -> dict[tuple[str, int], str]:
@@ -112,5 +126,5 @@ def _numbered(path: Path, layers: set[tuple[str, int]]) -> dict[tuple[str, int],
             return dict(zip([*convs, *dense], [*names, *CLASSIFIER.values()], strict=False))
     raise UserError(
         f"{path}: has {len(convs)} convolutions and {len(dense)} dense layers; VGG16 has 13, VGG19 "
-        "16, with three dense layers or none, and only these can be read"
+        f"16, with three dense layers or none; {READABLE}"
     )

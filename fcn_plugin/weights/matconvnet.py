@@ -14,26 +14,25 @@ from typing import Any
 import numpy as np
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.foreign import AGAIN, Foreign, caffe_tensors
-from fcn_plugin.weights.matlab_files import read_matlab
+from fcn_plugin.weights.matlab_files import READABLE, read_matlab
 from fcn_plugin.weights.sources import Input
 
 RGB = 3
 
 
-def read_matconvnet(path: Path) -> Foreign:
+def read_matconvnet(path: Path, progress: Progress = silent) -> Foreign:
     """The layers of a network, and the mean that it was trained with.
 
     Raises:
         UserError: as ``read_matlab``, or it is no such network.
     """
-    content = read_matlab(path)
+    content = read_matlab(path, progress)
     layers = content.get("layers")
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         kind = "a DagNN network, not a SimpleNN" if "params" in content else "no MatConvNet network"
-        raise UserError(
-            f"{path}: {kind}; only imagenet-vgg-verydeep-16.mat and -19.mat can be read"
-        )
+        raise UserError(f"{path}: {kind}; {READABLE}")
     found = {}
     for layer in layers:
         blobs = layer.get("weights", [layer[k] for k in ("filters", "biases") if k in layer])

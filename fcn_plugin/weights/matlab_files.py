@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.system.progress import Progress
 from fcn_plugin.weights.foreign import AGAIN, MAX_BYTES
 
 MAGIC = b"MATLAB 5.0 MAT-file"
@@ -34,12 +35,18 @@ CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13:
 CLASSES |= {14: "i8", 15: "u8"}
 REFUSED = {3: "an object", 5: "a sparse matrix", 16: "a function handle", 17: "an object"}
 COMPLEX = 0x800  # a flag of a variable
+READABLE = "only imagenet-vgg-verydeep-16.mat and -19.mat can be read"
 DEPTH = 8  # of cells and structs; a network has 5
+PIECE = 16 << 20  # bytes that are expanded between two reports of progress
 MAX_PARTS = 100_000  # cells and fields of a variable; a network has some thousand
 
 
 class _Damaged(Exception):
-    """Says what is wrong; the caller adds the file's name."""
+    """What is damaged; the caller adds the file's name and the remedy."""
+
+
+class _NoNetwork(Exception):
+    """What a sound file holds that no network does, such as one of labels; as ``_Damaged``."""
 
 
 class _Element(NamedTuple):
@@ -47,7 +54,7 @@ class _Element(NamedTuple):
     data: memoryview
 
 
-def read_matlab(path: Path) -> dict[str, Any]:
+def read_matlab(path: Path, progress: Progress) -> dict[str, Any]:
     """The variables of a file by name.
 
     Returns:
@@ -68,7 +75,7 @@ def read_matlab(path: Path) -> dict[str, Any]:
     try:
         for element in _elements(data[HEADER:]):
             if element.kind == COMPRESSED:
-                expanded = _expanded(element.data, room)
+                expanded = _expanded(element.data, room, progress)
                 room -= len(expanded)
                 element = next(_elements(expanded), element)
             if element.kind == MATRIX:
@@ -76,6 +83,8 @@ def read_matlab(path: Path) -> dict[str, Any]:
                 variables[name] = value
     except _Damaged as error:
         raise UserError(f"{path}: {error}; {AGAIN}") from error
+    except _NoNetwork as error:
+        raise UserError(f"{path}: {error}, which no network here has; {READABLE}") from error
     return variables
 
 
@@ -96,17 +105,19 @@ def _elements(data: memoryview) -> Iterator[_Element]:
             at += -at % ALIGNMENT
 
 
-def _expanded(data: memoryview, room: int) -> memoryview:
-    stream = zlib.decompressobj()
-    try:
-        expanded = stream.decompress(data, room + 1)
-    except zlib.error as error:
-        raise _Damaged("damaged or truncated") from error
-    if len(expanded) > room:
-        raise _Damaged(f"expands to more than {MAX_BYTES >> 30} GB, which no network does")
+def _expanded(data: memoryview, room: int, progress: Progress) -> memoryview:
+    stream, expanded = zlib.decompressobj(), bytearray()
+    for start in range(0, len(data), PIECE):
+        try:
+            expanded += stream.decompress(data[start : start + PIECE], room + 1 - len(expanded))
+        except zlib.error as error:
+            raise _Damaged("damaged or truncated") from error
+        if len(expanded) > room:
+            raise _NoNetwork(f"holds more than {MAX_BYTES >> 30} GB")
+        progress("reading", start, len(data))
     if not stream.eof:
         raise _Damaged("damaged or truncated")
-    return memoryview(expanded)
+    return memoryview(expanded).toreadonly()  # so that no tensor keeps all of it in memory
 
 
 def _matrix(data: memoryview, depth: int) -> tuple[str, Any]:
@@ -119,7 +130,7 @@ def _matrix(data: memoryview, depth: int) -> tuple[str, Any]:
         raise _Damaged("damaged or truncated")
     kind, shape = int(flags[0]) & 0xFF, tuple(map(int, dims))
     if kind in REFUSED or int(flags[0]) & COMPLEX:
-        raise _Damaged(f"holds {REFUSED.get(kind, 'complex numbers')}, which no network here has")
+        raise _NoNetwork(f"holds {REFUSED.get(kind, 'complex numbers')}")
     return _text(name), _value(kind, shape, parts, depth)
 
 
@@ -132,8 +143,10 @@ def _value(kind: int, shape: tuple[int, ...], parts: Iterator[_Element], depth: 
         if len(numbers) != count:
             raise _Damaged(f"has {len(numbers)} numbers for the shape {shape}")
         return numbers.reshape(shape, order="F").astype(CLASSES[kind], copy=False)
-    if kind not in (CELL, STRUCT) or depth == DEPTH:
-        raise _Damaged("holds what no network has" if depth < DEPTH else "nests too deep")
+    if kind not in (CELL, STRUCT):
+        raise _Damaged(f"has a variable of the unknown class {kind}")
+    if depth == DEPTH:
+        raise _NoNetwork(f"has more than {DEPTH} levels of cells and structs")
     if kind == CELL:
         return [_part(parts, depth) for _ in range(_bounded(count))]
     width = _numbers(next(parts, None))
@@ -155,7 +168,7 @@ def _part(parts: Iterator[_Element], depth: int) -> Any:
 
 def _bounded(count: int) -> int:
     if count > MAX_PARTS:
-        raise _Damaged(f"has a variable of {count} parts, which no network has")
+        raise _NoNetwork(f"has a variable of {count} parts")
     return count
 
 
@@ -169,5 +182,5 @@ def _numbers(element: _Element | None) -> np.ndarray:
 
 
 def _text(numbers: np.ndarray) -> str:
-    """A name: ASCII up to the first zero; other characters become "?"."""
+    """A name: ASCII up to the first zero; other characters become U+FFFD."""
     return bytes(numbers.clip(0, 255).astype("u1")).partition(b"\0")[0].decode("ascii", "replace")

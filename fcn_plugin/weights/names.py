@@ -52,7 +52,7 @@ class Layout:
         features_only: whether it lacks the fully connected layers.
         may_be_at_once: whether such files of FCN-8s do not tell that the skips are scaled.
         upscores: whether a segmentor's file holds the upsampling layers.
-        notes: what is to be known before the weights are used.
+        notes: what is to be known before the weights are used, unless it is a published file.
         streams: what the names of the layers end with, one for each stream of late fusion.
         several_tasks: whether it must score further tasks beside the main one.
     """
@@ -72,7 +72,7 @@ class Layout:
     several_tasks: bool = False
 
 
-IMAGENET = "the 1,000 ImageNet classes; scored anew"
+IMAGENET = "the classifier's own classes; scored anew"  # of ImageNet, if it is as published
 AUXILIARY = "an auxiliary classifier, which only helps to train GoogLeNet"
 BEFORE_CLASSES = "the layer before the ImageNet classes, which no level of the backbone is"
 NO_PLACE = "neither of the backbone nor of a skip-fusion head"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.foreign import AGAIN, MAX_BYTES, Foreign, caffe_tensors
 from fcn_plugin.weights.numpy_pickle import read_layers
 from fcn_plugin.weights.sources import CAFFE_VGG, CAFFE_VGG_RGB, VOC
@@ -32,7 +33,7 @@ def looks_like_npz(start: bytes) -> bool:
     return start.startswith(b"PK\x03\x04") and name.endswith(SUFFIX.encode())
 
 
-def read_npy(path: Path) -> Foreign:
+def read_npy(path: Path, progress: Progress = silent) -> Foreign:
     """machrisaa's VGG-16 or VGG-19.
 
     Raises:
@@ -46,18 +47,18 @@ def read_npy(path: Path) -> Foreign:
                 f"{path}: holds one array of numbers; only vgg16.npy and vgg19.npy can be read, "
                 "which hold a table of layers"
             )
-        layers = read_layers(path, file)
+        layers = read_layers(path, file, progress)
     return Foreign("machrisaa", caffe_tensors(path, layers, channels_last=True), CAFFE_VGG)
 
 
-def read_npz(path: Path) -> Foreign:
+def read_npz(path: Path, progress: Progress = silent) -> Foreign:
     """The Chainer twin's FCN or VGG-16, or Frossard's VGG-16; told apart by the arrays' names.
 
     Raises:
         UserError: the file is damaged, truncated, hostile, beyond ``MAX_BYTES``, or neither.
         OSError: it cannot be opened.
     """
-    arrays = _arrays(path)
+    arrays = _arrays(path, progress)
     for ends in (CHAINER, FROSSARD):
         if all(name.endswith(ends) for name in arrays):
             break
@@ -91,7 +92,7 @@ def _by_layer(
     return layers
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path, progress: Progress) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name; neither a pickle in it nor more than ``MAX_BYTES`` is read."""
     arrays = {}
     try:
@@ -101,10 +102,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                 raise UserError(
                     f"{path}: expands to more than {MAX_BYTES >> 30} GB, which no network does"
                 )
-            for member in members:
+            for count, member in enumerate(members, start=1):
                 with archive.open(member) as file:
                     content = cast(BinaryIO, file)
                     arrays[member.filename.removesuffix(SUFFIX)] = _array(path, content)
+                progress("reading", count, len(members))
     except UserError:
         raise
     # What zipfile raises on arbitrary bytes is not documented.

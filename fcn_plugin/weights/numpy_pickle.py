@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fcn_plugin.errors import UserError, quoted
+from fcn_plugin.system.progress import Progress
 from fcn_plugin.weights.tokens import (
     StoredArray,
     StoredArrayType,
@@ -75,7 +76,7 @@ MADE: dict[str, Callable[[], Any]] = {
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def read_layers(path: Path, file: BinaryIO) -> dict[str, list[np.ndarray]]:
+def read_layers(path: Path, file: BinaryIO, progress: Progress) -> dict[str, list[np.ndarray]]:
     """Kernel and bias of each layer, from a file whose header is read already.
 
     Raises:
@@ -83,7 +84,7 @@ def read_layers(path: Path, file: BinaryIO) -> dict[str, list[np.ndarray]]:
             another thing than a table of layers.
     """
     try:
-        table = _table(_content(file))
+        table = _table(_content(file, path.stat().st_size, progress))
     except UnpicklingError as error:
         raise UserError(f"{path}: {quoted(error)}, and is not opened; {REMEDY}") from error
     # What pickletools raises on arbitrary bytes is not documented.
@@ -114,12 +115,13 @@ def _table(array: Any) -> dict[str, Any]:
     return table
 
 
-def _content(file: BinaryIO) -> Any:
+def _content(file: BinaryIO, size: int, progress: Progress) -> Any:
     """What the pickle says, in tokens, texts, bytes, whole numbers, tuples, lists and dicts."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
+        progress("reading", file.tell(), size)
         if name in VALUES:
             stack.append(argument)
         elif name in MADE:

@@ -72,7 +72,8 @@ def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) 
     # Bands have means of their own, which the file's say nothing of.
     backbone.trained_on = None if widened else weights.input
     log = MMLogger.get_current_instance().info
-    log("%s from %s:\n  %s", weights.layout.title, path, report)
+    lines = "\n  ".join([str(report), *weights.layout.notes])
+    log("%s from %s:\n  %s", weights.layout.title, path, lines)
     if widened:
         log(widened)
     return report

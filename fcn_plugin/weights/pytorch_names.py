@@ -24,14 +24,14 @@ SEMSEG_UPSCORES = {
     "upscore8": "upscore8",
 }
 SEMSEG_INPUT = (
-    "pytorch-semseg's files do not tell their input, which the config has to give: its loaders' is "
-    "BGR, mean 104.00699/116.66877/122.67892, std 255/255/255 (img_norm=False: 1/1/1), for Pascal "
-    "VOC torchvision's since August 2018"
+    "the file does not tell its input; give it in the config. pytorch-semseg's loaders: BGR, mean "
+    "104.00699/116.66877/122.67892 (Cityscapes: 0/0/0), std 255/255/255 (img_norm=False: 1/1/1); "
+    "Pascal VOC since August 2018: torchvision's"
 )
 SEMSEG_STRETCHED = (
-    "backbone and score layers are as they were, but the scores of the image are not: "
-    "pytorch-semseg stretches the scores of the image and its border of 100 pixels over the image, "
-    "and here the border is cut off, as in the paper; train on before you use it"
+    "the layers up to the scores are the same, the scores of the image are not: pytorch-semseg "
+    "resizes the score map, border of 100 pixels included, to the image; here the border is cut "
+    "off, as in the paper. Train on before you use it"
 )
 RESNETS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # blocks in each stage (He et al., table 1)
 HEADS = {"classifier": "decode_head", "aux_classifier": "auxiliary_head"}

@@ -77,6 +77,18 @@ class Weights:
     kernels: tuple[int, ...] | None = None
 
     @property
+    def heading(self) -> str:
+        """File, publisher and network, and how they are known, for reports."""
+        by = f"the published {self.known.file_name}" if self.known else "by content"
+        return f"{self.path}: {self.layout.title} ({by})"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a checkpoint made of the file says of it."""
+        known = dict(known_as=self.known.file_name) if self.known else {}
+        return dict(file=self.path.name, layout=self.layout.title) | known
+
+    @property
     def num_classes(self) -> int | None:
         """The number of classes it scores; None for a classifier."""
         score = self.tensors.get(f"score_fr{''.join(self.layout.streams[:1])}.weight")
@@ -108,7 +120,7 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
         raise UserError(f"{path}: {fault}; {EXPECTED}")
     meta: dict[str, Any] | None
     if kind in FOREIGN:
-        weights, meta = _foreign(path, FOREIGN[kind][1](path)), {}
+        weights, meta = _foreign(path, FOREIGN[kind][1](path, progress)), {}
     else:
         tensors, meta = read(path, progress)
         weights = _by_names(path, tensors)
@@ -132,6 +144,7 @@ def _foreign(path: Path, content: Foreign) -> Weights:
         layout,
         title=layout.title.replace("Caffe", content.publisher),
         input=content.input,
+        notes=content.notes,
         features_only="fc6.weight" not in content.tensors,
     )
     return weights

@@ -49,3 +49,20 @@ def test_a_prototxt_is_checked_and_becomes_a_config(tmp_path):
     )
     for options in ("my.caffemodel", f"--net fcn8s {command[19:]} a.pth"):
         assert tool(f"convert_weights.py {options}", folder=tmp_path).returncode == 2
+
+
+def test_a_classifiers_next_step_is_training(tmp_path):
+    """Its score layers are zero; the convolutions alone, at full width, have a shipped config."""
+    arrays, channels = {}, 3
+    stages = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+    for stage, (convs, width) in enumerate(stages, 1):
+        for conv in range(1, convs + 1):
+            arrays[f"conv{stage}_{conv}/W"] = np.zeros((width, channels, 3, 3), np.float32)
+            arrays[f"conv{stage}_{conv}/b"] = np.zeros(width, np.float32)
+            channels = width
+    np.savez_compressed(tmp_path / "vgg16_from_caffe.npz", **arrays)
+    done = ran("convert_weights.py vgg16_from_caffe.npz start.pth", folder=tmp_path)
+    assert done.stdout.splitlines()[-1] == (
+        "Next: fcn-plugin train fcn32s_vgg16_voc2011-heavy --cfg-options load_from=start.pth "
+        "model.backbone.init_cfg=None"
+    )

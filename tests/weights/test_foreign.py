@@ -16,6 +16,7 @@ from fcn_plugin.conversion.convert import convert
 from fcn_plugin.conversion.ours import shipped_config
 from fcn_plugin.models import ConvolutionalizedVGG, SkipFusionHead
 from fcn_plugin.weights.pretrained import load_classifier
+from fcn_plugin.weights.recognise import open_weights
 from fcn_plugin.weights.sources import CAFFE_VGG, VOC
 
 IMAGE = np.random.default_rng(5).integers(0, 256, (70, 90, 3), dtype=np.uint8)  # BGR
@@ -76,7 +77,8 @@ def test_a_classifier_sees_what_the_plain_network_sees(tmp_path, name):
     assert difference(fc7_of(path), plain) <= 1e-10
     result = convert(path, tmp_path / "out.pth")
     assert result.weights.layout.title == f"{publisher}'s vgg16"
-    assert result.weights.input.order == order
+    assert (result.net, result.weights.input.order) == ("fcn32s", order)
+    assert ("input is assumed" in str(result)) == (publisher == "Keras")
     mean = MEAN_RGB if order == "RGB" else MEAN_RGB[::-1]
     assert result.weights.input.mean == pytest.approx(mean, rel=1e-6)
     # At full width: no shipped config takes RGB with Caffe's mean.
@@ -96,6 +98,21 @@ def test_a_classifier_sees_what_the_plain_network_sees(tmp_path, name):
         if applies.get(mistake, True):
             writer(path, layers, mistake)
             assert difference(fc7_of(path), plain) > 1e-2, mistake
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        partial(write.matconvnet, do_compression=True),
+        *(write.machrisaa, write.frossard, write.keras),
+    ],
+)
+def test_reading_reports_its_progress(tmp_path, writer):
+    path, reports = tmp_path / "x.npz", []
+    writer(path, vgg())
+    open_weights(path, lambda *report: reports.append(report), identify=False)
+    steps = {step for step, _, _ in reports}
+    assert steps == {"reading"} and all(0 <= done <= total for _, done, total in reports)
 
 
 @pytest.mark.parametrize("writer", [write.matconvnet, write.machrisaa, write.keras])

@@ -121,7 +121,7 @@ def test_nothing_expands_beyond_a_network(tmp_path, monkeypatch):
     savemat(tmp_path / "a.mat", dict(layers=zeros), do_compression=True)
     for name in ("a.npz", "a.mat"):
         assert (tmp_path / name).stat().st_size < 10_000
-        refused(tmp_path / name, "expands to more than")
+        refused(tmp_path / name, "more than 0 GB")
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("block1_conv1/w", (2**40,), "f4", chunks=(1024,), compression="gzip")
@@ -166,12 +166,17 @@ MATRICES = {
     "an object": (matrix(3), "holds an object"),
     "an object of a class": (matrix(17), "holds an object"),
     "an object in a cell": (matrix(1, matrix(3)), "holds an object"),
-    "cells in cells": (nested(300_000), "nests too deep"),
-    "more cells than a file has": (matrix(1, b"", (2**31 - 1, 1)), "parts, which no network has"),
+    "cells in cells": (nested(300_000), "more than 8 levels of cells"),
+    "more cells than a file has": (
+        matrix(1, b"", (2**31 - 1, 1)),
+        "parts, which no network here has; only imagenet",
+    ),
     "structs without fields": (
         matrix(2, element(5, bytes([1, 0, 0, 0])) + element(1, b""), (2**31 - 1, 1)),
-        "parts, which no network has",
+        "parts, which no network here has; only imagenet",
     ),
+    "labels of SBD": (matrix(5), "holds a sparse matrix, which no network here has; only imagenet"),
+    "an unknown class": (matrix(99), "the unknown class 99; copy or download it again"),
     "a negative size": (matrix(6, element(9, bytes(8)), (-1, -1)), "damaged or truncated"),
     "a false shape": (matrix(6, element(9, bytes(8)), (2**30, 2**30)), "1 numbers for the shape"),
     "no numbers": (matrix(6), "damaged or truncated"),
@@ -251,4 +256,16 @@ def test_keras_files_of_other_networks_and_without_h5py(tmp_path, monkeypatch):
     refused(path, "1 convolutions and 1 dense layers; VGG16 has 13")
     with h5py.File(path, "w") as file:
         file["dense_4/kernel:0"] = np.ones((2, 2), np.float32)
-    refused(path, "of no layer of Keras' VGG16 or VGG19")
+    refused(path, r"of no layer of Keras' VGG16 or VGG19; .* save that one alone: keras\.Model")
+    with h5py.File(path, "w") as file:
+        file["block1_conv1/block1_conv1_W_1:0"] = TINY["conv1_1"][0]
+        file["block1_conv1/block1_conv1_b_1:0"] = TINY["conv1_1"][1]
+    refused(path, "Theano's axes; take the file named")
+
+
+def test_an_archive_of_keras_is_named_with_the_way_to_its_weights(tmp_path):
+    path = tmp_path / "vgg16.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("model.weights.h5", keras_files.MAGIC)
+    refused(path, r"unzip vgg16\.keras model\.weights\.h5")

@@ -87,7 +87,7 @@ def test_semsegs_fcn8s_with_upsampling_layers_is_the_published_network(tmp_path)
     result = convert(tmp_path / "fcn8s_pascal_best_model.pkl", tmp_path / "out.pth")
     assert result.net == "fcn8s" and result.weights.input is None
     assert "does not say whether it is fcn8s" not in str(result)
-    assert "do not tell their input" in str(result) and "stretches" not in str(result)
+    assert "does not tell its input" in str(result) and "border" not in str(result)
     weights = {name: tensor.double() for name, tensor in caffe.items()}
     plain = reference.run("fcn8s", pixels(), weights)["score"]
     _, scores, _ = ours(result)
@@ -103,7 +103,7 @@ def test_semsegs_other_fcns_have_the_same_layers_and_other_scores(tmp_path, net)
     torch.save(checkpoint(state), tmp_path / "best.pkl")
     result = convert(tmp_path / "best.pkl", tmp_path / "out.pth")
     assert result.net == net and result.num_classes == 12
-    assert "stretches the scores" in str(result) and not result.report.new
+    assert "resizes the score map" in str(result) and not result.report.new
     weights = {name: tensor.double() for name, tensor in caffe.items()}
     plain = reference.run(net, pixels(), weights)
     levels, scores, head = ours(result)
