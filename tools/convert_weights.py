@@ -93,13 +93,15 @@ def parse_args() -> argparse.Namespace:
         parser.error("the following arguments are required: target")
     if args.publish and args.prototxt:
         parser.error("--publish is of a run, --prototxt of a caffemodel; give one of them")
-    changes = (args.net, args.dataset, args.num_classes, args.input, args.late_fusion)
+    changes = (args.net, args.dataset, args.num_classes, args.late_fusion)
     for option in ("publish", "prototxt"):
         if getattr(args, option) and any(changes):
             parser.error(
                 f"--{option} takes a network as it is: without --net, --dataset, --num-classes, "
-                "--input, --late-fusion"
+                "--late-fusion"
             )
+    if args.publish and args.input:
+        parser.error("--input is of a file to convert, --publish of a run; give one of them")
     licences = {args.licence, args.data_licence, args.initial_licence}
     if not args.publish and (args.half or licences != {"unknown"}):
         parser.error("--half and licences belong to --publish")
@@ -143,7 +145,7 @@ def convert_described(args: argparse.Namespace) -> None:
     from fcn_plugin.system.progress import progress_bar
 
     with progress_bar() as progress:
-        conversion = DescribedConversion(args.source, args.prototxt, progress)
+        conversion = DescribedConversion(args.source, args.prototxt, progress, args.input)
         config = conversion.write(args.target, progress) if args.target else None
     show(conversion)
     if args.target is None:

@@ -79,7 +79,7 @@ def convert(
         raise UserError(f"{target}: a folder; give the name of a file to write")
     weights = open_weights(source, progress)
     if trained_on is not None:
-        _tell_input(weights, trained_on)
+        tell_input(weights, trained_on)
     other = None if second is None else open_weights(second, progress)
     conversion = conversion_of(weights, net, dataset, num_classes, other)
     write(conversion.checkpoint(), target, progress)
@@ -105,8 +105,8 @@ def conversion_of(
     return (of_streams if weights.layout.streams else Conversion)(weights, *settings)
 
 
-def _tell_input(weights: Weights, name: str) -> None:
-    """Set the input of weights that do not tell it.
+def tell_input(weights: Weights, name: str) -> None:
+    """Set the input of weights that do not tell it, by its name in ``NYUD``.
 
     Raises:
         UserError: they do.

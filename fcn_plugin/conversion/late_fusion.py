@@ -4,6 +4,7 @@ The published one is FCN-32s on color and FCN-32s on HHA (Caffe ``nyud-fcn32s-co
 stream is converted as the network that it is by itself.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 from fcn_plugin.conversion.convert import Conversion
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.fill import Report
+from fcn_plugin.weights.names import OWN_SCORE
 from fcn_plugin.weights.networks import STREAMS, of_stream
 from fcn_plugin.weights.recognise import Weights
 from fcn_plugin.weights.sources import BANDS, Input
 
 # The mean of two scores is the sum of their halves, and half of a number is exact.
 HALF = 0.5
+# A layer of one of our heads: the head, what it does, its level and the rest of the name.
+OF_LEVEL = re.compile(r"(decode_head|task_heads\.\w+)\.(score|upscore)\.(\d+)\.(.+)")
 
 
 class LateFusion(Conversion):
@@ -37,7 +41,7 @@ class LateFusion(Conversion):
         self.state_dict, self.report = {}, Report()
         for number, stream in enumerate(streams):
             for name, tensor in stream.state_dict.items():
-                if name.startswith("decode_head.score."):
+                if OWN_SCORE.match(name):
                     tensor = tensor * factor
                 # Both have the file's learned kernels, if there are any.
                 self.state_dict.setdefault(self._name(name, number), tensor)
@@ -52,12 +56,12 @@ class LateFusion(Conversion):
         """The name in the whole of a tensor of a stream."""
         if name.startswith("backbone."):
             return name.replace("backbone.", f"backbone.streams.{number}.", 1)
-        head, part, *rest = name.split(".")
-        if part not in ("score", "upscore"):
+        if not (match := OF_LEVEL.fullmatch(name)):
             return name
+        head, part, level, rest = match.groups()
         # Each level is there once for each stream; the first stream's is upsampled.
-        level = int(rest[0]) * len(self.streams) + (number if part == "score" else 0)
-        return ".".join([head, part, str(level), *rest[1:]])
+        first = int(level) * len(self.streams)
+        return f"{head}.{part}.{first + number if part == 'score' else first}.{rest}"
 
     @property
     def config(self) -> str | None:
@@ -123,6 +127,7 @@ def joined(first: Weights, second: Weights, *settings: Any) -> LateFusion:
     for what, values in (
         ("network", [stream.net for stream in streams]),
         ("classes", [stream.dataset_meta["classes"] for stream in streams]),
+        ("further tasks", [stream.tasks for stream in streams]),
         ("padding", [stream.weights.padding for stream in streams]),
     ):
         if values[0] != values[1]:

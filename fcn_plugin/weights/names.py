@@ -161,7 +161,7 @@ def _own(names: set[str]) -> Layout | None:
             for i, (score, upscore) in enumerate(zip(net.scores, net.upscores, strict=True)):
                 first = i * len(of_each)
                 for number, stream in enumerate(of_each):
-                    layers[f"{head}.score.{first + number}"] = of_task(f"{score}{stream}", task)
+                    layers[f"{head}.score.{first + number}"] = f"{of_task(score, task)}{stream}"
                 layers[f"{head}.upscore.{first}.deconv"] = of_task(upscore, task)
     whole_model = any(name.startswith("backbone.") for name in names)
     dropped = {}

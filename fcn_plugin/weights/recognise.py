@@ -97,7 +97,8 @@ class Weights:
     @property
     def tasks(self) -> dict[str, int]:
         """The number of classes of each further task that it scores."""
-        scored = (re.fullmatch(r"score_fr_(\w+)\.weight", name) for name in self.tensors)
+        first = "".join(self.layout.streams[:1])
+        scored = (re.fullmatch(rf"score_fr_(\w+){first}\.weight", name) for name in self.tensors)
         return {match[1]: self.tensors[match[0]].shape[0] for match in scored if match}
 
 
@@ -280,8 +281,9 @@ def _net(weights: Weights, meta: dict[str, Any]) -> str | None:
     if not weights.layout.published and "net" in meta:
         return meta["net"] if meta["net"] in NETS else None
     scores = {name.rpartition(".")[0] for name in weights.tensors if name.startswith("score")}
-    scores -= {of_task(layer, task) for task in weights.tasks for layer in HEAD_LAYERS}
     streams = weights.layout.streams or ("",)
+    of_tasks = (of_task(layer, task) for task in weights.tasks for layer in HEAD_LAYERS)
+    scores -= {f"{layer}{stream}" for layer in of_tasks for stream in streams}
     net = net_name(len(scores) // len(streams), at_once=weights.scale is not None)
     expected = {f"{score}{s}" for score in NETS[net].scores for s in streams} if net else set()
     return net if net and scores == expected else None

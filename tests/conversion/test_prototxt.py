@@ -14,7 +14,9 @@ from weights.caffe_text import CaffeFile, Variant, interpreted
 
 from fcn_plugin.conversion.caffe import described
 from fcn_plugin.conversion.caffe.described import DescribedConversion
+from fcn_plugin.conversion.convert import convert
 from fcn_plugin.errors import UserError
+from fcn_plugin.weights.networks import NETS
 
 EXACT = 1e-10  # another order of summation in double precision, no more
 
@@ -83,9 +85,14 @@ def test_the_config_and_the_checkpoint_score_as_the_described_network(name, tmp_
         assert networks.relative_error(other, expected) > 1e-3
 
 
-# Of one head and one stream, on photos. FCN-GoogLeNet never was.
-PUBLISHED = [net for net in reference.NETS if net.startswith("fcn") and "color" not in net]
-PUBLISHED.remove("fcn-googlenet")
+# Of one head and one stream -> classes and shipped config. FCN-GoogLeNet never was.
+PUBLISHED = {
+    **{net: (21, f"{net}_vgg16_voc2011-heavy") for net in ("fcn32s", "fcn16s", "fcn8s")},
+    "fcn8s-atonce": (21, "fcn8s-atonce_vgg16_voc2011-heavy"),
+    "fcn-alexnet": (21, "fcn32s_alexnet_voc2011"),
+    "fcn32s-color-d": (40, "fcn32s_vgg16_nyud-color-d-heavy"),
+}
+OTHER_FORMS = [net for net in networks.NETS if net not in (*PUBLISHED, "fcn-googlenet")]
 
 
 @pytest.mark.parametrize("net", PUBLISHED)
@@ -93,12 +100,13 @@ def test_the_published_networks_narrow(net, tmp_path):
     """Their crops, by the numbers in the authors' files, are those that follow from the layers."""
     backbone, head = networks.build(net)
     weights = {k: v.float() for k, v in networks.parameters(net, backbone, head).items()}
-    written = CaffeFile(weights)
+    channels = networks.NETS[net].channels
+    written = CaffeFile(weights, channels)
     reference.write(net, written)
     conversion = DescribedConversion(*files(tmp_path, written))
-    assert conversion.net == ("fcn32s" if net == "fcn-alexnet" else net)
+    assert conversion.net == (net if net in NETS else "fcn32s")
     config = conversion.write(tmp_path / "out.safetensors")
-    image = pictures(3)
+    image = pictures(channels)
     found = scores(config, tmp_path / "out.safetensors", image)
     exact = {name: tensor.double() for name, tensor in weights.items()}
     expected = reference.run(net, image.double(), exact)["score"]
@@ -114,9 +122,11 @@ def test_the_published_networks_of_full_width_have_their_shipped_configs(
 ):
     """Of one number each in memory, but for the kernels."""
     with torch.device("meta"):
-        backbone, head = networks.build(net, full=True, classes=21)
+        backbone, head = networks.build(net, full=True, classes=PUBLISHED[net][0])
         shapes = networks.parameters(net, backbone, head)
-    written = CaffeFile({name: torch.zeros(()).expand(t.shape) for name, t in shapes.items()})
+    channels = networks.NETS[net].channels
+    weights = {name: torch.zeros(()).expand(t.shape) for name, t in shapes.items()}
+    written = CaffeFile(weights, channels)
     reference.write(net, written)
     model, prototxt = files(tmp_path, CaffeFile({}), written.text)
     model.touch()
@@ -127,14 +137,45 @@ def test_the_published_networks_of_full_width_have_their_shipped_configs(
     }
     monkeypatch.setattr(described, "format_of", lambda path: "caffemodel")
     monkeypatch.setattr(described, "read", lambda path, progress: (stored, None))
-    shipped = f"{net}_vgg16_voc2011-heavy" if "alex" not in net else "fcn32s_alexnet_voc2011"
     conversion = DescribedConversion(model, prototxt)
-    assert conversion.config == shipped and conversion.report.new == []
+    assert conversion.config == PUBLISHED[net][1] and conversion.report.new == []
     # Of another mean it is none that a shipped config is for.
     mean = 'layer { name: "data" type: "Data" top: "data" transform_param { mean_value: 90 } }\n'
     prototxt.write_text(mean + written.text.replace(written.text.splitlines()[0], "", 1))
     other = DescribedConversion(model, prototxt)
-    assert other.config is None and other.weights.input.mean == (90, 90, 90)
+    assert other.config is None and other.weights.input.mean == (90,) * channels
+
+
+@pytest.mark.parametrize("net", OTHER_FORMS)
+def test_two_tasks_or_streams_are_known_without_a_prototxt(net, tmp_path):
+    backbone, head = networks.build(net, classes=40)
+    weights = {k: v.float() for k, v in networks.parameters(net, backbone, head).items()}
+    written = CaffeFile(weights, networks.NETS[net].channels)
+    reference.write(net, written)
+    model, prototxt = files(tmp_path, written)
+    with pytest.raises(UserError, match=r"(tasks|two streams); leave --prototxt out; without it"):
+        DescribedConversion(model, prototxt)
+    conversion = convert(model, tmp_path / "out.pth")
+    assert conversion.net == net.split("-")[net.startswith("siftflow")]
+    assert conversion.num_classes == (33 if conversion.tasks else 40) and conversion.weights.input
+
+
+def test_color_or_hha_is_told_by_hand(tmp_path):
+    """A narrow network's own config then has the mean, and the checkpoint keeps to it."""
+    written, _ = drawn(Variant((), (64,), classes=40))
+    model, prototxt = files(tmp_path, written)
+    untold = DescribedConversion(model, prototxt)
+    assert untold.assumed and "Give --input nyud-color or --input nyud-hha" in str(untold)
+    told = DescribedConversion(model, prototxt, trained_on="nyud-hha")
+    assert not told.assumed and "--input" not in str(told)
+    pixels = mmengine.Config.fromfile(told.write(tmp_path / "out.pth")).model.data_preprocessor
+    assert (pixels.mean, pixels.bgr_to_rgb) == ([132.431, 94.076, 118.477], True)
+    assert told.checkpoint()["meta"]["input"]["order"] == "RGB"
+    text = MEAN.format("mean_value: 7") + "\n".join(written.text.splitlines()[2:])
+    prototxt.write_text(text)
+    assert "--input" not in str(DescribedConversion(model, prototxt))
+    with pytest.raises(UserError, match=r"its input is known .*; leave --input out"):
+        DescribedConversion(model, prototxt, trained_on="nyud-hha")
 
 
 AT_ONCE = Variant(factors=(0.01, 0.0001))

@@ -132,6 +132,47 @@ def test_factors_are_those_of_all_heads(tmp_path):
         convert(tmp_path / "other.pth", tmp_path / "out.pth")
 
 
+def test_two_networks_become_two_streams_with_all_tasks(tmp_path):
+    """Each task's scores are the mean of the two networks'; the target goes through once more."""
+    alone = []
+    for name in ("a", "b"):
+        layers = siftflow_layers("fcn16s")
+        for task in ("sem", "geo"):
+            weight, bias = layers[f"score_pool4_{task}"]
+            layers[f"score_pool4_{task}"] = [weight * (1 if name == "a" else -3), bias]
+        write_caffemodel(tmp_path / f"{name}.caffemodel", layers)
+        convert(tmp_path / f"{name}.caffemodel", tmp_path / f"{name}.pth")
+        alone.append(scores(model("fcn16s", tmp_path / f"{name}.pth")))
+    first, second = (tmp_path / f"{name}.caffemodel" for name in ("a", "b"))
+    result = convert(first, tmp_path / "both.pth", second=second)
+    assert "2 streams of fcn16s on vgg16, 33 classes and 3 of geo" in result.summary
+    cfg = mmengine.Config.fromfile(CONFIGS / "fcn16s_vgg16_siftflow-heavy.py")
+    vgg = dict(cfg.model.backbone, base_channels=BASE, fc_channels=FC, init_cfg=None)
+    cfg.model.backbone = dict(type="Streams", streams=[vgg, vgg], channels=(3, 3))
+    for head in (cfg.model.decode_head, cfg.model.task_heads.geo):
+        levels = (8 * BASE, 8 * BASE, FC, FC)
+        head.update(in_channels=levels, in_index=range(4), strides=(16, 16, 32, 32))
+    cfg.model.data_preprocessor = dict(type="BandsPreProcessor", mean=MEAN * 2, std=(1.0,) * 6)
+    twice = np.concatenate([IMAGE, IMAGE], axis=-1)
+    found = scores(init_model(cfg, str(tmp_path / "both.pth"), device="cpu"), twice)
+    for task, score in found.items():
+        expected = (alone[0][task] + alone[1][task]) / 2
+        # BandsPreProcessor subtracts in single precision.
+        assert (score - expected).abs().max() <= 1e-6 * expected.abs().max()
+        assert (score - alone[0][task]).abs().max() > 1e-2 * expected.abs().max()
+    again = convert(tmp_path / "both.pth", tmp_path / "again.pth")
+    assert again.tasks == {"geo": 3} and not again.report.dropped and not again.report.new
+    assert again.state_dict.keys() == result.state_dict.keys()
+    assert all(torch.equal(again.state_dict[k], v) for k, v in result.state_dict.items())
+    five = siftflow_layers("fcn32s")
+    five |= {name: fcn_layers("fcn32s", 5)[name[:-4]] for name in five if name.endswith("_geo")}
+    write_caffemodel(first, five)
+    write_caffemodel(second, fcn_layers("fcn32s", classes=33))
+    convert(second, tmp_path / "second.pth")
+    with pytest.raises(UserError, match=r"second\.pth: other further tasks than .*a\.caffemodel"):
+        convert(first, tmp_path / "out.pth", second=tmp_path / "second.pth")
+
+
 def test_other_classes_leave_the_tasks_out(tmp_path):
     result = caffe(tmp_path, siftflow_layers("fcn8s"), dataset="CamVidDataset")
     assert not any(name.startswith("task_heads") for name in result.state_dict)

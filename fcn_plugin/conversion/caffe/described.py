@@ -8,7 +8,7 @@ from torch import Tensor
 from fcn_plugin.conversion.caffe.config import config_text
 from fcn_plugin.conversion.caffe.graph import Node, settings
 from fcn_plugin.conversion.caffe.network import CaffeNetwork, read_network
-from fcn_plugin.conversion.convert import Conversion, is_bilinear
+from fcn_plugin.conversion.convert import Conversion, is_bilinear, tell_input
 from fcn_plugin.conversion.writing import write
 from fcn_plugin.errors import UserError, did_you_mean, quoted
 from fcn_plugin.system.files import disk_full, replacing
@@ -25,23 +25,37 @@ REMEDY = "give the prototxt that it was trained with"
 class DescribedConversion(Conversion):
     """The caffemodel ``source``, which ``prototxt`` describes, as a checkpoint of our network.
 
+    Args:
+        trained_on: as of ``convert``, if the prototxt does not say the mean.
+
     Attributes:
         network: what the prototxt says.
         assumed: whether the network's input is unknown, so that its config assumes one.
 
     Raises:
         UserError: the prototxt describes a network of another form, or the file holds another
-            network; names the first layer that differs.
+            network; names the first layer that differs. Or the input is known, so that it cannot
+            be ``trained_on``.
     """
 
-    def __init__(self, source: Path, prototxt: Path, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        source: Path,
+        prototxt: Path,
+        progress: Progress = silent,
+        trained_on: str | None = None,
+    ) -> None:
         self.network = network = read_network(prototxt)
         weights = weights_of(source, network, progress)
+        if network.image.mean:
+            weights.input_untold = False
+        if trained_on is not None:
+            tell_input(weights, trained_on)
         self.published_input = weights.input
         super().__init__(weights)
         stated = network.image.input(self.settings["in_channels"])
         weights.input = stated or weights.input
-        self.assumed = self.config is None and stated is None
+        self.assumed = self.config is None and stated is None and trained_on is None
         if self.assumed:
             weights.input = None  # so that the mean in the config may be corrected
 

@@ -26,6 +26,10 @@ ENDS = {
 SCORE = dict(kernel_size=1, stride=1, pad=0, dilation=1, group=1, bias_term=True)
 UPSCORE = dict(dilation=1, bias_term=False)
 SCALE = dict(axis=1, num_axes=1, bias_term=False)
+# What to do with two tasks or streams. By the names of the layers the published ones are known.
+WITHOUT = (
+    "leave --prototxt out; without it the published networks of two tasks or two streams are known"
+)
 WITH_WEIGHTS = ("Convolution", "Deconvolution", "Scale")
 
 
@@ -133,7 +137,7 @@ def _scores(path: Path, nodes: Sequence[Node]) -> Node:
             raise node.fault("no layer reads it, and it returns no scores", "leave it out")
     names = some([quoted(node.name) for node in last])
     raise UserError(
-        f"{path}: ends in {len(last)} layers ({names}), as a network of several tasks; {TAKEN}"
+        f"{path}: ends in {len(last)} layers ({names}), as a network of several tasks; {WITHOUT}"
     )
 
 
@@ -166,7 +170,7 @@ def _summed(fuse: Node) -> tuple[Node, Node | None, Node, Node | None]:
     (score, crop), (upscore, cropped) = branches
     kinds = score.kind, upscore.kind
     if kinds == ("Convolution", "Convolution"):
-        raise fuse.fault("adds scores of two streams", TAKEN)
+        raise fuse.fault("adds scores of two streams", WITHOUT)
     if kinds != ("Convolution", "Deconvolution"):
         raise fuse.fault(f"adds {kinds[0]} and {kinds[1]}, not scores and upsampled scores")
     fuse.check(dict(operation="SUM", coeff=[1.0, 1.0]), "in a sum of two levels' scores")
