@@ -15,9 +15,9 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.prepare import siftflow
 from fcn_plugin.prepare.job import Preparation
 from fcn_plugin.prepare.mat_labels import READERS
-from fcn_plugin.prepare.staging import install, staged
 from fcn_plugin.prepare.tree_check import faults_of, first_of, names
 from fcn_plugin.system.files import replacing
+from fcn_plugin.system.staging import install, staged
 from fcn_plugin.system.workers import on_all_cores
 
 

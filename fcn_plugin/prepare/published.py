@@ -16,10 +16,10 @@ from fcn_plugin.errors import UserError, some
 from fcn_plugin.prepare.archives import unpack
 from fcn_plugin.prepare.derive import DERIVATIONS, derive
 from fcn_plugin.prepare.job import Preparation
-from fcn_plugin.prepare.staging import LOCK_PATIENCE, install, stage_of, staged
 from fcn_plugin.prepare.tree_check import faults_of, first_of, is_there, leaks, names
 from fcn_plugin.system.download import download, file_digests
 from fcn_plugin.system.locks import only_one_at_work
+from fcn_plugin.system.staging import LOCK_PATIENCE, install, stage_of, staged
 
 DOWNLOADS = "downloads"
 MIN_LIMIT = 1 << 30  # bytes that any archive may unpack to

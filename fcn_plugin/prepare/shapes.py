@@ -12,8 +12,8 @@ from fcn_plugin.data.lists import list_text
 from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.drawing import MIN_SIZE, SIZE, SPLITS, draw
-from fcn_plugin.prepare.staging import REMEDY, made_whole
 from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.system.staging import REMEDY, made_whole
 
 # Stored in a finished data set; raise it when the same parameters give other pictures.
 FORMAT = 1

@@ -10,7 +10,6 @@ from torch import Tensor
 from fcn_plugin.conversion.writing import write
 from fcn_plugin.engine.resuming import find_checkpoint
 from fcn_plugin.errors import UserError
-from fcn_plugin.prepare.staging import staged
 from fcn_plugin.publish.card import Licences, card
 from fcn_plugin.publish.facts import facts_of, public
 from fcn_plugin.publish.folder import CARD, CONFIG, check_free
@@ -18,6 +17,7 @@ from fcn_plugin.publish.results import Result, results_of
 from fcn_plugin.report.run import read_config
 from fcn_plugin.system.download import digits_for_name, file_digests
 from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.system.staging import staged
 from fcn_plugin.weights.files import read_content, tensors_and_meta
 from fcn_plugin.weights.safetensors_files import SUFFIX
 

@@ -21,6 +21,8 @@ from PIL import Image
 from fcn_plugin.checks.ignored import unify_ignored
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 from fcn_plugin.data.numbering import set_colours
+from fcn_plugin.data.nyud import NYUDv2Dataset
+from fcn_plugin.data.siftflow import SEMANTIC
 from fcn_plugin.evaluation.folders import Tally, counted, matched
 from fcn_plugin.evaluation.protocols import Protocol, protocol, protocol_of
 from fcn_plugin.evaluation.scores import scores
@@ -36,8 +38,10 @@ OWN = ("grass", "road", "mud", "sky", "car")
 DATA_SETS: dict[str, tuple[tuple[str, ...], int, int, tuple]] = {
     "_base_/datasets/ade20k": (ADE20KDataset.METAINFO["classes"], 1, 0, ("mit",)),
     "_base_/datasets/camvid": (tuple(CAMVID), 0, 11, ("voc", 11, 11)),
+    "_base_/datasets/nyud": (NYUDv2Dataset.METAINFO["classes"], 1, 0, ("voc", 40, 0, 1)),
     "_base_/datasets/pascal_context": (CONTEXT, 0, 255, ("voc", 60)),
     "_base_/datasets/shapes": (SHAPES, 0, 255, ("voc", 5)),
+    "_base_/datasets/siftflow": (SEMANTIC, 1, 0, ()),
     "_base_/datasets/voc2011": (VOC, 0, 255, ("voc",)),
     "_base_/datasets/voc2012": (VOC, 0, 255, ("voc",)),
     "_base_/datasets/voc2012_aug": (VOC, 0, 255, ("voc",)),
@@ -78,18 +82,26 @@ def own(**settings: Any) -> Config:
 
 
 def stored(cfg: Config, root: Path, values: list[int]) -> list[np.ndarray]:
-    """Images and labels of these values on the disk, where the config then looks for them."""
+    """Images and labels of these values on the disk, where the config then looks for them.
+
+    Further tasks have labels of nothing but void.
+    """
     dataset, chance = cfg.test_dataloader.dataset, np.random.default_rng(0)
     dataset.data_root = str(root)
     images, labels = (root / dataset.data_prefix[key] for key in ("img_path", "seg_map_path"))
     names = root / dataset.get("ann_file", "list")
-    for folder in (images, labels, names.parent):
+    further = [root / path for key, path in dataset.data_prefix.items() if key.endswith("_path")]
+    further = [folder for folder in further if folder not in (images, labels)]
+    for folder in (images, labels, names.parent, *further):
         folder.mkdir(parents=True, exist_ok=True)
     names.write_text("a\nb\nc\n")
     made = [chance.choice(values, SIZE).astype(np.uint8) for _ in "abc"]
     for name, label in zip("abc", made, strict=True):
         Image.fromarray(label).save(labels / f"{name}.png")
-        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{name}.jpg")
+        for suffix in (".jpg", ".png"):
+            Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{name}{suffix}")
+        for folder in further:
+            Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / f"{name}.png")
     return made
 
 
@@ -100,7 +112,9 @@ def predicted(cfg: Config, wanted: list[np.ndarray], numbers: dict[str, int], ou
     index = np.zeros(256, np.int64)
     for i, name in enumerate(dataset.metainfo["classes"]):
         index[numbers[name]] = i
-    evaluator = Evaluator([dict(cfg.test_evaluator, output_dir=str(out))])
+    of_tasks = cfg.test_evaluator
+    metric = of_tasks[0] if isinstance(of_tasks, list) else of_tasks
+    evaluator = Evaluator([dict(metric, output_dir=str(out))])
     evaluator.dataset_meta = dataset.metainfo
     assert len(dataset) == len(wanted) == 3
     for i, labels in enumerate(wanted):

@@ -12,6 +12,7 @@ from fcn_plugin.prepare.own import configs
 from fcn_plugin.prepare.own.budget import Machine, Plan, batch_size, core_seconds
 from fcn_plugin.prepare.own.class_weights import median_frequency
 from fcn_plugin.prepare.own.configs import TRAININGS
+from fcn_plugin.system.configs import shipped_configs
 
 
 def test_two_cores_train_from_nothing_in_half_an_hour():
@@ -131,5 +132,5 @@ def test_imagenet_weights_come_first_where_they_are_to_be_had(tmp_path, monkeypa
             monkeypatch.setattr(configs, "why_unreachable", lambda url, patience: "")
         lines = prepare(tmp_path / "in", place).lines
         assert lines[-2].startswith("Next, from ImageNet weights: ") and "-scratch" in lines[-1]
-    base = Config.fromfile(configs.shipped_configs() / "_base_/models/fcn8s_vgg16.py")
+    base = Config.fromfile(shipped_configs() / "_base_/models/fcn8s_vgg16.py")
     assert base.model.backbone.init_cfg.checkpoint == configs.IMAGENET

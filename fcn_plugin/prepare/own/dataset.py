@@ -33,7 +33,7 @@ from fcn_plugin.prepare.own.readers import read_source
 from fcn_plugin.prepare.own.source import Item, Job, Size, Source, each
 from fcn_plugin.prepare.own.split import LISTS, Splits, stated_splits
 from fcn_plugin.prepare.own.unpacked import unpacked
-from fcn_plugin.prepare.staging import made_whole
+from fcn_plugin.system.staging import made_whole
 
 # Part of a finished data set's state; raise it when the same source gives another data set.
 FORMAT = 5
