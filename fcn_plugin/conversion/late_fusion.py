@@ -126,8 +126,8 @@ def joined(first: Weights, second: Weights, *settings: Any) -> LateFusion:
             )
     for what, values in (
         ("network", [stream.net for stream in streams]),
-        ("classes", [stream.dataset_meta["classes"] for stream in streams]),
         ("further tasks", [stream.tasks for stream in streams]),
+        ("classes", [stream.dataset_meta["classes"] for stream in streams]),
         ("padding", [stream.weights.padding for stream in streams]),
     ):
         if values[0] != values[1]:

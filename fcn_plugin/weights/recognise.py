@@ -37,6 +37,7 @@ EXPECTED = (
 # Number of classes of a published segmentor of photos -> its input, if not VOC's.
 INPUT_OF_CLASSES = {60: PASCAL_CONTEXT}
 NYUD_CLASSES = 40
+SIFT_FLOW_CLASSES = 33, {"geo": 3}
 
 
 @dataclass
@@ -92,14 +93,19 @@ class Weights:
     def num_classes(self) -> int | None:
         """The number of classes it scores; None for a classifier."""
         score = self.tensors.get(f"score_fr{''.join(self.layout.streams[:1])}.weight")
-        return score.shape[0] if self.net and score is not None else None
+        return _rows(score) if self.net and score is not None else None
 
     @property
     def tasks(self) -> dict[str, int]:
         """The number of classes of each further task that it scores."""
         first = "".join(self.layout.streams[:1])
         scored = (re.fullmatch(rf"score_fr_(\w+){first}\.weight", name) for name in self.tensors)
-        return {match[1]: self.tensors[match[0]].shape[0] for match in scored if match}
+        return {match[1]: _rows(self.tensors[match[0]]) for match in scored if match}
+
+
+def _rows(score: Tensor) -> int:
+    """The number of classes of a score layer; 1 of a damaged one without dimensions."""
+    return score.shape[:1].numel()
 
 
 def open_weights(path: Path, progress: Progress = silent, identify: bool = True) -> Weights:
@@ -213,10 +219,11 @@ def _described(weights: Weights, meta: dict[str, Any] | None) -> Weights:
 
 
 def _input_of_segmentor(weights: Weights) -> Input | None:
-    """What a published segmentor was trained on, by its classes, streams and bands."""
+    """What a published segmentor was trained on, by its classes, tasks, streams and bands."""
     layout, first = weights.layout, weights.tensors.get("conv1_1.weight")
     if layout.several_tasks:
-        return SIFT_FLOW
+        found = weights.num_classes, weights.tasks
+        return SIFT_FLOW if found == SIFT_FLOW_CLASSES else None
     bands = first.shape[1] if first is not None and first.dim() == 4 else 3
     of_nyud = weights.num_classes == NYUD_CLASSES
     if layout.streams or bands != 3:

@@ -81,6 +81,21 @@ def _version(module: Any) -> bool:
 # Key in a checkpoint -> the expected value, in words and as a check.
 Rules = Mapping[str, tuple[str, Check]]
 TABLE, TEXT, WHOLE = ("a table", _table()), ("a text", _text), ("a whole number", _whole)
+# What a data set says of a labeling, the main one or a further task's.
+LABELING: Rules = {
+    "classes": ("names", _each(_text)),
+    "palette": ("colours of three numbers in 0-255", _palette),
+    "reduce_zero_label": ("True or False", _flag),
+    "label_map": ("a table of numbers", _table(_number, by=_number)),
+}
+
+
+def _labeling(value: Any) -> bool:
+    return _table()(value) and all(
+        value.get(key) is None or check(value[key]) for key, (_, check) in LABELING.items()
+    )
+
+
 CONTENT: Rules = {
     "meta": TABLE,
     "meta.net": TEXT,
@@ -91,10 +106,8 @@ CONTENT: Rules = {
     "meta.seed": WHOLE,
     "meta.input": ("order, mean and std of the channels", _input),
     "meta.dataset_meta": TABLE,
-    "meta.dataset_meta.classes": ("names", _each(_text)),
-    "meta.dataset_meta.palette": ("colours of three numbers in 0-255", _palette),
-    "meta.dataset_meta.reduce_zero_label": ("True or False", _flag),
-    "meta.dataset_meta.label_map": ("a table of numbers", _table(_number, by=_number)),
+    **{f"meta.dataset_meta.{key}": rule for key, rule in LABELING.items()},
+    "meta.dataset_meta.tasks": ("a table of tasks, each with its classes", _table(_labeling)),
 }
 # Entries that resuming needs; RUN_OPTIONAL: entries that may be absent.
 RUN: Rules = {

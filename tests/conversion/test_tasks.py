@@ -165,13 +165,9 @@ def test_two_networks_become_two_streams_with_all_tasks(tmp_path):
     assert again.tasks == {"geo": 3} and not again.report.dropped and not again.report.new
     assert again.state_dict.keys() == result.state_dict.keys()
     assert all(torch.equal(again.state_dict[k], v) for k, v in result.state_dict.items())
-    five = siftflow_layers("fcn32s")
-    five |= {name: fcn_layers("fcn32s", 5)[name[:-4]] for name in five if name.endswith("_geo")}
-    write_caffemodel(first, five)
-    write_caffemodel(second, fcn_layers("fcn32s", classes=33))
-    convert(second, tmp_path / "second.pth")
-    with pytest.raises(UserError, match=r"second\.pth: other further tasks than .*a\.caffemodel"):
-        convert(first, tmp_path / "out.pth", second=tmp_path / "second.pth")
+    write_caffemodel(second, fcn_layers("fcn16s", classes=33))
+    with pytest.raises(UserError, match=r"b\.caffemodel: other further tasks than .*a\.caffemodel"):
+        convert(first, tmp_path / "out.pth", second=second)
 
 
 def test_other_classes_leave_the_tasks_out(tmp_path):
@@ -196,9 +192,25 @@ def test_a_truncated_file(tmp_path, lost, missing):
         caffe(tmp_path, layers)
 
 
+@pytest.mark.parametrize("head", ["sem", "geo"])
+def test_a_score_without_dimensions(tmp_path, head):
+    layers = siftflow_layers("fcn8s") | {f"score_fr_{head}": [np.zeros((), np.float32)] * 2}
+    with pytest.raises(UserError, match=r"; the file is damaged, truncated"):
+        caffe(tmp_path, layers)
+
+
 def test_a_file_with_one_task_is_as_ever(tmp_path):
     result = caffe(tmp_path, fcn_layers("fcn8s", classes=33))
     assert not result.tasks and "tasks" not in result.dataset_meta and result.config is None
+    assert result.dataset_meta["classes"][0] == "class 0"
+
+
+def test_another_network_of_two_tasks_tells_no_mean(tmp_path):
+    layers = siftflow_layers("fcn32s")
+    other = fcn_layers("fcn32s", classes=5)
+    layers |= {name: other[name.removesuffix("_geo")] for name in layers if name.endswith("_geo")}
+    result = caffe(tmp_path, layers)
+    assert result.tasks == {"geo": 5} and result.weights.input is None and result.config is None
     assert result.dataset_meta["classes"][0] == "class 0"
 
 

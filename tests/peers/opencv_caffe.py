@@ -1,7 +1,7 @@
 """Compares with OpenCV's reader of Caffe networks, on random weights.
 
     pip install 'opencv-python-headless<5'
-    python tests/peers/opencv_caffe.py [--published CLONE] [NET ...]
+    python tests/peers/opencv_caffe.py [--published CLONE] [--wrong-crop] [NET ...]
 
 OpenCV 5 reads Caffe files no longer. The networks are those of tests/reference.py, written as
 Caffe files; with a clone of https://github.com/shelhamer/fcn.berkeleyvision.org those that its
@@ -61,6 +61,11 @@ def main() -> int:
     )
     parser.add_argument("nets", nargs="*", metavar="NET", help="default: all")
     parser.add_argument("--published", type=Path, metavar="CLONE", help="the authors' own files")
+    parser.add_argument(
+        "--wrong-crop",
+        action="store_true",
+        help="the negative control: OpenCV moves each crop by one pixel, which each row must show",
+    )
     args = parser.parse_args()
     known = PUBLISHED if args.published else WRITTEN
     if unknown := set(args.nets) - set(known):
@@ -68,7 +73,8 @@ def main() -> int:
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
         parser.error(f"OpenCV {cv2.__version__} reads no Caffe files: opencv-python-headless<5")
 
-    table = Table(f"OpenCV {cv2.__version__}" + " on the authors' files" * bool(args.published))
+    peer = f"OpenCV {cv2.__version__}" + " on the authors' files" * bool(args.published)
+    table = Table(peer + " with wrong crops" * args.wrong_crop, args.wrong_crop)
     for name in args.nets or known:
         net, classes = known[name]
         torch.manual_seed(0)
@@ -78,6 +84,8 @@ def main() -> int:
         file = CaffeFile(weights, sum(inputs.values()), start="")
         reference.write(net, file)
         text = published(args.published, name) if args.published else file.text
+        if args.wrong_crop:
+            text = re.sub(r"offset: (\d+)", lambda stated: f"offset: {int(stated[1]) + 1}", text)
         theirs = read(inputs_as_text(inputs) + text, file.blobs)
         for batch, size in SIZES:
             image = networks.pictures(batch, size, torch.float32, net)

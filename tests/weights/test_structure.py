@@ -37,6 +37,7 @@ def sound() -> dict[str, Any]:
                 palette=np.zeros((2, 3), np.uint8),
                 reduce_zero_label=False,
                 label_map={1: 0, 2: 255},
+                tasks=dict(geo=dict(classes=("c", "d"), palette=None, label_map={3: 0})),
             ),
         ),
         message_hub=dict(
@@ -79,6 +80,10 @@ CONTENTS = [
     put("meta.dataset_meta.palette", [[0, 0], [1, 1]]),
     put("meta.dataset_meta.palette", np.full((2, 3), np.nan)),
     put("meta.dataset_meta.label_map", {"a": "b"}),
+    put("meta.dataset_meta.tasks", ["geo"]),
+    put("meta.dataset_meta.tasks.geo", 5),
+    put("meta.dataset_meta.tasks.geo.classes", "cd"),
+    put("meta.dataset_meta.tasks.geo.label_map", {"a": "b"}),
 ]
 # Refused where a run goes on from it.
 RUNS = [
