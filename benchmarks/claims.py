@@ -71,6 +71,12 @@ ROWS = {
         ("optim_wrapper.optimizer.lr=3.8e-10",),  # the published rate a pixel
         batch=1,
     ),
+    "heavy10": Row(
+        "heavy recipe at 10 times its rate",
+        (VGG.format("8s") + "-heavy",),
+        ("optim_wrapper.optimizer.lr=3.8e-9",),
+        batch=1,
+    ),
     # All layers are new, and have one rate.
     "scratch": vgg(
         "from scratch",

@@ -16,7 +16,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from fcn_plugin.checks.config import check_datasets, check_settings
-from fcn_plugin.conversion.convert import Conversion, convert
+from fcn_plugin.conversion.convert import convert
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.engine.resuming import first_usable, last_resumable
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import dotted_settings, one_or_many

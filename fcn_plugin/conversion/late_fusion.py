@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn_plugin.conversion.convert import Conversion
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.fill import Report
 from fcn_plugin.weights.names import OWN_SCORE

@@ -157,6 +157,20 @@ def _foreign(path: Path, content: Foreign) -> Weights:
     return weights
 
 
+def tell_input(weights: Weights, name: str) -> None:
+    """Set the input of weights that do not tell it, by its name in ``NYUD``.
+
+    Raises:
+        UserError: they do.
+    """
+    if not weights.input_untold:
+        raise UserError(
+            f"{weights.path}: not a network of NYUDv2's 40 classes on three channels, so that its "
+            f"input is known or cannot be {name}; leave --input out"
+        )
+    weights.input, weights.input_untold = NYUD[name], False
+
+
 def recognise_tensors(
     path: Path, tensors: dict[str, Tensor], meta: dict[str, Any] | None
 ) -> Weights:

@@ -28,7 +28,8 @@ from weights.published import (
 )
 
 from fcn_plugin.conversion import ours
-from fcn_plugin.conversion.convert import Conversion, conversion_of, convert
+from fcn_plugin.conversion.convert import conversion_of, convert
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.data.pascal_context import PUBLISHED_CLASSES
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.download import Digest

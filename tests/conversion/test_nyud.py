@@ -12,7 +12,8 @@ from mmseg.registry import MODELS
 from weights.caffe_files import write_caffemodel
 from weights.published import BASE, FC, Layers, fcn_layers, named, nyud, nyud_early, nyud_late
 
-from fcn_plugin.conversion.convert import Conversion, convert
+from fcn_plugin.conversion.convert import convert
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.data.nyud import NAMES
 from fcn_plugin.errors import UserError
 from fcn_plugin.prediction.network import load_network

@@ -11,7 +11,8 @@ from mmseg.apis import inference_model, init_model
 from weights.caffe_files import write_caffemodel
 from weights.published import BASE, FC, fcn_layers, named, siftflow_layers
 
-from fcn_plugin.conversion.convert import Conversion, convert
+from fcn_plugin.conversion.convert import convert
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.data.siftflow import GEOMETRIC, SEMANTIC
 from fcn_plugin.errors import UserError
 from fcn_plugin.weights.recognise import recognise_tensors

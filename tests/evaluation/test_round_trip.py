@@ -90,6 +90,7 @@ def stored(cfg: Config, root: Path, values: list[int]) -> list[np.ndarray]:
     dataset.data_root = str(root)
     images, labels = (root / dataset.data_prefix[key] for key in ("img_path", "seg_map_path"))
     names = root / dataset.get("ann_file", "list")
+    suffix = ".png" if dataset.type == "NYUDv2Dataset" else ".jpg"
     further = [root / path for key, path in dataset.data_prefix.items() if key.endswith("_path")]
     further = [folder for folder in further if folder not in (images, labels)]
     for folder in (images, labels, names.parent, *further):
@@ -98,8 +99,7 @@ def stored(cfg: Config, root: Path, values: list[int]) -> list[np.ndarray]:
     made = [chance.choice(values, SIZE).astype(np.uint8) for _ in "abc"]
     for name, label in zip("abc", made, strict=True):
         Image.fromarray(label).save(labels / f"{name}.png")
-        for suffix in (".jpg", ".png"):
-            Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{name}{suffix}")
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(images / f"{name}{suffix}")
         for folder in further:
             Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / f"{name}.png")
     return made

@@ -7,7 +7,7 @@ from typing import Any
 
 from fcn_plugin.conversion.caffe.network import CaffeNetwork
 from fcn_plugin.conversion.caffe.text import as_written
-from fcn_plugin.conversion.convert import Conversion
+from fcn_plugin.conversion.network import Conversion
 from fcn_plugin.system.configs import bases_from
 from fcn_plugin.weights.networks import NETS
 from fcn_plugin.weights.sources import BANDS, VOC, Input

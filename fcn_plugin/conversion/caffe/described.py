@@ -8,7 +8,7 @@ from torch import Tensor
 from fcn_plugin.conversion.caffe.config import config_text
 from fcn_plugin.conversion.caffe.graph import Node, settings
 from fcn_plugin.conversion.caffe.network import CaffeNetwork, read_network
-from fcn_plugin.conversion.convert import Conversion, is_bilinear, tell_input
+from fcn_plugin.conversion.network import Conversion, is_bilinear
 from fcn_plugin.conversion.writing import write
 from fcn_plugin.errors import UserError, did_you_mean, quoted
 from fcn_plugin.system.files import disk_full, replacing
@@ -16,7 +16,7 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.caffemodel import KINDS
 from fcn_plugin.weights.files import format_of, read
 from fcn_plugin.weights.networks import NETS
-from fcn_plugin.weights.recognise import Weights, recognise_tensors
+from fcn_plugin.weights.recognise import Weights, recognise_tensors, tell_input
 
 DROPOUT = 0.5  # of the published networks
 REMEDY = "give the prototxt that it was trained with"
