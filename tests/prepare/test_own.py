@@ -14,8 +14,8 @@ from prepare.own_pictures import EYE, SIZE, Made, contents, image, masks, prepar
 from fcn_plugin.errors import UserError
 from fcn_plugin.geometry import receptive_field
 from fcn_plugin.prediction.reading import Reader
-from fcn_plugin.prepare import staging
 from fcn_plugin.prepare.own.configs import FIELD, LARGE
+from fcn_plugin.system import staging
 
 BIG = (1300, 1200)
 assert BIG[0] * BIG[1] > LARGE
