@@ -21,6 +21,7 @@ from weights.published import (
     siftflow_layers,
     vgg_layers,
 )
+from weights.torchvision_fcn import WIDTH, fcn_resnet
 
 Change = Callable[[str], str]
 
@@ -61,8 +62,19 @@ NARROW_STREAMS = (
     f"model.decode_head.in_channels=[{FC},{FC}] test_dataloader.num_workers=0",
 )
 
+# Of torchvision's FCN.
+NARROW_RESNET = (
+    f"model.backbone.base_channels={WIDTH} model.backbone.stem_channels={WIDTH}",
+    f"model.decode_head.in_channels={32 * WIDTH} model.decode_head.channels={8 * WIDTH}",
+    f"model.auxiliary_head.in_channels={16 * WIDTH} model.auxiliary_head.channels={4 * WIDTH}",
+    "model.backbone.init_cfg=None test_dataloader.num_workers=0",
+)
+
 # command -> what is run in its place
 LESS: dict[str, Change] = {
+    # A stand-in cannot have the hash in the name of the published file.
+    r"convert_weights\.py fcn_resnet50": lambda command: command.replace("-1167a1af", ""),
+    r"test\.py fcn_r50": settings(*NARROW_RESNET),
     r"prepare_data\.py nyud": archives("nyud.tar.gz"),
     r"(test|predict)\.py .*nyud-color-hha": settings(*NARROW_STREAMS),
     r"train\.py .*nyud-color-hha": settings(*SHORT, *NARROW_STREAMS),
@@ -97,7 +109,10 @@ LEFT_OUT: dict[str, str] = {
 
 # page -> commands that its reader has given before
 SEG11VALID_SET = ("python tools/prepare_data.py sbd", "python tools/prepare_data.py voc2011")
-BEFORE = {"README.md": SEG11VALID_SET, "docs/weights.md": SEG11VALID_SET}
+BEFORE = {
+    "README.md": SEG11VALID_SET,
+    "docs/weights.md": (*SEG11VALID_SET, "python tools/prepare_data.py voc2012"),
+}
 
 
 def stand_ins(folder: Path) -> None:
@@ -108,6 +123,7 @@ def stand_ins(folder: Path) -> None:
         write_caffemodel(folder / f"nyud-fcn32s-{net}-heavy.caffemodel", layers)
     write_caffemodel(folder / "siftflow-fcn8s-heavy.caffemodel", siftflow_layers("fcn8s"))
     write_caffemodel(folder / "VGG_ILSVRC_16_layers.caffemodel", vgg_layers(), version="V1")
+    torch.save(fcn_resnet(50), folder / "fcn_resnet50_coco.pth")
     _network_of_ones_own(folder)
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
     _configs_of_stages(folder / "small")
