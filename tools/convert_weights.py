@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="of a caffemodel: the description of its network (deploy, val or train_val.prototxt). "
-        "It is checked against the file layer by layer, and a FCN on VGG that is none of the "
+        "It is checked against the file layer by layer, and an FCN on VGG that is none of the "
         "published ones gets a config of its own, TARGET.py",
     )
     parser.add_argument(
