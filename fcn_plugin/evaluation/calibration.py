@@ -12,7 +12,6 @@ processes is exact, in whatever order.
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from math import e, log2
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,14 +20,8 @@ from torch import Tensor
 
 from fcn_plugin.data.tasks import fields
 from fcn_plugin.errors import UserError
-from fcn_plugin.models.coarse import (
-    ELEMENTS,
-    ELEMENTS_ON_GPU,
-    highest_probability,
-    in_single,
-    label_probability,
-    parts,
-)
+from fcn_plugin.models.coarse import in_single
+from fcn_plugin.models.probability import label_probability, probability_of_fine
 
 BINS = 15  # as in Guo et al.
 # Confidences are counted in units of 2 ** -BITS: each of 1/16 or more in single precision is a
@@ -75,19 +68,7 @@ def confidence_of(sample: Mapping[str, Any], task: str | None = None) -> Tensor:
     data = in_single(scores["data"])
     if len(data) == 1:
         return torch.where(sample[names.prediction]["data"][0] > 0, data[0], 1 - data[0])
-    return _label_probability(data)
-
-
-@torch.no_grad()
-def _label_probability(scores: Tensor) -> Tensor:
-    """As ``label_probability``, of fine scores C x H x W: a few rows at a time."""
-    channels, height, width = scores.shape
-    elements = ELEMENTS if scores.device.type == "cpu" else ELEMENTS_ON_GPU
-    probability = scores.new_empty(height, width)
-    for rows in parts(height, max(elements // (channels * max(width, 1)), 1)):
-        bits = scores[None, :, rows].flatten(2) * log2(e)
-        probability[rows] = highest_probability(bits).view(-1, width)
-    return probability
+    return probability_of_fine(data)
 
 
 def calibration_counts(

@@ -26,7 +26,8 @@ from fcn_plugin.evaluation.temperature import (
     fit_temperature,
     negative_log_likelihood,
 )
-from fcn_plugin.models.coarse import in_single, scores_at
+from fcn_plugin.models.coarse import in_single
+from fcn_plugin.models.probability import scores_at
 from fcn_plugin.models.score_layers import check_divisible, head_of, score_parameters
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta

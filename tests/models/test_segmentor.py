@@ -10,8 +10,9 @@ from mmseg.structures import SegDataSample
 from models.small import CLASSES, Largest, segmentor
 
 from fcn_plugin.evaluation.calibration import confidence_of
-from fcn_plugin.models import FCNSegmentor, coarse
-from fcn_plugin.models.coarse import axis, fine_scores, label_probability, labels, scores_at
+from fcn_plugin.models import FCNSegmentor, probability
+from fcn_plugin.models.coarse import axis, fine_scores, labels
+from fcn_plugin.models.probability import label_probability, scores_at
 from fcn_plugin.models.upsample import Placement
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -183,15 +184,15 @@ def at_all(lazy, shape) -> torch.Tensor:
 @pytest.mark.parametrize("padding", ["same", "reference"])
 @pytest.mark.parametrize("meta", METAS)
 def test_probabilities_and_single_scores_are_those_of_all_scores(meta, padding, monkeypatch):
-    monkeypatch.setattr(coarse, "ELEMENTS", 500)
+    monkeypatch.setattr(probability, "ELEMENTS", 500)
     for found, expected in both(METAS[meta], padding=padding):
         exact, fields = expected.seg_logits.data, found.to_dict()["seg_logits"]
         sure = exact.softmax(0).amax(0)
         assert sure.std() > 0.01
         single = at_all(fields, exact.shape[1:])
         torch.testing.assert_close(single, exact, rtol=0, atol=1e-10)
-        probability = confidence_of(found.to_dict())
-        torch.testing.assert_close(probability, sure, rtol=0, atol=1e-12)
+        certain = confidence_of(found.to_dict())
+        torch.testing.assert_close(certain, sure, rtol=0, atol=1e-12)
         torch.testing.assert_close(fields["data"], exact, rtol=0, atol=1e-10)
         assert fields.coarse is None and found.seg_logits.coarse is None
         torch.testing.assert_close(confidence_of(found.to_dict()), sure, rtol=0, atol=1e-12)
