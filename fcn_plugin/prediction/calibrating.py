@@ -119,7 +119,6 @@ def calibrate(
         runner.test()
     scores, labels = hook.sample.drawn()
     temperature = fit_temperature(scores, labels)
-    # Not from the model: some hooks swap its weights before and after a test.
     divided = {name: in_single(tensors[name]) / temperature for name in _names(model, task)}
     meta = {name: value for name, value in meta.items() if name != HOOKS_OWN}
     total = earlier * temperature
