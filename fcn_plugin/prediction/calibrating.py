@@ -36,12 +36,18 @@ HOOKS_OWN = "hook_msgs"  # meta data of the training: which checkpoint was its b
 
 
 class Figures(NamedTuple):
-    """How sure a network is; fractions, and the negative log likelihood in nats."""
+    """How sure a network is of some pixels; all but the last are fractions.
+
+    Attributes:
+        confidence, accuracy: how often it says to be right, and is.
+        error: the expected calibration error.
+        nll: the mean negative log likelihood of the true labels, in nats.
+    """
 
     confidence: float
     accuracy: float
     error: float
-    likelihood: float
+    nll: float
 
     @classmethod
     def of(cls, scores: Tensor, labels: Tensor, temperature: float) -> "Figures":
@@ -152,7 +158,8 @@ class PixelsHook(Hook):
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
         self.classes, self.size = len(meta_of(dataset.metainfo, self.task)["classes"]), len(dataset)
-        self.ignore_index = head_of(bare_model(runner), self.task).ignore_index
+        head = head_of(bare_model(runner), self.task)
+        self.ignore_index = getattr(head, "ignore_index", 255)
         self.sample = PixelSample(self.classes)
 
     def before_test_iter(
