@@ -18,7 +18,7 @@ from fcn_plugin.conversion.writing import write
 from fcn_plugin.data.numbering import metainfo_of
 from fcn_plugin.data.tasks import fields, meta_of
 from fcn_plugin.engine import bare_model
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.evaluation.calibration import calibration_error, mean_confidence
 from fcn_plugin.evaluation.temperature import (
     PixelSample,
@@ -111,12 +111,15 @@ def calibrate(
     key = "temperature" if task is None else f"{task}_temperature"
     earlier = meta.get(key, 1.0)
     if not isinstance(earlier, int | float) or not 0 < earlier < float("inf"):
-        raise UserError(f"{checkpoint}: its meta data have {key} {earlier!r}, which is none")
+        raise UserError(
+            f"{checkpoint}: its meta data have {key}={quoted(earlier)}, which is none; give the "
+            "checkpoint that it was made of"
+        )
     cfg = cfg.copy()
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.test_evaluator, cfg.log_level = [], "WARNING"
     hook = PixelsHook(task, progress)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         cfg.work_dir = folder
         runner = Runner.from_cfg(cfg)
         model = bare_model(runner)
