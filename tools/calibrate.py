@@ -56,7 +56,7 @@ def main() -> None:
     print(f"{'':<8}{'says':>9}{'is right':>10}{'error':>9}{'NLL':>9}")
     for name, figures in (("before", fitted.before), ("after", fitted.after)):
         says, right, error = (f"{100 * value:.2f} %" for value in figures[:3])
-        print(f"{name:<8}{says:>9}{right:>10}{error:>9}{figures.likelihood:>9.4f}")
+        print(f"{name:<8}{says:>9}{right:>10}{error:>9}{figures.nll:>9.4f}")
     if fitted.temperature in (LOWEST, HIGHEST):
         show(
             f"The temperature is at its bound ({LOWEST:g} to {HIGHEST:g}): the network is right at "

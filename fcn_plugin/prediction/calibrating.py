@@ -18,7 +18,7 @@ from fcn_plugin.conversion.writing import write
 from fcn_plugin.data.numbering import metainfo_of
 from fcn_plugin.data.tasks import fields, meta_of
 from fcn_plugin.engine import bare_model
-from fcn_plugin.errors import UserError
+from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.evaluation.calibration import calibration_error, mean_confidence
 from fcn_plugin.evaluation.temperature import (
     PixelSample,
@@ -36,12 +36,18 @@ HOOKS_OWN = "hook_msgs"  # meta data of the training: which checkpoint was its b
 
 
 class Figures(NamedTuple):
-    """How sure a network is; fractions, and the negative log likelihood in nats."""
+    """How sure a network is of some pixels; all but the last are fractions.
+
+    Attributes:
+        confidence, accuracy: how often it says to be right, and is.
+        error: the expected calibration error.
+        nll: the mean negative log likelihood of the true labels, in nats.
+    """
 
     confidence: float
     accuracy: float
     error: float
-    likelihood: float
+    nll: float
 
     @classmethod
     def of(cls, scores: Tensor, labels: Tensor, temperature: float) -> "Figures":
@@ -105,12 +111,15 @@ def calibrate(
     key = "temperature" if task is None else f"{task}_temperature"
     earlier = meta.get(key, 1.0)
     if not isinstance(earlier, int | float) or not 0 < earlier < float("inf"):
-        raise UserError(f"{checkpoint}: its meta data have {key} {earlier!r}, which is none")
+        raise UserError(
+            f"{checkpoint}: its meta data have {key}={quoted(earlier)}, which is none; give the "
+            "checkpoint that it was made of"
+        )
     cfg = cfg.copy()
     cfg.load_from, cfg.resume, cfg.launcher = str(checkpoint), False, "none"
     cfg.test_evaluator, cfg.log_level = [], "WARNING"
     hook = PixelsHook(task, progress)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         cfg.work_dir = folder
         runner = Runner.from_cfg(cfg)
         model = bare_model(runner)
@@ -119,7 +128,6 @@ def calibrate(
         runner.test()
     scores, labels = hook.sample.drawn()
     temperature = fit_temperature(scores, labels)
-    # Not from the model: some hooks swap its weights before and after a test.
     divided = {name: in_single(tensors[name]) / temperature for name in _names(model, task)}
     meta = {name: value for name, value in meta.items() if name != HOOKS_OWN}
     total = earlier * temperature
@@ -153,7 +161,8 @@ class PixelsHook(Hook):
     def before_test(self, runner: Runner) -> None:
         dataset = runner.test_dataloader.dataset
         self.classes, self.size = len(meta_of(dataset.metainfo, self.task)["classes"]), len(dataset)
-        self.ignore_index = head_of(bare_model(runner), self.task).ignore_index
+        head = head_of(bare_model(runner), self.task)
+        self.ignore_index = getattr(head, "ignore_index", 255)
         self.sample = PixelSample(self.classes)
 
     def before_test_iter(

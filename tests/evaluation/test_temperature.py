@@ -101,6 +101,10 @@ def test_pixels_are_drawn_alike_from_all_images():
         assert images[int(number)][int(row), int(col)] == label != 255
     by_image = np.bincount([int(row[0]) for row in found], minlength=5) / 1500
     np.testing.assert_allclose(by_image, [0.25, 0.5, 0, 0.25, 0], atol=0.04)
+    alike = [torch.zeros(30, 40, dtype=torch.long)] * 2
+    halves = taken(sample(alike, [0, 1], 3 * 1200))
+    first, second = ({tuple(row[1:3]) for row in halves if row[0] == i} for i in range(2))
+    assert first != second  # each image has random numbers of its own
     everything = taken(sample(images, [0, 1, 2, 3, 4], 3 * 5000))
     assert len(everything) == 1200 + 2400 + 1 + 1200
     nothing, none = PixelSample(3).drawn()

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data.multi_task_sets import data_set, write_set
 from families import NEWER_TORCH
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
-from prediction.trained import trained
-from tools.running import ran, tool
+from prediction.trained import trained, weights_for
+from tools.running import REPOSITORY, ran, tool
+from tools.test_tasks import CONFIG as TWO_TASKS
 
 from fcn_plugin.evaluation.calibration import calibration_counts, calibration_error, confidence_of
 from fcn_plugin.export import export_onnx
@@ -90,20 +92,10 @@ def test_finds_the_temperature_and_writes_it_into_the_score_layers(project):
     assert told == pytest.approx([was, now], abs=0.01)  # all pixels are drawn
 
 
-def test_again_and_in_other_ways(project):
-    """Of averaged weights those that are used; the product of temperatures; other files."""
+def test_again_and_on_another_split(project):
+    """From safetensors, whose temperature is a factor; and on other images."""
     ran(f"{CALIBRATE} first.safetensors", folder=project)
-    content = torch.load(project / "weights.pth", weights_only=True)
-    others = {name: torch.randn(value.shape) for name, value in content["state_dict"].items()}
-    others = {f"module.{name}": value for name, value in others.items()}
-    torch.save(
-        content | dict(ema_state_dict=others | dict(steps=torch.tensor(3))), project / "mean.pth"
-    )
-    averaged = "--cfg-options default_hooks.ema.type=EMAHook"
-    ran(f"calibrate.py tiny.py mean.pth --out ofmean.pth {averaged}", folder=project)
     first, meta = read(project / "first.safetensors")
-    of_mean, _ = read(project / "ofmean.pth")
-    assert all(torch.equal(first[name], of_mean[name]) for name in first)
     done = ran("calibrate.py tiny.py first.safetensors --out second.pth", folder=project).stdout
     second, both = read(project / "second.pth")
     assert both["temperature"] == pytest.approx(meta["temperature"], rel=1e-5)
@@ -111,6 +103,26 @@ def test_again_and_in_other_ways(project):
     assert all(torch.allclose(first[name], second[name], rtol=1e-5) for name in first)
     split = ran("calibrate.py tiny.py weights.pth --out of.pth --split train", folder=project)
     assert "of 2 images" in split.stdout
+
+
+def test_one_of_two_tasks(tmp_path):
+    """Of its head alone; the other's can follow."""
+    write_set(tmp_path / "data", count=2)
+    text = TWO_TASKS.format(repository=REPOSITORY, dataset=data_set("data"))
+    (tmp_path / "two.py").write_text(text)
+    weights_for(tmp_path / "two.py")
+    ran("calibrate.py two.py weights.pth --task geo --out geo.pth", folder=tmp_path)
+    ran("calibrate.py two.py geo.pth --out both.pth", folder=tmp_path)
+    (first, _), (second, geo), (third, both) = (
+        read(tmp_path / f"{name}.pth") for name in ("weights", "geo", "both")
+    )
+    assert geo.keys() == {"geo_temperature"} and both.keys() == {"geo_temperature", "temperature"}
+    for old, new, head in (
+        (first, second, "task_heads.geo.score."),
+        (second, third, "decode_head.score."),
+    ):
+        changed = {name for name in old if not torch.equal(old[name], new[name])}
+        assert changed == {name for name in old if name.startswith(head)} != set()
 
 
 @NEWER_TORCH
