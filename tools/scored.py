@@ -56,7 +56,7 @@ def titles(rule: Protocol, scores: dict[str, Any]) -> dict[str, str]:
         "boundary_iu": "boundary IU",
         **({"final": "final score"} if rule.final else {}),
         **{name: f"{name[7:]} px trimap" for name in scores if name.startswith("trimap_")},
-        **{name: f"{name[7:]} pixels" for name in scores if name.startswith("errors_")},
+        **{name: f"wrong: {name[7:]}" for name in scores if name.startswith("errors_")},
     }
     return {name: title for name, title in names.items() if name in scores}
 
@@ -67,11 +67,10 @@ def lines(rule: Protocol, side: Side) -> Iterator[str]:
 
     yield score_table(rule.classes, side.scores, side.matrix, side.found)
     if "components" in side.tally.measured:
-        names = [f"objects {size}" for size in sizes()]
         number, found, pixels, right = side.tally.measured["components"].astype(float)
         shares = {"found": found / number.clip(1), "pixels right": right / pixels.clip(1)}
         columns = {"number": number.astype(int), **{t: 100 * v for t, v in shares.items()}}
-        yield class_table(names, columns)
+        yield class_table(sizes(), columns, heading="true objects")
     for name, title in titles(rule, side.scores).items():
         fraction = side.scores[name]
         interval = f" {in_brackets(side.found.scores[name])}" if side.found else ""
