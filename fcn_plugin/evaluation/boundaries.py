@@ -19,7 +19,7 @@ import numpy as np
 
 RATIO = 0.02  # of the image's diagonal
 WIDTHS = 32  # of trimaps: 1 .. WIDTHS pixels
-FAR = np.iinfo(np.uint16).max
+FAR = 8192  # pixels, the longest distance that OpenCV 4 measures
 
 
 def is_class(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -31,19 +31,18 @@ def boundary_distance(labels: np.ndarray) -> np.ndarray:
     """Distance of each pixel to the nearest one with another label, uint16 [H, W].
 
     Void is a label like any other here; the image's edge is no border. Distances above ``FAR``, and
-    those in an image of one label, are ``FAR``.
+    those in an image of one label, are told as ``FAR``.
 
     >>> boundary_distance(np.array([[4, 4, 4, 7, 7, 7, 7]])).tolist()
     [[3, 2, 1, 1, 2, 3, 4]]
     """
-    at_border = _at_border(labels)
-    if not at_border.any():
-        return np.full(labels.shape, FAR, np.uint16)
+    if not labels.size:
+        return np.zeros(labels.shape, np.uint16)
     # A shortest walk to the nearest pixel with another label stays on its own label up to the last
     # step, which starts at a border pixel; and from any border pixel, one step is enough. So the
     # distance is that to the nearest border pixel, and one more.
-    steps = cv2.distanceTransform((~at_border).view(np.uint8), cv2.DIST_C, 3)
-    return np.minimum(steps + 1, FAR).astype(np.uint16)
+    steps = cv2.distanceTransform((~_at_border(labels)).view(np.uint8), cv2.DIST_C, 3)
+    return np.minimum(steps, FAR - 1).astype(np.uint16) + 1
 
 
 def _at_border(labels: np.ndarray) -> np.ndarray:
@@ -94,14 +93,10 @@ def _in_region(labels: np.ndarray, d: int) -> np.ndarray:
     # That is within d - 1 of a border pixel (``boundary_distance``). Sums over squares find them
     # several times faster than distances do.
     side = 2 * d - 1
-    borders = cv2.boxFilter(
-        _at_border(labels).view(np.uint8),
-        cv2.CV_32S,
-        (side, side),
-        normalize=False,
-        borderType=cv2.BORDER_CONSTANT,
-    )
-    region = borders > 0
+    at_border = _at_border(labels).view(np.uint8)
+    outside = cv2.BORDER_CONSTANT
+    sums = cv2.boxFilter(at_border, -1, (side, side), normalize=False, borderType=outside)
+    region = sums > 0  # above 255 they are 255
     for edge in (np.s_[:d], np.s_[-d:], np.s_[:, :d], np.s_[:, -d:]):
         region[edge] = True
     return region

@@ -36,8 +36,6 @@ class Components:
 
     def count(self, mask: np.ndarray) -> np.ndarray:
         """The number of ``mask``'s pixels in each component, int64 [N]."""
-        if not mask.size:
-            return np.zeros(0, np.int64)
         pixels = np.add.reduceat(mask.ravel(), self.starts, dtype=np.int64)
         return _sums(self.owners, pixels, len(self.labels))
 
@@ -71,7 +69,7 @@ def components(labels: np.ndarray) -> Components:
     )
     pairs = []
     for linked, of_upper, of_lower in links:
-        rows, columns = np.divmod(np.flatnonzero(linked), max(1, linked.shape[1]))
+        rows, columns = np.divmod(np.flatnonzero(linked), linked.shape[1])
         first = rows * width + columns
         pairs.append((first + of_upper, first + width + of_lower))
     runs = np.searchsorted(starts, np.concatenate(pairs, axis=1), side="right") - 1

@@ -44,7 +44,7 @@ def error_kinds(
     predicted = components(prediction)
     counted, right = is_class(truth, num_classes), truth == prediction
     missed = true.count(right) * TENTH < true.sizes
-    invented = predicted.count(right & counted) * TENTH < predicted.count(counted)
+    invented = predicted.count(right) * TENTH < predicted.count(counted)
     invented &= is_class(predicted.labels, num_classes)
     kinds = predicted.painted(np.where(invented, INVENTED, INSIDE).astype(np.uint8))
     kinds[distance <= NEAR] = BORDER

@@ -35,6 +35,10 @@ def pairs() -> dict[str, Pair]:
         "a component that is mostly in void": Pair(
             np.repeat([0, 1, VOID], [12, 2, 28])[None], np.repeat([0, 1], [2, 40])[None], 2
         ),
+        "a tenth of a predicted component": Pair(
+            np.repeat([0, 1], [40, 2])[None], np.repeat([0, 1], [22, 20])[None], 2
+        ),
+        "far from borders": Pair(np.arange(80)[None] // 41, np.arange(80)[None] // 6 % 2, 2),
         "checkers": Pair(checkers, 1 - checkers, 2),
         "checkers, half right": Pair(checkers, np.where(np.arange(14) < 7, checkers, 0), 2),
         "255 classes": Pair(many, np.roll(many, 1, 0), 255),

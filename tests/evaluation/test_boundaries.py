@@ -126,7 +126,7 @@ def test_trimap_accuracy_is_that_of_all_pixels_within():
         assert np.isnan(trimap_accuracy(np.zeros((2, WIDTHS), np.int64))).all()
 
 
-def test_distances_farther_than_they_are_told():
-    labels = np.zeros((1, 70_000), np.uint8)
+def test_distances_longer_than_can_be_measured():
+    labels = np.zeros((1, 9000), np.uint8)
     labels[0, 0] = 1
-    assert np.array_equal(boundary_distance(labels)[0, 1:], np.arange(1, 70_000).clip(max=FAR))
+    assert np.array_equal(boundary_distance(labels)[0, 1:], np.arange(1, 9000).clip(max=FAR))
