@@ -156,21 +156,22 @@ class EvaluationHook(Hook):
 
 @HOOKS.register_module()
 class ReportHook(EvaluationHook):
-    """Writes a page about a test: scores, classes, confusions, worst and best images, config.
+    """Writes a page about a test: scores, classes, errors, confidence, images, config.
 
     The page has learning curves if the checkpoint lies in its work dir. During the test, pictures
     are stored in the folder ``.NAME.spool`` beside the page.
 
     Args:
         file: the page; written completely or not at all.
-        interval: 'image' or 'scene' adds intervals of the scores, over images or whole scenes.
+        interval: intervals of the scores are over 'image' or 'scene'; None leaves them out. One
+            image has none.
         measures, boundary_ratio: as for ``EvaluationHook``.
     """
 
     def __init__(
         self,
         file: str,
-        interval: str | None = None,
+        interval: str | None = "image",
         measures: Sequence[str] | None = None,
         boundary_ratio: float = RATIO,
     ) -> None:
@@ -183,7 +184,7 @@ class ReportHook(EvaluationHook):
 
     def before_test(self, runner: Runner) -> None:
         super().before_test(runner)
-        if self.interval:
+        if self.interval == "scene":
             check_intervals(self.dataset, self.interval)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -194,9 +195,7 @@ class ReportHook(EvaluationHook):
 
     def _write(self, runner: Runner) -> None:
         run = trained_run(Path(str(runner.cfg.load_from)).parent, runner.cfg)
-        run.evaluation = evaluation.load(self.folder)
-        if run.evaluation and self.interval:
-            run.intervals = run.evaluation.intervals(self.interval)
+        run.add(evaluation.load(self.folder), self.interval)
         with replacing(self.file) as part:
             part.write_text(page([run]), encoding="utf-8")
         shutil.rmtree(self.folder)
