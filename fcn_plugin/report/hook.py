@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
@@ -21,7 +22,6 @@ from mmseg.structures import SegDataSample
 from fcn_plugin.checks.data import check_intervals
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
-from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.boundaries import RATIO
 from fcn_plugin.evaluation.counting import Counting
@@ -79,7 +79,7 @@ class EvaluationHook(Hook):
         classes = len(self.dataset.metainfo["classes"])
         if self.names is None:
             # Test-time augmentation keeps no scores.
-            kept = not isinstance(bare_model(runner), BaseTTAModel)
+            kept = not _averages(runner.model)
             names = tuple(name for name in MEASURES if kept or name != "confidence")
             self.measures = replace(self.measures, names=names)
         self.counting = Counting(classes, self.ignore_index, self.measures, by_image=True)
@@ -152,6 +152,13 @@ class EvaluationHook(Hook):
                 folder=self.folder,
             )
         )
+
+
+def _averages(model: Any) -> bool:
+    """Whether a model, on one process or several, is for test-time augmentation."""
+    while is_model_wrapper(model):
+        model = model.module
+    return isinstance(model, BaseTTAModel)
 
 
 @HOOKS.register_module()

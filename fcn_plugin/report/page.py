@@ -16,8 +16,9 @@ from fcn_plugin.report.sections.confusion import confusion
 from fcn_plugin.report.sections.curves import charts, numbers
 from fcn_plugin.report.sections.errors import errors, looks
 from fcn_plugin.report.sections.scored import Scored
-from fcn_plugin.report.sections.scores import headline, in_words
+from fcn_plugin.report.sections.scores import headline
 from fcn_plugin.report.sections.settings import differences, origin
+from fcn_plugin.report.sections.words import in_words
 
 
 def check_target(file: Path) -> None:

@@ -15,9 +15,10 @@ from fcn_plugin.evaluation.calibration import (
 from fcn_plugin.report.charts import STYLES, svg_uri
 from fcn_plugin.report.rendering import in_percent, joined
 from fcn_plugin.report.sections.scored import Scored
-from fcn_plugin.report.sections.scores import sureness
+from fcn_plugin.report.sections.words import sureness
 
 SIZE = 3.6, 4.2  # inches
+FEW = 0.001  # share of the pixels below which a point of the diagram would be chance
 POOR = 0.02  # a calibration error from which calibrating is advised
 
 
@@ -37,6 +38,7 @@ def confidence(scored: Sequence[Scored]) -> dict[str, Any] | None:
         ),
         poor=any(poor),
         limit=f"{100 * POOR:g} %",
+        few=f"{100 * FEW:g} %",
         rows=[_class_row(scored, i) for i in range(len(scored[0].evaluation.classes))],
     )
 
@@ -57,7 +59,7 @@ def _draw(figure: Any, scored: Sequence[Scored], bins: Sequence[Reliability]) ->
     upper.plot((0, 100), (0, 100), color="#777777", linewidth=1)
     edges = np.linspace(0, 100, BINS + 1)
     for one, (sure, right, share) in zip(scored, bins, strict=True):
-        style, there = STYLES[one.place], share > 0
+        style, there = STYLES[one.place], share >= FEW
         (line,) = upper.plot(
             100 * sure[there], 100 * right[there], markersize=4, clip_on=False, **style
         )
@@ -80,6 +82,6 @@ def _in_words(bins: Reliability) -> str:
     parts = [
         f"{100 * right:.0f} % right where {100 * sure:.0f} % sure ({100 * share:.1f} % of pixels)"
         for sure, right, share in zip(*bins, strict=True)
-        if share > 0
+        if share >= FEW
     ]
     return joined(parts)
