@@ -131,7 +131,7 @@ def _example(
     for letter, evaluation, image_index in zip("AB", evaluations, indices, strict=False):
         run = f" {letter}" if len(evaluations) > 1 else ""
         image = evaluation.images[image_index]
-        _, prediction, _ = load_labels(evaluation.panels, image_index)
+        _, prediction, kinds = load_labels(evaluation.panels, image_index)
         accuracy = f"pixel accuracy {_percent(image.pixel_accuracy)}"
         shown.append(prediction)
         texts.append(f"{run} {_text(evaluation, image_index, kind, accuracy)}".strip())
