@@ -83,7 +83,7 @@ def _verdict(changes: Comparison) -> str:
     value, (low, high), _ = changes.scores["mean_iu"]
     if math.isnan(low):
         return ""
-    size = f"{100 * abs(value):.2f} points {'higher' if value > 0 else 'lower'}"
+    size = f"{100 * abs(value):.2f} points {'lower' if value < 0 else 'higher'}"
     interval = f"{LEVEL} % interval of the change {in_points(value, (low, high)).interval}"
     if low > 0:
         return f"B is better than A beyond chance: its mean IU is {size}, {interval}."
