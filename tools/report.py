@@ -10,7 +10,6 @@ from pathlib import Path
 
 from common import (
     add_cfg_options,
-    add_interval_options,
     interval_by,
     load_config,
     next_step,
@@ -52,7 +51,14 @@ def parse_args() -> argparse.Namespace:
         help="the page; default report.html in the (first) work dir, report-with-NAME.html if "
         "there are two; with --data work_dirs/CONFIG/data.html",
     )
-    add_interval_options(parser)
+    # The page has intervals unless there is but one image; other tools are asked for them.
+    parser.add_argument("--interval", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--interval-by",
+        choices=("image", "scene"),
+        help="what is drawn for the 95 %% intervals of the scores: images (default), or all images "
+        "of a scene together (names up to the last _)",
+    )
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.config and args.work_dirs:
@@ -103,9 +109,7 @@ def report_runs(args: argparse.Namespace) -> None:
     file = args.out or args.work_dirs[0] / name
     check_target(file)
     for folder, trained in zip(args.work_dirs, runs, strict=True):
-        trained.evaluation = evaluated(folder, trained)
-        if trained.evaluation and (by := interval_by(args)):
-            trained.intervals = trained.evaluation.intervals(by)
+        trained.add(evaluated(folder, trained), args.interval_by or "image")
     with replacing(file) as part:
         part.write_text(page(runs), encoding="utf-8")
     for trained in runs:

@@ -99,7 +99,7 @@ def main() -> None:
         report = dict(
             type="ReportHook",
             file=args.report,
-            interval=interval_by(args),
+            interval=interval_by(args) or "image",
             measures=chosen_measures(args),
             boundary_ratio=args.boundary_ratio,
         )

@@ -1,8 +1,8 @@
-"""Learning curves, drawn by matplotlib."""
+"""Charts, drawn by matplotlib; here those of learning curves."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,17 @@ STYLES: tuple[dict[str, Any], ...] = (
     dict(color="#a33c00", marker="s", linestyle="--", markerfacecolor="white"),
 )
 # Text as paths looks the same on every device; a fixed salt makes the file reproducible.
-SETTINGS: Any = {"font.size": 8, "svg.fonttype": "path", "svg.hashsalt": "fcn_plugin"}
+SETTINGS: Any = {
+    "font.size": 8,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fcn_plugin",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#dcdcdc",
+}
 
 
 def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> dict[str, str] | None:
@@ -33,22 +43,15 @@ def chart(title: str, curves: Sequence[tuple[str, Curve]], last: int) -> dict[st
     if not any(curve for _, curve in finite):
         return None
     summary = "; ".join(_in_words(name, curve) for name, curve in finite if curve)
-    uri = data_uri(_drawn([curve for _, curve in finite], last), "svg+xml")
+    uri = _drawn([curve for _, curve in finite], last)
     return dict(title=title, uri=uri, summary=summary)
 
 
-def _drawn(curves: Sequence[Curve], last: int) -> bytes:
-    # Importing matplotlib takes a second, so only when a page is written.
-    import matplotlib
-    from matplotlib.figure import Figure
+def _drawn(curves: Sequence[Curve], last: int) -> str:
     from matplotlib.ticker import StrMethodFormatter
 
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(SIZE, layout="constrained")
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#dcdcdc")
-        axes.set_axisbelow(True)
         for number, (curve, style) in enumerate(zip(curves, STYLES, strict=False)):
             if curve:
                 points = _thinned(curve)
@@ -63,9 +66,26 @@ def _drawn(curves: Sequence[Curve], last: int) -> bytes:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
         axes.locator_params(nbins=5)
-        file = io.BytesIO()
+
+    return svg_uri(draw)
+
+
+def svg_uri(draw: Callable[[Any], None], size: tuple[float, float] = SIZE) -> str:
+    """A picture as a data URI, without Date: the same content gives the same bytes.
+
+    Args:
+        draw: draws into a matplotlib figure of ``size`` inches.
+    """
+    # Importing matplotlib takes a second, so only when a page is written.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(size, layout="constrained")
+        draw(figure)
         figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
+    return data_uri(file.getvalue(), "svg+xml")
 
 
 def _thinned(curve: Curve) -> np.ndarray:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
@@ -21,7 +22,6 @@ from mmseg.structures import SegDataSample
 from fcn_plugin.checks.data import check_intervals
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
-from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.boundaries import RATIO
 from fcn_plugin.evaluation.counting import Counting
@@ -79,7 +79,7 @@ class EvaluationHook(Hook):
         classes = len(self.dataset.metainfo["classes"])
         if self.names is None:
             # Test-time augmentation keeps no scores.
-            kept = not isinstance(bare_model(runner), BaseTTAModel)
+            kept = not _averages(runner.model)
             names = tuple(name for name in MEASURES if kept or name != "confidence")
             self.measures = replace(self.measures, names=names)
         self.counting = Counting(classes, self.ignore_index, self.measures, by_image=True)
@@ -154,23 +154,31 @@ class EvaluationHook(Hook):
         )
 
 
+def _averages(model: Any) -> bool:
+    """Whether a model, on one process or several, is for test-time augmentation."""
+    while is_model_wrapper(model):
+        model = model.module
+    return isinstance(model, BaseTTAModel)
+
+
 @HOOKS.register_module()
 class ReportHook(EvaluationHook):
-    """Writes a page about a test: scores, classes, confusions, worst and best images, config.
+    """Writes a page about a test: scores, classes, errors, confidence, images, config.
 
     The page has learning curves if the checkpoint lies in its work dir. During the test, pictures
     are stored in the folder ``.NAME.spool`` beside the page.
 
     Args:
         file: the page; written completely or not at all.
-        interval: 'image' or 'scene' adds intervals of the scores, over images or whole scenes.
+        interval: intervals of the scores are over 'image' or 'scene'; None leaves them out. One
+            image has none.
         measures, boundary_ratio: as for ``EvaluationHook``.
     """
 
     def __init__(
         self,
         file: str,
-        interval: str | None = None,
+        interval: str | None = "image",
         measures: Sequence[str] | None = None,
         boundary_ratio: float = RATIO,
     ) -> None:
@@ -183,7 +191,7 @@ class ReportHook(EvaluationHook):
 
     def before_test(self, runner: Runner) -> None:
         super().before_test(runner)
-        if self.interval:
+        if self.interval == "scene":
             check_intervals(self.dataset, self.interval)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -194,9 +202,7 @@ class ReportHook(EvaluationHook):
 
     def _write(self, runner: Runner) -> None:
         run = trained_run(Path(str(runner.cfg.load_from)).parent, runner.cfg)
-        run.evaluation = evaluation.load(self.folder)
-        if run.evaluation and self.interval:
-            run.intervals = run.evaluation.intervals(self.interval)
+        run.add(evaluation.load(self.folder), self.interval)
         with replacing(self.file) as part:
             part.write_text(page([run]), encoding="utf-8")
         shutil.rmtree(self.folder)

@@ -1,7 +1,7 @@
 """The small pictures on the page: an image's input, truth, prediction and errors.
 
-Readers who cannot tell the colours apart find class numbers on the regions, and errors in black on
-white.
+Readers who cannot tell the colours apart find class numbers on the regions, and kinds of errors in
+lightnesses of their own.
 """
 
 import io
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fcn_plugin.data.picture_files import save_picture
+from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, MISSED, RIGHT
 from fcn_plugin.evaluation.pictures import colour_table
 
 SIDE = 480  # most pixels of the longer side
@@ -24,6 +25,19 @@ RADIUS = 0.35  # of the circle a number needs inside its region, in heights of t
 NUMBERED = 2  # largest regions of a class that get a number
 VOID_INDEX, PAPER, INK = 253, 254, 255  # colours of a PNG's palette, after those of the classes
 STRIPE = 4  # width in pixels
+MARKED, OTHER, VOID = range(INSIDE + 1, INSIDE + 4)
+# RGB of a pixel and of its stripes, in the order of the numbers. They differ in lightness, so that
+# neither colour vision nor a colour printer is needed.
+LOOKS = {
+    RIGHT: ((255, 255, 255), (255, 255, 255)),
+    MISSED: ((0, 0, 0), (0, 0, 0)),
+    BORDER: ((240, 170, 40), (240, 170, 40)),
+    INVENTED: ((170, 20, 30), (255, 225, 215)),
+    INSIDE: ((60, 110, 185), (60, 110, 185)),
+    MARKED: ((0, 0, 0), (0, 0, 0)),
+    OTHER: ((200, 200, 200), (200, 200, 200)),
+    VOID: ((190, 190, 190), (235, 235, 235)),
+}
 
 
 def save_panels(
@@ -101,13 +115,30 @@ def _middles(labels: np.ndarray, radius: float) -> Iterator[tuple[int, int, int]
                 yield int(value), int(x) - 1 + box[1].start, int(y) - 1 + box[0].start
 
 
-def errors_uri(truth: np.ndarray, prediction: np.ndarray, classes: int) -> str:
-    """A picture with wrong pixels black, right ones white, void ones striped."""
-    rows, columns = np.indices(truth.shape)
-    striped = np.where((rows + columns) // STRIPE % 2, 190, 235)
-    pixels = np.where(truth == prediction, 255, 0)
-    pixels = np.where(truth < classes, pixels, striped).astype(np.uint8)
-    return png_uri(Image.fromarray(enlarged(pixels)))
+def errors_uri(
+    truth: np.ndarray, kinds: np.ndarray, classes: int, marked: int | None = None
+) -> str:
+    """A picture of the kinds of errors h x w in their ``LOOKS``.
+
+    If one is ``marked``, it is black, and the others are grey.
+    """
+    if marked is not None:
+        kinds = np.where(kinds == marked, MARKED, np.where(kinds == RIGHT, RIGHT, OTHER))
+    return _looks_uri(enlarged(np.where(truth < classes, kinds, VOID)))
+
+
+def look_uri(look: int) -> str:
+    """A small picture of one of ``LOOKS``."""
+    return _looks_uri(np.full((16, 28), look))
+
+
+def _looks_uri(looks: np.ndarray) -> str:
+    rows, columns = np.indices(looks.shape)
+    # Void's stripes lean to the other side.
+    stripe = np.where(looks == VOID, rows + columns, rows - columns) // STRIPE % 2
+    image = Image.fromarray((2 * looks + stripe).astype(np.uint8))
+    image.putpalette(np.array(list(LOOKS.values()), np.uint8).tobytes())
+    return png_uri(image)
 
 
 def shares_uri(shares: np.ndarray, zoom: int) -> str:

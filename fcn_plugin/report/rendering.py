@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,6 +34,20 @@ def in_percent(fraction: float, bounds: Bounds | None = None) -> Number:
     if math.isnan(fraction):
         return Number(None)
     return Number(100 * float(fraction), interval=in_brackets(bounds) if bounds else "")
+
+
+def in_points(change: float, bounds: Bounds | None = None) -> Number:
+    """A difference of two fractions in percentage points, with its interval; None for NaN."""
+    number = in_percent(change, bounds)
+    return replace(number, signed=True, interval=number.interval.replace("-", MINUS))
+
+
+def joined(parts: Sequence[str]) -> str:
+    """
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def rendered(template: str, **values: Any) -> str:

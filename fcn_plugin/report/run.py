@@ -27,7 +27,7 @@ class Run:
         training: content of the logs.
         notes: sentences for the page about what is missing, and why.
         evaluation: scores of a checkpoint; None if none could be scored.
-        intervals: intervals of these scores; None if they are not asked for.
+        intervals: intervals of these scores; None if there are none.
     """
 
     name: str
@@ -36,6 +36,19 @@ class Run:
     notes: list[str] = field(default_factory=list)
     evaluation: Evaluation | None = None
     intervals: Intervals | None = None
+
+    def add(self, evaluation: Evaluation | None, by: str | None) -> None:
+        """Add an evaluation, and its intervals unless ``by`` is None or there is but one image.
+
+        Args:
+            by: 'image' or 'scene'.
+
+        Raises:
+            UserError: the names of the images do not tell their scenes.
+        """
+        self.evaluation = evaluation
+        if evaluation and by and len(evaluation.images) > 1:
+            self.intervals = evaluation.intervals(by)
 
 
 def trained_run(work_dir: Path, cfg: Config | None = None) -> Run:

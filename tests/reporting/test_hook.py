@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from engine import processes
 from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel, BaseTTAModel
 from report_samples import COUNT, NAMES, SIZE, Images, keep, kept_by, samples
 
 from fcn_plugin.errors import UserError
@@ -91,6 +93,31 @@ def test_labels_outside_the_classes_and_none_at_all_are_refused(tmp_path):
     del items[1].gt_sem_seg
     with pytest.raises(UserError, match=r"1\.png: no label to score against"):
         hook.after_test_iter(runner, 1, None, items[1:])
+
+
+class Network(BaseModel):
+    def forward(self, inputs: object) -> None:
+        raise NotImplementedError
+
+
+class Averaging(BaseTTAModel):
+    """Test-time augmentation."""
+
+    def merge_preds(self, data_samples_list: list) -> list:
+        raise NotImplementedError
+
+
+def test_confidence_is_measured_unless_the_test_keeps_no_scores(tmp_path):
+    """Also where the model is wrapped for several devices."""
+    models = (Network(), True), (Averaging(Network()), False)
+    wrapped = [(torch.nn.DataParallel(model), measured) for model, measured in models]
+    for model, measured in (*models, *wrapped):
+        hook, loader = EvaluationHook(tmp_path), SimpleNamespace(dataset=Images([], NAMES))
+        evaluator = SimpleNamespace(metrics=[])
+        hook.before_test(
+            SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator, model=model)
+        )
+        assert ("confidence" in hook.measures) == measured and "errors" in hook.measures
 
 
 class Frames(BaseDataset):

@@ -1,0 +1,67 @@
+"""The table of classes."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.report.rendering import hex_colour, in_percent
+from fcn_plugin.report.sections.scored import Scored
+from fcn_plugin.report.sections.scores import change
+
+MISTAKEN = 2  # most frequent wrong predictions listed for a class
+# Heading -> name in ``measures.summary``.
+COLUMNS = {
+    "IU": "class_iu",
+    "accuracy": "class_accuracy",
+    "precision": "class_precision",
+    "boundary IU": "class_boundary_iu",
+    "Dice": "class_dice",
+}
+
+
+def class_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """A row for each class: numbers of each run, and what it is taken for in the first one."""
+    if not scored:
+        return []
+    first = scored[0].evaluation
+    share = first.matrix.sum(1) / max(first.matrix.sum(), 1)
+    columns = {heading: COLUMNS[heading] for heading in headings(scored)}
+    rows = []
+    for i, name in enumerate(first.classes):
+        scores = {
+            heading: [one.of_class(column, i) for one in scored]
+            for heading, column in columns.items()
+        }
+        rows.append(
+            dict(
+                number=first.numbers[i],
+                name=name,
+                colour=hex_colour(first.palette[i]),
+                scores=scores,
+                share=in_percent(share[i]),
+                change=change(scores["IU"]),
+                worst=i in scored[0].lowest,
+                mistaken=_mistaken(first.matrix[i], i, first.classes),
+            )
+        )
+    return rows
+
+
+def headings(scored: Sequence[Scored]) -> list[str]:
+    """The headings of the columns that a run has."""
+    return [
+        heading
+        for heading, name in COLUMNS.items()
+        if any(name in one.evaluation.scores for one in scored)
+    ]
+
+
+def _mistaken(row: np.ndarray, truth: int, classes: Sequence[str]) -> str:
+    """The classes most often predicted instead of ``truth``, with their shares."""
+    others = (i for i in np.argsort(-row, kind="stable") if i != truth and row[i])
+    return ", ".join(
+        f"{classes[i]} {percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
+    )

@@ -1,0 +1,53 @@
+"""What the scores of a run mean, in sentences."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, KINDS, MISSED, NEAR
+from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.report.rendering import joined
+from fcn_plugin.report.sections.scored import Scored
+
+SURE = 0.01  # confidence and accuracy that differ less are called the same
+WHERE = {
+    MISSED: "belong to objects that are missed",
+    BORDER: f"lie within {NEAR} pixels of a border",
+    INVENTED: "belong to objects that are not there",
+    INSIDE: "lie inside regions that are partly taken for something else",
+}
+
+
+def in_words(scored: Scored) -> str:
+    """Sentences about what is right and what is wrong; '' if nothing was scored."""
+    return scored.start + " ".join(_sentences(scored)) if scored.measured("pixel_accuracy") else ""
+
+
+def _sentences(scored: Scored) -> Iterator[str]:
+    evaluation, scores = scored.evaluation, scored.evaluation.scores
+    yield f"{100 * scores['pixel_accuracy']:.1f} % of the pixels are right."
+    ius = scores["class_iu"]
+    lowest = [f"{evaluation.classes[i]} ({100 * ius[i]:.1f} %)" for i in scored.lowest]
+    if lowest:
+        yield f"The lowest IU {'have' if len(lowest) > 1 else 'has'} {joined(lowest)}."
+    kinds = evaluation.total.get("kinds", np.zeros(len(KINDS)))
+    if kinds.any():
+        shares = dict(zip(KINDS, kinds / kinds.sum(), strict=True))
+        order = sorted(KINDS, key=lambda kind: -shares[kind])
+        parts = [f"{percent(shares[kind])} {WHERE[kind]}" for kind in order if shares[kind]]
+        yield f"Of the wrong ones {joined(parts)}."
+    if scored.measured("mean_confidence"):
+        yield f"{sureness(scores)}."
+
+
+def sureness(scores: dict[str, Any]) -> str:
+    """Confidence against accuracy, in words."""
+    sure, right = scores["mean_confidence"], scores["pixel_accuracy"]
+    verdict = "it is about as sure as it is right"
+    if abs(sure - right) >= SURE:
+        verdict = f"it is {'over' if sure > right else 'under'}confident"
+    return (
+        f"The network says that it is {100 * sure:.1f} % sure on average, and is right in "
+        f"{100 * right:.1f} %: {verdict}"
+    )
