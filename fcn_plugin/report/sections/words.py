@@ -30,13 +30,13 @@ def _sentences(scored: Scored) -> Iterator[str]:
     ius = scores["class_iu"]
     lowest = [f"{evaluation.classes[i]} ({100 * ius[i]:.1f} %)" for i in scored.lowest]
     if lowest:
-        yield f"The lowest IU {'have' if len(lowest) > 1 else 'has'} {joined(lowest)}."
+        yield f"Lowest in IU: {joined(lowest)}."
     kinds = evaluation.total.get("kinds", np.zeros(len(KINDS)))
     if kinds.any():
         shares = dict(zip(KINDS, kinds / kinds.sum(), strict=True))
         order = sorted(KINDS, key=lambda kind: -shares[kind])
         parts = [f"{percent(shares[kind])} {WHERE[kind]}" for kind in order if shares[kind]]
-        yield f"Of the wrong ones {joined(parts)}."
+        yield f"Of the wrong pixels {joined(parts)}."
     if scored.measured("mean_confidence"):
         yield f"{sureness(scores)}."
 
