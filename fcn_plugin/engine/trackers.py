@@ -6,6 +6,7 @@ checkpoints (ClearML). These replace them wherever the default scope is mmseg's;
 mmengine's own as ``mmengine.WandbVisBackend``.
 """
 
+import os
 import posixpath
 import re
 import time
@@ -144,6 +145,8 @@ class MLflowVisBackend(Tracker, vis_backend.MLflowVisBackend):
     remedy = "check tracking_uri, or the variable MLFLOW_TRACKING_URI, and that server"
 
     def _init_env(self) -> None:
+        # Some seconds for a server that does not answer, instead of minutes without a word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         if self._tracking_uri is None and find_spec("mlflow"):
             self._tracking_uri = import_module("mlflow").get_tracking_uri()
         super()._init_env()

@@ -49,7 +49,8 @@ class StatusLine:
     @staticmethod
     def possible() -> bool:
         """Whether stdout is a terminal that can move its cursor."""
-        return sys.stdout.isatty() and not Console().is_dumb_terminal
+        console = Console()  # which obeys variables such as TERM and TTY_COMPATIBLE
+        return sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
 
     def _replace(self, logger: logging.Logger) -> None:
         for handler in logger.handlers:

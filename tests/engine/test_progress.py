@@ -163,11 +163,11 @@ def test_a_training_that_fails_leaves_no_bar(always, tmp_path):
     assert lines[-3] == "interrupted" and "afterwards" in lines[-2] and len(bars) > 1
 
 
-@pytest.mark.parametrize("kind", ["pipe", "dumb"])
+@pytest.mark.parametrize("kind", [{}, dict(TERM="dumb"), dict(TTY_COMPATIBLE="0")])
 def test_elsewhere_nothing_changes(kind, always, tmp_path, monkeypatch):
     def output(hooks: list) -> str:
-        if kind == "dumb":
-            with on_terminal(TERM="dumb") as terminal:
+        if kind:
+            with on_terminal(**kind) as terminal:
                 run(tmp_path / str(len(hooks)), custom_hooks=hooks).train()
             return terminal.output.decode().replace("\r", "")
         with monkeypatch.context() as patch:

@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from engine.processes import results
 from engine.spy import Spy, sent
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.structures import PixelData
 from mmseg.registry import METRICS
+from mmseg.structures import SegDataSample
 from PIL import Image
 from tools.running import config
 
@@ -277,6 +280,20 @@ def test_a_failing_tracker_or_picture_does_not_end_a_training(tmp_path, monkeypa
     broken = ("config", "scalars", "close")
     trained(tmp_path, [dict(type="LocalVisBackend"), dict(type="Spy", broken=broken)], 2)
     assert (tmp_path / "run/iter_2.pth").exists()
+
+
+@pytest.mark.parametrize(("size", "panel"), [((700, 1300), (234, 434)), ((300, 600), (300, 600))])
+def test_large_pictures_are_reduced(size, panel):
+    """And a sample without a label has no panel for it."""
+    labels = PixelData(data=torch.zeros(1, *size, dtype=torch.int64))
+    sample = SegDataSample(metainfo=dict(img_path="a/b.png"), pred_sem_seg=labels)
+    hook = TrackingHook()
+    image = np.full((*size, 3), 90, np.uint8)
+    hook._draw(sample, lambda _: (image, ""), dict(classes=["sky"], palette=[[1, 2, 3]]))
+    sheet = hook.sheets["pictures/b"]
+    assert sheet.shape[1] == 8 + 2 * (8 + panel[1])
+    assert (sheet == 90).all(-1).sum() == np.prod(panel)
+    assert (sheet == [1, 2, 3]).all(-1).sum() > np.prod(panel)  # with the legend
 
 
 def test_without_a_tracker_nothing_is_drawn(tmp_path, monkeypatch):
