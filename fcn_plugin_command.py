@@ -19,6 +19,7 @@ TOOLS = (
     "prepare_data.py",
     "train.py",
     "test.py",
+    "calibrate.py",
     "predict.py",
     "report.py",
     "export_onnx.py",

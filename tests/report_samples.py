@@ -36,6 +36,8 @@ def samples(folder: Path, count: int, classes: int, seed: int = 0) -> list[SegDa
         sample = SegDataSample(metainfo=dict(img_path=str(path)))
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(truth)[None])
         sample.pred_sem_seg = PixelData(data=torch.from_numpy(guess)[None])
+        scores = torch.nn.functional.one_hot(sample.pred_sem_seg.data[0], classes).movedim(-1, 0)
+        sample.seg_logits = PixelData(data=scores * torch.from_numpy(chance.random((1, *SIZE))))
         found.append(sample)
     return found
 

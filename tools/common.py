@@ -104,6 +104,35 @@ def interval_by(args: argparse.Namespace) -> str | None:
     return args.interval_by or ("image" if args.interval else None)
 
 
+def add_measure_options(parser: argparse.ArgumentParser, *names: str, default: str) -> None:
+    """Add --measures, which ``chosen_measures`` reads, and --boundary-ratio."""
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=(*names, "all", "none"),
+        metavar="NAME",
+        help=f"what to measure beside the pixels by class: {', '.join(names)}, all or none; "
+        f"default: {default}",
+    )
+    parser.add_argument(
+        "--boundary-ratio",
+        type=float,
+        default=0.02,
+        metavar="R",
+        help="width of boundary regions, as a fraction of the image's diagonal; default 0.02",
+    )
+    parser.set_defaults(all_measures=names)
+
+
+def chosen_measures(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names that --measures chooses, or None if it is not given."""
+    if args.measures is None:
+        return None
+    if "all" in args.measures:
+        return args.all_measures
+    return tuple(name for name in args.all_measures if name in args.measures)
+
+
 def key_value(text: str) -> str:
     if "=" not in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

@@ -118,7 +118,7 @@ def report_runs(args: argparse.Namespace) -> None:
 def summary(trained) -> str:  # trained: fcn_plugin.report.run.Run
     if trained.evaluation is None:
         return f"{trained.name} without an evaluation"
-    return f"{trained.name} mean IU {100 * trained.evaluation.scores.mean_iu:.2f}"
+    return f"{trained.name} mean IU {100 * trained.evaluation.scores['mean_iu']:.2f}"
 
 
 def evaluated(work_dir: Path, trained):  # trained: Run -> Evaluation | None

@@ -1,16 +1,34 @@
-"""Score a folder of label PNGs by known rules, without a model.
+"""Score a folder of label PNGs by known rules, without a model, or compare two.
 
 fcn-plugin score --pred DIR --truth DIR --protocol voc
 fcn-plugin score --pred DIR --truth DIR --config CONFIG
+fcn-plugin score --pred A --pred B --truth DIR --protocol voc
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
-from typing import Any
 
-from common import add_interval_options, add_task, interval_by, load_config, run, show, write_json
+from common import (
+    add_interval_options,
+    add_measure_options,
+    add_task,
+    chosen_measures,
+    interval_by,
+    load_config,
+    run,
+    show,
+    write_json,
+)
+from scored import (
+    Side,
+    as_json,
+    changed_images,
+    comparison_json,
+    comparison_lines,
+    lines,
+    verdict,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,7 +43,12 @@ def parse_args() -> argparse.Namespace:
         "fcn-plugin test --out, as that does, classes that the config leaves out included.",
     )
     parser.add_argument(
-        "--pred", type=Path, required=True, metavar="DIR", help="predictions, *.png, no subfolders"
+        "--pred",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="predictions, *.png, no subfolders; twice: is the second better than the first?",
     )
     parser.add_argument(
         "--truth", type=Path, required=True, metavar="DIR", help="labels of the same names"
@@ -66,10 +89,13 @@ def parse_args() -> argparse.Namespace:
         help="processes that count; default: as many as there are cores",
     )
     add_interval_options(parser)
+    add_measure_options(parser, "boundary", "errors", default="none")
     add_task(parser)
     # Defaults of the other options that load_config reads.
     parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
+    if len(args.pred) > 2:
+        parser.error("--pred: one folder, or two to compare")
     if args.jobs is not None and args.jobs < 1:
         parser.error("--jobs: at least 1")
     if args.config and {args.num_classes, args.ignore, args.first} != {None}:
@@ -82,18 +108,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    import numpy as np
-
     import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.checks.ignored import unify_ignored
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.evaluation.folders import Tally, counted, matched
-    from fcn_plugin.evaluation.intervals import grouped, intervals
+    from fcn_plugin.evaluation.comparison import changes_by_image, comparison
+    from fcn_plugin.evaluation.folders import matched
+    from fcn_plugin.evaluation.intervals import grouped
+    from fcn_plugin.evaluation.measures import Measures, stacked
     from fcn_plugin.evaluation.protocols import protocol, protocol_of
-    from fcn_plugin.evaluation.scores import scores
-    from fcn_plugin.evaluation.tables import in_brackets, score_table
-    from fcn_plugin.system.machine import available_cores
-    from fcn_plugin.system.progress import progress_bar
 
     if args.config:
         cfg = load_config(args)
@@ -101,20 +122,58 @@ def main() -> None:
         rule = protocol_of(cfg, args.task)
     else:
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
-    pairs = matched(args.truth, args.pred, args.list)
-    by, paths = interval_by(args), [str(pair.truth) for pair in pairs]
-    if by:
-        grouped(paths, by)  # refuses before the counting
-    tallies = counted(pairs, rule, args.jobs or available_cores(), bool(by))
-    total = Tally()
+    measures = Measures(chosen_measures(args) or (), args.boundary_ratio)
+    folders = [matched(args.truth, folder, args.list) for folder in args.pred]
+    truths = [pair.truth for pair in folders[0]]
+    paths, by = [*map(str, truths)], interval_by(args)
+    if by or folders[1:]:
+        grouped(paths, by or "image")  # refuses before the counting
+    sides = [
+        scored(rule, pairs, folder, measures, by, args)
+        for folder, pairs in zip(args.pred, folders, strict=True)
+    ]
+    if len(sides) == 1:
+        (side,) = sides
+        texts, content = lines(rule, side), as_json(rule, side)
+        last = (
+            f"{side.tally.images:,} images, {int(side.matrix.sum()):,} pixels: {rule.mean} "
+            f"{side.scores['mean_iu']:.4f}, pixel acc. {100 * side.scores['pixel_accuracy']:.2f} %"
+        )
+    else:
+        counts = [stacked(side.tally.by_image) for side in sides]
+        changes = comparison(*counts, paths, by or "image", rule.absent)
+        images = changed_images(truths, changes_by_image(*counts))
+        compared = rule, sides, changes, images
+        texts, content = comparison_lines(*compared), comparison_json(*compared)
+        last = verdict(rule, changes)
+    for text in texts:
+        show(text)
+    if args.json:
+        write_json(args.json, content)
+    print(f"Done: {last}")
+    if not args.json:
+        print("Next: --json FILE keeps these scores, unrounded")
+
+
+def scored(rule, pairs, folder: Path, measures, by: str | None, args) -> Side:
+    """Count a folder of predictions, with progress, and score it."""
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.evaluation.folders import Tally, counted
+    from fcn_plugin.evaluation.intervals import intervals
+    from fcn_plugin.evaluation.measures import stacked, summary
+    from fcn_plugin.evaluation.scores import class_counts
+    from fcn_plugin.system.machine import available_cores
+    from fcn_plugin.system.progress import progress_bar
+
+    by_image = bool(by) or len(args.pred) > 1
+    total, jobs = Tally(), args.jobs or available_cores()
     with progress_bar() as progress:
-        for tally in tallies:
+        for tally in counted(pairs, rule, jobs, measures, by_image):
             total += tally
             progress("Scoring", total.images, len(pairs))
-
     matrix = rule.matrix(total.counts)
-    pixels, unclassed = int(matrix.sum()), int(matrix[:, len(rule.classes) :].sum())
-    if not pixels:
+    unclassed = int(matrix[:, len(rule.classes) :].sum())
+    if not matrix.any():
         raise UserError(
             f"{args.truth}: every pixel is {' or '.join(map(str, rule.ignored))}, which is not "
             "scored; give the labels of these images, or another --ignore"
@@ -125,74 +184,12 @@ def main() -> None:
             f"images are predicted as {rule.unclassed[0]}, which is no class; they count as wrong",
             file=sys.stderr,
         )
-    result = scores(matrix, rule.absent)
-    found = intervals(np.stack(total.by_image), paths, by, rule.absent) if by else None
-    show(score_table(rule.classes, result, matrix, found))
-    for name, title in titles(rule).items():
-        fraction = getattr(result, name)
-        interval = f" {in_brackets(found.scores[name])}" if found else ""
-        print(f"{title:<12} {fraction:.4f}  ({100 * fraction:.2f} %{interval})")
-    if args.json:
-        write_json(args.json, as_json(rule, result, matrix, total.images, found))
-    print(
-        f"Done: {total.images:,} images, {pixels:,} pixels: {rule.mean} {result.mean_iu:.4f}, "
-        f"pixel acc. {100 * result.pixel_accuracy:.2f} %"
-    )
-    if not args.json:
-        print("Next: --json FILE keeps these scores, unrounded")
-
-
-def titles(rule) -> dict[str, str]:
-    """Name in ``Scores`` of each score that the rule gives, and its title on the terminal."""
-    names = {
-        "pixel_accuracy": "pixel acc.",
-        "mean_accuracy": "mean acc.",
-        "mean_iu": rule.mean,
-        "frequency_weighted_iu": "f.w. IU",
-    }
-    return names | ({"final": "final score"} if rule.final else {})
-
-
-def as_json(rule, result, matrix, images: int, found) -> dict[str, Any]:
-    """The scores for the JSON file; a score without any pixels is None.
-
-    ``found`` are the intervals, or None.
-    """
-    from fcn_plugin.evaluation.intervals import HIGH, LEVEL, LOW, SEED
-
-    def share(value: float) -> float | None:
-        return None if math.isnan(value) else float(value)
-
-    def with_bounds(name: str, value: float, interval) -> dict[str, float | None]:
-        ends = dict(zip((LOW, HIGH), interval or (), strict=False))
-        return {name: share(value), **{name + end: share(bound) for end, bound in ends.items()}}
-
-    content = {
-        "protocol": rule.name,
-        "num_classes": len(rule.classes),
-        "ignore": rule.ignored[0] if len(rule.ignored) == 1 else list(rule.ignored),
-        "images": images,
-        "pixels": int(matrix.sum()),
-        "pixels_predicted_as_no_class": int(matrix[:, len(rule.classes) :].sum()),
-    }
-    if found:
-        drawn = dict(percent=LEVEL, by=found.by, drawn=found.drawn)
-        content["interval"] = dict(drawn, resamples=found.resamples, seed=SEED)
-    for name in titles(rule):
-        key = "final_score" if name == "final" else name
-        content |= with_bounds(key, getattr(result, name), found and found.scores[name])
-    rows = zip(
-        *(rule.labels, rule.classes, result.class_iu, result.class_accuracy, matrix),
-        found.class_iu if found else [None] * len(rule.classes),
-        strict=True,
-    )
-    content["classes"] = [
-        dict(label=label, name=name)
-        | with_bounds("iu", iu, interval)
-        | dict(accuracy=share(accuracy), pixels=int(row.sum()))
-        for label, name, iu, accuracy, row, interval in rows
-    ]
-    return content
+    result = summary({"regions": class_counts(matrix), **total.measured}, rule.absent)
+    found = None
+    if by:
+        paths = [str(pair.truth) for pair in pairs]
+        found = intervals(stacked(total.by_image), paths, by, rule.absent)
+    return Side(folder, total, matrix, result, found)
 
 
 if __name__ == "__main__":

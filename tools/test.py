@@ -12,8 +12,10 @@ from pathlib import Path
 
 from common import (
     add_interval_options,
+    add_measure_options,
     add_network,
     add_run_options,
+    chosen_measures,
     interval_by,
     load_config,
     next_step,
@@ -40,6 +42,9 @@ def parse_args() -> argparse.Namespace:
         "--report", metavar="FILE", help="write a page (HTML) of scores, classes and images here"
     )
     add_interval_options(parser)
+    add_measure_options(
+        parser, "boundary", "confidence", "errors", default="those of test_evaluator"
+    )
     parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
     parser.add_argument(
         "--split", metavar="NAME", help="a name in the config's table splits, e.g. val or test"
@@ -91,7 +96,13 @@ def main() -> None:
         pictures = dict(type="PicturesHook", out_dir=args.show_dir, interval=args.show_interval)
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), pictures]
     if args.report:
-        report = dict(type="ReportHook", file=args.report, interval=interval_by(args))
+        report = dict(
+            type="ReportHook",
+            file=args.report,
+            interval=interval_by(args),
+            measures=chosen_measures(args),
+            boundary_ratio=args.boundary_ratio,
+        )
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
     check_config(cfg, ("test_dataloader",))
@@ -146,15 +157,20 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
                 writer = dict(type="ConfusionMatrixMetric", format_only=True, task=task)
                 evaluators.append(writer)
             writer["output_dir"] = str(Path(folder, task or ""))
+    settings: dict[str, object] = {}
     if by := interval_by(args):
+        settings["interval"] = by
+    if (measures := chosen_measures(args)) is not None:
+        settings |= dict(measures=measures, boundary_ratio=args.boundary_ratio)
+    if settings:
         ours = [each for each in ours if not each.get("format_only")]
         if not ours:
             raise UserError(
-                f"--interval: nothing in test_evaluator of {args.config} gives intervals; set it "
-                "to dict(type='ConfusionMatrixMetric')"
+                f"--{next(iter(settings))}: nothing in test_evaluator of {args.config} knows it; "
+                "set it to dict(type='ConfusionMatrixMetric')"
             )
         for each in ours:
-            each["interval"] = by
+            each.update(settings)
     if args.submission:
         refuse_submission(cfg.test_dataloader.dataset, args)
         evaluators.append(dict(type="SubmissionMetric", file=args.submission, comp=args.comp))

@@ -17,13 +17,13 @@ from mmseg.registry import HOOKS
 
 from fcn_plugin.engine.order import ReplacementSampler
 from fcn_plugin.errors import UserError, did_you_mean
-from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-
-IOU_SCORES = dict(
-    mIoU=("mIoU", "mAcc"),
-    mDice=("mDice", "mAcc"),
-    mFscore=("mFscore", "mPrecision", "mRecall"),
+from fcn_plugin.evaluation.metric import (
+    IOU_SCORES,
+    ConfusionMatrixMetric,
+    check_iou_metrics,
+    listed,
 )
+
 # These fall until their end. Warm-ups end early, and steps fall at their milestones.
 FALLING = PolyParamScheduler, CosineAnnealingParamScheduler, OneCycleParamScheduler
 NO_END = 10**9  # mmengine's default end of a schedule
@@ -90,12 +90,8 @@ def _scores(metric: BaseMetric) -> set[str] | None:
     if type(metric) is ConfusionMatrixMetric:
         names = metric.keys
     elif type(metric) is IoUMetric:
-        asked: Any = [metric.metrics] if isinstance(metric.metrics, str) else metric.metrics
-        if unknown := [name for name in asked if name not in IOU_SCORES]:
-            raise UserError(
-                f"IoUMetric: iou_metrics {unknown[0]!r} does not exist; give some of "
-                f"{', '.join(IOU_SCORES)}"
-            )
+        check_iou_metrics(metric.metrics, "IoUMetric")
+        asked = listed(metric.metrics)
         names = ["aAcc", *(score for name in asked for score in IOU_SCORES[name])]
     else:
         return None

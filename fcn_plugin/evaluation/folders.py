@@ -13,6 +13,7 @@ from fcn_plugin.data.labels import pixel_counts, read_label
 from fcn_plugin.data.lists import read_ids
 from fcn_plugin.data.numbering import VALUES
 from fcn_plugin.errors import UserError, some, width_by_height
+from fcn_plugin.evaluation.measures import NOTHING_MORE, WHOLE, Counts, Measures, summed
 from fcn_plugin.evaluation.protocols import Protocol
 from fcn_plugin.evaluation.scores import class_counts
 from fcn_plugin.system.workers import on_all_cores
@@ -88,20 +89,27 @@ def _listed(file: Path) -> list[str]:
 
 @dataclass
 class Tally:
-    """The counts over some pairs of files: pixels [truth, prediction], and images.
+    """The counts over some pairs of files.
 
-    ``by_image`` has the ``class_counts`` of each image, if they were asked for.
+    Attributes:
+        counts: pixels [truth, prediction] by file value, int64 [256, 256].
+        images: number of images.
+        unclassed: images where a pixel of a class is predicted as ``protocol.unclassed``.
+        measured: what was measured besides, by its name in ``measures``.
+        by_image: ``regions`` and the measures of each image, if they were asked for.
     """
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros((VALUES, VALUES), np.int64))
     images: int = 0
-    unclassed: int = 0  # images where a pixel of a class is predicted as ``protocol.unclassed``
-    by_image: list[np.ndarray] = field(default_factory=list)
+    unclassed: int = 0
+    measured: Counts = field(default_factory=dict)
+    by_image: list[Counts] = field(default_factory=list)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         self.counts += other.counts
         self.images += other.images
         self.unclassed += other.unclassed
+        self.measured = summed(self.measured, other.measured)
         self.by_image += other.by_image
         return self
 
@@ -122,16 +130,14 @@ def pair_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return counts.reshape(VALUES, VALUES)
 
 
-def _file_counts(pair: Pair, protocol: Protocol) -> np.ndarray:
+def _read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     truth, prediction = (_read(file) for file in pair)
     if prediction.shape != truth.shape:
         sizes = f"{width_by_height(prediction.shape)} for a truth of {width_by_height(truth.shape)}"
         raise UserError(
             f"{pair.prediction}: prediction of {sizes}; predict every image at its own size"
         )
-    counts = pair_counts(truth, prediction)
-    protocol.check(counts, *pair)
-    return counts
+    return truth, prediction
 
 
 def _read(file: Path) -> np.ndarray:
@@ -142,11 +148,17 @@ def _read(file: Path) -> np.ndarray:
 
 
 def counted(
-    pairs: Sequence[Pair], protocol: Protocol, jobs: int, by_image: bool = False
+    pairs: Sequence[Pair],
+    protocol: Protocol,
+    jobs: int,
+    measures: Measures = NOTHING_MORE,
+    by_image: bool = False,
 ) -> Iterator[Tally]:
     """Tallies of a few pairs each; their sum does not depend on the number of processes.
 
-    ``by_image`` asks for the counts of each image, too.
+    Args:
+        measures: what is measured beside the pixels by label.
+        by_image: keep the counts of each image, too.
 
     Raises:
         UserError: a file is damaged, in colour, of more than 8 bits, of another size than the
@@ -154,15 +166,23 @@ def counted(
     """
     size = min(CHUNK, -(-len(pairs) // (TURNS * jobs)))
     chunks = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    tally = partial(_tally, protocol=protocol, by_image=by_image)
+    tally = partial(_tally, protocol=protocol, measures=measures, by_image=by_image)
     return on_all_cores(tally, chunks, chunk=1, jobs=jobs)
 
 
-def _tally(pairs: Sequence[Pair], protocol: Protocol, by_image: bool) -> Tally:
+def _tally(pairs: Sequence[Pair], protocol: Protocol, measures: Measures, by_image: bool) -> Tally:
     tally = Tally()
     for pair in pairs:
-        counts = _file_counts(pair, protocol)
+        files = _read_pair(pair)
+        counts = pair_counts(*files)
+        protocol.check(counts, *pair)
         unclassed = int(counts[np.ix_(protocol.labels, protocol.unclassed)].any())
-        own = [class_counts(protocol.matrix(counts))] if by_image else []
-        tally += Tally(counts, 1, unclassed, own)
+        measured: Counts = {}
+        if measures.of_label_maps:
+            measured, _ = measures.of_maps(*protocol.indices(*files), len(protocol.classes))
+        own = []
+        if by_image:
+            kept = {name: each for name, each in measured.items() if name not in WHOLE}
+            own.append({"regions": class_counts(protocol.matrix(counts)), **kept})
+        tally += Tally(counts, 1, unclassed, measured, own)
     return tally

@@ -5,20 +5,22 @@ middle 95 % of such scores are the interval (Efron and Tibshirani, An Introducti
 1993, section 13.3). It tells how far a score depends on which images were taken, not how far
 another training would change it.
 
-All that is needed of an image are three counts for each class, not its pixels or its matrix: 7 MB
-for 2,000 images of 150 classes, where matrices would take 360 MB. Resamples are drawn in blocks of
-``BLOCK`` numbers.
+All that is needed of an image are a few counts, not its pixels or its matrix: three for each class
+are 7 MB for 2,000 images of 150 classes, where matrices would take 360 MB. Resamples are drawn in
+blocks of ``BLOCK`` numbers.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.scores import Scores, scores_of
+from fcn_plugin.evaluation.measures import Counts, summary
+from fcn_plugin.evaluation.scores import Absent
 
 BY = ("image", "scene")
 LEVEL = 95  # percent
@@ -28,27 +30,23 @@ SEED = 0
 # 92 of 100 tests of 20 images, 85 of 5 images and 50 of 2.
 FEW = 20
 BLOCK = 1 << 22  # numbers at a time: 32 MB
-NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu", "final")
 LOW, HIGH = "_low", "_high"  # endings of the keys of a metric
 
 Bounds = tuple[float, float]  # low and high
+Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Intervals of scores, as fractions in [0, 1]; NaN for what no resample has a score of.
+class Drawn:
+    """What was drawn: images or scenes.
 
     Attributes:
-        scores: (low, high) by the score's name in ``Scores``.
-        class_iu: (low, high) of each class.
-        by: 'image' or 'scene', what was drawn.
+        by: 'image' or 'scene'.
         drawn: number of images or scenes.
         images: number of images.
         resamples: number of resamples.
     """
 
-    scores: dict[str, Bounds]
-    class_iu: list[Bounds]
     by: str
     drawn: int
     images: int
@@ -63,73 +61,96 @@ class Intervals:
         return f"{LEVEL} % intervals from {resamples}{together}{few}"
 
 
+@dataclass(frozen=True)
+class Intervals(Drawn):
+    """Intervals of scores, as fractions in [0, 1]; NaN for what no resample has a score of.
+
+    Attributes:
+        scores: (low, high) by the score's name in ``measures.summary``.
+        arrays: (low, high) of each class or width, by the array's name there.
+    """
+
+    scores: dict[str, Bounds]
+    arrays: dict[str, list[Bounds]]
+
+
 def intervals(
-    counts: np.ndarray,
+    counts: Counts,
     paths: Sequence[str],
     by: str = "image",
-    absent: str = "skip",
+    absent: Absent = "skip",
     seed: int = SEED,
     resamples: int = RESAMPLES,
+    beta: float = 1,
 ) -> Intervals:
-    """The percentile intervals of the scores and of each class's IU.
+    """The percentile intervals of all scores.
 
     A class that is absent from a resample does to its means what it does to the test's; its own
     interval is over the resamples that have it.
 
     Args:
-        counts: ``class_counts`` of each image, int64 [N, 3, C]; an image that is all void counts 0.
+        counts: those of ``measures`` by image, int64 [N, ...]; an image that is all void counts 0.
         paths: the images' paths, for their scenes.
         by: 'image', or 'scene' to draw all images of a scene together.
-        absent: as in ``scores``.
+        absent, beta: as in ``scores``.
 
     Raises:
         UserError: there are not two images or scenes, or the names do not tell the scene.
     """
     groups = grouped(paths, by)
-    drawn = resampled(counts, groups, seed, resamples)
-    values = [_values(scores_of(pooled, absent)) for pooled in drawn]
-    tail = (100 - LEVEL) / 2
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice")
-        bounds = np.nanpercentile(values, [tail, 100 - tail], axis=0)
-    pairs: list[Bounds] = [(low, high) for low, high in bounds.T.tolist()]
-    scores = dict(zip(NAMES, pairs, strict=False))
+    found = [summary(pooled, absent, beta) for pooled in resampled(counts, groups, seed, resamples)]
+    numbers, arrays = columns(found)
     return Intervals(
-        scores,
-        class_iu=pairs[len(NAMES) :],
-        by=by,
-        drawn=int(groups.max()) + 1,
-        images=len(groups),
-        resamples=resamples,
+        *(by, int(groups.max()) + 1, len(groups), resamples),
+        scores={name: bounds(column) for name, column in numbers.items()},
+        arrays={name: [bounds(column) for column in rows] for name, rows in arrays.items()},
     )
 
 
-def _values(scores: Scores) -> list[float]:
-    return [*(getattr(scores, name) for name in NAMES), *scores.class_iu]
+def columns(summaries: Sequence[Mapping[str, Any]]) -> tuple[Columns, Columns]:
+    """Of each number in summaries the values [R], and of each array those of its entries [n, R]."""
+    values = {name: np.array([each[name] for each in summaries]).T for name in summaries[0]}
+    numbers = {name: each for name, each in values.items() if each.ndim == 1}
+    return numbers, {name: each for name, each in values.items() if each.ndim == 2}
+
+
+def bounds(values: np.ndarray) -> Bounds:
+    """The middle 95 % of the resamples' values; those without a score, NaN, do not count."""
+    judged, tail = values[~np.isnan(values)], (100 - LEVEL) / 2
+    if not len(judged):
+        return math.nan, math.nan
+    low, high = np.percentile(judged, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def resampled(
-    counts: np.ndarray, groups: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES
-) -> Iterator[np.ndarray]:
-    """The counts of each resample, int64 [3, C]: of as many groups as there are, drawn anew.
+    counts: Counts, groups: np.ndarray, seed: int = SEED, resamples: int = RESAMPLES
+) -> Iterator[Counts]:
+    """The counts of each resample: of as many groups as there are, drawn anew.
 
     The same seed draws the same groups from whatever counts.
 
     Args:
-        counts: int64 [N, 3, C].
+        counts: int64 [N, ...] by name.
         groups: the group of each image, as from ``grouped``, int64 [N].
     """
+    shapes = {name: each.shape[1:] for name, each in counts.items()}
+    flat = np.concatenate([each.reshape(len(groups), -1) for each in counts.values()], 1)
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
     number = int(groups.max()) + 1
-    by_group = np.zeros((number, counts[0].size), np.int64)
-    np.add.at(by_group, groups, counts.reshape(len(counts), -1))
+    by_group = np.zeros((number, flat.shape[1]), np.int64)
+    np.add.at(by_group, groups, flat)
     # Products of floats are fast, and exact for whole numbers below 2^53: no test has such pixels.
-    assert number * int(by_group.max()) < 2**53
+    # Only summed confidences, of 2^30 a pixel, are rounded beyond it.
     pixels, chance = by_group.astype(np.float64), np.random.default_rng(seed)
     block = max(1, BLOCK // max(pixels.shape))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         times = chance.multinomial(number, np.full(number, 1 / number), size)
-        yield from (times @ pixels).astype(np.int64).reshape(size, *counts.shape[1:])
+        for pooled in (times @ pixels).astype(np.int64):
+            parts = np.split(pooled, ends)
+            named = zip(shapes.items(), parts, strict=True)
+            yield {name: part.reshape(shape) for (name, shape), part in named}
 
 
 def grouped(paths: Sequence[str], by: str) -> np.ndarray:

@@ -57,6 +57,21 @@ class Protocol:
             counts[:, label] += counts[:, other]
         return counts[np.ix_(self.labels, [*self.labels, *self.unclassed])]
 
+    def indices(self, truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A pair of files, [H, W], as class indices; what is no class, or ignored, is beyond them.
+
+        The one value is for predictions of no class, the other for ignored truth.
+        """
+        classes = len(self.classes)
+        dtype = np.uint8 if classes < 255 else np.uint16
+        table = np.full(VALUES, classes, dtype)
+        table[list(self.labels)] = range(classes)
+        for other, label in self.others:
+            table[other] = table[label]
+        of_truth = table.copy()
+        of_truth[list(self.ignored)] = np.iinfo(dtype).max
+        return of_truth[truth], table[prediction]
+
     def check(self, counts: np.ndarray, truth: Path, prediction: Path) -> None:
         """Check the ``counts`` of a pair of files for illegal labels.
 

@@ -6,7 +6,7 @@ by image (Caffe ``score.py``; MIT ``demoEvaluation.m`` with ``absent='zero'``).
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,18 +16,28 @@ ABSENT = ("skip", "zero", "exclude")
 LARGEST = torch.iinfo(torch.int64).max
 
 Counts = TypeVar("Counts", np.ndarray, Tensor)
+Absent = str | float  # what an absent class does to the means, see ``scores``
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions in [0, 1]; per-class arrays hold NaN for a class without pixels."""
+    """Fractions in [0, 1]; per-class arrays hold NaN for a class without pixels.
+
+    A class's accuracy is its recall, so that the mean accuracy is the mean recall.
+    """
 
     pixel_accuracy: float
     mean_accuracy: float
     mean_iu: float
     frequency_weighted_iu: float
+    mean_dice: float
+    mean_precision: float
+    mean_fscore: float
     class_accuracy: np.ndarray
     class_iu: np.ndarray
+    class_dice: np.ndarray
+    class_precision: np.ndarray
+    class_fscore: np.ndarray
 
     @property
     def final(self) -> float:
@@ -69,13 +79,20 @@ def confusion_matrix(truth: Tensor, prediction: Tensor, num_classes: int, ignore
     return counts[:-1].view(side, side)
 
 
-def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
-    """The four scores of the paper (CVPR section 5) from a C x C matrix of counts.
+def scores(matrix: np.ndarray, absent: Absent = "skip", beta: float = 1) -> Scores:
+    """The scores of the paper (CVPR section 5) and others from a C x C matrix of counts.
 
     Columns beyond C count pixels predicted as no class; they are wrong, and part of the union of
-    their true class only. A class that neither occurs nor is predicted is left out of the means
-    if ``absent`` is 'skip' (VOC, FCN), and counts as 0 if it is 'zero' (MIT). 'exclude' (SIFT Flow)
-    also leaves out a class that does not occur but is predicted, whose IU would be 0.
+    their true class only.
+
+    Args:
+        absent: what a class does to the means that neither occurs nor is predicted. It is left out
+            if 'skip' (VOC, FCN), counts as 0 if 'zero' (MIT), and as this value if a number.
+            'exclude' (SIFT Flow) also leaves out a class that does not occur but is predicted,
+            whose IU would be 0. For accuracies it is enough that the class does not occur, for
+            precisions that it is not predicted.
+        beta: weight of the recall against the precision in the F-score (van Rijsbergen,
+            Information Retrieval, 1979, chapter 7); with 1 it is the Dice coefficient.
 
     >>> worked = np.array([[3, 1, 0, 0], [1, 2, 0, 1], [0, 0, 3, 1], [2, 1, 0, 1]])
     >>> [round(iu * 84) for iu in scores(worked).class_iu]  # 3/7 2/6 3/4 1/6
@@ -83,7 +100,7 @@ def scores(matrix: np.ndarray, absent: str = "skip") -> Scores:
     """
     if matrix.dtype != np.int64:
         raise TypeError(f"the confusion matrix must be int64, not {matrix.dtype}")
-    return scores_of(class_counts(matrix), absent)
+    return scores_of(class_counts(matrix), absent, beta)
 
 
 def class_counts(matrix: Counts) -> Counts:
@@ -102,23 +119,35 @@ def class_counts(matrix: Counts) -> Counts:
     return np.stack(counts) if isinstance(matrix, np.ndarray) else torch.stack(counts)
 
 
-def scores_of(counts: np.ndarray, absent: str = "skip") -> Scores:
+def scores_of(counts: np.ndarray, absent: Absent = "skip", beta: float = 1) -> Scores:
     """``scores`` from the matrix's ``class_counts``, int64 [3, C]."""
-    if absent not in ABSENT:
-        raise ValueError(f"absent must be one of {ABSENT}, not {absent!r}")
+    if isinstance(absent, str) and absent not in ABSENT:
+        raise ValueError(f"absent must be one of {ABSENT} or a number, not {absent!r}")
     hit, row, col = counts
     total = row.sum()
     with np.errstate(invalid="ignore"):
-        accuracy = hit / row
-        iu = hit / (row + col - hit)
+        by_class = {
+            "accuracy": hit / row,
+            "iu": hit / (row + col - hit),
+            "dice": 2 * hit / (row + col),
+            "precision": hit / col,
+            "fscore": (1 + beta**2) * hit / (beta**2 * row + col),
+        }
         if absent == "exclude":
-            iu = np.where(row > 0, iu, np.nan)
+            by_class = {name: np.where(row > 0, v, np.nan) for name, v in by_class.items()}
         pixel_accuracy = float(hit.sum() / total)
-        frequency_weighted = float(math.fsum(np.nan_to_num(row * iu)) / total)
+        weighted = np.nan_to_num(row * by_class["iu"])
+        frequency_weighted = float(math.fsum(weighted) / total)
+    named: dict[str, Any] = {f"class_{name}": values for name, values in by_class.items()}
+    named |= {f"mean_{name}": mean_of_classes(values, absent) for name, values in by_class.items()}
+    return Scores(pixel_accuracy=pixel_accuracy, frequency_weighted_iu=frequency_weighted, **named)
 
-    def mean(values: np.ndarray) -> float:
-        judged = np.nan_to_num(values) if absent == "zero" else values[~np.isnan(values)]
-        # fsum is exact before one rounding, so the order of the classes does not matter.
-        return math.fsum(judged) / len(judged) if len(judged) else math.nan
 
-    return Scores(pixel_accuracy, mean(accuracy), mean(iu), frequency_weighted, accuracy, iu)
+def mean_of_classes(values: np.ndarray, absent: Absent) -> float:
+    """The mean by the rule for ``absent`` classes, which are NaN; NaN if no class counts."""
+    if absent in ("skip", "exclude"):
+        judged = values[~np.isnan(values)]
+    else:
+        judged = np.nan_to_num(values, nan=0.0 if absent == "zero" else float(absent))
+    # fsum is exact before one rounding, so the order of the classes does not matter.
+    return math.fsum(judged) / len(judged) if len(judged) else math.nan

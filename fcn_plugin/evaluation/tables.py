@@ -8,13 +8,15 @@ from prettytable import PrettyTable
 
 from fcn_plugin.errors import printable
 from fcn_plugin.evaluation.intervals import Bounds, Intervals
-from fcn_plugin.evaluation.scores import Scores
 
 
 def class_table(
-    classes: Sequence[str], columns: Mapping[str, Sequence[Any]], last: Sequence[Any] = ()
+    classes: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+    last: Sequence[Any] = (),
+    heading: str = "class",
 ) -> str:
-    """A text table with a row per class, its name first.
+    """A text table with a row per class, its name first, under ``heading``.
 
     Args:
         columns: heading -> a value for each class. Floats get two decimals, NaN a dash, integers
@@ -28,8 +30,8 @@ def class_table(
     | sky   |  1,200 |  - |
     +-------+--------+----+
     """
-    table = PrettyTable(["class", *columns], align="r")
-    table.align["class"] = "l"
+    table = PrettyTable([heading, *columns], align="r")
+    table.align[heading] = "l"
     for name, *values in zip(classes, *columns.values(), strict=True):
         table.add_row([printable(name), *map(_cell, values)])
     if last:
@@ -46,22 +48,56 @@ def _cell(value: Any) -> str:
     return "-" if np.isnan(value) else f"{value:.2f}"
 
 
+# Heading -> a class's score and its mean, as named in ``measures.summary``.
+COLUMNS = {
+    "IU": ("class_iu", "mean_iu"),
+    "accuracy": ("class_accuracy", "mean_accuracy"),  # also called recall
+    "precision": ("class_precision", "mean_precision"),
+    "Dice": ("class_dice", "mean_dice"),
+    "boundary IU": ("class_boundary_iu", "boundary_iu"),
+}
+
+
 def score_table(
-    classes: Sequence[str], scores: Scores, matrix: np.ndarray, intervals: Intervals | None = None
+    classes: Sequence[str],
+    scores: Mapping[str, Any],
+    matrix: np.ndarray,
+    intervals: Intervals | None = None,
 ) -> str:
-    """A text table of each class's IU, accuracy and share of pixels, in percent, and the means.
+    """A text table of each class's scores and share of pixels, in percent, and the means.
 
     With ``intervals`` there are those of the IU, and a line below that says what they are.
+
+    Args:
+        scores: as from ``measures.summary``.
+        matrix: C x C or more columns, pixels by truth and prediction.
     """
-    columns: dict[str, Any] = {"IU": 100 * scores.class_iu}
-    means = ["mean", 100 * scores.mean_iu]
-    if intervals:
-        columns["interval"] = [in_brackets(bounds) for bounds in intervals.class_iu]
-        means.append(in_brackets(intervals.scores["mean_iu"]))
-    columns["accuracy"] = 100 * scores.class_accuracy
+    columns: dict[str, Any] = {}
+    means: list[Any] = ["mean"]
+    for heading, (name, mean) in COLUMNS.items():
+        if name not in scores:
+            continue
+        columns[heading] = 100 * scores[name]
+        means.append(100 * scores[mean])
+        if intervals and heading == "IU":
+            columns["interval"] = [in_brackets(bounds) for bounds in intervals.arrays[name]]
+            means.append(in_brackets(intervals.scores[mean]))
     columns["pixels"] = 100 * matrix.sum(1) / max(matrix.sum(), 1)
-    table = class_table(classes, columns, [*means, 100 * scores.mean_accuracy, ""])
+    table = class_table(classes, columns, [*means, ""])
     return f"{table}\n{intervals.text}" if intervals else table
+
+
+def class_scores(classes: Sequence[str], scores: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Each class's scores in percent by the table's heading and the class; without absent ones."""
+    return {
+        heading: {
+            name: 100 * float(value)
+            for name, value in zip(classes, scores[own], strict=True)
+            if not np.isnan(value)
+        }
+        for heading, (own, _) in COLUMNS.items()
+        if own in scores
+    }
 
 
 def in_brackets(bounds: Bounds, whole: float = 1) -> str:

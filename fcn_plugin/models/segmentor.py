@@ -218,17 +218,27 @@ class ScoresOnDemand(PixelData):
     def data(self) -> Tensor:
         return fine_scores(*self.__dict__.pop("_coarse"))[0]
 
+    @property
+    def coarse(self) -> tuple[Tensor, Axis, Axis] | None:
+        """The coarse scores 1 x C x h x w and their axes; None after ``data`` has been read."""
+        return self.__dict__.get("_coarse")
+
     def to_dict(self) -> dict[str, Any]:
         """A dict for metrics; ``data`` is still computed when it is read."""
-        return _Fields(self)
+        return FieldsOnDemand(self)
 
 
-class _Fields(UserDict, dict):  # type: ignore[misc]
-    """The fields of a ``PixelData``, computed when they are read; a dict to ``isinstance``."""
+class FieldsOnDemand(UserDict, dict):  # type: ignore[misc]
+    """The fields of ``ScoresOnDemand``, computed when they are read; a dict to ``isinstance``."""
 
-    def __init__(self, pixels: PixelData) -> None:
+    def __init__(self, pixels: ScoresOnDemand) -> None:
         super().__init__(dict.fromkeys(pixels.all_keys()))
         self.pixels = pixels
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self.pixels, key) if self.data[key] is None else self.data[key]
+
+    @property
+    def coarse(self) -> tuple[Tensor, Axis, Axis] | None:
+        """As of ``ScoresOnDemand``."""
+        return self.pixels.coarse

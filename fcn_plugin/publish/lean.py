@@ -23,6 +23,7 @@ from fcn_plugin.weights.safetensors_files import SUFFIX
 
 # Meta data of a checkpoint that its readers use, and where in the training it is from.
 KEPT = ("dataset_meta", "input", "padding", "net", "made_for", "iter", "epoch", "seed")
+TEMPERATURE = "temperature"  # ends the keys of what fcn-plugin calibrate has divided scores by
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def publish(
     shown = public(cfg)
     stored, meta = tensors_and_meta(checkpoint, read_content(checkpoint, mmap=True))
     tensors = lean(stored) if half else stored
-    kept = {key: meta[key] for key in KEPT if meta.get(key) is not None}
+    named = (key for key in meta if key in KEPT or key.endswith(TEMPERATURE))
+    kept = {key: meta[key] for key in named if meta[key] is not None}
     kept["cfg"] = shown.pretty_text
     with staged(target) as stage:
         plain = stage / target.name

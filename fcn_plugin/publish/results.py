@@ -71,16 +71,19 @@ def _evaluated(checkpoint: Path, work_dir: Path, cfg: Config) -> Iterator[Result
     titles = {title_of(cfg, loader): title_of(public(cfg), loader)}
     title = titles.get(kept.dataset, kept.dataset)
     origin = f"fcn-plugin report, {kept.facts.get('date', 'date unknown')}"
-    scores = {name: 100 * float(getattr(kept.scores, ours)) for name, ours in OURS.items()}
+    published = {name: OURS[name] for name in SCORES}
+    scores = {name: 100 * float(kept.scores[ours]) for name, ours in published.items()}
     bounds: dict[str, Bounds] = {}
     if len(kept.images) > 1:
         found = kept.intervals("image").scores
-        bounds = {name: (100 * found[ours][0], 100 * found[ours][1]) for name, ours in OURS.items()}
+        bounds = {
+            name: (100 * found[ours][0], 100 * found[ours][1]) for name, ours in published.items()
+        }
     yield Result(title, scores, origin, len(kept.images), bounds, _class_iu(kept))
 
 
 def _class_iu(kept: Evaluation) -> dict[str, float | None]:
-    values = (100 * float(value) for value in kept.scores.class_iu)
+    values = (100 * float(value) for value in kept.scores["class_iu"])
     pairs = zip(kept.classes, values, strict=True)
     return {name: None if value != value else value for name, value in pairs}
 

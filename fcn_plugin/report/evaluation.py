@@ -1,22 +1,25 @@
-"""A checkpoint's evaluation on a data set: a confusion matrix, and the scores of each image."""
+"""A checkpoint's evaluation on a data set: what was counted, in all and of each image."""
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fcn_plugin.evaluation.intervals import Intervals, intervals
-from fcn_plugin.evaluation.scores import Scores, scores
+from fcn_plugin.evaluation.measures import Counts, summary
+from fcn_plugin.evaluation.scores import Absent, scores_of
 from fcn_plugin.system.download import file_digests
 from fcn_plugin.system.files import replacing
 
 FILE = "evaluation.json"
 PANELS = "images"  # folder beside FILE
-FORMAT = 3  # of FILE; an evaluation in another format is not read but made again
-COUNTS = ("matrix", "counts")  # in FILE as lists
+FORMAT = 4  # of FILE; an evaluation in another format is not read but made again
+COUNTS = ("total", "by_image")  # in FILE as lists by name
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Evaluation:
         classes, palette, numbers: name, RGB colour in 0-255, and number in the data set's label
             files, of each class.
         absent: what a class without any pixel does to the means, as in ``scores``.
-        matrix: C x C, int64, number of pixels by truth and prediction.
-        counts: N x 3 x C, int64, ``class_counts`` of each image.
+        total, by_image: counts of all images together, and of each, by their names in
+            ``measures``; the total has ``matrix``, too: C x C pixels by truth and prediction.
+        ratio: width of boundary regions, as a fraction of the image's diagonal.
         images: scores of each image, in the order of the data set.
         sha256: hash of the checkpoint.
         facts: checkpoint, command and versions, in words.
@@ -53,22 +57,28 @@ class Evaluation:
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
     numbers: Sequence[int]
-    absent: str
-    matrix: np.ndarray
-    counts: np.ndarray
+    absent: Absent
+    total: Counts
+    by_image: Counts
+    ratio: float
     images: Sequence[ScoredImage]
     sha256: str
     facts: dict[str, str]
     folder: Path
 
     @property
-    def scores(self) -> Scores:
-        return scores(self.matrix, self.absent)
+    def matrix(self) -> np.ndarray:
+        return self.total["matrix"]
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """All scores by their names in ``measures.summary``."""
+        return summary(self.total, self.absent)
 
     def intervals(self, by: str) -> Intervals:
         """Of the scores; ``by`` 'image' or 'scene'."""
         paths = [image.path for image in self.images]
-        return intervals(self.counts, paths, by, self.absent)
+        return intervals(self.by_image, paths, by, self.absent)
 
     @property
     def panels(self) -> Path:
@@ -78,9 +88,9 @@ class Evaluation:
         return all((self.panels / f"{index}{suffix}").is_file() for suffix in (".png", ".jpg"))
 
 
-def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
-    """The scores of an image from its confusion matrix, C x C."""
-    result = scores(matrix)
+def scored_image(path: str, regions: np.ndarray, note: str = "") -> ScoredImage:
+    """The scores of an image from its ``class_counts``, 3 x C."""
+    result = scores_of(regions)
     mean_iu, accuracy = (
         None if math.isnan(score) else score for score in (result.mean_iu, result.pixel_accuracy)
     )
@@ -89,7 +99,8 @@ def scored_image(path: str, matrix: np.ndarray, note: str = "") -> ScoredImage:
 
 def save(evaluation: Evaluation) -> None:
     content = {**asdict(evaluation), "format": FORMAT}
-    content |= {name: getattr(evaluation, name).tolist() for name in COUNTS}
+    for name in COUNTS:
+        content[name] = {key: each.tolist() for key, each in content[name].items()}
     del content["folder"]  # may be moved later
     with replacing(evaluation.folder / FILE) as part:
         part.write_text(json.dumps(content, allow_nan=False) + "\n")
@@ -101,7 +112,9 @@ def load(folder: Path) -> Evaluation | None:
         content = json.loads((folder / FILE).read_text())
         if content.pop("format") != FORMAT:
             return None
-        content |= {name: np.array(content[name], np.int64) for name in COUNTS}
+        for name in COUNTS:
+            arrays = content[name].items()
+            content[name] = {key: np.array(each, np.int64) for key, each in arrays}
         content["images"] = [ScoredImage(**image) for image in content["images"]]
         return Evaluation(**content, folder=folder)
     # Any damaged file can simply be made again.

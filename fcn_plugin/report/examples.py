@@ -72,7 +72,7 @@ def _ends(ranked: Ranked) -> tuple[Ranked, Ranked]:
 def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dict[str, Any]:
     first, index = evaluations[0], indices[0]
     name, note = PurePath(key(first.images[index])).name, first.images[index].note
-    truth, _ = load_labels(first.panels, index)
+    truth, _, _ = load_labels(first.panels, index)
     caption, uri = f"input: {note}" if note else "input", jpeg_uri(first.panels, index)
     panels = [
         dict(caption=caption, alt=f"input {name}", uri=uri),
@@ -82,7 +82,7 @@ def _example(evaluations: Sequence[Evaluation], indices: tuple[int, ...]) -> dic
     for letter, evaluation, image_index in zip("AB", evaluations, indices, strict=False):
         run = f" {letter}" if len(evaluations) > 1 else ""
         image = evaluation.images[image_index]
-        _, prediction = load_labels(evaluation.panels, image_index)
+        _, prediction, _ = load_labels(evaluation.panels, image_index)
         accuracy = f"pixel accuracy {_percent(image.pixel_accuracy)}"
         shown.append(prediction)
         texts.append(f"{run} mean IU {_percent(image.mean_iu)}, {accuracy}".strip())

@@ -4,13 +4,15 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine import dist
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import HOOKS
@@ -19,13 +21,17 @@ from mmseg.structures import SegDataSample
 from fcn_plugin.checks.data import check_intervals
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.numbering import numbering_of
+from fcn_plugin.engine.runner import bare_model
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.boundaries import RATIO
+from fcn_plugin.evaluation.counting import Counting
+from fcn_plugin.evaluation.error_kinds import INSIDE
 from fcn_plugin.evaluation.intervals import BY
+from fcn_plugin.evaluation.measures import MEASURES, Measures
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
-from fcn_plugin.evaluation.scores import class_counts, confusion_matrix
 from fcn_plugin.evaluation.submission import spool_of
 from fcn_plugin.report import evaluation, origin
-from fcn_plugin.report.evaluation import Evaluation, ScoredImage, scored_image
+from fcn_plugin.report.evaluation import Evaluation, scored_image
 from fcn_plugin.report.page import check_target, page
 from fcn_plugin.report.panels import save_panels
 from fcn_plugin.report.run import trained_run
@@ -44,10 +50,20 @@ class EvaluationHook(Hook):
     Args:
         folder: an earlier evaluation in it is deleted.
         progress: called after each batch of images.
+        measures: what is measured beside the confusion matrix; default: all that can be.
+        boundary_ratio: as for ``ConfusionMatrixMetric``.
     """
 
-    def __init__(self, folder: Path, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        progress: Progress = silent,
+        measures: Sequence[str] | None = None,
+        boundary_ratio: float = RATIO,
+    ) -> None:
         self.folder, self.progress = folder, progress
+        self.names = None if measures is None else tuple(measures)
+        self.measures = Measures(self.names or (), boundary_ratio)
 
     def before_test(self, runner: Runner) -> None:
         self.dataset = runner.test_dataloader.dataset
@@ -59,9 +75,14 @@ class EvaluationHook(Hook):
         self.absent = ours[0].absent if ours else "skip"
         self.ignore_index = (ours or theirs)[0].ignore_index if ours or theirs else 255
         self.count = 0
-        self.images: dict[int, tuple[ScoredImage, np.ndarray]] = {}
-        self.classes = len(self.dataset.metainfo["classes"])
-        self.matrix = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        self.notes: dict[str, str] = {}
+        classes = len(self.dataset.metainfo["classes"])
+        if self.names is None:
+            # Test-time augmentation keeps no scores.
+            kept = not isinstance(bare_model(runner), BaseTTAModel)
+            names = tuple(name for name in MEASURES if kept or name != "confidence")
+            self.measures = replace(self.measures, names=names)
+        self.counting = Counting(classes, self.ignore_index, self.measures, by_image=True)
         if dist.is_main_process():
             (self.folder / evaluation.FILE).unlink(missing_ok=True)
             shutil.rmtree(self.folder / evaluation.PANELS, ignore_errors=True)
@@ -79,39 +100,33 @@ class EvaluationHook(Hook):
             # Processes take samples in turn; the sampler fills the last round with the first ones.
             index = self.count * world + dist.get_rank()
             self.count += 1
-            if index < size:
-                self._keep(index, sample)
+            draw = partial(self._draw, index, sample) if index < size else None
+            self.counting.add(sample.to_dict(), draw)
         self.progress("Scoring", min(self.count * world, size), size)
 
-    def _keep(self, index: int, sample: SegDataSample) -> None:
-        path = sample.img_path
-        if "gt_sem_seg" not in sample:
-            raise UserError(f"{path}: no label to score against; a report needs labelled images")
+    def _draw(self, index: int, sample: SegDataSample, kinds: np.ndarray | None) -> None:
         truth, prediction = (
             labels.data.squeeze(0).cpu() for labels in (sample.gt_sem_seg, sample.pred_sem_seg)
         )
-        counts = confusion_matrix(truth, prediction, self.classes, self.ignore_index)
-        matrix = counts[:-1, :-1]
-        if outside := int(counts.sum() - matrix.sum()):
-            raise UserError(
-                f"{path}: {outside} pixels of its label or prediction belong to none of the "
-                f"{self.classes} classes; check the label, and the decode head's num_classes"
-            )
-        self.matrix += matrix
         shown = self.view(sample)
-        image = scored_image(path, matrix.numpy(), shown.note)
-        self.images[index] = image, class_counts(matrix).numpy()
+        self.notes[sample.img_path] = shown.note
         truth = truth.masked_fill(truth == self.ignore_index, 255)
-        panels = (labels.numpy().astype(np.uint8) for labels in (truth, prediction))
-        save_panels(self.folder / evaluation.PANELS, index, shown.pixels, *panels)
+        if kinds is None:  # only right or wrong
+            kinds = INSIDE * ((truth != prediction) & (truth < self.counting.num_classes)).numpy()
+        maps = (np.asarray(labels, np.uint8) for labels in (truth, prediction, kinds))
+        save_panels(self.folder / evaluation.PANELS, index, shown.pixels, *maps)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        dist.all_reduce(self.matrix)
-        parts = dist.all_gather_object(self.images)
+        counted = self.counting.finish(len(self.dataset))
+        parts = dist.all_gather_object(self.notes)
         if not dist.is_main_process():
             return
-        by_index = {index: image for part in parts for index, image in part.items()}
-        images, counts = zip(*(by_index[index] for index in sorted(by_index)), strict=True)
+        notes = {path: note for part in parts for path, note in part.items()}
+        regions = counted.by_image["regions"]
+        images = [
+            scored_image(path, counts, notes[path])
+            for path, counts in zip(counted.paths, regions, strict=True)
+        ]
         checkpoint, meta = Path(str(runner.cfg.load_from)), self.dataset.metainfo
         digest = evaluation.sha256(checkpoint) if checkpoint.is_file() else ""  # else a URL
         evaluation.save(
@@ -121,8 +136,9 @@ class EvaluationHook(Hook):
                 palette=meta["palette"],
                 numbers=numbering_of(meta).numbers,
                 absent=self.absent,
-                matrix=self.matrix.numpy(),
-                counts=np.stack(counts),
+                total=counted.total,
+                by_image=counted.by_image,
+                ratio=self.measures.ratio,
                 images=images,
                 sha256=digest,
                 facts={
@@ -148,14 +164,22 @@ class ReportHook(EvaluationHook):
     Args:
         file: the page; written completely or not at all.
         interval: 'image' or 'scene' adds intervals of the scores, over images or whole scenes.
+        measures, boundary_ratio: as for ``EvaluationHook``.
     """
 
-    def __init__(self, file: str, interval: str | None = None) -> None:
+    def __init__(
+        self,
+        file: str,
+        interval: str | None = None,
+        measures: Sequence[str] | None = None,
+        boundary_ratio: float = RATIO,
+    ) -> None:
         if interval not in (None, *BY):
             raise UserError(f"ReportHook: interval must be one of {BY}, or None")
         self.file, self.interval = Path(file), interval
         check_target(self.file)
-        super().__init__(spool_of(self.file))
+        spool = spool_of(self.file)
+        super().__init__(spool, measures=measures, boundary_ratio=boundary_ratio)
 
     def before_test(self, runner: Runner) -> None:
         super().before_test(runner)

@@ -106,7 +106,7 @@ def _score(run: Run, title: str) -> Number:
     if logged in FINAL and run.evaluation.absent != "zero":
         return Number(None)
     bounds = run.intervals.scores[attribute] if run.intervals else None
-    return in_percent(getattr(run.evaluation.scores, attribute), bounds)
+    return in_percent(run.evaluation.scores[attribute], bounds)
 
 
 def _notes(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -147,12 +147,13 @@ def _class_rows(
         return []
     scores, first = [evaluation.scores for evaluation in scored], scored[0]
     share = first.matrix.sum(1) / max(first.matrix.sum(), 1)
-    order = [i for i in np.argsort(scores[0].class_iu) if not math.isnan(scores[0].class_iu[i])]
+    own = scores[0]["class_iu"]
+    order = [i for i in np.argsort(own) if not math.isnan(own[i])]
     worst = set(order[: min(WORST, len(order) // 2)])
     rows = []
     for i, name in enumerate(first.classes):
         ius = [
-            in_percent(score.class_iu[i], found.class_iu[i] if found else None)
+            in_percent(score["class_iu"][i], found.arrays["class_iu"][i] if found else None)
             for score, found in zip(scores, intervals, strict=True)
         ]
         rows.append(
@@ -161,7 +162,7 @@ def _class_rows(
                 name=name,
                 colour=hex_colour(first.palette[i]),
                 ius=ius,
-                accuracies=[in_percent(score.class_accuracy[i]) for score in scores],
+                accuracies=[in_percent(score["class_accuracy"][i]) for score in scores],
                 share=in_percent(share[i]),
                 change=_change(ius),
                 worst=i in worst,

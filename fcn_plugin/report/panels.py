@@ -27,28 +27,34 @@ STRIPE = 4  # width in pixels
 
 
 def save_panels(
-    folder: Path, index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
+    folder: Path,
+    index: int,
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    kinds: np.ndarray,
 ) -> None:
-    """Write the reduced image, INDEX.jpg, and labels, INDEX.png: channels truth and prediction.
+    """Write the reduced image, INDEX.jpg, and labels, INDEX.png: truth, prediction, error kinds.
 
     Args:
         image: H x W x 3, uint8, RGB, with the aspect ratio of the labels.
-        truth, prediction: H x W, integers in 0-255.
+        truth, prediction, kinds: H x W, uint8; the channels of the PNG.
     """
     height, width = truth.shape
     zoom = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
-    labels = Image.fromarray(np.stack([truth, prediction], -1).astype(np.uint8), "LA")
+    labels = Image.fromarray(np.stack([truth, prediction, kinds], -1))
     save_picture(labels.resize(size, Image.Resampling.NEAREST), folder / f"{index}.png")
     picture = Image.fromarray(np.ascontiguousarray(image))
     smaller = picture.resize(size, Image.Resampling.BOX)
     save_picture(smaller, folder / f"{index}.jpg", quality=QUALITY)
 
 
-def load_labels(folder: Path, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and prediction, h x w, uint8."""
-    truth, prediction = np.moveaxis(np.asarray(Image.open(folder / f"{index}.png")), -1, 0)
-    return truth, prediction
+def load_labels(folder: Path, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, prediction and kinds of errors, h x w, uint8."""
+    maps = np.moveaxis(np.asarray(Image.open(folder / f"{index}.png")), -1, 0)
+    truth, prediction, kinds = maps
+    return truth, prediction, kinds
 
 
 def jpeg_uri(folder: Path, index: int) -> str:

@@ -59,7 +59,11 @@ SEVERAL = IoUMetric(iou_metrics=["mDice", "mFscore"])
         (Other(), SnapshotHook(save_best="mAP"), ""),
         (PREFIXED, SnapshotHook(save_best="mIoU"), "save_best='mIoU', but .*val/mIoU"),
         (IoUMetric(), SnapshotHook(save_best=["mIoU", "mRecall"]), "save_best='mRecall'"),
-        (OURS, EarlyStoppingHook(monitor="mDice"), "EarlyStoppingHook.monitor='mDice'"),
+        (
+            OURS,
+            EarlyStoppingHook(monitor="mFscore", rule="greater"),
+            "EarlyStoppingHook.monitor='mFscore'",
+        ),
         (IoUMetric(iou_metrics=["mIOU"]), None, "'mIOU' does not exist; give some of mIoU"),
     ],
 )

@@ -3,6 +3,7 @@
 Several processes are in reporting/test_hook.py.
 """
 
+from collections.abc import Iterable
 from math import fsum, isnan, nan
 
 import numpy as np
@@ -10,10 +11,16 @@ import pytest
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation import intervals as module
-from fcn_plugin.evaluation.intervals import NAMES, Intervals, grouped, intervals
-from fcn_plugin.evaluation.scores import ABSENT, class_counts, scores
+from fcn_plugin.evaluation.calibration import BINS, BITS
+from fcn_plugin.evaluation.intervals import Intervals, grouped, intervals
+from fcn_plugin.evaluation.measures import Counts, summary, summed_images
+from fcn_plugin.evaluation.scores import ABSENT, class_counts
 
 CLASSES, VOID, SCENES = 4, 255, ("a", "b", "a", "c", "c", "b", "a", "d")
+NAMES = (
+    *("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu", "final"),
+    *("mean_precision", "mean_dice"),
+)
 PATHS = [f"{scene}_x_{number}.png" for number, scene in enumerate(SCENES)]
 
 
@@ -39,15 +46,17 @@ def plain_matrix(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def plain_scores(matrices: list[np.ndarray], absent: str) -> list[float]:
-    """The four scores, MIT's and each class's IU, of all pixels of these images."""
+    """The scores in the order of ``NAMES``, and each class's IU, of all pixels of these images."""
     rows = sum(matrices).astype(float).tolist()
     true, said = [sum(row) for row in rows], [sum(column) for column in zip(*rows, strict=True)]
     total, right = sum(true), [rows[label][label] for label in range(CLASSES)]
-    ius, accuracies = [], []
+    ius, accuracies, precisions, dices = [], [], [], []
     for hit, row, column in zip(right, true, said, strict=True):
         judged = row if absent == "exclude" else row + column
         ius.append(hit / (row + column - hit) if judged else nan)
         accuracies.append(hit / row if row else nan)
+        precisions.append(hit / column if column and judged else nan)
+        dices.append(2 * hit / (row + column) if judged else nan)
 
     def mean(values: list[float]) -> float:
         judged = [0.0 if isnan(value) else value for value in values]
@@ -58,7 +67,7 @@ def plain_scores(matrices: list[np.ndarray], absent: str) -> list[float]:
     weighted = [row * iu for row, iu in zip(true, ius, strict=True) if row]
     accuracy, mean_iu = sum(right) / total if total else nan, mean(ius)
     four = [accuracy, mean(accuracies), mean_iu, fsum(weighted) / total if total else nan]
-    return [*four, (accuracy + mean_iu) / 2, *ius]
+    return [*four, (accuracy + mean_iu) / 2, mean(precisions), mean(dices), *ius]
 
 
 def plain_percentile(values: list[float], share: float) -> float:
@@ -73,7 +82,15 @@ def plain_percentile(values: list[float], share: float) -> float:
 
 
 def flat(found: Intervals) -> np.ndarray:
-    return np.array([*found.scores.values(), *found.class_iu])
+    return np.array([*(found.scores[name] for name in NAMES), *found.arrays["class_iu"]])
+
+
+def regions(matrices: Iterable[np.ndarray]) -> Counts:
+    return {"regions": np.stack([class_counts(matrix) for matrix in matrices])}
+
+
+def permuted(counts: Counts, order: list[int]) -> Counts:
+    return {name: each[order] for name, each in counts.items()}
 
 
 @pytest.mark.parametrize("by", module.BY)
@@ -97,15 +114,14 @@ def test_equal_to_plain_loops(monkeypatch, by, absent, seed):
     assert any(isnan(resample[-1]) for resample in drawn)
     columns = [[resample[i] for resample in drawn] for i in range(len(drawn[0]))]
     expected = [[plain_percentile(column, share) for share in (0.025, 0.975)] for column in columns]
-    counts = np.stack([class_counts(matrix) for matrix in matrices])
-    found = intervals(counts, PATHS, by, absent, seed=seed, resamples=100)
+    found = intervals(regions(matrices), PATHS, by, absent, seed=seed, resamples=100)
     np.testing.assert_allclose(flat(found), expected, rtol=0, atol=1e-12)
     what = f"{len(members)} images" if by == "image" else "4 scenes of 8 images"
     assert found.text.endswith(f" 100 resamples of {what}; fewer than 20 make them too narrow")
 
 
 def test_a_seed_draws_the_same_images():
-    counts = np.stack([class_counts(plain_matrix(*image)) for image in maps(0)])
+    counts = regions(plain_matrix(*image) for image in maps(0))
     first = intervals(counts, PATHS)
     low, high = flat(first).T
     assert (low[:-1] < high[:-1]).all() and low[-1] == high[-1]  # in one image only
@@ -114,7 +130,7 @@ def test_a_seed_draws_the_same_images():
     order = [5, 0, 7, 2, 1, 6, 4, 3]
     for by in module.BY:  # in any order, and from another folder
         elsewhere = [f"labels/{PATHS[i]}" for i in order]
-        same = intervals(counts[order], elsewhere, by)
+        same = intervals(permuted(counts, order), elsewhere, by)
         np.testing.assert_array_equal(flat(same), flat(intervals(counts, PATHS, by)))
 
 
@@ -126,18 +142,37 @@ def drawn_images(chance: np.random.Generator, number: int) -> np.ndarray:
     return chance.multinomial(pixels, right * np.eye(3) + (1 - right) * wrong)
 
 
+def drawn_counts(chance: np.random.Generator, number: int) -> Counts:
+    """All measures of images that differ in how hard they are; the network is overconfident."""
+    matrices, boundaries = drawn_images(chance, number), drawn_images(chance, number)
+    easy = chance.beta(20, 3, (number, 1))
+    near = chance.integers(10, 40, (number, 32))
+    says = np.linspace(0.4, 1, BINS)
+    sure = chance.multinomial(400, chance.dirichlet(np.arange(1, BINS + 1), number))
+    units = sure * (says * 2**BITS).astype(np.int64)
+    wrong = chance.binomial(100, 1 - easy[:, 0])
+    return {
+        **regions(matrices),
+        "boundary": regions(boundaries)["regions"],
+        "trimap": np.stack([near, chance.binomial(near, easy * np.linspace(0.6, 1, 32))], 1),
+        "confidence": np.stack([sure, chance.binomial(sure, easy * says), units], 1),
+        "kinds": chance.multinomial(wrong, [0.5, 0.3, 0.15, 0.05]),
+    }
+
+
 def test_95_percent_hold_the_true_score():
     """Of 250 tests of 60 images; the truth is the score of very many images."""
-    truth = scores(drawn_images(np.random.default_rng(99), 300_000).sum(0))
-    true = np.array([*(getattr(truth, name) for name in NAMES), *truth.class_iu])
+    true = summary(summed_images(drawn_counts(np.random.default_rng(99), 300_000)))
     held = []
     for test in range(250):
-        matrices = drawn_images(np.random.default_rng([1, test]), 60)
-        counts = np.stack([class_counts(matrix) for matrix in matrices])
-        low, high = flat(intervals(counts, ["x"] * 60, seed=test, resamples=150)).T
-        held.append((low <= true) & (true <= high))
+        counts = drawn_counts(np.random.default_rng([1, test]), 60)
+        found = intervals(counts, ["x"] * 60, seed=test, resamples=150)
+        pairs = [(true[name], found.scores[name]) for name in found.scores]
+        for name, bounds in found.arrays.items():
+            pairs += zip(true[name], bounds, strict=True)
+        held.append([low <= score <= high for score, (low, high) in pairs])
     share = np.mean(held, axis=0)
-    assert (share > 0.90).all() and (share < 0.98).all(), share
+    assert len(share) > 60 and (share > 0.90).all() and (share < 0.98).all(), share
 
 
 @pytest.mark.parametrize(

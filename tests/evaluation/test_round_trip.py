@@ -136,6 +136,9 @@ def scored(cfg: Config, out: Path, rule: Protocol) -> dict[str, float]:
         mAcc=100 * found.mean_accuracy,
         mIoU=100 * found.mean_iu,
         fwIoU=100 * found.frequency_weighted_iu,
+        mDice=100 * found.mean_dice,
+        mPrecision=100 * found.mean_precision,
+        mRecall=100 * found.mean_accuracy,
     )
     if rule.absent == "zero":
         percent["score"] = (percent["aAcc"] + percent["mIoU"]) / 2

@@ -1,6 +1,7 @@
 """Labels straight from coarse scores are those of mmseg's two resizes and arg-max."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from models.small import CLASSES, Largest, segmentor
 
-from fcn_plugin.models import FCNSegmentor
+from fcn_plugin.evaluation.calibration import confidence_of
+from fcn_plugin.models import FCNSegmentor, probability
 from fcn_plugin.models.coarse import axis, fine_scores, labels
+from fcn_plugin.models.probability import label_probability, scores_at
 from fcn_plugin.models.upsample import Placement
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -168,3 +171,44 @@ def test_what_a_subclass_changes_is_not_skipped():
     model.__class__ = Own
     (changed, _), (plain, _) = (predicted(m, AS_IT_IS) for m in (model, network()))
     torch.testing.assert_close(changed.seg_logits.data, -plain.seg_logits.data)
+
+
+def at_all(lazy, shape) -> torch.Tensor:
+    """The scores at all pixels, one by one."""
+    rows, cols = (
+        places.flatten() for places in torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    )
+    return scores_at(*lazy.coarse, rows, cols).t().unflatten(1, shape)
+
+
+@pytest.mark.parametrize("padding", ["same", "reference"])
+@pytest.mark.parametrize("meta", METAS)
+def test_probabilities_and_single_scores_are_those_of_all_scores(meta, padding, monkeypatch):
+    monkeypatch.setattr(probability, "ELEMENTS", 500)
+    for found, expected in both(METAS[meta], padding=padding):
+        exact, fields = expected.seg_logits.data, found.to_dict()["seg_logits"]
+        sure = exact.softmax(0).amax(0)
+        assert sure.std() > 0.01
+        single = at_all(fields, exact.shape[1:])
+        torch.testing.assert_close(single, exact, rtol=0, atol=1e-10)
+        certain = confidence_of(found.to_dict())
+        torch.testing.assert_close(certain, sure, rtol=0, atol=1e-12)
+        torch.testing.assert_close(fields["data"], exact, rtol=0, atol=1e-10)
+        assert fields.coarse is None and found.seg_logits.coarse is None
+        torch.testing.assert_close(confidence_of(found.to_dict()), sure, rtol=0, atol=1e-12)
+
+
+def test_probabilities_in_single_precision_without_all_scores():
+    scores = 9 * torch.randn(1, CLASSES, 6, 9)
+    axes = (
+        axis(Placement(8, 3.5, 0, 8 * size), size, False, scores.dtype, scores.device)
+        for size in (6, 9)
+    )
+    rows, cols = axes
+    exact = fine_scores(
+        scores.double(), *(replace(a, weights=a.weights.double()) for a in (rows, cols))
+    )
+    with Largest() as largest, torch.autocast("cpu", dtype=torch.bfloat16):
+        found = label_probability(scores, rows, cols)
+    assert largest.elements < CLASSES * 48 * 72
+    torch.testing.assert_close(found.double(), exact.softmax(1).amax(1), rtol=0, atol=3e-6)

@@ -14,6 +14,7 @@ from mmengine import dist
 from property.amounts import share
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.measures import MEASURES, Counts
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 from fcn_plugin.evaluation.scores import ABSENT, confusion_matrix, scores
 
@@ -66,54 +67,66 @@ matrices = st.tuples(st.integers(1, 6), st.integers(0, 2)).flatmap(
 )
 
 
-def scored_by_hand(matrix: np.ndarray, absent: str) -> list[float]:
-    """The four scores in exact fractions; NaN where there is nothing to judge by."""
+def scored_by_hand(matrix: np.ndarray, absent: str | float, beta: int = 1) -> list[float]:
+    """Pixel accuracy, f.w. IU and the means of accuracy, IU, precision, Dice and F-score, in exact
+    fractions; NaN where there is nothing to judge by."""
     rows = matrix.tolist()
     total, hits, weighted = sum(map(sum, rows)), 0, Fraction(0)
-    accuracies, unions = [], []
+    accuracies, unions, precisions, dices, fscores = means = [], [], [], [], []
     for label, row in enumerate(rows):
         hit, true, said = row[label], sum(row), sum(other[label] for other in rows)
         union = true + said - hit
         accuracies.append(Fraction(hit, true) if true else None)
         judged = true if absent == "exclude" else union
         unions.append(Fraction(hit, union) if judged else None)
+        precisions.append(Fraction(hit, said) if said and judged else None)
+        dices.append(Fraction(2 * hit, true + said) if judged else None)
+        weights = beta**2 * true + said
+        fscores.append(Fraction((1 + beta**2) * hit, weights) if judged and weights else None)
         hits += hit
         weighted += Fraction(true * hit, union) if union else 0
 
     def mean(values: list[Fraction | None]) -> float:
-        if absent == "zero":
-            values = [value or Fraction(0) for value in values]
+        if absent not in ("skip", "exclude"):
+            filler = Fraction(0) if absent == "zero" else Fraction(absent)
+            values = [filler if value is None else value for value in values]
         present = [value for value in values if value is not None]
         return float(sum(present) / len(present)) if present else float("nan")
 
     of_all = [float(x / total) if total else float("nan") for x in (Fraction(hits), weighted)]
-    return [of_all[0], mean(accuracies), mean(unions), of_all[1]]
+    return [*of_all, *map(mean, means)]
 
 
 @share(3)
-@given(matrices, st.sampled_from(ABSENT))
-def test_scores_are_those_by_hand(matrix, absent):
-    found = scores(matrix, absent)
-    four = [found.pixel_accuracy, found.mean_accuracy, found.mean_iu, found.frequency_weighted_iu]
-    assert four == pytest.approx(scored_by_hand(matrix, absent), rel=1e-12, nan_ok=True)
+@given(matrices, st.sampled_from([*ABSENT, 0.25]), st.sampled_from([0, 1, 2]))
+def test_scores_are_those_by_hand(matrix, absent, beta):
+    found = scores(matrix, absent, beta)
+    means = (found.mean_accuracy, found.mean_iu, found.mean_precision, found.mean_dice)
+    all_scores = [found.pixel_accuracy, found.frequency_weighted_iu, *means, found.mean_fscore]
+    by_hand = scored_by_hand(matrix, absent, beta)
+    assert all_scores == pytest.approx(by_hand, rel=1e-12, nan_ok=True)
+    if beta == 1:
+        assert found.mean_fscore == pytest.approx(found.mean_dice, rel=0, nan_ok=True)
 
 
 CLASSES = 4
 label = st.integers(0, CLASSES - 1) | st.just(255)
+sure = st.floats(-9, 9, width=32)
 
 
-def sample(truth, prediction) -> dict:
+def sample(truth, prediction, scores=None) -> dict:
     """As a data loader and a segmentor leave it."""
     pair = dict(gt_sem_seg=truth, pred_sem_seg=prediction)
     data = {key: dict(data=torch.from_numpy(labels)[None]) for key, labels in pair.items()}
-    return dict(data, img_path="a.jpg")
+    return dict(data, seg_logits=dict(data=scores), img_path="a.jpg")
 
 
 @st.composite
 def image(draw) -> dict:
     shape = draw(npst.array_shapes(min_dims=2, max_dims=2, max_side=4))
     truth = draw(npst.arrays(np.int64, shape, elements=label))
-    return sample(truth, draw(npst.arrays(np.int64, shape, elements=st.integers(0, CLASSES - 1))))
+    scores = torch.from_numpy(draw(npst.arrays(np.float32, (CLASSES, *shape), elements=sure)))
+    return sample(truth, scores.argmax(0).numpy(), scores)
 
 
 def metric(classes: int = CLASSES, **settings) -> ConfusionMatrixMetric:
@@ -122,11 +135,11 @@ def metric(classes: int = CLASSES, **settings) -> ConfusionMatrixMetric:
     return made
 
 
-def scored(images: list[dict], world: int, cuts: list[int]) -> dict[str, float]:
+def counted(images: list[dict], world: int, cuts: list[int]) -> Counts:
     """By ``world`` processes, dealt out as MMEngine's sampler does, in batches cut anywhere."""
     rounds = -(-len(images) // world)
     dealt = [images[i % len(images)] for i in range(rounds * world)]
-    ranks, parts = [metric() for _ in range(world)], []
+    ranks, totals = [metric(measures=[*MEASURES]) for _ in range(world)], []
     for rank, made in enumerate(ranks):
         own = dealt[rank::world]
         edges = [0, *sorted(cut % (len(own) + 1) for cut in cuts), len(own)]
@@ -135,11 +148,11 @@ def scored(images: list[dict], world: int, cuts: list[int]) -> dict[str, float]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dist, "get_world_size", lambda: world)
         patch.setattr(dist, "all_gather", lambda number: [number] * world)
-        patch.setattr(dist, "all_reduce", lambda matrix: parts.append(matrix.clone()))
+        patch.setattr(dist, "all_reduce", lambda counts: None)
         for rank, made in enumerate(ranks):
             patch.setattr(dist, "get_rank", lambda rank=rank: rank)
-            made.evaluate(len(images))
-    return metric().compute_metrics([sum(parts)[:-1, :-1].numpy()])
+            totals.append(made.counting.finish(len(images)).total)
+    return {name: sum(total[name] for total in totals) for name in totals[0]}
 
 
 @share(0.5)
@@ -149,12 +162,12 @@ def scored(images: list[dict], world: int, cuts: list[int]) -> dict[str, float]:
     st.lists(st.integers(0, 7), max_size=2),
     st.randoms(use_true_random=False),
 )
-def test_any_number_of_processes_batches_and_orders_score_the_same(images, world, cuts, chance):
-    alone = metric()
-    alone.process({}, images)
+def test_any_number_of_processes_batches_and_orders_count_the_same(images, world, cuts, chance):
+    alone = counted(images, 1, [])
+    assert alone.keys() >= {"boundary", "trimap", "confidence_by_class", "kinds", "components"}
     shuffled = chance.sample(images, len(images))
-    found = scored(shuffled, world, cuts)
-    assert found == pytest.approx(alone.evaluate(len(images)), rel=0, abs=0, nan_ok=True)
+    for name, counts in counted(shuffled, world, cuts).items():
+        np.testing.assert_array_equal(counts, alone[name])
 
 
 @given(labellings())

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from report_samples import COUNT, NAMES, SIZE, Images, keep, kept_by, samples
 
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.error_kinds import error_kinds
 from fcn_plugin.evaluation.scores import confusion_matrix, scores
 from fcn_plugin.report import evaluation
 from fcn_plugin.report.hook import EvaluationHook, ReportHook
@@ -36,7 +37,9 @@ def test_one_matrix_and_a_score_of_each_image(tmp_path):
         assert image.pixel_accuracy == scores(matrix).pixel_accuracy
     assert found.images[-1].mean_iu is None  # all void
     assert found.dataset == "ShapesDataset, val.txt"
-    truth, prediction = load_labels(found.panels, 2)
+    truth, prediction, kinds = load_labels(found.panels, 2)
+    labels = items[2].gt_sem_seg.data[0].numpy(), items[2].pred_sem_seg.data[0].numpy()
+    assert (kinds == error_kinds(*labels, len(NAMES))).all() and kinds.max() > 1
     assert truth.shape == SIZE
     assert (truth == items[2].gt_sem_seg.data[0].numpy()).all()
     assert (prediction == items[2].pred_sem_seg.data[0].numpy()).all()
@@ -50,7 +53,11 @@ def test_two_processes_keep_the_same(tmp_path):
     assert both == [scores, scores] and scores["mIoU_low"] < scores["mIoU"] < scores["mIoU_high"]
     two = evaluation.load(tmp_path / "two")
     assert (one.images, one.matrix.tolist()) == (two.images, two.matrix.tolist())
-    assert (one.counts == two.counts).all() and one.intervals("image") == two.intervals("image")
+    for name, counts in one.by_image.items():
+        np.testing.assert_array_equal(counts, two.by_image[name])
+    assert one.total.keys() >= {"confidence_by_class", "components"}
+    assert all((counts == two.total[name]).all() for name, counts in one.total.items())
+    assert one.intervals("image") == two.intervals("image")
     bounds = [100 * bound for bound in two.intervals("image").scores["mean_iu"]]
     assert bounds == [scores["mIoU_low"], scores["mIoU_high"]]
     here, there = ({f.name: f.read_bytes() for f in run.panels.iterdir()} for run in (one, two))
@@ -75,10 +82,11 @@ def test_labels_outside_the_classes_and_none_at_all_are_refused(tmp_path):
     runner = SimpleNamespace(
         test_dataloader=SimpleNamespace(dataset=images),
         test_evaluator=SimpleNamespace(metrics=[]),
+        model=None,
     )
     hook.before_test(runner)
     items[0].gt_sem_seg.data[0, 0, 0] = 3
-    with pytest.raises(UserError, match=r"0\.png: 1 pixels of its label or prediction belong to"):
+    with pytest.raises(UserError, match=r"0\.png: 1 pixels of its label are neither"):
         hook.after_test_iter(runner, 0, None, items[:1])
     del items[1].gt_sem_seg
     with pytest.raises(UserError, match=r"1\.png: no label to score against"):
@@ -101,7 +109,8 @@ def test_what_has_no_intervals_is_refused_before_scoring(tmp_path):
 
     def begin(dataset: object) -> None:
         loader, evaluator = SimpleNamespace(dataset=dataset), SimpleNamespace(metrics=[])
-        hook.before_test(SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator))
+        runner = SimpleNamespace(test_dataloader=loader, test_evaluator=evaluator, model=None)
+        hook.before_test(runner)
 
     begin(Images([], NAMES))  # not mmengine's, so that its names are not known yet
     with pytest.raises(UserError, match="all other images are of the scene s,"):

@@ -55,7 +55,7 @@ def test_intervals_are_beside_the_scores_and_by_class(tmp_path):
     runs[0].intervals = found = runs[0].evaluation.intervals("image")
     shown = [
         in_brackets(bounds)
-        for bounds in (*islice(found.scores.values(), len(SCORES)), *found.class_iu[:2])
+        for bounds in (*islice(found.scores.values(), len(SCORES)), *found.arrays["class_iu"][:2])
     ]
     for page_of in (runs[:1], runs):
         text = whole(page_of).text
@@ -118,4 +118,4 @@ def test_two_runs_of_which_one_is_other(tmp_path):
     with pytest.raises(UserError, match="different classes; make a page of each"):
         page([first, second])
     found = whole([made_up_run("unscored"), first])
-    assert found.numbers[:2] == [40.25, first.evaluation.scores.mean_iu * 100]
+    assert found.numbers[:2] == [40.25, first.evaluation.scores["mean_iu"] * 100]

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from tools.running import Fork, ran, tool
 
+from fcn_plugin.evaluation.boundaries import trimap_accuracy
 from fcn_plugin.evaluation.folders import pair_counts
 from fcn_plugin.evaluation.intervals import intervals
-from fcn_plugin.evaluation.scores import class_counts
+from fcn_plugin.evaluation.measures import ERRORS, MEASURES, Measures, summed
+from fcn_plugin.evaluation.scores import class_counts, scores_of
 from fcn_plugin.evaluation.tables import in_brackets
 
 FOLDERS = "--pred pred --truth truth --protocol"
@@ -37,11 +39,13 @@ def test_the_worked_example(tmp_path):
     options = "voc --num-classes 4 --ignore 4 --list val.txt --json out/scores.json"
     done = ran(f"score.py {FOLDERS} {options}", folder=tmp_path)
     assert done.stderr == ""
-    assert done.stdout.splitlines()[-5:] == [
-        "pixel acc.   0.5625  (56.25 %)",
-        "mean acc.    0.5625  (56.25 %)",
-        "mean IU      0.4196  (41.96 %)",
-        "f.w. IU      0.4196  (41.96 %)",
+    assert done.stdout.splitlines()[-7:] == [
+        "pixel acc.      0.5625  (56.25 %)",
+        "mean acc.       0.5625  (56.25 %)",
+        "mean IU         0.4196  (41.96 %)",
+        "f.w. IU         0.4196  (41.96 %)",
+        "mean prec.      0.5833  (58.33 %)",
+        "mean Dice       0.5607  (56.07 %)",
         "Done: 1 images, 16 pixels: mean IU 0.4196, pixel acc. 56.25 %",
     ]
     found = json.loads((tmp_path / "out/scores.json").read_text())
@@ -67,14 +71,15 @@ def test_intervals_over_images_and_scenes(tmp_path):
         options = f"mit --num-classes 3 --jobs 2 --json {by}.json {option}"
         done = ran(f"score.py {FOLDERS} {options}", folder=tmp_path)
         found = json.loads((tmp_path / f"{by}.json").read_text())
-        expected = intervals(np.stack(counts), paths, by, "zero")
+        expected = intervals({"regions": np.stack(counts)}, paths, by, "zero")
         names = {**{name: name for name in expected.scores}, "final": "final_score"}
+        del names["mean_fscore"]  # equal to the Dice
         for attribute, name in names.items():
             bounds = found[f"{name}_low"], found[f"{name}_high"]
             assert bounds == expected.scores[attribute] and bounds[0] < found[name] < bounds[1]
             assert f"({100 * found[name]:.2f} % {in_brackets(bounds)})" in done.stdout
         rows = [(row["iu_low"], row["iu_high"]) for row in found["classes"]]
-        assert rows == [*expected.class_iu[:2], (None, None)]
+        assert rows == [*expected.arrays["class_iu"][:2], (None, None)]
         assert found["interval"] == dict(
             percent=95, by=by, drawn=expected.drawn, resamples=2000, seed=0
         )
@@ -82,6 +87,71 @@ def test_intervals_over_images_and_scenes(tmp_path):
     (tmp_path / "one.txt").write_text("s0_0\ns0_1\n")
     done = tool(f"score.py {FOLDERS} {options} --list one.txt", folder=tmp_path)
     assert done.returncode == 1 and "all other images are of the scene s0" in done.stderr
+
+
+def test_measures_of_files_are_those_of_the_arrays(tmp_path):
+    """In the data set's numbers, of which some mean the same or nothing; of two processes."""
+    counts: dict = {}
+    for number in range(5):
+        chance = np.random.default_rng(number)
+        truth = chance.integers(0, 4, (9, 11)).repeat(3, 0).repeat(3, 1)  # 0 is not scored
+        prediction = np.where(chance.random(truth.shape) < 0.8, truth, chance.integers(0, 4))
+        write(tmp_path, f"s_{number}", truth, prediction)
+        indices = np.where(truth == 0, 255, truth - 1), np.where(prediction == 0, 9, prediction - 1)
+        counts = summed(counts, Measures((*MEASURES,)).of_maps(*indices, 3)[0])
+    options = "mit --num-classes 3 --jobs 2 --json s.json --measures boundary errors --interval"
+    ran(f"score.py {FOLDERS} {options}", folder=tmp_path)
+    found = json.loads((tmp_path / "s.json").read_text())
+    boundary = scores_of(counts["boundary"], "zero")
+    assert found["boundary_iu"] == boundary.mean_iu
+    assert found["boundary_iu_low"] < found["boundary_iu"] < found["boundary_iu_high"]
+    assert [row["boundary_iu"] for row in found["classes"]] == boundary.class_iu.tolist()
+    assert found["trimap_4"] == found["trimap_accuracy"][3]
+    assert found["trimap_accuracy"] == trimap_accuracy(counts["trimap"]).tolist()
+    shares = [found[f"errors_{name}"] for name in ERRORS]
+    np.testing.assert_allclose(np.multiply(shares, found["pixels"]), counts["kinds"], rtol=1e-12)
+    assert sum(shares) == pytest.approx(1 - found["pixel_accuracy"])
+    rows = [(row["number"], row["found"], row["pixels"]) for row in found["components"]]
+    assert rows == [*zip(*counts["components"][:3].tolist(), strict=True)]
+
+
+def test_the_second_folder_against_the_first(tmp_path):
+    """B has A's errors but for some, and one of its own: far from two independent networks."""
+    for number in range(8):
+        chance = np.random.default_rng(number)
+        truth = chance.integers(0, 3, (12, 14))
+        first = np.where(chance.random(truth.shape) < 0.7, truth, chance.integers(0, 3, (12, 14)))
+        second = np.where(chance.random(truth.shape) < 0.2, truth, first)
+        write(tmp_path, str(number), truth, first if number else second)
+        (tmp_path / "b").mkdir(exist_ok=True)
+        second = Image.fromarray((second if number else first).astype(np.uint8))
+        second.save(tmp_path / f"b/{number}.png")
+    options = "voc --num-classes 3 --json ab.json"
+    done = ran(f"score.py {FOLDERS} {options} --pred b", folder=tmp_path)
+    assert "Done: B is better than A: mean IU +" in done.stdout
+    found = json.loads((tmp_path / "ab.json").read_text())
+    assert (found["a"]["folder"], found["b"]["folder"]) == ("pred", "b")
+    for name, change in found["changes"].items():
+        assert change["change"] == pytest.approx(found["b"][name] - found["a"][name], abs=1e-15)
+        assert change["change_low"] < change["change"] < change["change_high"]
+    change = found["changes"]["mean_iu"]
+    assert change["change_low"] > 0 and change["b_better"] > 0.99
+    assert [image["name"] for image in found["images"]["worse"]] == ["0"]
+    alone = json.loads(
+        ran(f"score.py {FOLDERS} {options} --interval --pred b", folder=tmp_path)
+        and (tmp_path / "ab.json").read_text()
+    )["b"]
+    width = change["change_high"] - change["change_low"]
+    assert width < 0.7 * (alone["mean_iu_high"] - alone["mean_iu_low"])
+    back = "--pred b --pred pred --truth truth --protocol"
+    ran(f"score.py {back} {options}", folder=tmp_path)
+    other = json.loads((tmp_path / "ab.json").read_text())["changes"]["mean_iu"]
+    assert other["change"] == -change["change"]
+    assert other["b_better"] == pytest.approx(1 - change["b_better"])
+    done = ran(
+        "score.py --pred b --pred b --truth truth --protocol voc --num-classes 3", folder=tmp_path
+    )
+    assert "Done: no difference between A and B" in done.stdout
 
 
 def test_a_mistake_ends_in_one_line(tmp_path):
