@@ -20,5 +20,7 @@ custom_hooks = [
     dict(type="InputCheckHook"),
     dict(type="SameBuffersHook"),
     dict(type="ScheduleCheckHook"),
+    dict(type="TrackingHook"),
+    dict(type="ProgressHook"),
 ]
 tta_model = dict(type="FCNTTAModel")

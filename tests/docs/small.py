@@ -103,6 +103,8 @@ LEFT_OUT: dict[str, str] = {
     r"benchmarks/claims\.py": "hours; test_claims.py runs its table",
     r"benchmarks/speed\.py": "an hour; test_speed.py runs it in small",
     r"mmseg_tool\.py (analyze_logs|vis)": "wants seaborn or grad-cam, which are not installed",
+    r"VisBackend|shapes_tracked": "wants a tracker's package; engine/test_tracking.py runs them",
+    r"^tensorboard ": "serves until it is stopped",
     r"lite0": "wants timm and a package with weights, which are not installed",
     r"tests/peers/": "at full width, against a package that is not installed",
 }
