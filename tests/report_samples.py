@@ -142,9 +142,9 @@ class Page(HTMLParser):
             self.numbers.append(float(attributes["value"]))
 
 
-def kept_by(world: int, folder: str, data: str) -> dict:
+def kept_by(world: int, folder: str, data: str, count: int = COUNT) -> dict:
     """Scores; runs in each of so many processes, which find this module but no test."""
-    items = samples(Path(data), COUNT, len(NAMES))
-    dealt = (items + items)[: -(-COUNT // world) * world]
+    items = samples(Path(data), count, len(NAMES))
+    dealt = (items + items)[: -(-count // world) * world]
     rank = torch.distributed.get_rank()
     return keep(EvaluationHook(Path(folder)), Images(items, NAMES), dealt[rank::world])

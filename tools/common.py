@@ -104,11 +104,21 @@ def interval_by(args: argparse.Namespace) -> str | None:
     return args.interval_by or ("image" if args.interval else None)
 
 
+class Alone(argparse.Action):
+    """Keeps several names; 'all' and 'none' stand alone."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        if len(values) > 1 and {"all", "none"} & set(values):
+            parser.error(f"{option}: 'all' and 'none' stand alone")
+        setattr(namespace, self.dest, values)
+
+
 def add_measure_options(parser: argparse.ArgumentParser, *names: str, default: str) -> None:
     """Add --measures, which ``chosen_measures`` reads, and --boundary-ratio."""
     parser.add_argument(
         "--measures",
         nargs="+",
+        action=Alone,
         choices=(*names, "all", "none"),
         metavar="NAME",
         help=f"what to measure beside the pixels by class: {', '.join(names)}, all or none; "
@@ -117,7 +127,6 @@ def add_measure_options(parser: argparse.ArgumentParser, *names: str, default: s
     parser.add_argument(
         "--boundary-ratio",
         type=float,
-        default=0.02,
         metavar="R",
         help="width of boundary regions, as a fraction of the image's diagonal; default 0.02",
     )
@@ -128,9 +137,14 @@ def chosen_measures(args: argparse.Namespace) -> tuple[str, ...] | None:
     """The names that --measures chooses, or None if it is not given."""
     if args.measures is None:
         return None
-    if "all" in args.measures:
+    if args.measures == ["all"]:
         return args.all_measures
     return tuple(name for name in args.all_measures if name in args.measures)
+
+
+def boundary_ratio(args: argparse.Namespace) -> dict[str, float]:
+    """The setting of --boundary-ratio; empty if it is not given."""
+    return {} if args.boundary_ratio is None else {"boundary_ratio": args.boundary_ratio}
 
 
 def key_value(text: str) -> str:

@@ -13,6 +13,7 @@ from common import (
     add_interval_options,
     add_measure_options,
     add_task,
+    boundary_ratio,
     chosen_measures,
     interval_by,
     load_config,
@@ -100,6 +101,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--jobs: at least 1")
     if args.config and {args.num_classes, args.ignore, args.first} != {None}:
         parser.error("--num-classes, --ignore and --first are the config's; leave them out")
+    if args.boundary_ratio and "boundary" not in (chosen_measures(args) or ()):
+        parser.error("--boundary-ratio belongs to --measures boundary; give that, too")
     if args.task and not args.config:
         parser.error("--task: of a --config; give that, too")
     return args
@@ -122,7 +125,7 @@ def main() -> None:
         rule = protocol_of(cfg, args.task)
     else:
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
-    measures = Measures(chosen_measures(args) or (), args.boundary_ratio)
+    measures = Measures(chosen_measures(args) or (), *boundary_ratio(args).values())
     folders = [matched(args.truth, folder, args.list) for folder in args.pred]
     truths = [pair.truth for pair in folders[0]]
     paths, by = [*map(str, truths)], interval_by(args)
@@ -180,8 +183,9 @@ def scored(rule, pairs, folder: Path, measures, by: str | None, args) -> Side:
         )
     if unclassed:
         print(
-            f"warning: {unclassed:,} labelled pixels in {total.unclassed:,} of {total.images:,} "
-            f"images are predicted as {rule.unclassed[0]}, which is no class; they count as wrong",
+            f"warning: {folder}: {unclassed:,} labelled pixels in {total.unclassed:,} of "
+            f"{total.images:,} images are predicted as {rule.unclassed[0]}, which is no class; "
+            "they count as wrong",
             file=sys.stderr,
         )
     result = summary({"regions": class_counts(matrix), **total.measured}, rule.absent)

@@ -104,7 +104,11 @@ def as_json(rule: Protocol, side: Side) -> dict[str, Any]:
         interval = found.scores[name] if found else None
         content |= _with_bounds(OTHER_KEYS.get(name, name), side.scores[name], interval)
     if "trimap" in side.scores:
-        content["trimap_accuracy"] = [*map(_share, side.scores["trimap"])]
+        pairs = found.arrays["trimap"] if found else [None] * len(side.scores["trimap"])
+        content["trimap_accuracy"] = [
+            _with_bounds("accuracy", value, interval)
+            for value, interval in zip(side.scores["trimap"], pairs, strict=True)
+        ]
     if "components" in side.tally.measured:
         rows = zip(sizes(), side.tally.measured["components"].T.tolist(), strict=True)
         keys = ("number", "found", "pixels", "right_pixels")
@@ -165,7 +169,7 @@ def comparison_lines(
     values = {letter: [100 * side.scores[name] for name in names] for letter, side in sided}
     columns = {**values, **_columns([changes.scores[name] for name in names])}
     yield class_table([*names.values()], columns, heading="score")
-    yield changes.text
+    yield f"A is {sides[0].folder}, B is {sides[1].folder}; {changes.text}"
     for kind, named in images.items():
         if named:
             yield f"most {kind}: " + ", ".join(f"{name} {100 * by:+.2f}" for name, by in named)
@@ -183,15 +187,13 @@ def _columns(changes: list[Change]) -> dict[str, list[Any]]:
 
 def verdict(rule: Protocol, changes: Comparison) -> str:
     """Whether B is better than A, in a few words."""
-    from fcn_plugin.evaluation.intervals import LEVEL
     from fcn_plugin.evaluation.tables import in_brackets
 
     change = changes.scores["mean_iu"]
-    low, high = change.bounds
     text = f"{rule.mean} {100 * change.value:+.2f} {in_brackets(change.bounds)}"
-    if low > 0 or high < 0:
-        return f"B is {'better' if low > 0 else 'worse'} than A: {text}"
-    return f"no difference between A and B that {LEVEL} % intervals tell from chance: {text}"
+    if changes.better is None:
+        return f"no difference between A and B that can be told from chance: {text}"
+    return f"B is {'better' if changes.better else 'worse'} than A: {text}"
 
 
 def comparison_json(
@@ -207,13 +209,14 @@ def comparison_json(
         return row | {"b_better": _share(change.wins)}
 
     names = titles(rule, sides[0].scores)
+    of_classes = [(key, own) for key, own in OF_CLASSES.items() if own in changes.arrays]
     return {
         "a": dict(folder=str(sides[0].folder), **as_json(rule, sides[0])),
         "b": dict(folder=str(sides[1].folder), **as_json(rule, sides[1])),
         "changes": {OTHER_KEYS.get(n, n): as_row(changes.scores[n]) for n in names},
         "class_changes": [
-            dict(name=name, **as_row(change))
-            for name, change in zip(rule.classes, changes.arrays["class_iu"], strict=True)
+            dict(name=name, **{key: as_row(changes.arrays[own][i]) for key, own in of_classes})
+            for i, name in enumerate(rule.classes)
         ],
         "images": {
             kind: [dict(name=name, change=change) for name, change in named]

@@ -15,6 +15,7 @@ from common import (
     add_measure_options,
     add_network,
     add_run_options,
+    boundary_ratio,
     chosen_measures,
     interval_by,
     load_config,
@@ -63,6 +64,8 @@ def parse_args() -> argparse.Namespace:
     )
     add_run_options(parser)
     args = parser.parse_args()
+    if args.tta and "confidence" in (chosen_measures(args) or ()):
+        parser.error("--tta keeps no scores to be sure by; give --measures boundary errors")
     if args.comp and not args.submission:
         parser.error("--comp belongs to a --submission; give that, too")
     return args
@@ -101,7 +104,7 @@ def main() -> None:
             file=args.report,
             interval=interval_by(args) or "image",
             measures=chosen_measures(args),
-            boundary_ratio=args.boundary_ratio,
+            **boundary_ratio(args),
         )
         cfg.custom_hooks = [*cfg.get("custom_hooks", []), report]
 
@@ -157,17 +160,17 @@ def choose_evaluators(cfg, args: argparse.Namespace) -> None:  # cfg: mmengine.C
                 writer = dict(type="ConfusionMatrixMetric", format_only=True, task=task)
                 evaluators.append(writer)
             writer["output_dir"] = str(Path(folder, task or ""))
-    settings: dict[str, object] = {}
-    if by := interval_by(args):
-        settings["interval"] = by
-    if (measures := chosen_measures(args)) is not None:
-        settings |= dict(measures=measures, boundary_ratio=args.boundary_ratio)
+    by, measures = interval_by(args), chosen_measures(args)
+    settings: dict[str, object] = boundary_ratio(args)
+    settings |= {"measures": measures} if measures is not None else {}
+    settings |= {"interval": by} if by else {}
     if settings:
         ours = [each for each in ours if not each.get("format_only")]
-        if not ours:
+        # The page measures by itself.
+        if not ours and (by or (measures and not args.report)):
             raise UserError(
-                f"--{next(iter(settings))}: nothing in test_evaluator of {args.config} knows it; "
-                "set it to dict(type='ConfusionMatrixMetric')"
+                f"--{'interval' if by else 'measures'}: nothing in test_evaluator of {args.config} "
+                "knows it; set it to dict(type='ConfusionMatrixMetric')"
             )
         for each in ours:
             each.update(settings)

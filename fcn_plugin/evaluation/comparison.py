@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcn_plugin.evaluation.intervals import (
+    FEW,
     RESAMPLES,
     SEED,
     Bounds,
@@ -47,6 +48,18 @@ class Comparison(Drawn):
 
     scores: dict[str, Change]
     arrays: dict[str, list[Change]]
+
+    @property
+    def better(self) -> bool | None:
+        """Whether B's mean IU is higher beyond the chance of the images.
+
+        None if it cannot be told: the interval has 0, or is of few images or scenes, where of two
+        networks that are equally good one is often found better.
+        """
+        low, high = self.scores["mean_iu"].bounds
+        if self.drawn < FEW or not (low > 0 or high < 0):
+            return None
+        return low > 0
 
 
 def comparison(

@@ -143,7 +143,11 @@ class Counting:
     def _take(self, image: _Waiting) -> None:
         counts = dict(image.counts)
         if image.future is not None:
-            measured = image.future.result()
+            try:
+                measured = image.future.result()
+            except BaseException:
+                self.forget()  # the next evaluation starts from zero
+                raise
             counts |= {name: torch.from_numpy(each) for name, each in measured.items()}
         for name, each in counts.items():
             self._total[name] = self._total[name] + each if name in self._total else each
@@ -196,7 +200,10 @@ class Counting:
             if not (repeated and image.number == self._samples - 1):
                 self._take(image)
         images = self._all_images(size) if self.by_image else {}
-        total = {name: self._total.get(name, none) for name, none in self._nothing().items()}
+        # gloo adds the memory of a tensor, whatever its strides: a view would be summed wrongly.
+        total = {
+            name: self._total.get(name, none).contiguous() for name, none in self._nothing().items()
+        }
         self.forget()
         for counts in total.values():
             dist.all_reduce(counts)

@@ -69,8 +69,8 @@ class Measures:
             if name not in MEASURES:
                 hint = did_you_mean(name, MEASURES, f"choose some of {', '.join(MEASURES)}")
                 raise UserError(f"measure {name!r}: unknown; {hint}")
-        if not self.ratio > 0:
-            raise UserError(f"boundary ratio {self.ratio}: give a positive fraction, such as 0.02")
+        if not (isinstance(self.ratio, int | float) and 0 < self.ratio <= 1):
+            raise UserError(f"boundary ratio {self.ratio!r}: give a fraction up to 1, such as 0.02")
 
     def __contains__(self, name: str) -> bool:
         return name in self.names

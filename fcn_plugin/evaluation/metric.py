@@ -1,5 +1,6 @@
 """The scores as an mmengine metric."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.boundaries import RATIO
 from fcn_plugin.evaluation.counting import Counted, Counting
 from fcn_plugin.evaluation.intervals import BY, HIGH, LOW, intervals
-from fcn_plugin.evaluation.measures import Measures, summary
+from fcn_plugin.evaluation.measures import MEASURES, Measures, summary
 from fcn_plugin.evaluation.scores import ABSENT, Absent
 from fcn_plugin.evaluation.tables import class_scores, score_table
 
@@ -70,7 +71,7 @@ class ConfusionMatrixMetric(BaseMetric):
             ``tAcc1`` to ``tAcc32``, the pixel accuracies in trimaps of 1 to 32 pixels around true
             borders; 'confidence' adds ``ECE``, the expected calibration error, and ``conf``, the
             mean confidence; 'errors' adds ``eMissed``, ``eBorder``, ``eInvented`` and ``eInside``,
-            the wrong pixels by their kind.
+            the wrong pixels by their kind; 'all' adds all of these.
         boundary_ratio: width of boundary regions as a fraction of the image's diagonal.
 
     Attributes:
@@ -94,7 +95,7 @@ class ConfusionMatrixMetric(BaseMetric):
         iou_metrics: str | Sequence[str] | None = None,
         nan_to_num: float | None = None,
         beta: float = 1,
-        measures: str | Sequence[str] = (),
+        measures: str | Sequence[str] | None = None,
         boundary_ratio: float = RATIO,
     ) -> None:
         super().__init__(collect_device, task if prefix is None else prefix)
@@ -108,9 +109,13 @@ class ConfusionMatrixMetric(BaseMetric):
             raise UserError(
                 f"ConfusionMatrixMetric: give nan_to_num or absent={absent!r}, not both"
             )
+        for name, value in (("nan_to_num", nan_to_num), ("beta", beta)):
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
+                raise UserError(f"ConfusionMatrixMetric: {name}={value!r}; give a number from 0")
         self.absent: Absent = absent if nan_to_num is None else nan_to_num
         self.interval, self.task, self.beta = interval, task, beta
-        self.measures = Measures(listed(measures), boundary_ratio)
+        chosen = (*MEASURES,) if measures == "all" else listed(measures or ())
+        self.measures = Measures(chosen, boundary_ratio)
         self._scores = self._chosen(iou_metrics) | self.measures.keys
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.format_only = format_only

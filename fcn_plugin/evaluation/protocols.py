@@ -12,6 +12,7 @@ from fcn_plugin.data.labels import ranges_in_words, values_in_words
 from fcn_plugin.data.numbering import IGNORED, VALUES, metainfo_of, numbering_of
 from fcn_plugin.data.tasks import meta_of
 from fcn_plugin.errors import UserError
+from fcn_plugin.evaluation.scores import Absent
 from fcn_plugin.system.configs import one_or_many, type_name
 
 REMEDIES = {
@@ -44,7 +45,7 @@ class Protocol:
     unclassed: tuple[int, ...] = ()
     others: tuple[tuple[int, int], ...] = ()
     strict: bool = True
-    absent: str = "skip"
+    absent: Absent = "skip"
     mean: str = "mean IU"
     final: bool = False
 
@@ -187,12 +188,13 @@ def protocol_of(cfg: Config, task: str | None = None) -> Protocol:
     void = {IGNORED, metric.get("ignore_index", IGNORED)}
     labels = numbering_of(meta).numbers
     values = [*enumerate(numbering_of(meta).meaning.tolist())]
+    absent, value = metric.get("absent", "skip"), metric.get("nan_to_num")
     return replace(
-        PROTOCOLS["mit" if metric.get("absent") == "zero" else "voc"],
+        PROTOCOLS["mit" if absent == "zero" else "voc"],
         name=name,
         classes=tuple(meta["classes"]),
         labels=labels,
-        absent=metric.get("absent", "skip"),
+        absent=absent if value is None else value,
         ignored=tuple(value for value, index in values if index in void),
         unclassed=(),
         others=tuple(

@@ -106,6 +106,8 @@ def calibrate(
     """
     if target.is_dir() or (target.exists() and target.samefile(checkpoint)):
         raise UserError(f"{target}: a folder, or the checkpoint itself; name a new file")
+    if target.suffix not in (".pth", ".safetensors"):
+        raise UserError(f"{target}: no name of a checkpoint; end it in .pth or .safetensors")
     content = check_checkpoint(checkpoint)
     tensors, meta = tensors_and_meta(checkpoint, content)
     key = "temperature" if task is None else f"{task}_temperature"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ from fcn_plugin.report.run import trained_run
 from fcn_plugin.system.files import replacing
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.ranks import on_first_process
+
+LABELS = ("gt_sem_seg", "pred_sem_seg")  # what a sample's pictures need
 
 
 class EvaluationHook(Hook):
@@ -72,10 +75,12 @@ class EvaluationHook(Hook):
         # The page is of the main task.
         ours = [m for m in metrics if isinstance(m, ConfusionMatrixMetric) and m.task is None]
         theirs = [metric for metric in metrics if isinstance(metric, IoUMetric)]
-        self.absent = ours[0].absent if ours else "skip"
+        values = [metric.nan_to_num for metric in theirs if metric.nan_to_num is not None]
+        self.absent = ours[0].absent if ours else next(iter(values), "skip")
         self.ignore_index = (ours or theirs)[0].ignore_index if ours or theirs else 255
         self.count = 0
         self.notes: dict[str, str] = {}
+        self.loading = Lock()  # a data set's own transforms may not bear several threads
         classes = len(self.dataset.metainfo["classes"])
         if self.names is None:
             # Test-time augmentation keeps no scores.
@@ -100,7 +105,10 @@ class EvaluationHook(Hook):
             # Processes take samples in turn; the sampler fills the last round with the first ones.
             index = self.count * world + dist.get_rank()
             self.count += 1
-            draw = partial(self._draw, index, sample) if index < size else None
+            # Without the scores, of which many images' would wait in memory.
+            labels = {name: sample.get(name) for name in LABELS if name in sample}
+            shown = SegDataSample(metainfo=sample.metainfo, **labels)
+            draw = partial(self._draw, index, shown) if index < size else None
             self.counting.add(sample.to_dict(), draw)
         self.progress("Scoring", min(self.count * world, size), size)
 
@@ -108,7 +116,8 @@ class EvaluationHook(Hook):
         truth, prediction = (
             labels.data.squeeze(0).cpu() for labels in (sample.gt_sem_seg, sample.pred_sem_seg)
         )
-        shown = self.view(sample)
+        with self.loading:
+            shown = self.view(sample)
         self.notes[sample.img_path] = shown.note
         truth = truth.masked_fill(truth == self.ignore_index, 255)
         if kinds is None:  # only right or wrong

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation import counting as module
-from fcn_plugin.evaluation.measures import MEASURES
+from fcn_plugin.evaluation.measures import MEASURES, Measures
 from fcn_plugin.evaluation.metric import ConfusionMatrixMetric
 
 PALETTE = [[0, 0, 0], [10, 20, 30], [40, 50, 60]]
@@ -128,6 +128,17 @@ def test_mmsegs_arguments_give_its_keys_and_values():
         metric(nan_to_num=0, absent="zero")
     with pytest.raises(UserError, match=r"measure 'boundry'.*did you mean 'boundary'"):
         metric(measures="boundry")
+
+
+def test_nothing_is_left_of_a_test_that_failed_in_the_background(monkeypatch):
+    given, made = random_samples(3), metric(measures="boundary")
+    with monkeypatch.context() as patch:
+        patch.setattr(Measures, "of_maps", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            made.process({}, given)
+            made.evaluate(3)
+    made.process({}, given)
+    assert made.evaluate(3) == metric(given, measures="boundary").evaluate(3)
 
 
 def test_measures_have_keys_and_each_class_a_score():

@@ -13,6 +13,7 @@ from report_samples import Images, Page, keep, made_up_run, samples
 
 from fcn_plugin.errors import UserError
 from fcn_plugin.evaluation.error_kinds import KINDS
+from fcn_plugin.evaluation.intervals import FEW
 from fcn_plugin.evaluation.measures import MEASURES, TRIMAPS
 from fcn_plugin.evaluation.tables import in_brackets
 from fcn_plugin.report import evaluation
@@ -230,7 +231,7 @@ def compared(*runs: Run, section: str = "scores") -> tuple[np.ndarray, str]:
 
 def test_better_is_better_whichever_way_round(tmp_path):
     """And no run is better than itself; of the calibration error less is better."""
-    items, names = samples(tmp_path / "data", 9, 3), ["a", "b", "c"]
+    items, names = samples(tmp_path / "data", FEW + 1, 3), ["a", "b", "c"]
     poor, _ = kept(tmp_path, items, names)
     good, _ = kept(tmp_path, better(items, 0.3), names, seed=1)
     up, text = compared(poor, good)

@@ -13,7 +13,7 @@ from tools.running import Fork, ran, tool
 
 from fcn_plugin.evaluation.boundaries import trimap_accuracy
 from fcn_plugin.evaluation.folders import pair_counts
-from fcn_plugin.evaluation.intervals import intervals
+from fcn_plugin.evaluation.intervals import FEW, intervals
 from fcn_plugin.evaluation.measures import ERRORS, MEASURES, Measures, summed
 from fcn_plugin.evaluation.scores import class_counts, scores_of
 from fcn_plugin.evaluation.tables import in_brackets
@@ -106,8 +106,9 @@ def test_measures_of_files_are_those_of_the_arrays(tmp_path):
     assert found["boundary_iu"] == boundary.mean_iu
     assert found["boundary_iu_low"] < found["boundary_iu"] < found["boundary_iu_high"]
     assert [row["boundary_iu"] for row in found["classes"]] == boundary.class_iu.tolist()
-    assert found["trimap_4"] == found["trimap_accuracy"][3]
-    assert found["trimap_accuracy"] == trimap_accuracy(counts["trimap"]).tolist()
+    widths = [row["accuracy"] for row in found["trimap_accuracy"]]
+    assert found["trimap_4"] == widths[3] and widths == trimap_accuracy(counts["trimap"]).tolist()
+    assert all(row["accuracy_low"] <= row["accuracy_high"] for row in found["trimap_accuracy"])
     shares = [found[f"errors_{name}"] for name in ERRORS]
     np.testing.assert_allclose(np.multiply(shares, found["pixels"]), counts["kinds"], rtol=1e-12)
     assert sum(shares) == pytest.approx(1 - found["pixel_accuracy"])
@@ -117,7 +118,7 @@ def test_measures_of_files_are_those_of_the_arrays(tmp_path):
 
 def test_the_second_folder_against_the_first(tmp_path):
     """B has A's errors but for some, and one of its own: far from two independent networks."""
-    for number in range(8):
+    for number in range(FEW):
         chance = np.random.default_rng(number)
         truth = chance.integers(0, 3, (12, 14))
         first = np.where(chance.random(truth.shape) < 0.7, truth, chance.integers(0, 3, (12, 14)))
@@ -129,6 +130,10 @@ def test_the_second_folder_against_the_first(tmp_path):
     options = "voc --num-classes 3 --json ab.json"
     done = ran(f"score.py {FOLDERS} {options} --pred b", folder=tmp_path)
     assert "Done: B is better than A: mean IU +" in done.stdout
+    (tmp_path / "fewer.txt").write_text("".join(f"{n}\n" for n in range(1, FEW)))
+    done = ran(f"score.py {FOLDERS} {options} --pred b --list fewer.txt", folder=tmp_path)
+    assert "Done: no difference between A and B" in done.stdout  # of so few images
+    ran(f"score.py {FOLDERS} {options} --pred b", folder=tmp_path)
     found = json.loads((tmp_path / "ab.json").read_text())
     assert (found["a"]["folder"], found["b"]["folder"]) == ("pred", "b")
     for name, change in found["changes"].items():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fcn_plugin.evaluation.comparison import Change, Comparison, comparison
-from fcn_plugin.evaluation.intervals import LEVEL
+from fcn_plugin.evaluation.intervals import FEW, LEVEL
 from fcn_plugin.evaluation.measures import LOWER_IS_BETTER, summary, summed_images
 from fcn_plugin.report.examples import common_images
 from fcn_plugin.report.rendering import Number, hex_colour, in_percent, in_points
@@ -85,8 +85,9 @@ def _verdict(changes: Comparison) -> str:
         return ""
     size = f"{100 * abs(value):.2f} points {'lower' if value < 0 else 'higher'}"
     interval = f"{LEVEL} % interval of the change {in_points(value, (low, high)).interval}"
-    if low > 0:
+    if changes.better:
         return f"B is better than A beyond chance: its mean IU is {size}, {interval}."
-    if high < 0:
+    if changes.better is False:
         return f"A is better than B beyond chance: the mean IU of B is {size}, {interval}."
-    return f"Which is better is open: the mean IU of B is {size}, but with 0 in the {interval}."
+    why = "but of few images" if changes.drawn < FEW else "but with 0 in the interval"
+    return f"Which is better is open: the mean IU of B is {size}, {why}; {interval}."
