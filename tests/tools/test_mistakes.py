@@ -61,8 +61,8 @@ train_dataloader = dict(dataset=dict(metainfo=names))
 -> metainfo.classes='water'|['background', 'water']
 no image of that suffix: train_dataloader = dict(dataset=dict(ann_file='', img_suffix='.tif'))
 -> JPEGImages|'.tif'|.jpg|train_dataloader.dataset.img_suffix
-a score that is not computed: default_hooks = dict(checkpoint=dict(save_best='mDice'))
--> save_best='mDice'|aAcc, fwIoU, mAcc, mIoU
+a score that is not computed: default_hooks = dict(checkpoint=dict(save_best='mFscore'))
+-> save_best='mFscore'|aAcc, fwIoU, mAcc, mDice, mIoU
 a backend that is not installed: visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])
 -> visualizer.vis_backends.0|pip install wandb
 no optimizer: optim_wrapper = None
