@@ -4,23 +4,29 @@ mmengine 0.10.7 expects a GPU in four places: its process group, the device of i
 its mixed precision, and BatchNorm over several processes.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 from torch import distributed
 
+from fcn_plugin.engine.precision import bfloat16_ratio
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import dicts_in, type_name
+
+SLOWER = 1.2  # a smaller ratio may be the noise of the machine
 
 
 def prepare_cpu(cfg: Config) -> None:
@@ -79,7 +85,20 @@ def _timeout(cfg: Config) -> timedelta | None:
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Mixed precision in bfloat16, which needs no loss scaling; the CPU's ``--amp``."""
+    """Mixed precision in bfloat16, which needs no loss scaling; the CPU's ``--amp``.
+
+    A warning says so if this CPU takes longer in bfloat16 than in float32.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (ratio := bfloat16_ratio()) > SLOWER:
+            print_log(
+                f"--amp: a convolution in bfloat16 takes {ratio:.1f} times as long as in float32 "
+                "on this CPU; leave --amp out to train faster",
+                "current",
+                logging.WARNING,
+            )
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:

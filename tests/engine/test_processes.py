@@ -15,9 +15,11 @@ from engine.processes import (
 )
 from engine.runs import same
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
-from fcn_plugin.engine import processes
-from fcn_plugin.engine.processes import prepare_cpu
+from fcn_plugin.engine import precision, processes
+from fcn_plugin.engine.precision import bfloat16_ratio
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
 from fcn_plugin.errors import UserError
 
 HOST, SUM, VALID = "mmseg's loss", "sum", "mean over valid"
@@ -38,6 +40,24 @@ def settings(launcher: str = "pytorch", timeout: object = None, **others) -> Con
             **others,
         )
     )
+
+
+@pytest.mark.parametrize(("ratio", "warned"), [(2.0, True), (0.5, False)])
+def test_a_cpu_that_is_slower_in_bfloat16_is_told(monkeypatch, caplog, ratio, warned):
+    def seconds(images: torch.Tensor, weights: torch.Tensor) -> float:
+        assert images.dtype == weights.dtype
+        return ratio if images.dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert bfloat16_ratio() == ratio
+    weights = torch.nn.Parameter(torch.ones(1))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        BFloat16OptimWrapper(torch.optim.SGD([weights], 0.1))
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert ("2.0 times as long" in caplog.text) == warned
 
 
 def test_several_processes(monkeypatch):
