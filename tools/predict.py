@@ -8,16 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
+from predicting import Predicting, waiting
 
 UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
-WAITING = 4  # most images, in batches, that wait in memory for others of their size
-LARGE = 2**24  # an image of more bytes is predicted at once, alone if need be
 
 
 def parse_args() -> argparse.Namespace:
@@ -154,16 +150,15 @@ def main() -> None:
         as_tiffs = args.labels_as == "png"
         placed = {name: file for name, file in images.items() if as_tiffs and has_place(file)}
         plain = {name: file for name, file in images.items() if name not in placed}
-        with label_files(*files) as write:
+        with label_files(*files) as write, predictor.pipeline(*waiting(args)) as pipeline:
+            predicting = Predicting(predictor, args, totals, write, pipeline)
             for name, file in placed.items():
-                predict_placed(name, file, predictor, args, totals)
+                predicting.placed(name, file)
                 progress("Predicting", totals.images + len(totals.unreadable), len(images))
-            for batch in batches(plain, predictor.read, args.batch_size, totals):
-                predict(batch, predictor, args, totals, write)
-                batch.clear()  # frees memory before the next one is read
+            for _ in predicting.images(plain):
                 progress("Predicting", totals.images + len(totals.unreadable), len(images))
             for name, video in videos.items():
-                predict_frames(name, video, predictor, args, totals, write)
+                predicting.frames(name, video)
     if totals.images or totals.frames:
         labels = bool(totals.images or args.out_frames)
         kinds = dict(
@@ -184,102 +179,6 @@ def main() -> None:
             f"{len(totals.unreadable)} of {len(images) + len(videos)} {kind} could not be "
             f"predicted (see above); {rest}"
         )
-
-
-def batches(images: dict[Path, Path], read: Any, size: int, totals: Any) -> Iterator[list]:
-    """Lists of at most ``size`` (name, file, picture) of one shape, roughly in the given order."""
-    from fcn_plugin.errors import UserError
-
-    waiting: dict[tuple, list] = {}
-    for name, image in images.items():
-        try:
-            picture = read(image)
-        except UserError as error:
-            fail(image, error, totals)
-            continue
-        shape, large = picture.shape, picture.image.size > LARGE
-        waiting.setdefault(shape, []).append((name, image, picture))
-        del picture
-        if large or len(waiting[shape]) == size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= WAITING * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
-
-
-def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, write: Any) -> None:
-    """Predict a batch, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
-
-    arrays = [args.probabilities and args.out / f"probabilities/{name}.npy" for name, *_ in batch]
-    try:
-        results = predictor.predict([picture for *_, picture in batch], arrays, args.confidence)
-    except UserError as error:
-        if len(batch) > 1:  # find the image that causes the error
-            for one in batch:
-                predict([one], predictor, args, totals, write)
-        else:
-            fail(batch[0][1], error, totals)
-        return
-    for (name, file, picture), result in zip(batch, results, strict=True):
-        write(name, file, result)
-        write_views(name, result, result.labels, args)
-        totals.add(result, () if args.tta else picture.factors)
-
-
-def predict_placed(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
-) -> None:
-    """Predict a GeoTIFF, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.geotiff import predict_geotiff
-
-    labels = args.out / "labels" / f"{name}.tif"
-    probabilities = args.out / f"probabilities/{name}.npy" if args.probabilities else None
-    confidence = args.out / f"confidence/{name}.tif" if args.confidence else None
-    try:
-        result = predict_geotiff(predictor, file, labels, probabilities, confidence)
-    except UserError as error:
-        fail(file, error, totals)
-        return
-    write_views(name, result, labels, args)
-    totals.add(result, ())
-
-
-def write_views(name: Path, result: Any, labels: Any, args: argparse.Namespace) -> None:
-    """Write the overlay and the polygons of a picture, if the options ask for them."""
-    from fcn_plugin.data.picture_files import save_picture
-    from fcn_plugin.prediction.polygons import write_polygons
-
-    if args.polygons:
-        write_polygons(labels, result.classes, args.out / "labels" / f"{name}.geojson")
-    if not args.no_overlays:
-        overlay = args.out / "overlays" / f"{name}.jpg"
-        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
-
-
-def predict_frames(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any, write: Any
-) -> None:
-    """Predict a video, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.video import predict_video
-
-    target = None if args.no_overlays else args.out / "overlays" / f"{name}.{args.video}"
-    options = (target, args.batch_size, args.out_frames and args.confidence)
-    try:
-        for number, (picture, result) in enumerate(predict_video(file, predictor, *options), 1):
-            if args.out_frames:
-                write(Path(f"{name}_{number:06}"), file, result)
-            totals.add(result, () if args.tta else picture.factors, frame=True)
-    except UserError as error:
-        fail(file, error, totals)
-
-
-def fail(file: Path, error: Exception, totals: Any) -> None:
-    """Say why an image, a video or its end is not predicted."""
-    show(f"error: {error}", file=sys.stderr)
-    totals.unreadable.append(file)
 
 
 if __name__ == "__main__":

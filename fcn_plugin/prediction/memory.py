@@ -1,7 +1,9 @@
 """How much memory a prediction needs, and how much it may use."""
 
 from collections.abc import Callable
+from functools import partial
 from math import log2, sqrt
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -121,6 +123,9 @@ class Budget:
     Args:
         run: predicts a square image of the given side; the flag says whether to read its scores.
         limit: bytes that the process may use on ``device``; None: a share of the free memory.
+
+    Attributes:
+        reserve: bytes that are left to pictures which wait, see ``prediction.pipeline``.
     """
 
     def __init__(
@@ -132,13 +137,17 @@ class Budget:
     ) -> None:
         self.run, self.device, self.limit = run, device, limit
         self.largest_weight = max((p.nbytes for p in network.parameters()), default=0)
+        self.reserve = 0
         self._costs: dict[bool, Cost] = {}
+        self._measuring = Lock()  # a picture may be checked while another is predicted
 
     def cost(self, scored: bool) -> Cost:
         """Cost of labels, or of labels and scores; measured at the first call."""
-        if scored not in self._costs:
-            self._costs[scored] = Cost.measured(lambda side: self._run(side, scored), self.left())
-        return self._costs[scored]
+        with self._measuring:
+            if scored not in self._costs:
+                run = partial(self._run, scored=scored)
+                self._costs[scored] = Cost.measured(run, self.left())
+            return self._costs[scored]
 
     def _run(self, side: int, scored: bool) -> TensorBytes:
         with TensorBytes() as tensors:
@@ -147,10 +156,10 @@ class Budget:
 
     def left(self, held: int = 0) -> float:
         """Bytes left for tensors, beside ``held`` bytes for other things."""
-        left = SHARE * (memory_of(self.device).left(self.limit) - held)
+        left = SHARE * (memory_of(self.device).left(self.limit) - held - self.reserve)
         return (left - self.largest_weight) / HIDDEN
 
     def need(self, side: int, scored: bool = False) -> int:
         """Bytes that must be free to predict a square image."""
         tensors = self.cost(scored).bytes(side, side)
-        return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1
+        return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1 + self.reserve
