@@ -114,7 +114,11 @@ def main() -> None:
             size=size,
             resizing=resizing,
             dtype=dtype,
-            metadata=dict(config=Path(args.config).name, left_to_caller=left),
+            metadata=dict(
+                config=Path(args.config).name,
+                left_to_caller=left,
+                bits=getattr(read.loader, "bits", None),
+            ),
         )
         for batch, check in zip(batches, checks(model, part, batches), strict=True):
             checked.append(check)

@@ -1,6 +1,7 @@
 """Predict the labels of images and videos: as PNGs or polygons, and as overlays.
 
 fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
+fcn-plugin predict MODEL.onnx photos --out predictions
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from typing import Any
 
 from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
 from predicting import Predicting, waiting
 
+EXPORTED = ".onnx"
 UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
 
 
@@ -23,9 +28,14 @@ def parse_args() -> argparse.Namespace:
         "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
         "labels/NAME.tif; a video overlays/NAME.mp4, of its own size and rate. NAME includes the "
         "subfolders of an input folder. Images that cannot be predicted are named and skipped; "
-        "the exit status is then 1.",
+        "the exit status is then 1. MODEL.onnx, a file of export_onnx, stands in place of CONFIG "
+        "and CHECKPOINT; it is predicted without PyTorch, on the CPU, whole images only.",
     )
-    add_network(parser)
+    if exported := any(word.lower().endswith(EXPORTED) for word in sys.argv[1:]):
+        parser.add_argument("config", metavar="MODEL.onnx", help="file of export_onnx")
+        parser.set_defaults(checkpoint=None)
+    else:
+        add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
@@ -82,6 +92,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
     )
+    parser.add_argument(
+        "--backend",
+        choices=("onnxruntime", "openvino"),
+        help="what runs MODEL.onnx; default onnxruntime",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument(
         "--max-memory",
@@ -100,9 +115,23 @@ def parse_args() -> argparse.Namespace:
         parser.error(
             "--tta goes with none of --probabilities, --confidence and --max-memory; leave one out"
         )
+    check_form(parser, args, exported)
     if not 0 <= args.tolerance < math.inf:
         parser.error("--tolerance: 0 or more pixels")
     return args
+
+
+def check_form(parser: argparse.ArgumentParser, args: argparse.Namespace, exported: bool) -> None:
+    """Refuse options that do not go with MODEL.onnx, or with CONFIG and CHECKPOINT."""
+    if exported and not args.config.lower().endswith(EXPORTED):
+        parser.error("MODEL.onnx comes first, in place of CONFIG and CHECKPOINT")
+    of_config = ("tta", "task", "cfg_options", "bands", "polygons", "device")
+    wrong = [name for name in of_config if getattr(args, name)] if exported else []
+    if wrong:
+        option = wrong[0].replace("_", "-")
+        parser.error(f"--{option} goes with CONFIG and CHECKPOINT, not with MODEL.onnx")
+    if args.backend and not exported:
+        parser.error("--backend goes with MODEL.onnx, a file of export_onnx")
 
 
 def number_of_bytes(text: str) -> int:
@@ -117,38 +146,35 @@ def number_of_bytes(text: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    with_torch = args.checkpoint is not None
+    cfg = load_config(args) if with_torch else import_bare()
 
-    from fcn_plugin.data.bands import rasterio_for
     from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.annotations import label_files
-    from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
-    from fcn_plugin.prediction.scene import has_place
+    from fcn_plugin.prediction.inputs import MARK, SUFFIXES, check_target, find_images, suffixes_of
     from fcn_plugin.prediction.totals import Totals
     from fcn_plugin.prediction.video import take_videos
     from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
     if args.polygons:
+        from fcn_plugin.data.bands import rasterio_for
+
         rasterio_for("--polygons")
-    images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
+    suffixes = suffixes_of(cfg.test_dataloader.dataset) if with_torch else SUFFIXES
+    images = find_images(args.input, args.out, suffixes)
     videos = take_videos(images)
     if videos and (args.probabilities or (args.no_overlays and not args.out_frames)):
         raise UserError("videos have no --probabilities, and need overlays or --out-frames")
     if videos and args.out_frames and args.labels_as != "png":
         raise UserError(f"--labels-as {args.labels_as}: of images; a video's frames have no files")
     with progress_bar() as progress:
-        options = (args.device, args.max_memory, args.tta, progress, args.task)
-        predictor = Predictor(cfg, args.checkpoint, *options)
-        if args.bands:
-            predictor.read.show(args.bands)
+        predictor = trained(cfg, args, progress) if with_torch else exported(args, progress)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         totals = Totals(predictor.classes.names)
         files = (args.labels_as, args.out, predictor.classes, args.tolerance)
-        as_tiffs = args.labels_as == "png"
-        placed = {name: file for name, file in images.items() if as_tiffs and has_place(file)}
+        placed = with_place(images) if with_torch and args.labels_as == "png" else {}
         plain = {name: file for name, file in images.items() if name not in placed}
         with label_files(*files) as write, predictor.pipeline(*waiting(args)) as pipeline:
             predicting = Predicting(predictor, args, totals, write, pipeline)
@@ -169,9 +195,7 @@ def main() -> None:
         )
         for line in totals.lines(args.out, [kind for kind, written in kinds.items() if written]):
             show(line)
-        following = ("export_onnx", args.config, args.checkpoint, "network.onnx")
-        corrected = ("prepare_data", "own", args.out / "labels", "--root", "data/corrected")
-        show(next_step(*(corrected if args.labels_as == "labelme" else following)))
+        show(next_step(*following(args)))
     if totals.unreadable:
         rest = "the rest is predicted" if totals.images or totals.frames else "nothing is predicted"
         kind = "images and videos" if videos else "images"
@@ -179,6 +203,56 @@ def main() -> None:
             f"{len(totals.unreadable)} of {len(images) + len(videos)} {kind} could not be "
             f"predicted (see above); {rest}"
         )
+
+
+def import_bare() -> None:
+    """Let modules of fcn_plugin be imported without what the package registers.
+
+    That needs PyTorch and mmseg, and an exported file needs neither.
+    """
+    if "fcn_plugin" not in sys.modules:
+        spec = find_spec("fcn_plugin")
+        if spec is None:
+            raise ImportError(name="fcn_plugin")
+        sys.modules["fcn_plugin"] = module_from_spec(spec)
+
+
+def trained(cfg: Any, args: argparse.Namespace, progress: Any) -> Any:
+    from fcn_plugin.prediction import Predictor
+
+    options = (args.device, args.max_memory, args.tta, progress, args.task)
+    predictor = Predictor(cfg, args.checkpoint, *options)
+    if args.bands:
+        predictor.read.show(args.bands)
+    return predictor
+
+
+def exported(args: argparse.Namespace, progress: Any) -> Any:
+    from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.exported import ExportedPredictor
+
+    options = (args.backend or "onnxruntime", args.max_memory, progress)
+    predictor = ExportedPredictor(args.config, *options)
+    if (args.probabilities or args.confidence) and not predictor.scored:
+        option = "--probabilities" if args.probabilities else "--confidence"
+        raise UserError(f"{option}: {args.config} gives labels alone; export it with --scores")
+    return predictor
+
+
+def with_place(images: dict[Path, Path]) -> dict[Path, Path]:
+    """Those of name -> file that are GeoTIFFs whose place on the map can be kept."""
+    from fcn_plugin.prediction.scene import has_place
+
+    return {name: file for name, file in images.items() if has_place(file)}
+
+
+def following(args: argparse.Namespace) -> tuple[object, ...]:
+    """The command to give next."""
+    if args.labels_as == "labelme":
+        return "prepare_data", "own", args.out / "labels", "--root", "data/corrected"
+    if args.checkpoint is None:
+        return "predict", args.config, *args.input, "--out", "to_correct", "--labels-as", "labelme"
+    return "export_onnx", args.config, args.checkpoint, "network.onnx"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Reader:
 
     Attributes:
         loader: the first step.
+        takes_bands: whether it is ``LoadBands``.
         check_size: called with path and (width, height) before an image is decoded; may refuse it.
         tells_size: whether a photo is loaded, and ``check_size`` called of each.
         display_bands: the bands to show, see ``data.display.shown``; None for those of a photo.
@@ -91,6 +92,7 @@ class Reader:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
         if isinstance(load, LoadCheckedImage | LoadBands):
             load.check_size = lambda path, size: self.check_size(path, size)
+        self.takes_bands = isinstance(load, LoadBands)
         self.tells_size = self.is_usual and isinstance(load, LoadCheckedImage)
         self.channels = channels
         self.display_bands: tuple[int, ...] | None = getattr(load, "display_bands", None)
