@@ -11,6 +11,10 @@ import numpy as np
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.machine import available_cores
 
+# Bytes of a file whose weights onnxruntime does not reorder: that makes FCN-8s on VGG16 an eighth
+# faster, and takes four times the file while it is loaded in place of twice.
+LARGE = 2**28
+
 Axes = tuple[int | None, ...]
 
 
@@ -35,6 +39,8 @@ def _onnxruntime(file: Path, package: ModuleType) -> Runtime:
     options = package.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = available_cores()
+    if file.stat().st_size > LARGE:
+        options.graph_optimization_level = package.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     # Threads that wait would take the cores from those that read and write.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = package.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
