@@ -1,6 +1,9 @@
 """``PicturesHook``, which writes what ``drawing`` draws during a test."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
+from PIL import Image
 
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.picture_files import save_picture
@@ -17,13 +21,16 @@ from fcn_plugin.evaluation.drawing import Colours, side_by_side
 from fcn_plugin.evaluation.drawing import colour_table as colour_table
 from fcn_plugin.evaluation.drawing import percent as percent
 
+WAITING = 4  # most pictures that wait to be drawn and written
+
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
     """Write input, truth and prediction side by side to ``out_dir/NAME.png``.
 
     The input is shown as the data set's pipeline loads it, before resizing. If pictures fail, the
-    first failure is logged as a warning and the test goes on.
+    first failure is logged as a warning and the test goes on. A thread draws and writes while the
+    network predicts the next images; at most ``WAITING`` pictures wait for it.
 
     Args:
         out_dir: folder of the pictures.
@@ -34,9 +41,11 @@ class PicturesHook(Hook):
         self.out_dir = Path(out_dir)
         self.interval = interval
         self.tested = self.written = 0
+        self._waiting: deque[tuple[SegDataSample, Future[None]]] = deque()
 
     def before_test(self, runner: Runner) -> None:
         self.view = Viewer(runner.test_dataloader.dataset)
+        self._thread = ThreadPoolExecutor(1)
         self.out_dir.mkdir(parents=True, exist_ok=True)
 
     def after_test_iter(
@@ -49,14 +58,15 @@ class PicturesHook(Hook):
         meta = runner.test_dataloader.dataset.metainfo
         for sample in outputs or ():
             if self.tested % self.interval == 0:
+                if len(self._waiting) == WAITING:
+                    self._finish(1)
                 try:
-                    self._write(sample, meta["classes"], meta["palette"])
-                    self.written += 1
+                    self._submit(sample, meta["classes"], meta["palette"])
                 except Exception as error:  # a failed picture must not end the test
                     self.view.warn(sample, error)
             self.tested += 1
 
-    def _write(self, sample: SegDataSample, classes: Sequence[str], palette: Colours) -> None:
+    def _submit(self, sample: SegDataSample, classes: Sequence[str], palette: Colours) -> None:
         # Loaded again, because the network's input is resized and normalised.
         shown = self.view(sample)
         labels = {
@@ -64,10 +74,28 @@ class PicturesHook(Hook):
             for title, key in (("truth", "gt_sem_seg"), ("prediction", "pred_sem_seg"))
             if key in sample
         }
-        sheet = side_by_side(shown.pixels, labels, classes, palette, shown.note)
-        save_picture(sheet, self.out_dir / f"{Path(sample.img_path).stem}.png")
+        draw = partial(side_by_side, shown.pixels, labels, classes, palette, shown.note)
+        file = self.out_dir / f"{Path(sample.img_path).stem}.png"
+        without_scores = SegDataSample(metainfo=sample.metainfo)
+        self._waiting.append((without_scores, self._thread.submit(_write, draw, file)))
+
+    def _finish(self, count: int) -> None:
+        """Wait until the oldest ``count`` pictures are written, and count or name them."""
+        for _ in range(count):
+            sample, job = self._waiting.popleft()
+            try:
+                job.result()
+                self.written += 1
+            except Exception as error:  # as above
+                self.view.warn(sample, error)
 
     def after_test(self, runner: Runner) -> None:
+        self._finish(len(self._waiting))
+        self._thread.shutdown()
         written = torch.tensor(self.written)
         dist.all_reduce(written)
         runner.logger.info("%d pictures are in %s", written, self.out_dir)
+
+
+def _write(draw: Callable[[], Image.Image], file: Path) -> None:
+    save_picture(draw(), file)
