@@ -58,13 +58,17 @@ class Pipeline:
         most: bytes for pictures that wait, half of them ahead of the network and half behind it.
         number: most pictures that wait ahead, and most that wait behind.
         writers: number of threads that write; with one the order is kept.
+        largest: most pixels of a picture that is read beside the network. Larger ones are checked
+            against the free memory, of which a network on the CPU has most.
 
     Attributes:
         ahead, behind: bytes that wait to be predicted, and that wait to be written or are.
     """
 
-    def __init__(self, most: int, number: int = 4, writers: int = 1) -> None:
-        self._half, self._number = most // 2, number
+    def __init__(
+        self, most: int, number: int = 4, writers: int = 1, largest: float = SMALL
+    ) -> None:
+        self._half, self._number, self._largest = most // 2, number, largest
         self.ahead = self.behind = 0
         self._changed = Condition()  # guards all below, and ahead and behind
         self._pictures: deque[tuple[Path, Path, Any, int]] = deque()
@@ -153,14 +157,11 @@ class Pipeline:
             self._changed.notify_all()
 
     def _admit(self, pixels: int | None) -> None:
-        """Wait until a picture may be decoded: beside the network, or alone if it is large.
-
-        What is checked against the free memory is read alone, since the network has most of it.
-        """
+        """Wait until a picture may be decoded: beside the network, or alone if it is large."""
         beside, size = False, 0
         with self._changed:
             if pixels is not None and self._rate is not None:
-                beside, size = pixels <= SMALL, round(pixels * self._rate)
+                beside, size = pixels <= self._largest, round(pixels * self._rate)
             self._changed.wait_for(
                 lambda: (
                     self._closed
@@ -221,7 +222,5 @@ class Pipeline:
             try:
                 self._jobs.popleft().result()
             except BaseException:
-                for job in self._jobs:
-                    job.cancel()
-                self._jobs.clear()
+                self._jobs.clear()  # or the end of the block would raise a later one's
                 raise

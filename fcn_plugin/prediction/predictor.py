@@ -34,6 +34,7 @@ from fcn_plugin.prediction.windows import (
     put,
 )
 from fcn_plugin.system.configs import config_file, pipeline_of
+from fcn_plugin.system.memory import SMALL as SMALL_PICTURE
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 from fcn_plugin.system.progress import Progress, silent
 
@@ -136,7 +137,7 @@ class Predictor:
         on_gpu = self.device.type == "cuda"
         most = bytes_for_waiting(None if on_gpu else self.budget.limit)
         self.budget.reserve = 0 if on_gpu else most
-        return Pipeline(most, number, writers)
+        return Pipeline(most, number, writers, inf if on_gpu else SMALL_PICTURE)
 
     def shown(self, image: np.ndarray) -> Shown:
         """A viewable picture of an image as the config's loader gives it."""

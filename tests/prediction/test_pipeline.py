@@ -102,10 +102,21 @@ def test_a_large_picture_is_read_and_written_alone():
             network.clear()
             pixels = picture.image.shape[0] ** 2
             pipeline.write(lambda number=number: job(number), pixels)
-    assert reader.beside[1] == 0 and max(reader.beside.values()) > 0
+    assert reader.beside[1] == 0
     assert [thread is threading.main_thread() for thread in written_in.values()] == [
         number == 1 for number in written_in
     ]
+
+
+def test_on_a_gpu_large_pictures_are_read_beside_the_network():
+    side = round(SMALL**0.5) + 1
+    for largest, most_ahead in ((SMALL, 0), (float("inf"), 3)):
+        reader, ahead = Reader([side] * 6), []
+        with Pipeline(2**28, largest=largest) as pipeline:
+            for done, _ in enumerate(pipeline.read(reader.files, reader)):
+                time.sleep(0.02)  # the network
+                ahead.append(len(reader.started) - (done + 1))
+        assert max(ahead) == most_ahead
 
 
 def test_a_loader_that_tells_no_size_reads_in_turn():
