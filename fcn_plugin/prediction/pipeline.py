@@ -12,6 +12,7 @@ written before the next is predicted, as without threads.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
@@ -58,17 +59,16 @@ class Pipeline:
         most: bytes for pictures that wait, half of them ahead of the network and half behind it.
         number: most pictures that wait ahead, and most that wait behind.
         writers: number of threads that write; with one the order is kept.
-        largest: most pixels of a picture that is read beside the network. Larger ones are checked
-            against the free memory, of which a network on the CPU has most.
+        on_gpu: the network has other memory. On the CPU it has most of what is free, against which
+            large pictures are checked, and these are read alone.
 
     Attributes:
         ahead, behind: bytes that wait to be predicted, and that wait to be written or are.
     """
 
-    def __init__(
-        self, most: int, number: int = 4, writers: int = 1, largest: float = SMALL
-    ) -> None:
-        self._half, self._number, self._largest = most // 2, number, largest
+    def __init__(self, most: int, number: int = 4, writers: int = 1, on_gpu: bool = False) -> None:
+        self._half, self._number = most // 2, number
+        self._largest = inf if on_gpu else SMALL  # pixels of a picture that is not read alone
         self.ahead = self.behind = 0
         self._changed = Condition()  # guards all below, and ahead and behind
         self._pictures: deque[tuple[Path, Path, Any, int]] = deque()

@@ -34,7 +34,6 @@ from fcn_plugin.prediction.windows import (
     put,
 )
 from fcn_plugin.system.configs import config_file, pipeline_of
-from fcn_plugin.system.memory import SMALL as SMALL_PICTURE
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 from fcn_plugin.system.progress import Progress, silent
 
@@ -129,15 +128,11 @@ class Predictor:
         return [result.numbered() for result in results]
 
     def pipeline(self, number: int, writers: int) -> Pipeline:
-        """Reads and writes beside this predictor, which leaves their share of memory to them.
-
-        Args:
-            number, writers: see ``Pipeline``.
-        """
+        """Reads and writes beside this predictor, which leaves a part of memory to that."""
         on_gpu = self.device.type == "cuda"
         most = bytes_for_waiting(None if on_gpu else self.budget.limit)
         self.budget.reserve = 0 if on_gpu else most
-        return Pipeline(most, number, writers, inf if on_gpu else SMALL_PICTURE)
+        return Pipeline(most, number, writers, on_gpu)
 
     def shown(self, image: np.ndarray) -> Shown:
         """A viewable picture of an image as the config's loader gives it."""

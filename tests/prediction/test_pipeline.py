@@ -110,9 +110,9 @@ def test_a_large_picture_is_read_and_written_alone():
 
 def test_on_a_gpu_large_pictures_are_read_beside_the_network():
     side = round(SMALL**0.5) + 1
-    for largest, most_ahead in ((SMALL, 0), (float("inf"), 3)):
+    for on_gpu, most_ahead in ((False, 0), (True, 3)):
         reader, ahead = Reader([side] * 6), []
-        with Pipeline(2**28, largest=largest) as pipeline:
+        with Pipeline(2**28, on_gpu=on_gpu) as pipeline:
             for done, _ in enumerate(pipeline.read(reader.files, reader)):
                 time.sleep(0.02)  # the network
                 ahead.append(len(reader.started) - (done + 1))
