@@ -10,7 +10,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from common import add_cfg_options, add_network, add_task, load_config, run, show
+from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
 
 LEAST_IDENTICAL = 0.9999  # fraction of the pixels with equal labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # first words of steps that do not change pixels
@@ -114,7 +114,11 @@ def main() -> None:
             size=size,
             resizing=resizing,
             dtype=dtype,
-            metadata=dict(config=Path(args.config).name, left_to_caller=left),
+            metadata=dict(
+                config=Path(args.config).name,
+                left_to_caller=left,
+                bits=getattr(read.loader, "bits", None),
+            ),
         )
         for batch, check in zip(batches, checks(model, part, batches), strict=True):
             checked.append(check)
@@ -142,7 +146,10 @@ def main() -> None:
         f"{fcn_plugin.__version__}; PyTorch's labels on {100 * worst:.4f} % of the pixels or more, "
         f"in {len(checked)} batches"
     )
-    show(f"Next: onnxruntime.InferenceSession({str(args.file)!r}) in a program of yours")
+    if left or args.no_preprocessing or dtype.is_floating_point:
+        show(f"Next: onnxruntime.InferenceSession({str(args.file)!r}) in a program of yours")
+    else:
+        show(next_step("predict", args.file, "IMAGES", "--out", "predictions"))
 
 
 def keep_quiet() -> None:

@@ -1,6 +1,7 @@
 """Predict the labels of images and videos: as PNGs or polygons, and as overlays.
 
 fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
+fcn-plugin predict MODEL.onnx photos --out predictions
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
 from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
+from predicting import Predicting, waiting
 
+EXPORTED = ".onnx"
 UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
-WAITING = 4  # most images, in batches, that wait in memory for others of their size
-LARGE = 2**24  # an image of more bytes is predicted at once, alone if need be
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,9 +28,14 @@ def parse_args() -> argparse.Namespace:
         "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
         "labels/NAME.tif; a video overlays/NAME.mp4, of its own size and rate. NAME includes the "
         "subfolders of an input folder. Images that cannot be predicted are named and skipped; "
-        "the exit status is then 1.",
+        "the exit status is then 1. MODEL.onnx, a file of export_onnx, stands in place of CONFIG "
+        "and CHECKPOINT; it is predicted without PyTorch, on the CPU, whole images only.",
     )
-    add_network(parser)
+    if exported := any(word.lower().endswith(EXPORTED) for word in sys.argv[1:]):
+        parser.add_argument("config", metavar="MODEL.onnx", help="file of export_onnx")
+        parser.set_defaults(checkpoint=None)
+    else:
+        add_network(parser)
     parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
@@ -86,6 +92,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
     )
+    parser.add_argument(
+        "--backend",
+        choices=("onnxruntime", "openvino"),
+        help="what runs MODEL.onnx; default onnxruntime",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument(
         "--max-memory",
@@ -104,9 +115,23 @@ def parse_args() -> argparse.Namespace:
         parser.error(
             "--tta goes with none of --probabilities, --confidence and --max-memory; leave one out"
         )
+    check_form(parser, args, exported)
     if not 0 <= args.tolerance < math.inf:
         parser.error("--tolerance: 0 or more pixels")
     return args
+
+
+def check_form(parser: argparse.ArgumentParser, args: argparse.Namespace, exported: bool) -> None:
+    """Refuse options that do not go with MODEL.onnx, or with CONFIG and CHECKPOINT."""
+    if exported and not args.config.lower().endswith(EXPORTED):
+        parser.error("MODEL.onnx comes first, in place of CONFIG and CHECKPOINT")
+    of_config = ("tta", "task", "cfg_options", "bands", "polygons", "device")
+    wrong = [name for name in of_config if getattr(args, name)] if exported else []
+    if wrong:
+        option = wrong[0].replace("_", "-")
+        parser.error(f"--{option} goes with CONFIG and CHECKPOINT, not with MODEL.onnx")
+    if args.backend and not exported:
+        parser.error("--backend goes with MODEL.onnx, a file of export_onnx")
 
 
 def number_of_bytes(text: str) -> int:
@@ -121,49 +146,45 @@ def number_of_bytes(text: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    with_torch = args.checkpoint is not None
+    cfg = load_config(args) if with_torch else import_bare()
 
-    from fcn_plugin.data.bands import rasterio_for
     from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction import Predictor
     from fcn_plugin.prediction.annotations import label_files
-    from fcn_plugin.prediction.inputs import MARK, check_target, find_images, suffixes_of
-    from fcn_plugin.prediction.scene import has_place
+    from fcn_plugin.prediction.inputs import MARK, SUFFIXES, check_target, find_images, suffixes_of
     from fcn_plugin.prediction.totals import Totals
     from fcn_plugin.prediction.video import take_videos
     from fcn_plugin.system.progress import progress_bar
 
     check_target(args.out)
     if args.polygons:
+        from fcn_plugin.data.bands import rasterio_for
+
         rasterio_for("--polygons")
-    images = find_images(args.input, args.out, suffixes_of(cfg.test_dataloader.dataset))
+    suffixes = suffixes_of(cfg.test_dataloader.dataset) if with_torch else SUFFIXES
+    images = find_images(args.input, args.out, suffixes)
     videos = take_videos(images)
     if videos and (args.probabilities or (args.no_overlays and not args.out_frames)):
         raise UserError("videos have no --probabilities, and need overlays or --out-frames")
     if videos and args.out_frames and args.labels_as != "png":
         raise UserError(f"--labels-as {args.labels_as}: of images; a video's frames have no files")
     with progress_bar() as progress:
-        options = (args.device, args.max_memory, args.tta, progress, args.task)
-        predictor = Predictor(cfg, args.checkpoint, *options)
-        if args.bands:
-            predictor.read.show(args.bands)
+        predictor = trained(cfg, args, progress) if with_torch else exported(args, progress)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / MARK).touch()
         totals = Totals(predictor.classes.names)
         files = (args.labels_as, args.out, predictor.classes, args.tolerance)
-        as_tiffs = args.labels_as == "png"
-        placed = {name: file for name, file in images.items() if as_tiffs and has_place(file)}
+        placed = with_place(images) if with_torch and args.labels_as == "png" else {}
         plain = {name: file for name, file in images.items() if name not in placed}
-        with label_files(*files) as write:
+        with label_files(*files) as write, predictor.pipeline(*waiting(args)) as pipeline:
+            predicting = Predicting(predictor, args, totals, write, pipeline)
             for name, file in placed.items():
-                predict_placed(name, file, predictor, args, totals)
+                predicting.placed(name, file)
                 progress("Predicting", totals.images + len(totals.unreadable), len(images))
-            for batch in batches(plain, predictor.read, args.batch_size, totals):
-                predict(batch, predictor, args, totals, write)
-                batch.clear()  # frees memory before the next one is read
+            for _ in predicting.images(plain):
                 progress("Predicting", totals.images + len(totals.unreadable), len(images))
             for name, video in videos.items():
-                predict_frames(name, video, predictor, args, totals, write)
+                predicting.frames(name, video)
     if totals.images or totals.frames:
         labels = bool(totals.images or args.out_frames)
         kinds = dict(
@@ -174,9 +195,7 @@ def main() -> None:
         )
         for line in totals.lines(args.out, [kind for kind, written in kinds.items() if written]):
             show(line)
-        following = ("export_onnx", args.config, args.checkpoint, "network.onnx")
-        corrected = ("prepare_data", "own", args.out / "labels", "--root", "data/corrected")
-        show(next_step(*(corrected if args.labels_as == "labelme" else following)))
+        show(next_step(*following(args)))
     if totals.unreadable:
         rest = "the rest is predicted" if totals.images or totals.frames else "nothing is predicted"
         kind = "images and videos" if videos else "images"
@@ -186,100 +205,54 @@ def main() -> None:
         )
 
 
-def batches(images: dict[Path, Path], read: Any, size: int, totals: Any) -> Iterator[list]:
-    """Lists of at most ``size`` (name, file, picture) of one shape, roughly in the given order."""
+def import_bare() -> None:
+    """Let modules of fcn_plugin be imported without what the package registers.
+
+    That needs PyTorch and mmseg, and an exported file needs neither.
+    """
+    if "fcn_plugin" not in sys.modules:
+        spec = find_spec("fcn_plugin")
+        if spec is None:
+            raise ImportError(name="fcn_plugin")
+        sys.modules["fcn_plugin"] = module_from_spec(spec)
+
+
+def trained(cfg: Any, args: argparse.Namespace, progress: Any) -> Any:
+    from fcn_plugin.prediction import Predictor
+
+    options = (args.device, args.max_memory, args.tta, progress, args.task)
+    predictor = Predictor(cfg, args.checkpoint, *options)
+    if args.bands:
+        predictor.read.show(args.bands)
+    return predictor
+
+
+def exported(args: argparse.Namespace, progress: Any) -> Any:
     from fcn_plugin.errors import UserError
+    from fcn_plugin.prediction.exported import ExportedPredictor
 
-    waiting: dict[tuple, list] = {}
-    for name, image in images.items():
-        try:
-            picture = read(image)
-        except UserError as error:
-            fail(image, error, totals)
-            continue
-        shape, large = picture.shape, picture.image.size > LARGE
-        waiting.setdefault(shape, []).append((name, image, picture))
-        del picture
-        if large or len(waiting[shape]) == size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= WAITING * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
+    options = (args.backend or "onnxruntime", args.max_memory, progress)
+    predictor = ExportedPredictor(args.config, *options)
+    if (args.probabilities or args.confidence) and not predictor.scored:
+        option = "--probabilities" if args.probabilities else "--confidence"
+        raise UserError(f"{option}: {args.config} gives labels alone; export it with --scores")
+    return predictor
 
 
-def predict(batch: list, predictor: Any, args: argparse.Namespace, totals: Any, write: Any) -> None:
-    """Predict a batch, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
+def with_place(images: dict[Path, Path]) -> dict[Path, Path]:
+    """Those of name -> file that are GeoTIFFs whose place on the map can be kept."""
+    from fcn_plugin.prediction.scene import has_place
 
-    arrays = [args.probabilities and args.out / f"probabilities/{name}.npy" for name, *_ in batch]
-    try:
-        results = predictor.predict([picture for *_, picture in batch], arrays, args.confidence)
-    except UserError as error:
-        if len(batch) > 1:  # find the image that causes the error
-            for one in batch:
-                predict([one], predictor, args, totals, write)
-        else:
-            fail(batch[0][1], error, totals)
-        return
-    for (name, file, picture), result in zip(batch, results, strict=True):
-        write(name, file, result)
-        write_views(name, result, result.labels, args)
-        totals.add(result, () if args.tta else picture.factors)
+    return {name: file for name, file in images.items() if has_place(file)}
 
 
-def predict_placed(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any
-) -> None:
-    """Predict a GeoTIFF, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.geotiff import predict_geotiff
-
-    labels = args.out / "labels" / f"{name}.tif"
-    probabilities = args.out / f"probabilities/{name}.npy" if args.probabilities else None
-    confidence = args.out / f"confidence/{name}.tif" if args.confidence else None
-    try:
-        result = predict_geotiff(predictor, file, labels, probabilities, confidence)
-    except UserError as error:
-        fail(file, error, totals)
-        return
-    write_views(name, result, labels, args)
-    totals.add(result, ())
-
-
-def write_views(name: Path, result: Any, labels: Any, args: argparse.Namespace) -> None:
-    """Write the overlay and the polygons of a picture, if the options ask for them."""
-    from fcn_plugin.data.picture_files import save_picture
-    from fcn_plugin.prediction.polygons import write_polygons
-
-    if args.polygons:
-        write_polygons(labels, result.classes, args.out / "labels" / f"{name}.geojson")
-    if not args.no_overlays:
-        overlay = args.out / "overlays" / f"{name}.jpg"
-        save_picture(result.overlay(), overlay, quality=90, subsampling=0)
-
-
-def predict_frames(
-    name: Path, file: Path, predictor: Any, args: argparse.Namespace, totals: Any, write: Any
-) -> None:
-    """Predict a video, and write the files that the options ask for."""
-    from fcn_plugin.errors import UserError
-    from fcn_plugin.prediction.video import predict_video
-
-    target = None if args.no_overlays else args.out / "overlays" / f"{name}.{args.video}"
-    options = (target, args.batch_size, args.out_frames and args.confidence)
-    try:
-        for number, (picture, result) in enumerate(predict_video(file, predictor, *options), 1):
-            if args.out_frames:
-                write(Path(f"{name}_{number:06}"), file, result)
-            totals.add(result, () if args.tta else picture.factors, frame=True)
-    except UserError as error:
-        fail(file, error, totals)
-
-
-def fail(file: Path, error: Exception, totals: Any) -> None:
-    """Say why an image, a video or its end is not predicted."""
-    show(f"error: {error}", file=sys.stderr)
-    totals.unreadable.append(file)
+def following(args: argparse.Namespace) -> tuple[object, ...]:
+    """The command to give next."""
+    if args.labels_as == "labelme":
+        return "prepare_data", "own", args.out / "labels", "--root", "data/corrected"
+    if args.checkpoint is None:
+        return "predict", args.config, *args.input, "--out", "to_correct", "--labels-as", "labelme"
+    return "export_onnx", args.config, args.checkpoint, "network.onnx"
 
 
 if __name__ == "__main__":

@@ -6,42 +6,21 @@ mmseg's loader returns a truncated JPEG with its missing part in grey (OpenCV be
 import logging
 from typing import Any
 
-import cv2
-import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
-from PIL import ExifTags, Image, ImageOps
 
-from fcn_plugin.data.file_kinds import OUR_LOADER
-from fcn_plugin.data.picture_files import (
-    JPEG_END,
-    JPEG_START,
-    WIDE_MODES,
-    CheckSize,
-    check_rows,
-    content_of,
-    damage_named,
-    numbers_in_words,
-    open_checked,
-    raw_mode_of,
-)
+from fcn_plugin.data.decoding import FEWEST, MOST, PictureDecoder
+from fcn_plugin.data.picture_files import content_of
 from fcn_plugin.errors import UserError
 from fcn_plugin.registry import TRANSFORMS as SCOPED_TRANSFORMS
-from fcn_plugin.system.memory import check_picture
-
-# OpenCV refuses pictures of this many pixels; pixels to convert at a time.
-OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
-FEWEST, MOST = 8, 16  # limits of LoadCheckedImage's argument `bits`
-# Many cameras store 12-bit numbers in 16-bit files; the upper 8 of 16 bits are nearly black then.
-USUAL = 12
 
 
 # mmseg's inferencer replaces the step named "LoadImageFromFile" in a test pipeline by its own.
 # Beside _scope_="fcn_plugin" that name means this loader.
 @SCOPED_TRANSFORMS.register_module(name="LoadImageFromFile")
 @TRANSFORMS.register_module()
-class LoadCheckedImage(LoadImageFromFile):
+class LoadCheckedImage(PictureDecoder, LoadImageFromFile):
     """Load ``img_path`` as 8-bit BGR; replaces mmseg's ``LoadImageFromFile``.
 
     Adds ``img`` [H, W, 3] uint8, ``img_shape`` and ``ori_shape`` (H, W). The picture is turned
@@ -62,14 +41,11 @@ class LoadCheckedImage(LoadImageFromFile):
         UserError: the file is missing, truncated or not a picture of 8 or 16 bits.
     """
 
-    check_size: CheckSize = staticmethod(check_picture)
-
     def __init__(self, backend_args: dict | None = None, bits: int | None = None) -> None:
         super().__init__(imdecode_backend="pillow", backend_args=backend_args)
         if bits is not None and (type(bits) is not int or not FEWEST <= bits <= MOST):
             raise UserError(f"LoadCheckedImage: bits={bits!r}; give {FEWEST} to {MOST}")
         self.bits = bits
-        self._warned = False
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the keys named above to ``results``."""
@@ -79,89 +55,5 @@ class LoadCheckedImage(LoadImageFromFile):
         results["img_shape"] = results["ori_shape"] = img.shape[:2]
         return results
 
-    def decode(self, content: bytes, path: str) -> np.ndarray:
-        """The picture [H, W, 3] in a file's bytes; errors name ``path``."""
-        opened = open_checked(content, path, "image", self.check_size)
-        with damage_named(path, "image", content):
-            image: Image.Image = opened
-            raw_mode = raw_mode_of(opened)
-            img = _whole_jpeg(image, content)
-            if img is None:
-                opened.load()
-            check_rows(image, img, content)
-            if img is None and ";16" in raw_mode and image.mode not in WIDE_MODES:
-                image = self._narrow_colour(image, content, path)
-        return self.convert(image, path) if img is None else img
-
-    def convert(self, image: Image.Image, path: str) -> np.ndarray:
-        """A Pillow picture of any mode as 8-bit BGR [H, W, 3], upright."""
-        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-            raise UserError(f"{path}: {numbers_in_words(image)}; {OUR_LOADER}")
-        with damage_named(path, "image", None):
-            image.load()  # a PNG may store its orientation after the pixels
-            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # or Pillow makes a copy
-                image = ImageOps.exif_transpose(image)
-        if image.mode in WIDE_MODES:
-            image = Image.fromarray(self._narrow(np.asarray(image), path))
-        # A few rows at a time, because each step makes a copy.
-        bgr = np.empty((image.height, image.width, 3), np.uint8)
-        for top in range(0, image.height, rows := max(1, AT_ONCE // image.width)):
-            part = image.crop((0, top, image.width, min(top + rows, image.height)))
-            if part.mode == "P":
-                # First to RGBA: Pillow warns if it drops transparency itself.
-                part = part.convert("RGBA")
-            if part.mode != "RGB":
-                part = part.convert("RGB")
-            cv2.cvtColor(np.asarray(part), cv2.COLOR_RGB2BGR, bgr[top : top + rows])
-        return bgr
-
-    def _narrow(self, pixels: np.ndarray, path: str) -> np.ndarray:
-        """16-bit whole numbers of any shape as uint8: the upper 8 of ``bits``."""
-        low, high = int(pixels.min()), int(pixels.max())
-        if low < 0 or high >= 1 << MOST:
-            raise UserError(f"{path}: an image of more than 16 bits; save it with 8 bits")
-        bits = self.bits or MOST
-        if high >= 1 << bits:
-            raise UserError(
-                f"{path}: a value of {high}, which {bits} bits cannot hold; set bits of "
-                f"LoadCheckedImage to {high.bit_length()} or more"
-            )
-        if not self.bits and 0 < high < 1 << USUAL and not self._warned:
-            self._warned = True
-            print_log(
-                f"{path}: nearly black, for its largest value is {high} of {(1 << MOST) - 1}; if "
-                f"its numbers have {USUAL} bits, set bits={USUAL} of LoadCheckedImage, the first "
-                "step of the config's pipelines",
-                logger="current",
-                level=logging.WARNING,
-            )
-        return (pixels >> (bits - 8)).astype(np.uint8)
-
-    def _narrow_colour(self, image: Image.Image, content: bytes, path: str) -> Image.Image:
-        """A colour picture with 16 bits per channel; ``image`` has Pillow's upper 8 of them."""
-        brightest = np.asarray(image)[..., : len(image.mode.rstrip("A"))].max()
-        if not self.bits and brightest >= 1 << (USUAL - 8):
-            return image
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        if pixels is None or pixels.dtype != np.uint16:
-            raise UserError(f"{path}: OpenCV does not read it as 16 bits; save it with 8 bits")
-        narrow = Image.fromarray(cv2.cvtColor(self._narrow(pixels, path), cv2.COLOR_BGR2RGB))
-        turn = ExifTags.Base.Orientation
-        narrow.getexif()[turn] = image.getexif().get(turn, 1)
-        return narrow
-
-
-def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
-    """A grey or colour JPEG as BGR, upright, by OpenCV, which is faster than Pillow.
-
-    None for any other picture, for a JPEG without an end marker (OpenCV before 5 invents the
-    missing part), and for a JPEG with XMP (it may hold an orientation that OpenCV ignores).
-    """
-    if image.mode not in ("L", "RGB") or "xmp" in image.info:
-        return None
-    if not content.startswith(JPEG_START) or not content.endswith(JPEG_END):
-        return None
-    if image.width * image.height >= OPENCV_PIXELS:
-        return None
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    def warn(self, text: str) -> None:
+        print_log(text, logger="current", level=logging.WARNING)

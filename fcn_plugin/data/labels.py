@@ -1,4 +1,4 @@
-"""Read, check, count and write labels.
+"""Read and check labels; ``label_arrays`` counts and writes them.
 
 mmseg's loader wraps label values above 255, and lets a value that is no class fail in the loss;
 here both raise one error that names the file.
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
-from PIL import Image
 
-from fcn_plugin.data.numbering import IGNORED, VALUES, numbering_of
+from fcn_plugin.data.label_arrays import pixel_counts as pixel_counts
+from fcn_plugin.data.label_arrays import save_labels as save_labels
+from fcn_plugin.data.numbering import IGNORED, numbering_of
 from fcn_plugin.data.picture_files import (
     WIDE_MODES,
     check_rows,
@@ -23,7 +24,6 @@ from fcn_plugin.data.picture_files import (
     numbers_in_words,
     open_checked,
     raw_mode_of,
-    save_picture,
 )
 from fcn_plugin.data.tasks import TASKS, check_task, fields
 from fcn_plugin.errors import UserError, some, width_by_height
@@ -34,7 +34,6 @@ STRETCHED = {"L;2": 255 // 3, "L;4": 255 // 15}
 # Other formats lose indices (JPEG), renumber them (GIF) or stretch them (PGM).
 LABEL_FORMATS = ("PNG", "TIFF", "BMP")
 LOSSY_TIFFS = ("jpeg", "webp")
-BLOCK = 1 << 20  # pixels to count at a time
 
 
 # --- read ----------------------------------------------------------------------------------------
@@ -153,19 +152,7 @@ class LoadCheckedLabel(LoadAnnotations):
         return f"{type(self).__name__}(num_classes={self.num_classes})"
 
 
-# --- check and count -----------------------------------------------------------------------------
-
-
-def pixel_counts(labels: np.ndarray, count: int = VALUES) -> np.ndarray:
-    """The number of pixels of each label 0 .. count - 1, int64 [count].
-
-    Args:
-        labels: unsigned integers of any shape, all below ``count``.
-    """
-    counts, pixels = np.zeros(count, np.int64), labels.reshape(-1)
-    for start in range(0, len(pixels), BLOCK):  # bincount copies its input as int64
-        counts += np.bincount(pixels[start : start + BLOCK], minlength=count)
-    return counts
+# --- check -----------------------------------------------------------------------------
 
 
 def values_outside(legal: Container[int], labels: np.ndarray) -> dict[int, int]:
@@ -199,20 +186,7 @@ def ranges_in_words(values: Iterable[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-# --- write ---------------------------------------------------------------------------------------
-
-
-def save_labels(
-    labels: np.ndarray, path: Path, palette: Sequence[Sequence[int]] | None = None
-) -> None:
-    """Write labels [H, W], uint8 or uint16, as a PNG that stores them unchanged.
-
-    With ``palette``, RGB in 0-255 for the labels from 0 on, the PNG is indexed; without, grey.
-    """
-    image = Image.fromarray(labels)
-    if palette is not None:
-        image.putpalette([level for colour in palette for level in colour])
-    save_picture(image, path)
+# --- colours --------------------------------------------------------------------------------------
 
 
 def voc_palette() -> list[list[int]]:

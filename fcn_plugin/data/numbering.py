@@ -5,6 +5,8 @@
 
 ``LoadCheckedLabel`` converts file values to indices. All labels that this package writes or
 returns are converted back to the data set's own numbers.
+
+mmengine and mmseg are imported where a config is read: the numbers alone need neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +16,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmengine import list_from_file
-from mmseg.registry import DATASETS
 
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.system.configs import class_of, constructors, innermost, type_name
@@ -178,6 +178,9 @@ def set_colours(cfg: dict) -> None:
 
 
 def _metainfo(cfg: dict) -> dict[str, Any]:
+    from mmengine import list_from_file
+    from mmseg.registry import DATASETS
+
     kind = class_of(cfg, DATASETS)
     if kind is None:
         name = type_name(cfg)

@@ -13,7 +13,6 @@ from threading import Lock
 from typing import Any
 from zlib import crc32, decompressobj
 
-import mmengine.fileio as fileio
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -87,6 +86,10 @@ def content_of(path: str | Path, kind: str, backend_args: dict | None) -> bytes:
     if not backend_args and is_special(path):
         raise DamagedFile(f"{path}: a pipe, device or socket; save the {kind} to a file")
     try:
+        if not backend_args and "://" not in str(path):
+            return Path(path).read_bytes()
+        import mmengine.fileio as fileio  # here, because pictures on the disk need no mmengine
+
         return fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
         remedy = "add the file, or take its name out of the data set's list"

@@ -1,13 +1,17 @@
 """Text tables with a row per class, for terminals and logs."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prettytable import PrettyTable
 
 from fcn_plugin.errors import printable
-from fcn_plugin.evaluation.intervals import Bounds, Intervals
+
+if TYPE_CHECKING:  # without torch, which intervals need
+    from fcn_plugin.evaluation.intervals import Bounds, Intervals
 
 
 def class_table(

@@ -56,7 +56,8 @@ class Deployed(nn.Module):
         self.pad_value = preprocessor.get("pad_val", 0)
         self.head = final_head(model)
         meta = getattr(model, "dataset_meta", None) or {}
-        self.numbers = numbering_of(meta, max(self.head.num_classes, 2)).numbers
+        self.numbering = numbering_of(meta, max(self.head.num_classes, 2))
+        self.numbers = self.numbering.numbers
         self.table: Tensor
         table = torch.tensor(self.numbers, device=next(model.parameters()).device)
         self.register_buffer("table", table, persistent=False)

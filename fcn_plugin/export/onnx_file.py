@@ -13,6 +13,8 @@ from fcn_plugin.errors import UserError
 from fcn_plugin.export.deployed import Deployed
 from fcn_plugin.export.graph import graph_of, shortened
 from fcn_plugin.export.resizing import Resizing
+from fcn_plugin.prediction.cost import Cost
+from fcn_plugin.prediction.memory import TensorBytes
 from fcn_plugin.system.files import replacing
 from fcn_plugin.system.newer_torch import need_newer_torch
 from fcn_plugin.version import __version__
@@ -21,6 +23,7 @@ from fcn_plugin.version import __version__
 OPSET = 18
 # An ONNX file is one protocol buffer of at most 2 GiB; 16 MiB are reserved for the graph.
 MOST_BYTES = 2**31 - 2**24
+MEASURED_BYTES = 2**30  # most to take for measuring memory
 
 
 def export_onnx(
@@ -84,7 +87,8 @@ def export_onnx(
     if fixed := ", ".join(sorted(wanted - set(free.values()))):
         raise UserError(f"{file}: this network has one {fixed} only; give --size HEIGHT WIDTH")
     program.rename_axes(free)
-    for key, value in (described(deployed, dtype) | dict(metadata or {})).items():
+    entries = described(deployed, dtype) | {"memory": memory_of(deployed, size)._asdict()}
+    for key, value in (entries | dict(metadata or {})).items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.model.metadata_props[key] = text
     with replacing(Path(file)) as part:
@@ -120,7 +124,27 @@ def described(deployed: Deployed, dtype: torch.dtype) -> dict[str, Any]:
         "classes": classes,
         "label_names": dict(zip(map(str, deployed.numbers), classes, strict=False)),
         "palette": [list(map(int, colour)) for colour in meta.get("palette") or []],
+        "reduce_zero_label": deployed.numbering.reduce_zero_label,
+        "label_map": deployed.numbering.label_map,
+        "threshold": getattr(deployed.head, "threshold", None),
     }
+
+
+@torch.no_grad()
+def memory_of(deployed: Deployed, size: tuple[int, int] | None) -> Cost:
+    """The memory of a prediction by the size of the image, as PyTorch's tensors take it."""
+    parameter = next(deployed.parameters())
+
+    def run(rows: int, cols: int) -> TensorBytes:
+        shape = (1, rows, cols, deployed.channels)
+        image = torch.zeros(shape, dtype=torch.uint8, device=parameter.device)
+        with TensorBytes() as tensors:
+            deployed.labels(deployed.enlarged(deployed.scores(deployed.prepared(image)), image))
+        return tensors
+
+    if size:
+        return Cost(border=0, scale=run(*size).peak, power=0, countable=size[0] * size[1])
+    return Cost.measured(lambda side: run(side, side), MEASURED_BYTES)
 
 
 def need_extra() -> None:

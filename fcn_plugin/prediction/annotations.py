@@ -17,9 +17,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fcn_plugin.data.labels import save_labels
+from fcn_plugin.data.label_arrays import save_labels
 from fcn_plugin.data.numbering import BACKGROUND, LABELME_BACKGROUND, LEFT_OUT
-from fcn_plugin.prediction.network import Classes
+from fcn_plugin.prediction.classes import Classes
 from fcn_plugin.prediction.outlines import Region, joined, regions, simplified
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.system.files import replacing

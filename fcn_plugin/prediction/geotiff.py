@@ -17,10 +17,10 @@ from PIL import Image
 
 from fcn_plugin.data.bands import rasterio_for
 from fcn_plugin.data.display import Shown
-from fcn_plugin.data.labels import pixel_counts
+from fcn_plugin.data.label_arrays import pixel_counts
 from fcn_plugin.errors import UserError
-from fcn_plugin.evaluation.pictures import LARGEST, overlay
-from fcn_plugin.prediction.network import Classes
+from fcn_plugin.evaluation.drawing import LARGEST, overlay
+from fcn_plugin.prediction.classes import Classes
 from fcn_plugin.prediction.predictor import Predictor
 from fcn_plugin.prediction.result import INDICES, Prediction
 from fcn_plugin.prediction.scene import Scene, opened

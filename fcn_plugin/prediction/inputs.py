@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from mmseg.registry import DATASETS
-
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import class_of, innermost
 
@@ -40,6 +38,8 @@ def suffixes_of(dataset: dict) -> set[str]:
     >>> suffixes_of(dict(type="BaseSegDataset", img_suffix="_bands.npy"))
     {'.npy'}
     """
+    from mmseg.registry import DATASETS  # here, because to find files takes no mmseg
+
     suffixes: set[str] = set()
     for part in innermost(dataset):
         kind = class_of(part, DATASETS)

@@ -1,8 +1,9 @@
 """How much memory a prediction needs, and how much it may use."""
 
 from collections.abc import Callable
-from math import log2, sqrt
-from typing import Any, NamedTuple
+from functools import partial
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +11,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fcn_plugin.prediction.cost import HIDDEN, Cost
 from fcn_plugin.system.memory import Memory
 
 # Share of the free memory to use: some freed memory stays with the system, and others need some.
 SHARE = 0.8
-# Memory of the process in multiples of its tensors: kernels also allocate buffers, and allocators
-# keep some freed memory. Measured: up to 2.1 times the tensors, and once the largest weight more.
-HIDDEN = 2.25
-MEASURED = 128  # pixels, side of the smallest square image that is measured
-PROPORTIONAL = 4.1  # at most this many times the memory for 4 times the pixels is linear growth
-ROUNDED = 32  # pixels to add to a side at least: networks round sizes up to their stride
-COUNTABLE = 2**31 - 1  # most elements of a tensor: some kernels count in int32
 
 
 def memory_of(device: torch.device) -> Memory:
@@ -63,64 +58,15 @@ def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
-class Cost(NamedTuple):
-    """Bytes of tensors to predict an image of any shape: scale * area ** power.
-
-    Attributes:
-        border: pixels that padding and rounding add to each side; ``area`` includes them.
-        countable: the largest area whose tensors have at most ``COUNTABLE`` elements.
-    """
-
-    border: float
-    scale: float
-    power: float
-    countable: float
-
-    @classmethod
-    def measured(cls, run: Callable[[int], TensorBytes], most: float) -> "Cost":
-        """The cost fitted to square images of doubling side, up to about ``most`` bytes.
-
-        In most networks memory is proportional to the pixels, and two squares are enough; if it
-        grows faster, as with some attention, larger squares are measured.
-        """
-        side, tensors = 2 * MEASURED, run(2 * MEASURED)
-        growth = tensors.peak / run(MEASURED).peak
-        while growth > PROPORTIONAL and tensors.peak * growth <= most:
-            side, before, tensors = 2 * side, tensors.peak, run(2 * side)
-            growth = tensors.peak / before
-        # If bytes are proportional to the area, the square roots of two of them give the border.
-        ratio = min(sqrt(growth), 2)
-        border = side * (1 - ratio / 2) / max(ratio - 1, 0.1)
-        area = (side + border) ** 2
-        power = log2(growth) / 2 if growth > PROPORTIONAL else 1
-        countable = COUNTABLE * area / tensors.largest
-        return cls(max(border, ROUNDED), tensors.peak / area**power, power, countable)
-
-    def area(self, rows: float, cols: float) -> float:
-        return (rows + self.border) * (cols + self.border)
-
-    def bytes(self, rows: float, cols: float) -> float:
-        return self.scale * self.area(rows, cols) ** self.power
-
-    def area_within(self, most: float) -> float:
-        """The largest area whose prediction takes at most ``most`` bytes."""
-        return min((max(most, 0) / self.scale) ** (1 / self.power), self.countable)
-
-    def window(self, rows: int, cols: int, area: float) -> tuple[int, int]:
-        """(H, W) of a window of at most ``area``: a square, or longer if the image is narrow."""
-        side = max(sqrt(area) - self.border, 0)
-        high = min(rows, side)
-        wide = min(cols, max(area / (high + self.border) - self.border, 0))
-        high = min(rows, area / (wide + self.border) - self.border)
-        return max(int(high), 0), max(int(wide), 0)
-
-
 class Budget:
     """The memory that predictions of a network need, and the memory they may use.
 
     Args:
         run: predicts a square image of the given side; the flag says whether to read its scores.
         limit: bytes that the process may use on ``device``; None: a share of the free memory.
+
+    Attributes:
+        reserve: bytes that are left to pictures which wait, see ``prediction.pipeline``.
     """
 
     def __init__(
@@ -132,13 +78,17 @@ class Budget:
     ) -> None:
         self.run, self.device, self.limit = run, device, limit
         self.largest_weight = max((p.nbytes for p in network.parameters()), default=0)
+        self.reserve = 0
         self._costs: dict[bool, Cost] = {}
+        self._measuring = Lock()  # a picture may be checked while another is predicted
 
     def cost(self, scored: bool) -> Cost:
         """Cost of labels, or of labels and scores; measured at the first call."""
-        if scored not in self._costs:
-            self._costs[scored] = Cost.measured(lambda side: self._run(side, scored), self.left())
-        return self._costs[scored]
+        with self._measuring:
+            if scored not in self._costs:
+                run = partial(self._run, scored=scored)
+                self._costs[scored] = Cost.measured(run, self.left())
+            return self._costs[scored]
 
     def _run(self, side: int, scored: bool) -> TensorBytes:
         with TensorBytes() as tensors:
@@ -147,10 +97,10 @@ class Budget:
 
     def left(self, held: int = 0) -> float:
         """Bytes left for tensors, beside ``held`` bytes for other things."""
-        left = SHARE * (memory_of(self.device).left(self.limit) - held)
+        left = SHARE * (memory_of(self.device).left(self.limit) - held - self.reserve)
         return (left - self.largest_weight) / HIDDEN
 
     def need(self, side: int, scored: bool = False) -> int:
         """Bytes that must be free to predict a square image."""
         tensors = self.cost(scored).bytes(side, side)
-        return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1
+        return int((HIDDEN * tensors + self.largest_weight) / SHARE) + 1 + self.reserve

@@ -1,9 +1,7 @@
 """Load a trained network from a config and a checkpoint, ready to predict."""
 
-from collections.abc import Sequence
-from colorsys import hsv_to_rgb
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,41 +10,13 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from fcn_plugin.checks.input import Stored
-from fcn_plugin.data.numbering import Numbering, metainfo_of, numbering_of
+from fcn_plugin.data.numbering import metainfo_of, numbering_of
 from fcn_plugin.data.tasks import TASKS
 from fcn_plugin.errors import UserError, did_you_mean
 from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.tta import with_tta
+from fcn_plugin.prediction.classes import Classes, palette_of
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
-
-
-class Classes(NamedTuple):
-    """Names, colours and numbers of the classes.
-
-    Attributes:
-        names, palette: name and RGB colour of each class.
-        reduce_zero_label, label_map: how the data set's label files number the classes, see
-            ``Numbering``.
-    """
-
-    names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    reduce_zero_label: bool = False
-    label_map: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def numbering(self) -> Numbering:
-        return Numbering(len(self.names), self.reduce_zero_label, self.label_map)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """The number of each class in the data set's label files."""
-        return self.numbering.numbers
-
-    @property
-    def by_number(self) -> dict[int, str]:
-        """The name of each class by its number."""
-        return dict(zip(self.numbers, self.names, strict=True))
 
 
 def load_network(
@@ -123,18 +93,5 @@ def _classes(meta: dict[str, Any], of_config: dict[str, Any]) -> Classes:
     # Predictions are written in the numbers of the config's data set, if it has these classes.
     numbering_meta = of_config if len(of_config.get("classes") or ()) == len(names) else meta
     numbering = numbering_of(numbering_meta, len(names))
-    palette = _palette(meta.get("palette"), of_config.get("palette"), len(names))
-    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    colours = palette_of(meta.get("palette"), of_config.get("palette"), len(names))
     return Classes(tuple(names), colours, numbering.reduce_zero_label, numbering.label_map)
-
-
-def _palette(stored: Any, of_config: Any, count: int) -> Sequence[Sequence[int]]:
-    """The checkpoint's colours, else the config's, else evenly spaced hues."""
-    stored, of_config = (
-        palette if palette is not None and len(palette) == count else None
-        for palette in (stored, of_config)
-    )
-    if stored and of_config and sorted(map(list, stored)) == sorted(map(list, of_config)):
-        return of_config  # mmseg stores the colours in another order than the classes
-    hues = ([255 * level for level in hsv_to_rgb(i / count, 0.8, 0.9)] for i in range(count))
-    return stored or of_config or list(hues)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fcn_plugin.data.labels import pixel_counts
+from fcn_plugin.data.label_arrays import pixel_counts
 
 
 class Region(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcn_plugin.data.bands import rasterio_for
-from fcn_plugin.prediction.network import Classes
+from fcn_plugin.prediction.classes import Classes
 from fcn_plugin.system.files import replacing
 
 WGS84 = 4326  # EPSG's number of GeoJSON's own coordinates

@@ -22,6 +22,7 @@ from fcn_plugin.models.segmentor import final_head
 from fcn_plugin.models.tta import check_tta
 from fcn_plugin.prediction.memory import Budget, memory_of
 from fcn_plugin.prediction.network import image_channels, load_network
+from fcn_plugin.prediction.pipeline import Pipeline, bytes_for_waiting
 from fcn_plugin.prediction.reading import Picture, Reader
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.prediction.windows import (
@@ -125,6 +126,13 @@ class Predictor:
                     files.enter_context(result.probabilities_in(wanted))
             self._fill(pictures, results)
         return [result.numbered() for result in results]
+
+    def pipeline(self, number: int, writers: int) -> Pipeline:
+        """Reads and writes beside this predictor, which leaves a part of memory to that."""
+        on_gpu = self.device.type == "cuda"
+        most = bytes_for_waiting(None if on_gpu else self.budget.limit)
+        self.budget.reserve = 0 if on_gpu else most
+        return Pipeline(most, number, writers, on_gpu)
 
     def shown(self, image: np.ndarray) -> Shown:
         """A viewable picture of an image as the config's loader gives it."""

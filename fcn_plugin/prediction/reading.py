@@ -42,6 +42,11 @@ class Picture(NamedTuple):
         return tuple(size for one in self.inputs for size in one.shape)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the image and the inputs."""
+        return self.image.nbytes + sum(one.nbytes for one in self.inputs)
+
+    @property
     def factors(self) -> tuple[float, float]:
         """Factors of width and height by which the test pipeline resized the image."""
         width, height = self.samples[0].get("scale_factor", (1.0, 1.0))[:2]
@@ -63,7 +68,9 @@ class Reader:
 
     Attributes:
         loader: the first step.
+        takes_bands: whether it is ``LoadBands``.
         check_size: called with path and (width, height) before an image is decoded; may refuse it.
+        tells_size: whether a photo is loaded, and ``check_size`` called of each.
         display_bands: the bands to show, see ``data.display.shown``; None for those of a photo.
     """
 
@@ -85,6 +92,8 @@ class Reader:
             load = steps.transforms[0] = LoadCheckedImage(load.backend_args)
         if isinstance(load, LoadCheckedImage | LoadBands):
             load.check_size = lambda path, size: self.check_size(path, size)
+        self.takes_bands = isinstance(load, LoadBands)
+        self.tells_size = self.is_usual and isinstance(load, LoadCheckedImage)
         self.channels = channels
         self.display_bands: tuple[int, ...] | None = getattr(load, "display_bands", None)
         self.loader, self._steps = load, steps.transforms

@@ -4,16 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from fcn_plugin.data.display import Shown
-from fcn_plugin.data.labels import pixel_counts, save_labels
-from fcn_plugin.evaluation.pictures import overlay, tinted
-from fcn_plugin.prediction.network import Classes
+from fcn_plugin.data.label_arrays import pixel_counts, save_labels
+from fcn_plugin.evaluation.drawing import overlay, tinted
+from fcn_plugin.prediction.classes import Classes
 from fcn_plugin.system.files import allocate, replacing
+
+if TYPE_CHECKING:  # without mmseg, which it needs
+    from fcn_plugin.data.display import Shown
 
 CHUNK = 2**20  # pixels to renumber at once
 INDICES = 256  # most colours of an indexed PNG
@@ -44,7 +47,7 @@ class Prediction:
 
     @classmethod
     def empty(
-        cls, shown: Shown, classes: Classes, probabilities: bool, confidence: bool = False
+        cls, shown: "Shown", classes: Classes, probabilities: bool, confidence: bool = False
     ) -> "Prediction":
         """A prediction with arrays to fill; ``numbered`` replaces class indices in ``labels``."""
         image = shown.pixels

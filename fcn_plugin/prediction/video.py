@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from fcn_plugin.data.bands import LoadBands
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.predictor import Predictor
-from fcn_plugin.prediction.reading import Picture
 from fcn_plugin.prediction.result import Prediction
 from fcn_plugin.system.files import is_special, replacing
+
+if TYPE_CHECKING:  # an exported file is predicted without torch
+    from fcn_plugin.prediction.exported import ExportedPredictor, Photo
+    from fcn_plugin.prediction.predictor import Predictor
+    from fcn_plugin.prediction.reading import Picture
 
 # What FFmpeg would write to stderr of damaged frames: nothing. Read once, at OpenCV's first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -79,11 +82,11 @@ class Video:
 
 def predict_video(
     file: Path,
-    predictor: Predictor,
+    predictor: "Predictor | ExportedPredictor",
     target: Path | None = None,
     at_once: int = 1,
     confidence: bool = False,
-) -> Iterator[tuple[Picture, Prediction]]:
+) -> Iterator[tuple["Picture | Photo", Prediction]]:
     """Each frame and what is predicted for it, in turn; the predictor's ``progress`` tells of it.
 
     Args:
@@ -97,7 +100,7 @@ def predict_video(
         UserError: the file cannot be read, or, after the last frame, it ends before its length; a
             frame cannot be predicted; or ``target`` cannot be written.
     """
-    if isinstance(predictor.read.loader, LoadBands):
+    if predictor.read.takes_bands:
         raise UserError(f"{file}: a video, but the network takes bands; give TIFFs like its own")
     video, number = Video(file), 0
     frames = iter(video)
@@ -106,7 +109,7 @@ def predict_video(
         while batch := list(islice(frames, at_once)):
             predictor.progress(f"Predicting {file.name}", number, video.count)
             try:
-                pictures = [predictor.read(frame) for frame in batch]
+                pictures: list[Any] = [predictor.read(frame) for frame in batch]
                 results = predictor.predict(pictures, [False] * len(batch), confidence)
             except UserError as error:
                 raise UserError(f"{file}, frame {number + 1}: {error}") from None

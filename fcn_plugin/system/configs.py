@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
-
-from mmengine.registry import Registry
+from typing import TYPE_CHECKING, Any
 
 from fcn_plugin.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
 
 
 def shipped_configs() -> Path:
@@ -58,7 +59,7 @@ def type_name(cfg: object) -> str:
     return name.rpartition(".")[2]
 
 
-def class_of(cfg: object, registry: Registry) -> type | None:
+def class_of(cfg: object, registry: "Registry") -> type | None:
     """The class under ``type`` in a config; None if no class of that name is registered."""
     kind = cfg.get("type") if isinstance(cfg, dict) else None
     kind = registry.get(kind) if isinstance(kind, str) and kind else kind

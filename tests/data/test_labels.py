@@ -10,7 +10,7 @@ import pytest
 from data.pictures import LABEL, NOISE, load_label, saved, written
 from PIL import Image
 
-from fcn_plugin.data import labels as module
+from fcn_plugin.data import label_arrays as module
 from fcn_plugin.data.labels import (
     LoadCheckedLabel,
     in_full,

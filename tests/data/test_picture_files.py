@@ -69,7 +69,7 @@ def test_memory_decides_what_is_too_large_not_pillow(tmp_path, monkeypatch):
     cases = [(load_image, written(tmp_path / name, files[name])) for name in files]
     cases.append((read_label, tmp_path / "PNG"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDE)
-    monkeypatch.setattr("fcn_plugin.data.images.AT_ONCE", WIDE)  # Pillow 12 guards crops, too
+    monkeypatch.setattr("fcn_plugin.data.decoding.AT_ONCE", WIDE)  # Pillow 12 guards crops, too
     for load, path in cases:
         assert load(path).shape[:2] == (HIGH, WIDE)
     assert Image.MAX_IMAGE_PIXELS == WIDE

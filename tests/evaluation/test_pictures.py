@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fcn_plugin.evaluation.pictures import (
+from fcn_plugin.evaluation.drawing import (
     PANEL,
     VOID,
     overlay,

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fcn_plugin.errors import UserError
-from fcn_plugin.prediction.memory import Cost, TensorBytes
+from fcn_plugin.prediction.cost import Cost
+from fcn_plugin.prediction.memory import TensorBytes
 from fcn_plugin.system import memory
 from fcn_plugin.system.memory import Memory, check_picture, free_memory
 

@@ -106,8 +106,10 @@ def test_a_test_goes_on_without_a_picture(tmp_path, monkeypatch):
     hook.before_test(runner)
     with files_of_at_most(5_000):
         hook.after_test_iter(runner, 0, outputs=[sample] * 2)
+        hook._finish(2)
     assert list((tmp_path / "out").iterdir()) == []
     (line,) = said
     assert "out/a.png" in line
     hook.after_test_iter(runner, 1, outputs=[sample])
+    hook._finish(1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]

@@ -4,6 +4,7 @@ CamVid without cars, its classes from last to first: what each tool writes is in
 """
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from families import NEWER_TORCH
 from PIL import Image
 from prediction.trained import image, weights_for
 from report_samples import Page
-from tools.running import REPOSITORY, ran
+from tools.running import REPOSITORY, ran, started
 
 from fcn_plugin.data.camvid import CLASSES as CAMVID
 
@@ -93,3 +94,25 @@ def test_the_exported_file(project):
         assert found.dtype == np.uint8 and (found[0] == expected).mean() > 0.999
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["label_names"]) == dict(zip(map(str, NUMBERS), NAMES, strict=True))
+    _predicted_without_torch(project)
+
+
+def _predicted_without_torch(project):
+    """By the tool, in a process that refuses to import torch, mmseg, mmengine and mmcv."""
+    path = os.pathsep.join(map(str, (REPOSITORY / "tests/tools/without_torch", REPOSITORY)))
+    options = ("a.onnx", "data/camvid/val", "--out", "free", "--batch-size", 2)
+    run = started("predict.py", *options, folder=project, PYTHONPATH=path)
+    assert run.returncode == 0, run.stderr
+    found, expected = labels(project / "free/labels"), labels(project / "out")
+    assert list(found) == list(expected) and len(found) == 3
+    for name, rows in expected.items():
+        assert (np.array(found[name]) == rows).mean() > 0.999
+    assert len(list((project / "free/overlays").glob("*.jpg"))) == 3
+    with_torch = ran(
+        "predict.py tiny.py weights.pth data/camvid/val --out with --device cpu", folder=project
+    )
+    for text in (run.stdout, with_torch.stdout):  # of resizing, too
+        assert "The network saw them at 1.33 of their size" in text
+    for word in ("a.onnx --tta", "tiny.py a.onnx", "tiny.py weights.pth --backend openvino"):
+        words = f"{word} data/camvid/val --out none".split()
+        assert started("predict.py", *words, folder=project, PYTHONPATH=path).returncode == 2

@@ -1,10 +1,13 @@
 """tools/predict.py as a user runs it."""
 
+import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from prediction.trained import CLASSES, image, trained
-from tools.running import ENVIRONMENT, TOOLS, ran, tool
+from tools.running import ENVIRONMENT, TOOLS, Fork, as_module, ran, tool
 
 from fcn_plugin.prediction import Predictor
 from fcn_plugin.prepare.shapes import write_shapes
@@ -174,3 +177,61 @@ def test_a_refused_limit_names_one_that_works(project):
     assert would_do and "damaged" not in said and peak < 1e9
     said, peak = measured(project, big, f"{would_do[1]}MB")
     assert "Done: " in said and peak < int(would_do[1]) * 1e6
+
+
+def test_a_full_disk_in_the_middle(tmp_path, monkeypatch):
+    """The first file that cannot be written is named; those before it are whole, none after."""
+    writes = []
+
+    def save_labels(labels, path, palette=None):
+        writes.append(path.name)
+        if path.name == "3.png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"whole")
+
+    monkeypatch.setattr("fcn_plugin.prediction.result.save_labels", save_labels)
+    trained(tmp_path, dataset_meta=dict(classes=CLASSES))
+    for number in range(9):
+        image(tmp_path / f"photos/{number}.png", 20, 30, number)
+    words = "predict.py tiny.py weights.pth photos --out out --no-overlays --device cpu"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", words.split())
+    with as_module("predict") as predict, pytest.raises(OSError) as fault:
+        predict.main()
+    assert fault.value.filename == "out/labels/3.png"
+    assert {"0.png", "1.png", "2.png"} <= set(labels_of(tmp_path / "out")) and len(writes) < 9
+
+
+def labels_of(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "labels").iterdir())
+
+
+def test_a_folder_that_cannot_be_written(project):
+    (project / "kept").mkdir()
+    (project / "kept/overlays").write_text("a file")
+    (project / "kept/.predictions").touch()
+    images = "data/shapes/JPEGImages/val_*.jpg --out kept"
+    run = tool(f"predict.py tiny.py run {images}", folder=project)
+    assert run.returncode == 1
+    (said,) = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert "kept/overlays" in said
+
+
+def test_ctrl_c_ends_at_once_and_leaves_whole_files(project):
+    for number in range(300):
+        image(project / f"lots/{number:03}.png", 60, 80, number)
+    options = "tiny.py run lots --out stopped --confidence --device cpu"
+    with Fork("predict.py", *options.split(), folder=project) as fork:
+        deadline = time.monotonic() + 60
+        while not list(project.glob("stopped/labels/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(fork.pid, signal.SIGINT)
+        began = time.monotonic()
+        done = fork.finished()
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted")
+    assert time.monotonic() - began < 5
+    files = [file for file in (project / "stopped").rglob("*.*") if file.name != ".predictions"]
+    assert 0 < len(files) < 900 and {file.suffix for file in files} <= {".png", ".jpg"}
+    for file in files:
+        Image.open(file).load()
