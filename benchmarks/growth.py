@@ -8,8 +8,8 @@ Exponents are slopes of least squares through the logarithms: over the whole ran
 upper half (of the logarithms), where more than 1.1 is called faster than linear. Each point has a
 process of its own; the points of all curves are measured in random order, in as many rounds as
 there are --repeats, so that a machine that slows down does not look like growth. Times are medians
-of warm calls, memory is the peak of a first call beyond its start, in the main process. A point
-that is on record is not measured again.
+of warm calls, memory is the peak of a first call beyond its start, in the main process, and at
+least 1 MiB. A point that is on record is not measured again.
 """
 
 import argparse

@@ -61,10 +61,14 @@ class Curve:
 
 def measured(curve: Curve, at: float | str, setting: Setting) -> Measured:
     """Seconds and peak bytes of a point, in a process of its own; or why it has none."""
-    # A fork has imported everything, and is new in all else.
-    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+    with (
+        TemporaryDirectory(prefix="growth-") as folder,
+        # A fork has imported everything, and is new in all else.
+        ProcessPoolExecutor(1, get_context("fork")) as pool,
+    ):
+        alone = replace(setting, folder=Path(folder))
         try:
-            return pool.submit(_measured, curve, at, setting).result()
+            return pool.submit(_measured, curve, at, alone).result()
         except BrokenProcessPool:
             return "killed from outside, as systems do when memory runs out"
 
@@ -73,14 +77,11 @@ def _measured(curve: Curve, at: float | str, setting: Setting) -> Measured:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     try:
-        with TemporaryDirectory(prefix="growth-") as folder:
-            alone = replace(setting, folder=Path(folder))
-            return curve.reading(at) if curve.reading else _called(curve, at, alone)
-    except (MemoryError, RuntimeError) as error:
-        why = str(error).partition("\n")[0][:100]
-        if isinstance(error, RuntimeError) and not any(word in why for word in LACK):
+        return curve.reading(at) if curve.reading else _called(curve, at, setting)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in LACK):
             raise
-        return f"more memory than is free ({why})"
+        return f"more memory than is free ({' '.join(str(error).split())[:100]})"
 
 
 def _called(curve: Curve, at: float | str, setting: Setting) -> tuple[float, int | None]:

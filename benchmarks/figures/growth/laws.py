@@ -11,24 +11,20 @@ FEWEST = 3  # points of a fit
 
 
 class Law(NamedTuple):
-    """Exponents over the whole range, and over its upper half, from ``start`` to ``end``.
+    """Exponents over the whole range, and over its upper half, which begins at ``start``.
 
-    ``error`` is the standard error of ``upper``.
+    ``error`` is the standard error of ``upper``, and ``factor`` the value of its law at 1.
     """
 
     whole: float
     upper: float
     error: float
+    factor: float
     start: float
-    end: float
 
     @property
     def is_faster_than_linear(self) -> bool:
         return self.upper > LINEAR
-
-    def at(self, x: np.ndarray, last: float) -> np.ndarray:
-        """The upper half's power law through ``last``, the value at the end."""
-        return last * (x / self.end) ** self.upper
 
 
 def law(sizes: Sequence[float], values: Sequence[float]) -> Law | None:
@@ -43,5 +39,5 @@ def law(sizes: Sequence[float], values: Sequence[float]) -> Law | None:
     middle = (x[0] + x[-1]) / 2 - 1e-9  # less what is rounded
     upper = min(int(np.searchsorted(x, middle)), len(x) - FEWEST)
     whole, half = linregress(x, y), linregress(x[upper:], y[upper:])
-    error = np.nan_to_num(half.stderr)  # NaN of equal values
-    return Law(*map(float, (whole.slope, half.slope, error)), sizes[upper], sizes[-1])
+    error, factor = np.nan_to_num(half.stderr), np.exp(half.intercept)  # NaN of equal values
+    return Law(*map(float, (whole.slope, half.slope, error, factor)), sizes[upper])

@@ -15,9 +15,11 @@ from figures.growth.laws import Law, law
 from figures.table import number
 
 SIZE = 7.2, 3.2  # inches
+NARROW = 20  # below this ratio of the last size to the first, ticks are powers of two
 MORE = ({"color": "#2e7d32", "marker": "^", "linestyle": ":"},)
-# Key of a point -> its title in a plot, its unit, and how many of its own units that is.
-QUANTITIES = {"seconds": ("time", "s", 1), "memory": ("memory", "MiB", MIB)}
+# Key of a point -> its title, its unit, how many of its own units that is, and the least that
+# counts: less than a MiB is by chance.
+QUANTITIES = {"seconds": ("time", "s", 1, 0), "memory": ("memory", "MiB", MIB, 1)}
 FASTER = "grows faster than linear"
 Record = dict[str, Any]
 
@@ -30,21 +32,19 @@ def series(curve: Curve, record: Record, key: str) -> tuple[list[Any], np.ndarra
         for at in curve.points
         if None not in (values := points.get(str(at), {}).get(key, [None]))
     }
-    return [*medians], np.array([*medians.values()]) / QUANTITIES[key][2]
+    *_, factor, least = QUANTITIES[key]
+    return [*medians], np.maximum(np.array([*medians.values()]) / factor, least)
 
 
 def law_of(curve: Curve, record: Record, key: str) -> Law | None:
     sizes, values = series(curve, record, key)
-    if sizes and isinstance(sizes[0], str):
-        return None
-    # Less than a MiB is by chance: the allocator's pages.
-    return law(sizes, np.maximum(values, 1) if key == "memory" else values)
+    return None if isinstance(curve.points[0], str) else law(sizes, values)
 
 
 def section(curve: Curve, record: Record) -> str:
     """The lines of one curve: what it takes at its end, and the exponents."""
     lines = [curve.name]
-    for key, (title, unit, _) in QUANTITIES.items():
+    for key, (title, unit, *_) in QUANTITIES.items():
         sizes, values = series(curve, record, key)
         if not sizes:
             continue
@@ -74,12 +74,13 @@ def plot(group: str, curves: Sequence[Curve], record: Record, file: Path) -> Non
     """Write a group's plot as SVG: time and memory, with the fits of the upper halves."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(SIZE, layout="constrained")
         figure.suptitle(group)
         for axes, key in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
-            title, unit, _ = QUANTITIES[key]
+            title, unit, *_ = QUANTITIES[key]
             for curve, style in zip(curves, (*STYLES, *MORE), strict=False):
                 sizes, values = series(curve, record, key)
                 if sizes and isinstance(sizes[0], str):
@@ -87,9 +88,13 @@ def plot(group: str, curves: Sequence[Curve], record: Record, file: Path) -> Non
                     axes.set_xlabel(f"{title}, {unit}")
                 elif sizes:
                     _draw(axes, curve, sizes, values, law_of(curve, record, key), style)
-                    axes.set(xscale="log", yscale="log", xlabel=curve.unit)
+                    axes.set(yscale="log", xlabel=curve.unit)
+                    axes.set_xscale("log", base=10 if sizes[-1] > NARROW * sizes[0] else 2)
+                    for axis in (axes.xaxis, axes.yaxis):
+                        axis.set_major_formatter("{x:,g}")
+                    axes.yaxis.set_minor_formatter(LogFormatter())
                     axes.set_title(f"{title}, {unit}", loc="left")
-                    axes.legend(frameon=False)
+                    axes.legend(frameon=False, title="exponent of the upper half")
         with replacing(file) as part:
             figure.savefig(part, format="svg", metadata={"Date": None})
 
@@ -100,5 +105,5 @@ def _draw(
     label = f"{curve.name}: {fit.upper:.2f}" if fit else curve.name
     axes.plot(sizes, values, label=label, markersize=4, **style)
     if fit:
-        ends = np.array([fit.start, fit.end])
-        axes.plot(ends, fit.at(ends, values[-1]), color=style["color"], linewidth=4, alpha=0.2)
+        ends = np.array([fit.start, sizes[-1]])
+        axes.plot(ends, fit.factor * ends**fit.upper, color=style["color"], linewidth=4, alpha=0.2)
