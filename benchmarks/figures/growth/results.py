@@ -74,27 +74,20 @@ def plot(group: str, curves: Sequence[Curve], record: Record, file: Path) -> Non
     """Write a group's plot as SVG: time and memory, with the fits of the upper halves."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(SIZE, layout="constrained")
         figure.suptitle(group)
-        for axes, key in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
-            title, unit, *_ = QUANTITIES[key]
+        for axes, (key, (title, unit, *_)) in zip(
+            figure.subplots(1, 2), QUANTITIES.items(), strict=True
+        ):
+            axes.set_title(f"{title}, {unit}", loc="left")
             for curve, style in zip(curves, (*STYLES, *MORE), strict=False):
                 sizes, values = series(curve, record, key)
                 if sizes and isinstance(sizes[0], str):
                     axes.barh(sizes[::-1], values[::-1], color=style["color"])
-                    axes.set_xlabel(f"{title}, {unit}")
                 elif sizes:
                     _draw(axes, curve, sizes, values, law_of(curve, record, key), style)
-                    axes.set(yscale="log", xlabel=curve.unit)
-                    axes.set_xscale("log", base=10 if sizes[-1] > NARROW * sizes[0] else 2)
-                    for axis in (axes.xaxis, axes.yaxis):
-                        axis.set_major_formatter("{x:,g}")
-                    axes.yaxis.set_minor_formatter(LogFormatter())
-                    axes.set_title(f"{title}, {unit}", loc="left")
-                    axes.legend(frameon=False, title="exponent of the upper half")
         with replacing(file) as part:
             figure.savefig(part, format="svg", metadata={"Date": None})
 
@@ -102,8 +95,17 @@ def plot(group: str, curves: Sequence[Curve], record: Record, file: Path) -> Non
 def _draw(
     axes: Any, curve: Curve, sizes: list[float], values: np.ndarray, fit: Law | None, style: dict
 ) -> None:
+    """A curve on axes of logarithms, and below it the fit of its upper half."""
+    from matplotlib.ticker import LogFormatter
+
     label = f"{curve.name}: {fit.upper:.2f}" if fit else curve.name
     axes.plot(sizes, values, label=label, markersize=4, **style)
     if fit:
         ends = np.array([fit.start, sizes[-1]])
         axes.plot(ends, fit.factor * ends**fit.upper, color=style["color"], linewidth=4, alpha=0.2)
+    axes.set(yscale="log", xlabel=curve.unit)
+    axes.set_xscale("log", base=10 if sizes[-1] > NARROW * sizes[0] else 2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter(LogFormatter())
+    axes.legend(frameon=False, title="exponent of the upper half")
