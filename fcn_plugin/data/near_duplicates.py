@@ -17,7 +17,7 @@ CONTRAST, FEWEST = 4, 36
 # Near duplicates differ in at most this share of the bits set in either. Measured: 99 % of the
 # copies of photographs below 0.1; different pictures above 0.3, neighbours in a video between.
 LARGEST_SHARE = 0.12
-BLOCK = 512  # hashes to compare at a time
+BLOCK = 1 << 20  # comparisons at a time, so that memory grows with the images, not their square
 
 
 def picture_hash(picture: np.ndarray) -> np.ndarray:
@@ -40,8 +40,9 @@ def near_duplicates(hashes: np.ndarray, others: np.ndarray) -> list[tuple[int, i
         return pairs
     bits = np.unpackbits(hashes, axis=1).astype(np.float32)  # floats multiply much faster
     counts = bits.sum(1)
-    for start in range(0, len(others), BLOCK):
-        block = np.unpackbits(others[start : start + BLOCK], axis=1).astype(np.float32)
+    rows = max(1, BLOCK // len(hashes))
+    for start in range(0, len(others), rows):
+        block = np.unpackbits(others[start : start + rows], axis=1).astype(np.float32)
         block_counts = block.sum(1)[:, None]
         shares = 1 - 2 * (block @ bits.T) / np.maximum(counts + block_counts, 1)
         shares[(counts < FEWEST) | (block_counts < FEWEST)] = 1
