@@ -130,6 +130,12 @@ def test_mmsegs_arguments_give_its_keys_and_values():
         metric(measures="boundry")
 
 
+@pytest.mark.parametrize("ratio", [0, -1, 1.5, float("nan"), float("inf"), "0.02"])
+def test_a_boundary_region_is_a_fraction_of_the_image(ratio):
+    with pytest.raises(UserError, match=r"boundary ratio .*: give a fraction up to 1"):
+        metric(measures="all", boundary_ratio=ratio)
+
+
 def test_nothing_is_left_of_a_test_that_failed_in_the_background(monkeypatch):
     given, made = random_samples(3), metric(measures="boundary")
     with monkeypatch.context() as patch:

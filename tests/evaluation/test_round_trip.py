@@ -174,6 +174,13 @@ def test_what_is_written_scores_as_it_was_scored(tmp_path, cfg, classes, first, 
         assert scored(cfg, tmp_path / "out", rule) == found
 
 
+@pytest.mark.parametrize("metric", ["ConfusionMatrixMetric", "IoUMetric"])
+def test_the_value_of_an_absent_class_is_the_metrics(metric):
+    cfg = own()
+    cfg.test_evaluator = dict(type=metric, nan_to_num=0.25)
+    assert protocol_of(cfg).absent == 0.25
+
+
 def test_a_class_that_the_heads_ignore(tmp_path):
     """As truth it is not scored; as prediction it is wrong."""
     cfg = own()

@@ -173,6 +173,12 @@ def test_a_mistake_ends_in_one_line(tmp_path):
         assert not (tmp_path / "scores.json").exists()
 
 
+@pytest.mark.parametrize("options", ["--measures none errors", "--boundary-ratio 0.1"])
+def test_options_that_say_nothing_together(tmp_path, options):
+    done = tool(f"score.py {FOLDERS} voc {options}", folder=tmp_path)
+    assert done.returncode == 2 and options.split()[0] in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["terminal", "to the tool alone"])
 def test_an_interrupted_run_ends_at_once_with_its_workers(tmp_path, kill):
     """Half a minute's work."""
