@@ -15,7 +15,8 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
 from fcn_plugin.data.display import Viewer
-from fcn_plugin.evaluation.pictures import side_by_side
+from fcn_plugin.evaluation.drawing import side_by_side
+from fcn_plugin.evaluation.pictures import labels_of
 from fcn_plugin.system.ranks import on_first_process
 
 LONGEST = 600  # pixels of a panel's longer side, about; larger images are reduced
@@ -79,11 +80,7 @@ class TrackingHook(Hook):
             self.seen += 1
 
     def _draw(self, sample: SegDataSample, view: Viewer, meta: dict) -> None:
-        labels = {
-            title: sample.get(key).data.squeeze(0).long().cpu().numpy()
-            for title, key in (("truth", "gt_sem_seg"), ("prediction", "pred_sem_seg"))
-            if key in sample
-        }
+        labels = labels_of(sample)
         image, note = view(sample)
         step = -(-max(image.shape[:2]) // LONGEST)
         small = {title: label[::step, ::step] for title, label in labels.items()}

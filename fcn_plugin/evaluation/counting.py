@@ -109,7 +109,7 @@ class Counting:
                 are outside the classes (raised up to 64 samples later, or by ``finish``).
         """
         path = sample.get("img_path", "an image without img_path")
-        truth, prediction = _maps(sample, path, self.task)
+        truth, prediction = label_maps(sample, path, self.task)
         matrix = confusion_matrix(truth, prediction, self.num_classes, self.ignore_index)
         self._check_later(path, matrix)
         matrix = matrix[: self.num_classes, : self.num_classes]
@@ -264,8 +264,12 @@ class Counting:
         return {place: image for part in parts for place, image in part.items() if place < size}
 
 
-def _maps(sample: dict, path: str, task: str | None) -> tuple[Tensor, Tensor]:
-    """The true and the predicted labels of a sample, [H, W], on the prediction's device."""
+def label_maps(sample: dict, path: str, task: str | None) -> tuple[Tensor, Tensor]:
+    """The true and the predicted labels of a sample, [H, W], on the prediction's device.
+
+    Raises:
+        UserError: it lacks one of them, or they differ in size.
+    """
     names = fields(task)
     if names.prediction not in sample:
         raise UserError(

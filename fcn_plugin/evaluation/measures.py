@@ -58,7 +58,7 @@ class Measures:
         ratio: width of boundary regions, as a fraction of the image's diagonal.
 
     Raises:
-        UserError: a name is unknown, or the ratio is not positive.
+        UserError: a name is unknown, or the ratio is no fraction up to 1.
     """
 
     names: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
@@ -16,10 +17,7 @@ from PIL import Image
 
 from fcn_plugin.data.display import Viewer
 from fcn_plugin.data.picture_files import save_picture
-from fcn_plugin.evaluation.drawing import VOID as VOID
 from fcn_plugin.evaluation.drawing import Colours, side_by_side
-from fcn_plugin.evaluation.drawing import colour_table as colour_table
-from fcn_plugin.evaluation.drawing import percent as percent
 
 WAITING = 4  # most pictures that wait to be drawn and written
 
@@ -69,11 +67,7 @@ class PicturesHook(Hook):
     def _submit(self, sample: SegDataSample, classes: Sequence[str], palette: Colours) -> None:
         # Loaded again, because the network's input is resized and normalised.
         shown = self.view(sample)
-        labels = {
-            title: sample.get(key).data.squeeze(0).long().cpu().numpy()
-            for title, key in (("truth", "gt_sem_seg"), ("prediction", "pred_sem_seg"))
-            if key in sample
-        }
+        labels = labels_of(sample)
         draw = partial(side_by_side, shown.pixels, labels, classes, palette, shown.note)
         file = self.out_dir / f"{Path(sample.img_path).stem}.png"
         without_scores = SegDataSample(metainfo=sample.metainfo)
@@ -95,6 +89,15 @@ class PicturesHook(Hook):
         written = torch.tensor(self.written)
         dist.all_reduce(written)
         runner.logger.info("%d pictures are in %s", written, self.out_dir)
+
+
+def labels_of(sample: SegDataSample) -> dict[str, np.ndarray]:
+    """Truth and prediction of a sample, int64 [H, W], by title; those that it has."""
+    return {
+        title: sample.get(key).data.squeeze(0).long().cpu().numpy()
+        for title, key in (("truth", "gt_sem_seg"), ("prediction", "pred_sem_seg"))
+        if key in sample
+    }
 
 
 def _write(draw: Callable[[], Image.Image], file: Path) -> None:

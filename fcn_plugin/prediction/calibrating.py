@@ -20,6 +20,7 @@ from fcn_plugin.data.tasks import fields, meta_of
 from fcn_plugin.engine import bare_model
 from fcn_plugin.errors import UserError, quoted
 from fcn_plugin.evaluation.calibration import calibration_error, mean_confidence
+from fcn_plugin.evaluation.counting import label_maps
 from fcn_plugin.evaluation.temperature import (
     PixelSample,
     counts_at,
@@ -190,15 +191,7 @@ class PixelsHook(Hook):
         path, names = sample.get("img_path", "an image without img_path"), fields(self.task)
         if names.truth not in sample:
             raise UserError(f"{path}: no label to fit a temperature to; give images with labels")
-        prediction, truth = (
-            sample.get(name).data.squeeze(0) for name in (names.prediction, names.truth)
-        )
-        if truth.shape != prediction.shape:
-            raise UserError(
-                f"{path}: label is {tuple(truth.shape)}, prediction {tuple(prediction.shape)}; "
-                "load the label after the resizing steps of the test pipeline"
-            )
-        truth = truth.to(prediction.device, torch.int64)
+        truth = label_maps(sample.to_dict(), path, self.task)[0].long()
         illegal = (truth != self.ignore_index) & ((truth < 0) | (truth >= self.classes))
         if outside := int(illegal.sum()):
             raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.config import Config
 
 from fcn_plugin.errors import some, width_by_height
-from fcn_plugin.evaluation.pictures import VOID
+from fcn_plugin.evaluation.drawing import VOID
 from fcn_plugin.report.data_facts import Split, splits_of
 from fcn_plugin.report.data_findings import Finding, Pair, findings, pairs_of
 from fcn_plugin.report.data_pictures import Chosen, augmented, gallery, thumbnails

@@ -15,7 +15,7 @@ from fcn_plugin.data.numbering import IGNORED, numbering_of
 from fcn_plugin.data.originals import load_sample
 from fcn_plugin.engine.order import random_numbers
 from fcn_plugin.errors import UserError, width_by_height
-from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.report.data_facts import Picture, Split
 from fcn_plugin.report.panels import labels_uri, picture_uri
 from fcn_plugin.system.progress import Progress, silent

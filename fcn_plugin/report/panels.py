@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fcn_plugin.data.picture_files import save_picture
+from fcn_plugin.evaluation.drawing import colour_table
 from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, MISSED, RIGHT
-from fcn_plugin.evaluation.pictures import colour_table
 
 SIDE = 480  # most pixels of the longer side
 QUALITY = 80  # of a JPEG

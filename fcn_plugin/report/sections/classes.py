@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.report.rendering import hex_colour, in_percent
 from fcn_plugin.report.sections.scored import Scored
 from fcn_plugin.report.sections.scores import change

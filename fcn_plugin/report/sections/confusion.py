@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fcn_plugin.evaluation.pictures import percent
+from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.report.panels import shares_uri
 

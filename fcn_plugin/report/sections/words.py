@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, KINDS, MISSED, NEAR
-from fcn_plugin.evaluation.pictures import percent
 from fcn_plugin.report.rendering import joined
 from fcn_plugin.report.sections.scored import Scored
 
