@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,24 +222,37 @@ def _refuse_shorthand(cfg, key: str) -> None:  # cfg: mmengine.Config
 def run(main: Callable[[], None]) -> None:
     """Run a tool and exit with 0, or with 1 and, for a user's mistake, one line on stderr.
 
-    ``FCN_PLUGIN_TRACEBACK=1`` also shows the traceback of such a mistake.
+    Of several processes none ends before all have finished; one that fails waits for none.
+    ``FCN_PLUGIN_TRACEBACK=1`` also shows the traceback of a user's mistake.
     """
     show_warnings()
+    status = _status(main)
+    # Looked up, for an import takes seconds; a tool that has not imported it is alone. After
+    # _status, or an error's traceback would keep the runner, and so the group, alive.
+    if processes := sys.modules.get("fcn_plugin.engine.processes"):
+        status = _status(partial(processes.leave_group, failed=status != 0)) or status
+    if status:
+        sys.exit(status)
+
+
+def _status(work: Callable[[], None]) -> int:
+    """Exit status of ``work``, whose error is shown."""
     try:
-        main()
+        work()
     except BrokenPipeError:  # the reader of our output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except Exception as error:
         message = explain(error)
         if message is None or os.environ.get("FCN_PLUGIN_TRACEBACK"):
             print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
         if message is not None:
             print(f"error: {printable(message)}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -3,8 +3,9 @@
 import os
 import random
 import signal
+import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ train_cfg.update(val_interval=4)
 train_dataloader.update(num_workers=1)
 randomness = dict(seed=3)
 """
+LATE = """
+custom_imports = dict(imports=["fcn_plugin", "engine.late"])
+custom_hooks = [dict(type="LateHook", fails=False)]
+train_cfg.update(max_iters=1)
+"""
 LONG = """
 train_dataloader.update(num_workers=1)
 train_cfg.update(max_iters=45, val_interval=15)
@@ -63,6 +69,7 @@ def folder(tmp_path_factory) -> Path:
     write_shapes(folder / "data" / "shapes", train=16, val=7, size=32)
     (folder / "fault.py").write_text(FAULT)
     config(folder, LONG).rename(folder / "long.py")
+    config(folder, LATE).rename(folder / "late.py")
     config(folder, SETTINGS)
     return folder
 
@@ -95,6 +102,31 @@ def result(work_dir: Path, iteration: int = 10) -> dict:
 def test_an_error_in_one_process_ends_all_and_is_told(folder):
     run = train(folder, "error", *settings(10**6), fault="1 2 0")
     assert "error: cat.jpg: is damaged; copy it again" in run.stderr.splitlines()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_leave_together(folder, fails):
+    """None before the first has finished, or one has failed, whatever gloo has still to release."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    group = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    group |= dict(PYTHONPATH=f"{REPOSITORY}:{REPOSITORY / 'tests'}")
+    options = ["late.py", "--launcher", "pytorch", "--work-dir", f"late-{fails}"]
+    options += ["--cfg-options", f"custom_hooks.0.fails={fails}"]
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(
+                Fork("train.py", *options, folder=folder, RANK=rank, LOCAL_RANK=rank, **group)
+            )
+            for rank in "01"
+        )
+        late = second.finished()
+        printed = (first.files / "stdout").read_text()
+        early = first.finished()
+    assert (early.returncode, late.returncode) == (fails, fails), early.stderr + late.stderr
+    assert fails or "Next: fcn-plugin" in printed
+    assert ("error: cat.jpg: is damaged; copy it again" in late.stderr.splitlines()) == fails
+    assert ("error: another process has ended" in early.stderr) == fails
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def become(folder: Path, order: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = order["argv"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    sys.path[:1] = [str(Path(sys.argv[0]).parent), *os.environ["PYTHONPATH"].split(os.pathsep)]
     sys.stdin = os.fdopen(0)
     runpy.run_path(sys.argv[0], run_name="__main__")
     sys.exit(0)

@@ -75,13 +75,12 @@ def as_module(name: str) -> Iterator[ModuleType]:
 class Fork:
     """A run of tools/NAME as a fork of a process that has imported everything (``forked.py``)."""
 
-    def __init__(self, name: str, *options: object, folder: Path) -> None:
+    def __init__(self, name: str, *options: object, folder: Path, **environment: str) -> None:
         self.argv = [str(script(name)), *map(str, options)]
         self._own = tempfile.TemporaryDirectory(prefix="fork-")
         self.files = Path(self._own.name)
-        order = dict(
-            argv=self.argv, cwd=str(folder), env=os.environ | ENVIRONMENT, folder=self._own.name
-        )
+        env = os.environ | ENVIRONMENT | environment
+        order = dict(argv=self.argv, cwd=str(folder), env=env, folder=self._own.name)
         server = _server()
         assert server.stdin is not None
         # One write, so that several threads may ask.
