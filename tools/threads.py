@@ -33,7 +33,7 @@ def set_threads() -> str:
         if line:
             os.environ["OMP_NUM_THREADS"] = str(threads)
     if threads_set := os.environ.get("OMP_NUM_THREADS"):
-        # mmengine sets it to 1 in each of several processes, and torch then has one thread.
+        # Or mmengine warns of setting it to 1, which torch does not read any more.
         os.environ.setdefault("MKL_NUM_THREADS", threads_set)
     return line if os.environ.get("LOCAL_RANK", "0") == "0" else ""
 

@@ -6,7 +6,7 @@ by the quotas of its control groups (as by ``docker --cpus``), and by Slurm's --
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import ceil, inf
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def threads_of(processes: int) -> tuple[int, str]:
     return threads, f"this machine has {total:g} cores" if processes > 1 else ""
 
 
-def _limits(count: Callable[[Iterable[int]], int]) -> dict[str, float]:
+def _limits(count: Callable[[Collection[int]], int]) -> dict[str, float]:
     """Cores of the machine, by ``count`` of its processors' numbers, and of what limits them."""
     processors = range(os.cpu_count() or 1)
     # Only Linux has affinity.
@@ -59,7 +59,7 @@ def _limits(count: Callable[[Iterable[int]], int]) -> dict[str, float]:
     }
 
 
-def _physical(processors: Iterable[int]) -> int:
+def _physical(processors: Collection[int]) -> int:
     """Cores that the processors belong to; each is one of its own where the system says nothing."""
     siblings = (TOPOLOGY / f"cpu{n}/topology/thread_siblings_list" for n in processors)
     return len({_text(file) or str(file) for file in siblings})
