@@ -19,7 +19,7 @@ ARGS ?=
 # Two at a time: many tests start a process and wait for it.
 SIDE_BY_SIDE ?= -n 2 --dist loadfile
 
-# Make waiting threads sleep, as in tools/common.py.
+# Make waiting threads sleep, as in tools/threads.py.
 ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT),)
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0

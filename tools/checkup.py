@@ -13,16 +13,13 @@ import sys
 import warnings
 from importlib import import_module, metadata
 from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
-HOME = Path(__file__).resolve().parents[1]  # a clone, or fcn_plugin/.mim as a wheel has it
-PACKAGE = HOME.parent if HOME.name == ".mim" else HOME / "fcn_plugin"
-DRIVER, QUOTA, SHARED_MEMORY = map(
-    Path, ("/proc/driver/nvidia/version", "/sys/fs/cgroup/cpu.max", "/dev/shm")
-)
+from threads import HOME, PACKAGE, module
+
+DRIVER, SHARED_MEMORY = Path("/proc/driver/nvidia/version"), Path("/dev/shm")
 OPENCV = tuple(
     f"opencv-{kind}"
     for kind in ("python", "python-headless", "contrib-python", "contrib-python-headless")
@@ -165,15 +162,6 @@ def configs() -> Finding:
     return Finding("fault", f"none in {HOME / 'configs'}", "install or clone fcn_plugin anew")
 
 
-def module(name: str) -> ModuleType:
-    """A module of fcn_plugin that imports nothing else of it."""
-    spec = spec_from_file_location(name, PACKAGE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 def version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -231,19 +219,12 @@ def threads() -> Finding | None:
         return None
     import torch
 
-    cores, count = allowed_cores(), torch.get_num_threads()
-    found = f"{count} of torch; cores that this process may use: {cores:g}"
-    fitting = max(int(cores), 1)
-    if count <= fitting:
+    machine, count = module("system/machine"), torch.get_num_threads()
+    fitting, reason = machine.threads_of(1)
+    found = f"{count} of torch; {reason or f'this machine has {fitting} cores'}"
+    if count <= machine.available_cores():
         return Finding("ok", found)
     return Finding("note", found, f"export OMP_NUM_THREADS={fitting}")
-
-
-def allowed_cores() -> float:
-    """Cores by affinity, or fewer by a container's quota, such as "150000 100000": 1.5 cores."""
-    cores = module("system/machine").available_cores()
-    quota, period = QUOTA.read_text().split() if QUOTA.is_file() else ("max", "")
-    return cores if quota == "max" else min(cores, int(quota) / int(period))
 
 
 def disk() -> Finding:

@@ -15,18 +15,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from explaining import explain
+from threads import set_threads
 
-# Make waiting threads sleep. By default OpenMP lets them spin, which blocks a core that other work
-# may need. torch reads these variables when it is imported, so they are set first, unless the user
-# has set one of them.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-if not WAITING.keys() & os.environ.keys():
-    os.environ.update(WAITING)
+THREADS = set_threads()  # before torch is imported
 
 # Keys of a config that are read in addition to the parameters of mmengine's Runner.
 OTHER_KEYS = {
@@ -163,6 +159,7 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
 
     share_memory_with_workers()
     quiet_host()
+    say_threads()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = Config.fromfile(config_file(args.config))
     if args.cfg_options:
@@ -179,6 +176,13 @@ def load_config(args: argparse.Namespace):  # -> mmengine.Config
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     return cfg
+
+
+@cache
+def say_threads() -> None:
+    """Say, once, how many threads compute and why, if they are not all cores of the machine."""
+    if THREADS:
+        show(THREADS, file=sys.stderr)
 
 
 def quiet_host() -> None:

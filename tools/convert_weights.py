@@ -8,7 +8,7 @@ fcn-plugin convert_weights --publish RUN FOLDER/NAME.safetensors
 import argparse
 from pathlib import Path
 
-from common import next_step, quiet_host, run, show
+from common import next_step, quiet_host, run, say_threads, show
 
 LICENCES = {
     "--licence": "the licence of the weights, for hubs an SPDX identifier, e.g. apache-2.0",
@@ -111,6 +111,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     quiet_host()
+    say_threads()
     if args.publish:
         publish_run(args)
     elif args.prototxt:

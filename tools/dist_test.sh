@@ -17,6 +17,9 @@ if [ -n "${NODES:-}${NODE_RANK:-}${MASTER_ADDR:-}${MASTER_PORT:-}" ]; then
     where=(--nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}"
         --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}")
 fi
+# Or torch.distributed.run gives each process a single thread.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-$("${PYTHON:-python}" "$(dirname "$0")/threads.py" "$processes")}"
+export OMP_NUM_THREADS
 exec "${PYTHON:-python}" -m torch.distributed.run \
     "${where[@]}" --nproc-per-node "$processes" \
     "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

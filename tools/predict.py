@@ -14,7 +14,16 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
-from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
+from common import (
+    add_cfg_options,
+    add_network,
+    add_task,
+    load_config,
+    next_step,
+    run,
+    say_threads,
+    show,
+)
 from predicting import Predicting, waiting
 
 EXPORTED = ".onnx"
@@ -146,6 +155,7 @@ def number_of_bytes(text: str) -> int:
 
 def main() -> None:
     args = parse_args()
+    say_threads()
     with_torch = args.checkpoint is not None
     cfg = load_config(args) if with_torch else import_bare()
 

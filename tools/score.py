@@ -18,6 +18,7 @@ from common import (
     interval_by,
     load_config,
     run,
+    say_threads,
     show,
     write_json,
 )
@@ -124,6 +125,7 @@ def main() -> None:
         unify_ignored(cfg)
         rule = protocol_of(cfg, args.task)
     else:
+        say_threads()
         rule = protocol(args.protocol, args.num_classes, args.ignore, args.first)
     measures = Measures(chosen_measures(args) or (), *boundary_ratio(args).values())
     folders = [matched(args.truth, folder, args.list) for folder in args.pred]

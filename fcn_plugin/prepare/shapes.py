@@ -1,6 +1,5 @@
 """A small data set of drawn shapes in VOC's layout; nothing is downloaded."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from fcn_plugin.data.lists import list_text
 from fcn_plugin.data.picture_files import save_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.drawing import MIN_SIZE, SIZE, SPLITS, draw
+from fcn_plugin.system.machine import available_cores
 from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.staging import REMEDY, made_whole
 
@@ -72,7 +72,7 @@ def _fill(parameters: dict[str, int], progress: Progress, root: Path) -> dict:
     ]
     # Threads: numpy and Pillow release the interpreter lock for most of the work. A fork is not
     # safe after torch's import, and a fresh process would import torch again.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         try:
             for done, _ in enumerate(pool.map(write, items), start=1):
                 progress("Drawing shapes", done, len(items))

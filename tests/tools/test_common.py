@@ -14,6 +14,8 @@ import pytest
 from tools.running import TOOLS, as_module
 from torch.utils.data import DataLoader
 
+from fcn_plugin.system.machine import threads_of
+
 
 def error_of(work: Callable[[], object], timeout: float = 60) -> Exception:
     """Of a loader whose worker does this."""
@@ -43,20 +45,41 @@ def test_one_line_says_what_to_do():
             assert words in line and len(line.splitlines()) == 1
 
 
-NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-SHOW = f"import json, os, sys; print(json.dumps([*map(os.environ.get, {NAMES})]))"
+WAITING, COUNTS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+WAITS = ["PASSIVE", "0"]
+PROCESSES = ("LOCAL_WORLD_SIZE", "LOCAL_RANK")
+
+
+def environment(**chosen: str) -> tuple[list[str | None], str]:
+    """What of a tool's environment is about threads, and the line that says so."""
+    show = f"import common, json, os; print(json.dumps([*map(os.environ.get, {WAITING + COUNTS})]))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{show}; common.say_threads(); common.say_threads()"],
+        env={name: os.environ[name] for name in os.environ.keys() - {*WAITING, *COUNTS, *PROCESSES}}
+        | chosen,
+        cwd=TOOLS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout), done.stderr
 
 
 def test_waiting_threads_sleep_unless_the_user_has_chosen():
-    command = [sys.executable, "-c", f"import common; {SHOW}"]
-    unset = {name: value for name, value in os.environ.items() if name not in NAMES}
-    for chosen, expected in (
-        ({}, ["PASSIVE", "0"]),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
-        ({"GOMP_SPINCOUNT": "1000"}, [None, "1000"]),
-    ):
-        shown = subprocess.check_output(command, env=unset | chosen, cwd=TOOLS, text=True)
-        assert json.loads(shown) == expected
+    assert environment()[0][:2] == ["PASSIVE", "0"]
+    assert environment(OMP_WAIT_POLICY="ACTIVE")[0][:2] == ["ACTIVE", None]
+    assert environment(GOMP_SPINCOUNT="1000")[0][:2] == [None, "1000"]
+
+
+def test_the_number_of_threads_is_said_once_unless_the_user_has_chosen():
+    count = str(threads_of(2)[0])
+    line = f"threads: {count} in each of 2 processes, since "
+    (_, _, *counts), said = environment(LOCAL_WORLD_SIZE="2")
+    assert counts == [count, count] and said.startswith(line) and said.count("\n") == 1
+    assert environment(LOCAL_WORLD_SIZE="2", LOCAL_RANK="1") == ([*WAITS, count, count], "")
+    chosen = dict(LOCAL_WORLD_SIZE="2", OMP_NUM_THREADS="7")
+    assert environment(**chosen) == ([*WAITS, "7", "7"], "")
+    assert environment(**chosen, MKL_NUM_THREADS="3") == ([*WAITS, "7", "3"], "")
 
 
 FORK = """

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import mmseg
@@ -15,6 +16,7 @@ from report_samples import Page
 from tools.running import config, ran, started, tool
 
 from fcn_plugin.prepare.shapes import write_shapes
+from fcn_plugin.system.machine import threads_of
 
 SCORES = ("aAcc", "mAcc", "mIoU", "fwIoU")
 VAL = 7  # odd, so that two processes have to repeat one
@@ -160,6 +162,25 @@ def test_what_has_no_intervals_is_refused_before_scoring(project):
     }.items():
         run = tool(f"test.py tiny.py work_dirs/tiny {options}", folder=project)
         assert run.returncode == 1 and message in run.stderr and "Iter(test)" not in run.stdout
+
+
+@pytest.mark.parametrize("script", ["dist_train.sh c.py", "dist_test.sh c.py c.pth"])
+def test_processes_divide_the_cores_unless_the_user_has_chosen(script, tmp_path):
+    """A Python that only shows its threads stands in for torch.distributed.run."""
+    python = tmp_path / "python"
+    threads = f'case $1 in *threads.py) exec {sys.executable} "$@"; esac'
+    python.write_text(f'#!/bin/sh\n{threads}\necho "$OMP_NUM_THREADS $@"\n')
+    python.chmod(0o755)
+    count = threads_of(2)[0]
+    for processes, chosen, threads in (("2", "", count), ("gpu", "", 1), ("2", "7", 7)):
+        environment = dict(PYTHON=str(python), OMP_NUM_THREADS=chosen)
+        run = ran(f"{script} {processes}", folder=tmp_path, **environment)
+        assert run.stdout.startswith(f"{threads} -m torch.distributed.run ")
+        assert f"--nproc-per-node {processes} " in run.stdout
+        said = (
+            f"threads: {count} in each of 2 processes" if (processes, chosen) == ("2", "") else ""
+        )
+        assert run.stderr.startswith(said) and bool(run.stderr) == bool(said)
 
 
 def test_scripts(tmp_path):
