@@ -17,6 +17,8 @@ from fcn_plugin.models.segmentor import FCNSegmentor
 from fcn_plugin.models.tta import with_tta
 from fcn_plugin.prediction.classes import Classes, palette_of
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
+from fcn_plugin.weights.mapped import build, share
+from fcn_plugin.weights.networks import COUNT
 
 
 def load_network(
@@ -38,15 +40,18 @@ def load_network(
             the classes, or the network has no such task.
     """
     content = check_checkpoint(checkpoint)
-    network = MODELS.build(cfg.model)
+    tensors, _ = tensors_and_meta(checkpoint, content)
+    network = build(lambda: MODELS.build(cfg.model), tensors)
     stored = Stored.of(content)
     of_config = metainfo_of(cfg.test_dataloader.dataset)
     try:
         stored.refuse_others(network, of_config)
     except UserError as error:  # names the file, since find_checkpoint may have chosen it
         raise UserError(f"{checkpoint}: {error}") from None
-    tensors, _ = tensors_and_meta(checkpoint, content)
-    network.load_state_dict(tensors, strict=False)
+    share(network, tensors)
+    missing = network.load_state_dict(tensors, strict=False).missing_keys
+    if missing := [name for name in missing if not name.endswith(COUNT)]:
+        raise UserError(f"{checkpoint}: the checkpoint does not fit the config: lacks {missing[0]}")
     of_weights = stored.meta.get("dataset_meta") or of_config
     if task is not None:
         of_weights, of_config = _of_task(network, task, of_weights, of_config)

@@ -36,6 +36,7 @@ from fcn_plugin.prediction.windows import (
 from fcn_plugin.system.configs import config_file, pipeline_of
 from fcn_plugin.system.memory import Memory, check_picture, peak_resident
 from fcn_plugin.system.progress import Progress, silent
+from fcn_plugin.weights.mapped import MappedFile
 
 # Batches of at most this many pixels are predicted whole, without measuring memory.
 SMALL = 256 * 256
@@ -79,6 +80,7 @@ class Predictor:
         self.device, self.tta, self.progress = _device(device), tta, progress
         peak = peak_resident()
         file = find_checkpoint(checkpoint)
+        self._mapped = MappedFile(file)
         self.model, self.classes = load_network(cfg, file, self.device, tta, task)
         steps = cfg.tta_pipeline if tta else pipeline_of(cfg.test_dataloader.dataset)
         network: Any = self.model.module if tta else self.model
@@ -196,6 +198,8 @@ class Predictor:
 
     @torch.no_grad()
     def _run(self, inputs: list, samples: list) -> list[SegDataSample]:
+        if self.device.type == "cpu":
+            self._mapped.check()
         return cast(Any, self.model).test_step(dict(inputs=inputs, data_samples=samples))
 
     def _batch_size(self, picture: Picture, results: Sequence[Prediction], scored: bool) -> int:
