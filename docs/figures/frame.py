@@ -1,12 +1,11 @@
 """Draw an image, its truth and the labels of trained networks in one row, with their mean IU.
 
-python docs/figures/frame.py WORK_DIR ... --out FILE
+python docs/figures/frame.py TITLE=WORK_DIR ... --out FILE
 
 All of it is what ``fcn-plugin report WORK_DIR`` has left in each work dir.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -26,7 +25,8 @@ def parse_args() -> argparse.Namespace:
         epilog="Each network has to be scored first, by fcn-plugin report WORK_DIR.",
     )
     add = parser.add_argument
-    add("work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="a panel each, in this order")
+    order = "a panel each, in this order, such as FCN-8s=work_dirs/fcn8s_vgg16-convs_camvid"
+    add("runs", nargs="+", type=titled, metavar="TITLE=WORK_DIR", help=order)
     add("--image", metavar="NAME", help="file name; default: of the last network's median mean IU")
     add("--out", type=Path, required=True, metavar="FILE", help="a picture, .png or .webp")
     args = parser.parse_args()
@@ -35,21 +35,29 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def titled(text: str) -> tuple[str, Path]:
+    """A run's title and work dir."""
+    title, given, work_dir = text.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"{text!r}: write TITLE={text}")
+    return title, Path(work_dir)
+
+
 def main() -> None:
     args = parse_args()
 
     import fcn_plugin  # noqa: F401  # makes mmseg importable
     from fcn_plugin.report.panels import load_labels
 
-    evaluations = [evaluation_of(folder) for folder in args.work_dirs]
+    evaluations = [evaluation_of(folder) for _, folder in args.runs]
     last = evaluations[-1]
     index = chosen(last.images, args.image)
     path = last.images[index].path
     panels: dict = {"input": None, "truth": load_labels(last.panels, index)[0]}
-    for folder, evaluation in zip(args.work_dirs, evaluations, strict=True):
+    for (title, folder), evaluation in zip(args.runs, evaluations, strict=True):
         check_same(folder, evaluation, last)
         mean_iu = 100 * evaluation.scores["mean_iu"]
-        panels[f"{title(folder)}, mean IU {mean_iu:.1f}"] = load_labels(evaluation.panels, index)[1]
+        panels[f"{title}, mean IU {mean_iu:.1f}"] = load_labels(evaluation.panels, index)[1]
     draw(panels, last.panels / f"{index}.jpg", last, args.out)
     checkpoints = ", ".join(evaluation.facts["checkpoint"] for evaluation in evaluations)
     show(f"{path} of {last.dataset}, by {checkpoints}")
@@ -95,11 +103,6 @@ def chosen(images, name: str | None) -> int:  # images: Sequence[ScoredImage]
         hint = did_you_mean(name, names, f"names are like {names[0]}")
         raise UserError(f"--image {name}: no such image; {hint}")
     return names.index(name)
-
-
-def title(work_dir: Path) -> str:
-    """FCN-8s of work_dirs/fcn8s_vgg16_camvid."""
-    return re.sub("^fcn", "FCN-", work_dir.resolve().name.partition("_")[0])
 
 
 def draw(panels: dict, photo: Path, evaluation, file: Path) -> None:

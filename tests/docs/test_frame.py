@@ -30,10 +30,12 @@ def frame(monkeypatch):
 
 
 def test_the_median_image_in_the_colours_of_its_classes(tmp_path, frame, capsys):
-    runs = [scored(tmp_path / name, tmp_path / "photos") for name in ("fcn32s_a", "fcn8s_a")]
+    runs = [scored(tmp_path / name, tmp_path / "photos") for name in ("one", "two")]
     kept = load(runs[0] / "evaluation")
     ranked = sorted((i for i in kept.images if i.mean_iu is not None), key=lambda i: i.mean_iu)
-    frame(*runs, "--out", tmp_path / "new/frame.png")
+    capsys.readouterr()
+    titled = [f"{run.name}={run}" for run in runs]
+    frame(*titled, "--out", tmp_path / "new/frame.png")
     assert capsys.readouterr().out.startswith(f"{ranked[len(ranked) // 2].path} of ")
     with Image.open(tmp_path / "new/frame.png") as picture:
         wide, high = picture.size
@@ -48,9 +50,9 @@ def test_what_cannot_be_drawn_is_named(tmp_path, frame):
     run, other = scored(tmp_path / "a", tmp_path / "x"), scored(tmp_path / "b", tmp_path / "y")
     out = ("--out", tmp_path / "frame.webp")
     for words, named in {
-        (tmp_path, *out): "not scored yet; run fcn-plugin report",
-        (other, run, *out): "b: scored on other images",
-        (run, *out, "--image", "1.jpg"): "no such image; did you mean '1.png'",
+        (f"A={tmp_path}", *out): "not scored yet; run fcn-plugin report",
+        (f"B={other}", f"A={run}", *out): "b: scored on other images",
+        (f"A={run}", *out, "--image", "1.jpg"): "no such image; did you mean '1.png'",
     }.items():
         with pytest.raises(UserError, match=named):
             frame(*words)
