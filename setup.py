@@ -17,8 +17,14 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 SHIPPED = ("configs", "tools", "model-index.yml")
-# On a package index, a link to a file of the repository would lead nowhere.
-RELATIVE_LINK = r"\[([^]]+)\]\((?!https?:)[^)]+\)"
+# On a package index, a link to a file of the repository would lead nowhere: its text is left, and
+# nothing of a picture.
+RELATIVE_LINK = re.compile(r"(!?)\[([^]]+)\]\((?!https?:)[^)]+\)")
+
+
+def standing_alone(page: str) -> str:
+    """A page in Markdown without links and pictures of the repository."""
+    return RELATIVE_LINK.sub(lambda link: "" if link[1] else link[2], page)
 
 
 class BuildWithConfigs(build_py):
@@ -69,5 +75,5 @@ class ReproducibleSdist(sdist):
 os.umask(0o022)  # of the metadata's files in a wheel
 setup(
     cmdclass={"build_py": BuildWithConfigs, "sdist": ReproducibleSdist},
-    long_description=re.sub(RELATIVE_LINK, r"\1", Path("README.md").read_text(encoding="utf-8")),
+    long_description=standing_alone(Path("README.md").read_text(encoding="utf-8")),
 )

@@ -1,6 +1,6 @@
 """Try mmseg's backbones with SkipFusionHead, and mmseg's heads on ConvolutionalizedVGG.
 
-python benchmarks/pairs.py --write README.md
+python benchmarks/pairs.py --write docs/mixing.md
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measure every performance figure of the README, as a ratio to mmseg: benchmarks/speed.py
+"""Measure every figure of docs/speed.md, as a ratio to mmseg: benchmarks/speed.py
 
 Both sides get the same inputs and alternate in the same run. Without names all figures are
 measured, which takes some minutes on a CPU; --list shows names and groups.

@@ -150,6 +150,7 @@ def test_sdist_holds_every_source(tree, tmp_path):
     # The page of a package index: README without links that would lead nowhere there.
     links = re.findall(r"\]\((.*?)\)", metadata.description)
     assert links and all(link.startswith("https://") for link in links)
+    assert "![" not in metadata.description
     assert metadata.description.startswith("# fcn_plugin\n")
     assert metadata.description_content_type == "text/markdown"
 

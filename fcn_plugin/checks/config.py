@@ -231,5 +231,5 @@ def _check_suffix(folder: Path, suffix: str, at: str) -> None:
 def remedy(root: Path, missing: object = "") -> str:
     """How to get ``missing``, a path in the data set at ``root``, or the whole data set."""
     command = command_for(root, str(missing))
-    get_it = f"run {command}" if command else "put it there (README, 'Data')"
+    get_it = f"run {command}" if command else "put it there (docs/data.md)"
     return f"{get_it}, or set data_root in the config to where it is"

@@ -16,14 +16,14 @@ RESNET = BACKBONES[0]
 
 
 def test_written_between_the_markers_only(tmp_path):
-    file = tmp_path / "README.md"
+    file = tmp_path / "mixing.md"
     file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter ä\n", encoding="utf-8")
     for text in ("| new |", "| newer |"):
         write(file, text)
         assert file.read_text(encoding="utf-8") == f"before\n{BEGIN}\n{text}\n{END}\nafter ä\n"
     for content in ("no markers", f"{BEGIN}{END}{BEGIN}{END}", f"{END}\n{BEGIN}"):
         file.write_text(content)
-        with pytest.raises(UserError, match=r"README\.md: .* must be in it once, in this order"):
+        with pytest.raises(UserError, match=r"mixing\.md: .* must be in it once, in this order"):
             around_tables(file)
 
 
@@ -55,9 +55,9 @@ def test_from_the_shell(tmp_path):
     assert done.stdout.splitlines()[-1] == "Done: 1 of 1 pairs passed, 0 failed, 0 not run"
 
 
-def test_readme_has_a_row_for_each():
+def test_the_page_has_a_row_for_each():
     """As it was run; what failed says so there."""
-    table = (REPOSITORY / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    table = (REPOSITORY / "docs/mixing.md").read_text().partition(BEGIN)[2].partition(END)[0]
     rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line}
     names = {pair.name for group in GROUPS.values() for pair in group}
     assert len(choose([])) == len(names) and names <= rows.keys()

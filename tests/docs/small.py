@@ -54,6 +54,7 @@ NARROW = (
 )
 FCN8S = f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC}]"
 GEO8S = FCN8S.replace("decode_head", "task_heads.geo")
+FCN16S = f"model.decode_head.in_channels=[{8 * BASE},{FC}]"
 FCN32S = f"model.decode_head.in_channels=[{FC}]"
 # Of both streams.
 NARROW_STREAMS = (
@@ -88,6 +89,8 @@ LESS: dict[str, Change] = {
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
+    r"train\.py fcn16s_vgg16-convs_camvid": settings(*SHORT, *NARROW, FCN16S),
+    r"train\.py fcn32s_vgg16-convs_camvid": settings(*SHORT, *NARROW, FCN32S),
     r"prepare_data\.py ade20k$": archives("ADEChallengeData2016.zip"),
     r"prepare_data\.py siftflow$": archives("SiftFlowDataset.zip"),
     r"test\.py .*siftflow": settings(*NARROW, FCN8S, GEO8S),
@@ -110,10 +113,10 @@ LEFT_OUT: dict[str, str] = {
 }
 
 # page -> commands that its reader has given before
-SEG11VALID_SET = ("python tools/prepare_data.py sbd", "python tools/prepare_data.py voc2011")
 BEFORE = {
-    "README.md": SEG11VALID_SET,
-    "docs/weights.md": (*SEG11VALID_SET, "python tools/prepare_data.py voc2012"),
+    "docs/weights.md": tuple(
+        f"python tools/prepare_data.py {name}" for name in ("sbd", "voc2011", "voc2012")
+    ),
 }
 
 

@@ -192,8 +192,8 @@ def _check_imports(block: Block, code: str) -> None:
 
 
 def clone(folder: Path) -> Path:
-    """``folder`` with copies of the repository's configs and tools, where pages may write."""
-    for name in ("configs", "tools"):
+    """``folder`` with copies of the repository's configs and scripts, where pages may write."""
+    for name in ("configs", "tools", "docs/figures"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     return folder
