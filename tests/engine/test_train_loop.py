@@ -4,12 +4,17 @@ import copy
 import multiprocessing
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 from engine.runs import NO_SCORES, Noise, log_of, result, runner, same
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from fcn_plugin.errors import DamagedFile, UserError
+
+RUNTIME = Path(__file__).parents[2] / "configs" / "_base_" / "runtime.py"
 
 
 class Stop(Exception):
@@ -68,6 +73,33 @@ def test_workers_change_nothing(undisturbed, tmp_path, workers):
     run = ran(tmp_path, resume=True, loader=loader, randomness=dict(seed=None))
     assert same(result(run), undisturbed)
     assert run.stop.workers == workers
+
+
+class Threads(Noise):
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.tensor([cv2.getNumThreads(), torch.get_num_threads()]))
+
+
+@pytest.fixture
+def many_threads():
+    """OpenCV and PyTorch use several threads."""
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(4)
+    torch.set_num_threads(3)
+    yield
+    cv2.setNumThreads(before[0])
+    torch.set_num_threads(before[1])
+
+
+def test_a_worker_uses_one_thread(tmp_path, many_threads):
+    """Of OpenCV and of PyTorch, so that as many workers as cores do not hinder each other."""
+    env = Config.fromfile(RUNTIME).env_cfg
+    loader = dict(num_workers=2)
+    run = runner(tmp_path, dataset=Threads(), loader=loader, env_cfg=env, **NO_SCORES)
+    batches = run.train_loop.dataloader
+    batches.batch_sampler.begin = 0
+    workers = iter(batches)
+    assert [next(workers)["inputs"].tolist() for _ in range(2)] == [[[1, 1]] * 2] * 2
 
 
 class Whole(Noise):
