@@ -71,6 +71,15 @@ def test_waiting_threads_sleep_unless_the_user_has_chosen():
     assert environment(GOMP_SPINCOUNT="1000")[0][:2] == [None, "1000"]
 
 
+def test_torch_asks_for_large_pages_unless_the_user_has_chosen():
+    show = "import common, os; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    for chosen, expected in ({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0"):
+        others = {name: value for name, value in os.environ.items() if not name.startswith("THP")}
+        command = [sys.executable, "-c", show]
+        shown = subprocess.check_output(command, env=others | chosen, cwd=TOOLS, text=True)
+        assert shown.strip() == expected
+
+
 def test_the_number_of_threads_is_said_once_unless_the_user_has_chosen():
     count = str(threads_of(2)[0])
     line = f"threads: {count} in each of 2 processes, since "
