@@ -8,98 +8,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from engine.runs import Noise, log_of, runner
 from rich.text import Text
+from terminals import BAR, COLOUR, COLUMNS, Terminal, on_terminal
 from tools.running import ENVIRONMENT, PATIENCE, config, script
 
 from fcn_plugin.engine import ProgressHook
 from fcn_plugin.prepare.shapes import write_shapes
 from fcn_plugin.system.status_line import StatusLine
-
-COLUMNS = 70
-BAR = "━"
-# All that the bar may use: to erase a line, and colours. They leave nothing to be put right.
-PIECES = re.compile(r"\x1b\[2K|\x1b\[[\d;]*m|[^\x1b]")
-
-
-class Terminal:
-    """A pseudo terminal; ``output`` grows with what is written to its end ``theirs``."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = pty.openpty()
-        self.output = b""
-        self.reader = Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                part = os.read(self.ours, 1 << 16)
-            except OSError:  # nobody has the other end any more
-                return
-            self.output += part
-
-    def close(self) -> None:
-        """Wait for the rest of the output."""
-        os.close(self.theirs)
-        self.reader.join(PATIENCE)
-        os.close(self.ours)
-
-    def screens(self) -> Iterator[list[str]]:
-        """All lines as a person sees them, each time before one is erased or begun anew."""
-        lines, column, text = [""], 0, self.output.decode()
-        pieces = PIECES.findall(text)
-        assert "".join(pieces) == text
-        for piece in pieces:
-            if piece in ("\r", "\n", "\x1b[2K"):
-                yield lines
-            if piece == "\x1b[2K":
-                lines[-1] = ""
-            elif piece == "\r":
-                column = 0
-            elif piece == "\n":
-                lines.append("")
-            elif len(piece) == 1:
-                before = lines[-1].ljust(column)
-                lines[-1] = before[:column] + piece + before[column + 1 :]
-                column += 1
-        yield lines
-
-    def check(self) -> tuple[list[str], set[str]]:
-        """The lines at the end, and the words before each bar; no other line ever has one."""
-        bars = set()
-        for lines in self.screens():
-            assert not any(BAR in line for line in lines[:-1])
-            if BAR in lines[-1]:
-                assert len(lines[-1]) < COLUMNS
-                bars.add(lines[-1].partition(BAR)[0].strip())
-        assert lines[-1] == ""
-        return lines, bars
-
-
-@contextmanager
-def on_terminal(**environment: str) -> Iterator[Terminal]:
-    """stdout and stderr are a terminal."""
-    terminal = Terminal()
-    with pytest.MonkeyPatch.context() as patch:
-        streams = [os.fdopen(os.dup(terminal.theirs), "w", encoding="utf-8") for _ in range(2)]
-        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-            patch.delenv(name, raising=False)
-        for name, value in (dict(TERM="xterm", COLUMNS=str(COLUMNS)) | environment).items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "stdout", streams[0])
-        patch.setattr(sys, "stderr", streams[1])
-        yield terminal
-        assert [sys.stdout, sys.stderr] == streams
-        for stream in streams:
-            stream.close()
-    terminal.close()
 
 
 def run(folder: Path, **settings):
@@ -124,6 +43,7 @@ def test_the_log_stands_above_the_bar(always, tmp_path):
     every = {f"Iteration {number} of 8" for number in range(9)}
     assert bars == every | {f"Validation {number} of 5" for number in range(1, 6)}
     assert lines[-2] == "END" and b"mean IU" in terminal.output
+    assert re.search(COLOUR.pattern + b"INFO" + COLOUR.pattern, terminal.output)
     # The file has the same lines, but for the day's year and the colours.
     logged = re.findall(r"Iter\(.*", log_of(trained))
     assert len(logged) > 8 and re.findall(r"Iter\(.*", "\n".join(lines)) == logged
@@ -141,7 +61,7 @@ def test_what_others_print_stands_above_it_too(always, tmp_path):
         run(tmp_path, dataset=Talking(), loader=dict(num_workers=1)).train()
     lines, _ = terminal.check()
     assert {"a word", "and another"} <= set(lines)
-    assert not re.search(rb"\x1b\[(?!2K)[^\n]*" + BAR.encode(), terminal.output)
+    assert BAR.encode() in terminal.output and not COLOUR.search(terminal.output)
 
 
 def test_a_training_that_fails_leaves_no_bar(always, tmp_path):
