@@ -154,7 +154,7 @@ def _next(args: argparse.Namespace) -> str:
     if args.plots:
         return f"Next: look at {args.plots}/*.svg"
     if args.json:
-        return f"Next: python benchmarks/growth.py --table --json {args.json} --plots DIR draws them"
+        return f"Next: python benchmarks/growth.py --json {args.json} --table --plots DIR"
     return "Next: --json FILE keeps these points, and --plots DIR draws them"
 
 
