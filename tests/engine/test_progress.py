@@ -43,7 +43,6 @@ def test_the_log_stands_above_the_bar(always, tmp_path):
     every = {f"Iteration {number} of 8" for number in range(9)}
     assert bars == every | {f"Validation {number} of 5" for number in range(1, 6)}
     assert lines[-2] == "END" and b"mean IU" in terminal.output
-    assert re.search(COLOUR.pattern + b"INFO" + COLOUR.pattern, terminal.output)
     # The file has the same lines, but for the day's year and the colours.
     logged = re.findall(r"Iter\(.*", log_of(trained))
     assert len(logged) > 8 and re.findall(r"Iter\(.*", "\n".join(lines)) == logged
@@ -61,7 +60,7 @@ def test_what_others_print_stands_above_it_too(always, tmp_path):
         run(tmp_path, dataset=Talking(), loader=dict(num_workers=1)).train()
     lines, _ = terminal.check()
     assert {"a word", "and another"} <= set(lines)
-    assert BAR.encode() in terminal.output and not COLOUR.search(terminal.output)
+    assert not re.search(rb"\x1b\[(?!2K)[^\n]*" + BAR.encode(), terminal.output)
 
 
 def test_a_training_that_fails_leaves_no_bar(always, tmp_path):
@@ -131,13 +130,14 @@ def test_as_a_user_trains(interrupted, tmp_path):
     write_shapes(tmp_path / "data/shapes", train=16, val=7, size=32)
     config(tmp_path, "train_dataloader.update(num_workers=1)")
     length = ["--cfg-options", "train_cfg.max_iters=9999"] if interrupted else []
+    colours = dict(NO_COLOR="1") if interrupted else {}
     terminal = Terminal()
     command = [sys.executable, script("train.py"), "tiny.py", "--work-dir", "run", *length]
     os.set_blocking(terminal.theirs, True)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
-        env=os.environ | ENVIRONMENT | dict(TERM="xterm", COLUMNS=str(COLUMNS)),
+        env=os.environ | ENVIRONMENT | dict(TERM="xterm", COLUMNS=str(COLUMNS)) | colours,
         stdin=terminal.theirs,
         stdout=terminal.theirs,
         stderr=terminal.theirs,
@@ -152,5 +152,7 @@ def test_as_a_user_trains(interrupted, tmp_path):
     terminal.close()
     lines, bars = terminal.check()
     assert "Iteration 0 of 4" in bars or interrupted
+    # Only in a process of its own: the package that colours mmengine's log remembers its answer.
+    assert bool(COLOUR.search(terminal.output)) != interrupted and b"INFO" in terminal.output
     assert (status, lines[-2]) == (130, "interrupted") if interrupted else status == 0
     assert interrupted or "Next: fcn-plugin report run" in lines[-2]
