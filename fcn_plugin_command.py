@@ -12,42 +12,34 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
-# In the order in which a user meets them.
-TOOLS = (
-    "doctor.py",
-    "configs.py",
-    "prepare_data.py",
-    "train.py",
-    "test.py",
-    "calibrate.py",
-    "predict.py",
-    "report.py",
-    "export_onnx.py",
-    "convert_weights.py",
-    "publish.py",
-    "score.py",
-    "train_stages.py",
-    "mmseg_tool.py",
-    "dist_train.sh",
-    "dist_test.sh",
-    "slurm_train.sh",
-)
-EXAMPLE = """\
-Drawn shapes, in four minutes without a GPU:
+# What a user wants to do -> tools, in the order in which a user meets them.
+AIMS = {
+    "prepare": ("configs.py", "prepare_data.py"),
+    "train": ("train.py", "train_stages.py", "dist_train.sh", "slurm_train.sh"),
+    "evaluate": ("test.py", "dist_test.sh", "report.py", "score.py", "calibrate.py"),
+    "predict": ("predict.py",),
+    "export": ("export_onnx.py",),
+    "convert": ("convert_weights.py",),
+    "publish": ("publish.py",),
+    "check": ("doctor.py", "mmseg_tool.py"),
+}
+TOOLS = tuple(tool for tools in AIMS.values() for tool in tools)
+EXAMPLES = """\
+examples, of drawn shapes, in four minutes without a GPU:
   fcn-plugin prepare_data shapes
   fcn-plugin train fcn8s_vgg16_shapes
   fcn-plugin report work_dirs/fcn8s_vgg16_shapes
 
 Next: fcn-plugin configs lists what there is to train, fcn-plugin TOOL --help
-a tool's options."""
+the options of a tool."""
 
 
 def main() -> None:
     """Run the tool that the command line names; --help, --version or nothing: say what there is."""
     name, *words = sys.argv[1:] or ["--help"]
-    files = {Path(tool).stem: tools() / tool for tool in TOOLS}
+    files = {stem(tool): tools() / tool for tool in TOOLS}
     if name in ("-h", "--help"):
-        print(overview(files))
+        show(overview(files))
     elif name == "--version":
         print(f"fcn_plugin {runpy.run_path(str(package() / 'version.py'))['__version__']}")
     elif name not in files:
@@ -73,8 +65,23 @@ def tools() -> Path:
 
 
 def overview(files: dict[str, Path]) -> str:
-    lines = (f"  {name:<16} {headline(file)}" for name, file in files.items())
-    return "\n".join(["usage: fcn-plugin TOOL [options]", "", *lines, "", EXAMPLE])
+    """All tools by what they are for, and how to begin."""
+    lines = ["usage: fcn-plugin TOOL [options]", ""]
+    for aim, names in AIMS.items():
+        lines.append(f"{aim}:")
+        for name in map(stem, names):
+            lines.append(f"  {name:<16} {headline(files[name])}")
+    return "\n".join([*lines, "", EXAMPLES])
+
+
+def stem(tool: str) -> str:
+    return Path(tool).stem
+
+
+def show(text: str) -> None:
+    """Print a help as the tools print theirs."""
+    with_headings = runpy.run_path(str(tools() / "parsing.py"))["with_headings"]
+    print(with_headings(text, sys.stdout))
 
 
 def headline(file: Path) -> str:
@@ -93,7 +100,7 @@ def comment(script: str) -> str:
 def refuse(name: str) -> NoReturn:
     from difflib import get_close_matches
 
-    close = get_close_matches(name, [Path(tool).stem for tool in TOOLS], n=1)
+    close = get_close_matches(name, map(stem, TOOLS), n=1)
     hint = f"did you mean {close[0]!r}?" if close else "fcn-plugin --help lists them"
     print(f"error: {name!r} is no tool of fcn-plugin; {hint}", file=sys.stderr)
     sys.exit(2)
@@ -112,7 +119,7 @@ def run_python(file: Path, words: list[str]) -> None:
 def run_script(file: Path, words: list[str]) -> NoReturn:
     """Be the script, which starts this Python; --help is answered here."""
     if {"-h", "--help"} & {*words}:
-        print(comment(file.read_text(encoding="utf-8")))
+        show(comment(file.read_text(encoding="utf-8")))
         sys.exit()
     os.environ["PYTHON"] = sys.executable
     try:

@@ -1,12 +1,11 @@
-"""What of the paper holds on CamVid: train its variants alike and compare them on val.
-
-    benchmarks/claims.py                      # every row, seeds 0, 1 and 2
-    benchmarks/claims.py 8s 32s --seeds 0     # some of them
-    benchmarks/claims.py --table              # only the table of the runs on record
+"""What of the paper holds on CamVid: train its variants alike, and compare them on val.
 
 Every row sees the same number of crops, by fcn-plugin train. A run that was interrupted goes on,
 and one on record is not repeated. Needs CamVid under data/ (fcn-plugin prepare_data camvid), and
 for EfficientNet-Lite0 timm and a file of weights (docs/mixing.md).
+
+python benchmarks/claims.py 8s 32s --seeds 0
+python benchmarks/claims.py --table
 """
 
 import argparse
@@ -23,6 +22,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run, show, write_json
+from parsing import ToolParser
 
 TOOLS = Path(__file__).parents[1] / "tools"
 RECORD = Path(__file__).with_suffix(".json")
@@ -97,19 +97,25 @@ ROWS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("runs").add_argument
     add("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default all")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    add("--jobs", type=int, default=1, help="runs at a time, which share the cores")
+    seeds = "a run of each row for each; default 0 1 2"
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help=seeds)
+    images = f"crops seen by each row; default {IMAGES}"
+    add("--images", type=int, default=IMAGES, metavar="N", help=images)
+    weights = "VGG16's convolutions; default: those of the configs"
+    add("--weights", type=Path, metavar="FILE", help=weights)
+    add = parser.group("what is written").add_argument
+    out = "folder of the runs; default work_dirs/claims"
+    add("--out", type=Path, default=Path("work_dirs/claims"), metavar="DIR", help=out)
+    record = f"finished runs; default {RECORD.name}"
+    add("--record", type=Path, default=RECORD, metavar="FILE", help=record)
+    add("--table", action="store_true", help="train nothing, print the table of the record")
+    add = parser.group("machine").add_argument
     add("--amp", action="store_true", help="mixed precision, in training and in scoring")
-    add("--images", type=int, default=IMAGES, help=f"crops seen by each row; default {IMAGES}")
-    add("--weights", type=Path, help="VGG16's convolutions; default: those of the configs")
-    add("--out", type=Path, default=Path("work_dirs/claims"), help="folder of the runs")
-    add("--record", type=Path, default=RECORD, help=f"finished runs; default {RECORD.name}")
-    add("--table", action="store_true", help="train nothing")
+    jobs = "runs at a time, which share the cores; default 1"
+    add("--jobs", type=int, default=1, metavar="N", help=jobs)
     args = parser.parse_args()
     args.rows = args.rows or list(ROWS)
     if args.jobs < 1 or args.images < FEWEST:

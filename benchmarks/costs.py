@@ -1,9 +1,13 @@
 """What networks cost: parameters, operations of an image, time and memory of a training step.
 
-    benchmarks/costs.py fcn8s_vgg16_camvid segformer_vgg16_ade20k --image 360 480
-
 Each network has random weights and the optimizer, batch and crop of its config; the images are
-random. The steps of all configs alternate in one process. Nothing else should run beside it.
+random. GFLOP are of the convolutions and matrix products of one image's forward pass, two for a
+multiplication and an addition. Memory is the peak of a step beyond the weights and the optimizer's
+state. The steps of all configs alternate in one process; times are medians. Nothing else should
+run beside it.
+
+python benchmarks/costs.py fcn8s_vgg16_camvid --image 360 480
+python benchmarks/costs.py fcn8s_vgg16_voc psp_vgg16_voc --device cuda
 """
 
 import argparse
@@ -16,22 +20,20 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
+from parsing import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="GFLOP are of the convolutions and matrix products of one image's forward pass, two "
-        "for a multiplication and an addition. Memory is the peak of a step beyond the weights and "
-        "the optimizer's state. Times are medians.",
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("networks").add_argument
     add("configs", nargs="+", metavar="CONFIG", help="files, or names of shipped configs")
     side = "height and width to count operations at; default 512 512"
     add("--image", nargs=2, type=int, default=(512, 512), metavar=("H", "W"), help=side)
-    add("--device", default="cpu", help="cpu, the default, or cuda")
-    dtype = "precision of the steps; default float32"
-    add("--dtype", choices=["float32", "bfloat16"], default="float32", help=dtype)
+    add = parser.group("machine").add_argument
+    add("--device", default="cpu", metavar="NAME", help="cpu, the default, or cuda")
+    dtype = "precision of the steps: float32, the default, or bfloat16"
+    choices = ["float32", "bfloat16"]
+    add("--dtype", choices=choices, default="float32", metavar="TYPE", help=dtype)
     add("--repeats", type=int, default=10, metavar="N", help="timed steps; default 10")
     args = parser.parse_args()
     if args.repeats < 1 or min(args.image) < 1:

@@ -1,8 +1,4 @@
-"""How time and peak memory grow with pixels, classes, images and more: benchmarks/growth.py
-
-    benchmarks/growth.py --json growth.json --plots plots             # every curve
-    benchmarks/growth.py score --up-to 10000 --json growth.json       # some, of small sizes
-    benchmarks/growth.py --table --json growth.json --plots plots     # measure nothing
+"""How time and peak memory grow with pixels, classes, images and more.
 
 Exponents are slopes of least squares through the logarithms: over the whole range, and over its
 upper half (of the logarithms), where more than 1.1 is called faster than linear. Each point has a
@@ -10,6 +6,9 @@ process of its own; the points of all curves are measured in random order, in as
 there are --repeats, so that a machine that slows down does not look like growth. Times are medians
 of warm calls, memory is the peak of a first call beyond its start, in the main process, and at
 least 1 MiB. A point that is on record is not measured again.
+
+python benchmarks/growth.py score --up-to 10000 --json growth.json
+python benchmarks/growth.py --json growth.json --plots plots
 """
 
 import argparse
@@ -22,27 +21,28 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run, write_json
+from parsing import ToolParser
 
 ALIKE = ("width", "quick", "cpu", "cores", "threads")  # what all points of a record share
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("curves").add_argument
     add("names", nargs="*", metavar="NAME", help="curves or groups of curves; default all")
     add("--list", action="store_true", help="show the curves and measure nothing")
-    add("--json", type=Path, metavar="FILE", help="keep each point there, and go on from it")
-    add("--plots", type=Path, metavar="DIR", help="draw each group into DIR, as SVG")
-    add("--table", action="store_true", help="measure nothing: table and plots of --json")
     add("--up-to", type=float, metavar="X", help="leave out the points above X")
     add("--repeats", type=int, default=3, metavar="N", help="rounds; default 3")
     width = "channels of the network's first stage; default 8, of VGG16 64"
     add("--width", type=int, default=8, metavar="N", help=width)
-    add("--seed", type=int, default=0, help="of the order of the points; default 0")
-    quick = "the three smallest points of each curve, two channels: only shows that they run"
+    seed = "of the order of the points; default 0"
+    add("--seed", type=int, default=0, metavar="N", help=seed)
+    quick = "three points of each curve, two channels: only shows that they run"
     add("--quick", action="store_true", help=quick)
+    add = parser.group("what is written").add_argument
+    add("--json", type=Path, metavar="FILE", help="keep each point there, and go on from it")
+    add("--plots", type=Path, metavar="DIR", help="draw each group into DIR, as SVG")
+    add("--table", action="store_true", help="measure nothing: table and plots of --json")
     args = parser.parse_args()
     if min(args.width, args.repeats) < 1:
         parser.error("--width and --repeats: at least 1")
@@ -154,7 +154,7 @@ def _next(args: argparse.Namespace) -> str:
     if args.plots:
         return f"Next: look at {args.plots}/*.svg"
     if args.json:
-        return f"Next: benchmarks/growth.py --table --json {args.json} --plots DIR draws them"
+        return f"Next: python benchmarks/growth.py --json {args.json} --table --plots DIR"
     return "Next: --json FILE keeps these points, and --plots DIR draws them"
 
 

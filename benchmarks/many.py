@@ -1,13 +1,13 @@
-"""Many pictures: `fcn-plugin predict` against mmseg's MMSegInferencer on the same network.
-
-    benchmarks/many.py                 # seven minutes on two quiet cores
-    benchmarks/many.py narrow --pictures 20 --repeats 3
-    benchmarks/many.py full --sides predict mmseg onnxruntime openvino
+"""Many pictures: fcn-plugin predict against mmseg's MMSegInferencer on the same network.
 
 "mmseg, EncoderDecoder" is the same network in mmseg's own segmentor, which keeps scores of the
 size of each picture until the last one is predicted. Each run is a process of its own, as a user
 starts it: with imports, the loading of the network, the reading of JPEGs of 500 x 375 and the
-writing of labels and overlays. The sides alternate. Nothing else should run beside it.
+writing of labels and overlays. The sides alternate. Nothing else should run beside it. It takes
+seven minutes on two quiet cores.
+
+python benchmarks/many.py narrow --pictures 20 --repeats 3
+python benchmarks/many.py full --sides predict mmseg onnxruntime openvino
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import NamedTuple
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run, write_json
+from parsing import ToolParser
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "fcn8s_vgg16_voc.py"
@@ -109,16 +110,15 @@ class Taken(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("runs").add_argument
     parts = "width of VGG16: narrow (a quarter) or full; default both"
     add("parts", nargs="*", metavar="PART", help=parts)
-    add("--pictures", type=int, default=200, metavar="N", help="default 200")
+    add("--pictures", type=int, default=200, metavar="N", help="pictures of a run; default 200")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each side; default 1")
     chosen = "measure these alone; default: of narrow all, of full predict"
     add("--sides", nargs="+", metavar="NAME", help=chosen)
+    add = parser.group("what is written").add_argument
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     args = parser.parse_args()
     args.parts = args.parts or list(WIDTHS)
@@ -164,6 +164,8 @@ def main() -> None:
             shutil.rmtree(network)
     if args.json:
         write_json(args.json, report)
+    else:
+        print("\nNext: --json FILE keeps these figures")
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -1,11 +1,12 @@
 """Install the wheel beside each family of mmseg, Python and PyTorch; check it and run the tests.
 
-    benchmarks/matrix.py openmmlab:3.10:2.10.0 onedl:3.13:2.15.0 --write matrix.md
-
 A row is EXTRA:PYTHON:TORCH; TORCH "any" takes what pip chooses. Each has a virtual environment of
-its own below ``--folder``, made anew. Reported are the seconds from an empty environment to a
-``doctor`` without faults, and what this clone's quick tests say with the installed versions.
-Interpreters are taken from the PATH as pythonX.Y. PyTorch's CUDA builds need 6 GB for each row.
+its own below the folder, made anew. Reported are the seconds from an empty environment to a doctor
+without faults, and what this clone's quick tests say with the installed versions. Interpreters are
+taken from the PATH as pythonX.Y. PyTorch's CUDA builds need 6 GB for each row.
+
+python benchmarks/matrix.py onedl:3.13:any --no-tests
+python benchmarks/matrix.py openmmlab:3.10:2.10.0 --write matrix.md
 """
 
 import argparse
@@ -17,6 +18,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+
+from parsing import ToolParser
+
 REPOSITORY = Path(__file__).parents[1]
 SHOWN = ("torch", "numpy", "pillow", "opencv-python", "mmsegmentation", "onedl-mmsegmentation")
 COLUMNS = ("family", "Python", *SHOWN[:4], "mmsegmentation", "s to doctor", "quick tests")
@@ -26,12 +31,15 @@ TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile", "-q", "-p", "no:cachep
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rows", nargs="+", metavar="EXTRA:PYTHON:TORCH")
-    parser.add_argument("--folder", type=Path, default=Path("matrix"), help="for environments")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="add the rows to this table")
-    parser.add_argument("--no-tests", action="store_true", help="only install and check")
-    parser.add_argument("--tests", nargs="*", default=[], help="only these, for pytest")
+    parser = ToolParser(__doc__)
+    add = parser.group("rows").add_argument
+    add("rows", nargs="+", metavar="ROW", help="EXTRA:PYTHON:TORCH")
+    add("--no-tests", action="store_true", help="only install and check")
+    add("--tests", nargs="*", default=[], metavar="TEST", help="only these, for pytest")
+    add = parser.group("what is written").add_argument
+    folder = "for environments; default matrix"
+    add("--folder", type=Path, default=Path("matrix"), metavar="DIR", help=folder)
+    add("--write", type=Path, metavar="FILE", help="add the rows to this table")
     return parser.parse_args()
 
 

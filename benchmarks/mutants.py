@@ -1,16 +1,16 @@
 """Mutation testing of the core modules: do their tests notice small mistakes?
 
-    pip install cosmic-ray==8.7.0
-    python benchmarks/mutants.py --out mutants                    # mutants.md and mutants.json
-    python benchmarks/mutants.py --modules geometry scores --sample 40 --jobs 2 --tree ../other
-
 cosmic-ray's operators make the mutants, and one more operator alters strings without blanks.
 Docstrings, annotations, assertions, raise statements and strings with blanks (messages) are not
 mutated. A mutant's rank in the sample is a hash of the seed and of its label, definition, operator
 and occurrence, so that the same mutants are sampled in two trees.
 
 Each mutant is tested on a copy of the tree, in a fork of this process, which has imported
-everything but the package. Results of other modules in the files of ``--out`` are kept.
+everything but the package. Results of other modules in the files of --out are kept. It needs
+cosmic-ray: pip install cosmic-ray==8.7.0
+
+python benchmarks/mutants.py --out mutants
+python benchmarks/mutants.py --modules geometry scores --sample 40 --jobs 2
 """
 
 import argparse
@@ -37,6 +37,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
@@ -44,6 +45,7 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
+from parsing import ToolParser
 
 # Label -> (source files below fcn_plugin, their tests below tests).
 FUSION = "models/test_skip_fusion property/test_any_fusion"
@@ -268,15 +270,27 @@ def table(judged: list[Mutant]) -> str:
     return "\n".join([*lines, *map(line.format_map, survivors), ""])
 
 
+def parse_args() -> argparse.Namespace:
+    parser = ToolParser(__doc__)
+    add = parser.group("mutants").add_argument
+    names = f"of {', '.join(MODULES)}; default all"
+    every = list(MODULES)
+    add("--modules", nargs="+", choices=MODULES, default=every, metavar="NAME", help=names)
+    sample = "mutants of each module; default 25"
+    add("--sample", type=int, default=25, metavar="N", help=sample)
+    add("--seed", type=int, default=0, metavar="N", help="of the sample; default 0")
+    tree = "another clone to test; default this one"
+    add("--tree", type=Path, default=Path(__file__).parents[1], metavar="DIR", help=tree)
+    add = parser.group("what is written").add_argument
+    out = "FILE.md and FILE.json; default mutants"
+    add("--out", type=Path, default=Path("mutants"), metavar="FILE", help=out)
+    add = parser.group("machine").add_argument
+    add("--jobs", type=int, default=1, metavar="N", help="mutants at a time; default 1")
+    return parser.parse_args()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--modules", nargs="+", choices=MODULES, default=list(MODULES))
-    parser.add_argument("--sample", type=int, default=25, help="mutants of each module")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
-    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--out", type=Path, default=Path("mutants"), help="without its suffix")
-    args = parser.parse_args()
+    args = parse_args()
     tree, stored = args.tree.resolve(), args.out.with_suffix(".json")
     import_all_but_the_package(tree)
     judged = json.loads(stored.read_text()) if stored.exists() else []

@@ -1,5 +1,12 @@
 """Try mmseg's backbones with SkipFusionHead, and mmseg's heads on ConvolutionalizedVGG.
 
+Each pair is built with 21 classes and random weights, in a process of its own, and run on images of
+128 x 128 pixels: a prediction, the gradients of a training step, and the labels of its ONNX file
+for this size by onnxruntime. GFLOP are of the convolutions and matrix products for one image of
+512 x 512, two for a multiplication and an addition. Backbones of mmpretrain and timm are run where
+these are installed.
+
+python benchmarks/pairs.py --list
 python benchmarks/pairs.py --write docs/mixing.md
 """
 
@@ -13,26 +20,22 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
+from parsing import ToolParser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="Each pair is built with 21 classes and random weights, in a process of its own, "
-        "and run on images of 128 x 128 pixels: a prediction, the gradients of a training step, "
-        "and the labels of its ONNX file for this size by onnxruntime. GFLOP are of the "
-        "convolutions and matrix products for one image of 512 x 512, two for a multiplication "
-        "and an addition. Backbones of mmpretrain and timm are run where these are installed.",
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("pairs").add_argument
     add("names", nargs="*", metavar="NAME", help="pairs, as --list shows them; default all")
     add("--list", action="store_true", help="show the names and try nothing")
-    place = "put the tables between the lines <!-- pairs: begin --> and <!-- pairs: end --> of "
-    add("--write", type=Path, metavar="FILE", help=f"{place}a Markdown file; default: print them")
-    jobs = "pairs at a time; default 2, up to 6 GB each"
-    add("--jobs", type=int, default=2, metavar="N", help=jobs)
     quick = "narrow networks, 64 x 64 pixels: only shows that pairs run"
     add("--quick", action="store_true", help=quick)
+    where = "put the tables there, between <!-- pairs: begin --> and <!-- pairs: end -->"
+    add = parser.group("what is written").add_argument
+    add("--write", type=Path, metavar="FILE", help=f"{where}; default: print them")
+    jobs = "pairs at a time; default 2, up to 6 GB each"
+    add = parser.group("machine").add_argument
+    add("--jobs", type=int, default=2, metavar="N", help=jobs)
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error("--jobs: at least 1")

@@ -1,7 +1,10 @@
-"""Measure every figure of docs/speed.md, as a ratio to mmseg: benchmarks/speed.py
+"""Measure every figure of docs/speed.md, as a ratio to mmseg.
 
 Both sides get the same inputs and alternate in the same run. Without names all figures are
-measured, which takes some minutes on a CPU; --list shows names and groups.
+measured, which takes an hour on a CPU.
+
+python benchmarks/speed.py loss labels --device cuda
+python benchmarks/speed.py network --peer ../pytorch-fcn --json network.json
 """
 
 import argparse
@@ -15,26 +18,29 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
 from common import run
+from parsing import ToolParser
 
 # Hides messages of torch's profiler.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = ToolParser(__doc__)
+    add = parser.group("figures").add_argument
     add("names", nargs="*", metavar="NAME", help="figures or groups of figures; default all")
     add("--list", action="store_true", help="show the figures and measure nothing")
-    add("--device", help="cpu or cuda; default cuda if there is a GPU")
-    dtype = "precision of networks; default bfloat16 on a GPU, float32 on the CPU"
-    add("--dtype", choices=["float32", "bfloat16"], help=dtype)
-    add("--repeats", type=_positive, help="timed calls; default the figure's")
-    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    add("--peer", type=Path, metavar="DIR", help="a clone of github.com/wkentaro/pytorch-fcn")
+    repeats = "timed calls; default the figure's"
+    add("--repeats", type=_positive, metavar="N", help=repeats)
+    peer = "a clone of github.com/wkentaro/pytorch-fcn, to be measured too"
+    add("--peer", type=Path, metavar="DIR", help=peer)
     quick = "tiny sizes, one repeat: shows that figures run, not how fast"
     add("--quick", action="store_true", help=quick)
+    add = parser.group("what is written").add_argument
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add = parser.group("machine").add_argument
+    add("--device", metavar="NAME", help="cpu or cuda; default cuda if there is a GPU")
+    dtype = "float32 or bfloat16; default bfloat16 on a GPU, float32 on the CPU"
+    add("--dtype", choices=["float32", "bfloat16"], metavar="TYPE", help=dtype)
     return parser.parse_args()
 
 
@@ -93,6 +99,8 @@ def main() -> None:
                 part.write_text(json.dumps(report, indent=2) + "\n")
     if args.quick:
         print("\n--quick: the sizes are tiny, and the figures mean nothing")
+    if not args.json:
+        print("\nNext: --json FILE keeps these figures")
     if any(result.disagreement for _, result in measured):
         sys.exit(1)
 

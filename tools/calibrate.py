@@ -1,6 +1,12 @@
-"""Fit a temperature to a network's scores and write it into a checkpoint.
+"""Make a network as sure as it is right, by a temperature.
 
-fcn-plugin calibrate CONFIG CHECKPOINT --out FILE
+All scores are divided by one number, the temperature, which is fitted to images that the network
+was not trained on. The labels stay as they are. The division is inside the weights of the score
+layers: test, predict and export_onnx take the new checkpoint as any other. Pixels are drawn from
+all images, 16.8 million scores in all; one process is enough. docs/scores.md has the details.
+
+fcn-plugin calibrate fcn8s_vgg16_shapes work_dirs/a --out calibrated.pth
+fcn-plugin calibrate fcn8s_vgg16_voc voc.pth --split val --out calibrated.pth
 """
 
 from __future__ import annotations
@@ -9,29 +15,23 @@ import argparse
 from pathlib import Path
 
 from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
+from parsing import ToolParser
 from splits import choose_split, has_labels
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Make a network as sure as it is right: divide its scores by one number, the "
-        "temperature, which is fitted to images that it was not trained on.",
-        epilog="The labels stay as they are. The division is inside the weights of the score "
-        "layers, so that the new checkpoint needs nothing else: test, predict and export_onnx take "
-        "it as any other. Pixels are drawn from all images, 16.8 million scores in all. One "
-        "process is enough.",
-    )
+    parser = ToolParser(__doc__)
     add_network(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write"
-    )
-    parser.add_argument(
+    add_task(parser)
+    add_cfg_options(parser)
+    parser.group("images").add_argument(
         "--split",
         metavar="NAME",
         help="a name in the config's table splits; default: the images of val_dataloader",
     )
-    add_task(parser)
-    add_cfg_options(parser)
+    parser.group("what is written").add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="checkpoint to write"
+    )
     return parser.parse_args()
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from explaining import explain
+from parsing import ToolParser
 from threads import set_threads
 
 THREADS = set_threads()  # before torch is imported
@@ -39,63 +40,70 @@ OTHER_KEYS = {
     "model_wrapper_cfg",
     "find_unused_parameters",
 }
+AMP = "mixed precision: float16 on a GPU, bfloat16 on the CPU"
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def add_network(parser: ToolParser) -> None:
     """Add the arguments of tools that take a trained network."""
-    parser.add_argument(
-        "config", help="config it was trained with: a file, or the name of a shipped one"
+    group = parser.group("network")
+    group.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="config it was trained with: a file, or a shipped one's name",
     )
-    parser.add_argument(
+    group.add_argument(
         "checkpoint",
-        help="checkpoint file, its address (http, https, hf), or a work dir (its best checkpoint, "
-        "else its last)",
+        metavar="CHECKPOINT",
+        help="a file, its address (http, https, hf), or a work dir: its best, or last",
     )
 
 
-def add_task(parser: argparse.ArgumentParser) -> None:
+def add_task(parser: ToolParser) -> None:
     """Add --task, of tools that predict one labeling."""
-    parser.add_argument(
-        "--task", metavar="NAME", help="the labels of this one of a config's task_heads"
+    parser.group("network").add_argument(
+        "--task", metavar="NAME", help="the labels of this one of the config's task_heads"
     )
 
 
-def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+def add_cfg_options(parser: ToolParser, title: str = "network") -> None:
     """Add --cfg-options, and defaults for the other options that ``load_config`` reads."""
-    parser.add_argument(
+    parser.group(title).add_argument(
         "--cfg-options",
         nargs="+",
         type=key_value,
         metavar="KEY=VALUE",
-        help="override settings of the config, e.g. train_cfg.max_iters=100 "
-        "model.decode_head.upsample=deconv 'key=[a,b]'",
+        help="override the config, e.g. train_cfg.max_iters=100 'key=[a,b]'",
     )
     parser.set_defaults(work_dir=None, launcher="none", local_rank=0)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: ToolParser) -> None:
     """Add the options that train.py and test.py share, as in mmseg's own tools."""
-    add_cfg_options(parser)
-    parser.add_argument("--work-dir", help="folder of the run; default work_dirs/CONFIG")
-    parser.add_argument(
+    add_cfg_options(parser, "run")
+    group = parser.group("run")
+    group.add_argument(
+        "--work-dir", metavar="DIR", help="folder of the run; default work_dirs/CONFIG"
+    )
+    group.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
-        help="how the processes were started; dist_train.sh and slurm_train.sh set it",
+        metavar="NAME",
+        help="none (default), pytorch, slurm or mpi; dist_train and its like set it",
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    group.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
-def add_interval_options(parser: argparse.ArgumentParser) -> None:
+def add_interval_options(parser: ToolParser) -> None:
     """Add --interval and --interval-by, which ``interval_by`` reads."""
-    parser.add_argument(
-        "--interval",
-        action="store_true",
-        help="also 95 %% intervals of the scores and of each class's IU, by bootstrap over images",
+    group = parser.group("scores")
+    group.add_argument(
+        "--interval", action="store_true", help="also 95 %% intervals, by bootstrap over images"
     )
-    parser.add_argument(
+    group.add_argument(
         "--interval-by",
         choices=("image", "scene"),
-        help="what is drawn: images, or all images of a scene together (names up to the last _)",
+        metavar="WHAT",
+        help="image (default), or scene: images alike in name up to the last _",
     )
 
 
@@ -113,22 +121,22 @@ class Alone(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def add_measure_options(parser: argparse.ArgumentParser, *names: str, default: str) -> None:
+def add_measure_options(parser: ToolParser, *names: str, default: str) -> None:
     """Add --measures, which ``chosen_measures`` reads, and --boundary-ratio."""
-    parser.add_argument(
+    group = parser.group("scores")
+    group.add_argument(
         "--measures",
         nargs="+",
         action=Alone,
         choices=(*names, "all", "none"),
         metavar="NAME",
-        help=f"what to measure beside the pixels by class: {', '.join(names)}, all or none; "
-        f"default: {default}",
+        help=f"besides: {', '.join(names)}, all or none; default: {default}",
     )
-    parser.add_argument(
+    group.add_argument(
         "--boundary-ratio",
         type=float,
         metavar="R",
-        help="width of boundary regions, as a fraction of the image's diagonal; default 0.02",
+        help="width of boundary regions, of the image's diagonal; default 0.02",
     )
     parser.set_defaults(all_measures=names)
 

@@ -1,6 +1,8 @@
 """List the shipped configs, all or those with certain words.
 
-fcn-plugin configs
+The list has the data that each is trained on, its number of parameters, the weights that it starts
+from, and the package that it needs besides.
+
 fcn-plugin configs fcn8s ade20k
 fcn-plugin configs fcn8s_vgg16_voc
 """
@@ -10,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import run
+from common import next_step, run
+from parsing import ToolParser
 
 # Without fcn_plugin and mmengine, which would take seconds.
 SHIPPED = Path(__file__).resolve().parents[1]
@@ -26,16 +29,12 @@ COLUMNS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="List the shipped configs: the data that they are trained on, the number of "
-        "parameters, the weights that they start from, and the package that they need besides.",
-    )
-    parser.add_argument(
+    parser = ToolParser(__doc__)
+    parser.group("configs").add_argument(
         "words",
         nargs="*",
         metavar="WORD",
-        help="only those with all these words, e.g. fcn8s imagenet; of a whole name, what the "
-        "config says of itself",
+        help="only those with all these words; of a whole name, what the config says of itself",
     )
     return parser.parse_args()
 
@@ -54,7 +53,8 @@ def main() -> None:
         name = chosen[0]["Name"]
         file = SHIPPED / chosen[0]["Config"]
         print("", file.read_text(encoding="utf-8").split('"""')[1].rstrip(), sep="\n")
-    print(f"\nDone: {len(chosen)} of {len(configs)} configs. Next: fcn-plugin train {name}")
+    print(f"\nDone: {len(chosen)} of {len(configs)} configs")
+    print(next_step("train", name))
 
 
 def index() -> list[dict[str, Any]]:

@@ -1,96 +1,102 @@
-"""Convert published weights into a checkpoint, or publish those of a run.
+"""Convert published weights, or publish those of a run.
 
-fcn-plugin convert_weights SOURCE TARGET
-fcn-plugin convert_weights --prototxt deploy.prototxt FILE.caffemodel [TARGET]
-fcn-plugin convert_weights --publish RUN FOLDER/NAME.safetensors
+Sources are recognised by their content; docs/weights.md lists them: caffemodels of FCNs and
+classifiers, VGG and FCNs of PyTorch projects, MatConvNet, Keras, Chainer and TensorFlow, and
+checkpoints of fcn_plugin.
+
+fcn-plugin convert_weights fcn8s-heavy-pascal.caffemodel fcn8s.pth
+fcn-plugin convert_weights --publish work_dirs/a published/fcn8s.safetensors
 """
 
 import argparse
 from pathlib import Path
 
 from common import next_step, quiet_host, run, say_threads, show
+from parsing import ToolParser
 
 LICENCES = {
-    "--licence": "the licence of the weights, for hubs an SPDX identifier, e.g. apache-2.0",
-    "--data-licence": "the licence of the pictures and labels that were trained on",
-    "--initial-licence": "the licence of the weights that the training started from",
+    "--licence": "licence of the weights, for hubs an SPDX identifier, e.g. apache-2.0",
+    "--data-licence": "licence of the pictures and labels that were trained on",
+    "--initial-licence": "licence of the weights that the training started from",
 }
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="Sources, recognised by their content: caffemodels of FCN-32s, 16s, 8s, 8s at once, "
-        "SIFT Flow's and NYUDv2's, FCN-AlexNet and FCN-GoogLeNet and of the classifiers they start "
-        "from; torchvision's VGG, AlexNet and GoogLeNet; justincj's VGG16; the FCNs of "
-        "pytorch-fcn, pytorch-semseg and torchvision; VGG of MatConvNet (.mat), Keras (.h5), "
-        "Chainer and TensorFlow (.npz, .npy); fcn_plugin's checkpoints. PyTorch's files may be "
-        "safetensors.",
+    parser = ToolParser(
+        __doc__,
+        forms=(
+            "SOURCE TARGET",
+            "--prototxt FILE SOURCE [TARGET]",
+            "--publish RUN TARGET",
+        ),
     )
-    parser.add_argument("source", type=Path, help="file with weights, e.g. a .caffemodel or .pth")
-    parser.add_argument(
+    add = parser.group("files").add_argument
+    add(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help=".caffemodel, .pth, .safetensors, .mat, .h5, .npz or .npy; or a RUN",
+    )
+    add(
         "target",
         type=Path,
         nargs="?",
-        help="checkpoint to write, e.g. fcn8s.pth or .safetensors; with --prototxt it may be left "
-        "out, to check SOURCE alone",
+        metavar="TARGET",
+        help="checkpoint to write, .pth or .safetensors; none: check only (--prototxt)",
     )
-    parser.add_argument(
+    add = parser.group("network").add_argument
+    add(
         "--net",
         choices=("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"),
-        help="network to make; default: the source's own. Score layers that it lacks start at zero",
+        metavar="NET",
+        help="fcn32s, fcn16s, fcn8s or fcn8s-atonce; default: the source's own. Score layers that "
+        "it lacks start at zero",
     )
-    parser.add_argument(
-        "--dataset",
-        metavar="TYPE",
-        help="score the classes of this data set of mmseg, e.g. CamVidDataset",
-    )
-    parser.add_argument(
+    add("--dataset", metavar="TYPE", help="classes of this data set of mmseg, e.g. CamVidDataset")
+    add(
         "--num-classes",
         type=int,
         metavar="N",
-        help="score this many classes; score layers of another number start anew",
+        help="so many classes; score layers of another number start anew",
     )
-    parser.add_argument(
-        "--prototxt",
-        type=Path,
-        metavar="FILE",
-        help="of a caffemodel: the description of its network (deploy, val or train_val.prototxt). "
-        "It is checked against the file layer by layer, and an FCN on VGG that is none of the "
-        "published ones gets a config of its own, TARGET.py",
-    )
-    parser.add_argument(
+    add(
         "--input",
         choices=("nyud-color", "nyud-hha"),
-        help="what a network of NYUDv2's 40 classes was trained on, if its file does not say",
+        metavar="INPUT",
+        help="nyud-color or nyud-hha: what a network of NYUDv2's 40 classes saw",
     )
-    parser.add_argument(
+    add(
         "--late-fusion",
         type=Path,
         metavar="SECOND",
-        help="another such file: the target gets two streams, the first on the channels of "
-        "source's input, the second on those of SECOND's, whose scores are averaged",
+        help="another file: two streams, whose scores are averaged",
     )
-    parser.add_argument(
+    add(
+        "--prototxt",
+        type=Path,
+        metavar="FILE",
+        help="a caffemodel's description (deploy, val, train_val): checked layer by layer; an FCN "
+        "on VGG of your own gets a config, TARGET.py",
+    )
+    add = parser.group("publishing").add_argument
+    add(
         "--publish",
         action="store_true",
-        help="of a run's work dir (its best checkpoint, else its last) or a checkpoint in it: "
-        "write the weights alone to NAME-HASH.safetensors, with the config (config.py) and a model "
-        "card (README.md) beside it",
+        help="a RUN, a work dir or a checkpoint in it: its weights alone, in TARGET with a hash in "
+        "its name; beside it config.py and a model card, README.md",
     )
-    parser.add_argument(
+    add(
         "--half",
         action="store_true",
-        help="of --publish: kernels and matrices in float16, which halves the file; biases, norms "
-        "and counters stay as they are",
+        help="kernels and matrices in float16; biases, norms and counters stay",
     )
     for option, what in LICENCES.items():
-        parser.add_argument(option, metavar="TEXT", default="unknown", help=f"of --publish: {what}")
+        add(option, metavar="TEXT", default="unknown", help=what)
     args = parser.parse_args()
     if args.num_classes is not None and args.num_classes < 1:
         parser.error("--num-classes: at least 1")
     if args.target is None and not args.prototxt:
-        parser.error("the following arguments are required: target")
+        parser.error("the following arguments are required: TARGET")
     if args.publish and args.prototxt:
         parser.error("--publish is of a run, --prototxt of a caffemodel; give one of them")
     changes = (args.net, args.dataset, args.num_classes, args.late_fusion)

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Score a checkpoint on several GPUs or CPU processes:
+# Score a checkpoint on several GPUs or CPU processes.
 #
-#   fcn-plugin dist_test CONFIG CHECKPOINT PROCESSES [options of test]
+# usage: fcn-plugin dist_test CONFIG CHECKPOINT PROCESSES [options of test]
 #
-# On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
+# variables, on many machines, on each of which it is run:
+#   NODES, NODE_RANK          how many machines, and which this is, from 0
+#   MASTER_ADDR, MASTER_PORT  of the first machine, 127.0.0.1 and 29500
+#
+# examples:
+#   fcn-plugin dist_test fcn8s_vgg16_shapes work_dirs/fcn8s_vgg16_shapes 2
+#   fcn-plugin dist_test fcn8s_vgg16_voc work_dirs/voc 4 --tta
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: fcn-plugin dist_test CONFIG CHECKPOINT PROCESSES [options of test]" >&2

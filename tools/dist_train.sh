@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# Train on several GPUs or CPU processes, or many machines:
+# Train on several GPUs or CPU processes, or many machines.
 #
-#   fcn-plugin dist_train CONFIG PROCESSES [options of train]
+# usage: fcn-plugin dist_train CONFIG PROCESSES [options of train]
 #
-# On many machines run it on each, with NODES, NODE_RANK (0 ..), MASTER_ADDR and MASTER_PORT set.
+# If a process dies, or does not answer for env_cfg.dist_cfg.timeout seconds
+# (600), all end with an error.
 #
-# If a process dies, or does not answer for env_cfg.dist_cfg.timeout seconds (600), all end with an
-# error. With MAX_RESTARTS=N they are started again up to N times and go on from the last checkpoint,
-# on one machine.
+# variables, on one machine:
+#   MAX_RESTARTS              how often they start again at the last checkpoint
+#
+# variables, on many machines, on each of which it is run:
+#   NODES, NODE_RANK          how many machines, and which this is, from 0
+#   MASTER_ADDR, MASTER_PORT  of the first machine, 127.0.0.1 and 29500
+#
+# examples:
+#   fcn-plugin dist_train fcn8s_vgg16_shapes 2
+#   fcn-plugin dist_train fcn8s_vgg16_voc 4 --amp --work-dir work_dirs/voc
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: fcn-plugin dist_train CONFIG PROCESSES [options of train]" >&2

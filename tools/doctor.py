@@ -1,6 +1,10 @@
 """Check an installation, and say how to mend what is wrong.
 
+It looks at packages, GPU, threads, disk and shared memory, and trains a tiny network on drawn
+pictures in a temporary folder. The exit status is 0 if there is no fault.
+
 fcn-plugin doctor
+fcn-plugin doctor --quick --json doctor.json
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import checkup
 from checkup import Finding
 from common import run
 from explaining import explain
+from parsing import ToolParser
 
 STYLES = {"ok": "green", "note": "yellow", "fault": "red"}
 NEXT = "fcn-plugin prepare_data shapes, then fcn-plugin train fcn8s_vgg16_shapes"
@@ -87,13 +92,11 @@ WIDTH = max(map(len, CHECKS))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="It looks at packages, GPU, threads, disk and shared memory, and trains a tiny "
-        "network on drawn pictures in a temporary folder. Exit status 0 if there is no fault.",
+    parser = ToolParser(__doc__)
+    parser.group("checks").add_argument("--quick", action="store_true", help="do not train")
+    parser.group("what is written").add_argument(
+        "--json", type=Path, metavar="FILE", help="write the findings there, too"
     )
-    parser.add_argument("--quick", action="store_true", help="do not train")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there, too")
     return parser.parse_args()
 
 

@@ -1,6 +1,11 @@
-"""Export a segmentor to ONNX, compared with PyTorch.
+"""Export a network to ONNX, compared with PyTorch.
 
-fcn-plugin export_onnx CONFIG CHECKPOINT FILE
+The file takes RGB images of any size, as image files hold them, and returns labels in the data
+set's own numbers: preprocessing and crops are inside. The network sees the whole image, even if the
+config has sliding windows. docs/export.md describes inputs, outputs and metadata.
+
+fcn-plugin export_onnx fcn8s_vgg16_shapes work_dirs/a shapes.onnx
+fcn-plugin export_onnx fcn8s_vgg16_voc voc.pth voc.onnx --size 500 500
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import warnings
 from pathlib import Path
 
 from common import add_cfg_options, add_network, add_task, load_config, next_step, run, show
+from parsing import ToolParser
 
 LEAST_IDENTICAL = 0.9999  # fraction of the pixels with equal labels
 FILES_AND_FORM = ("Load", "Pack", "FastPack")  # first words of steps that do not change pixels
@@ -18,51 +24,42 @@ OWN_SIZE = dict(type="Resize", scale_factor=1.0)  # does not change them either
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="The file takes 'image', batch x height x width x 3, uint8, RGB in 0-255, as image "
-        "files hold it, any batch and size, and returns 'labels', batch x height x width, uint8 "
-        "(int64 if numbers are above 255), in the data set's own numbers. The resizing of the "
-        "config's test pipeline, normalising, padding and crops are inside. Class names, palette "
-        "and the rest are in the metadata: "
-        "onnxruntime.InferenceSession(FILE).get_modelmeta().custom_metadata_map. The network sees "
-        "the whole image, even if the config has sliding windows. If the config has its own image "
-        "loader, 'image' is float32 and has as many bands as the loader returns.",
-    )
+    parser = ToolParser(__doc__)
     add_network(parser)
-    parser.add_argument("file", type=Path, help="ONNX file to write, e.g. fcn8s.onnx; up to 2 GB")
-    parser.add_argument(
+    add_task(parser)
+    add_cfg_options(parser)
+    add = parser.group("what is written").add_argument
+    add("file", type=Path, metavar="FILE", help="ONNX file to write, e.g. fcn8s.onnx; up to 2 GB")
+    add(
         "--scores",
         action="store_true",
-        help="return 'scores' instead: batch x classes x height x width, float32, before softmax",
+        help="return 'scores': batch x classes x height x width, float32, before softmax",
     )
-    parser.add_argument(
+    add(
         "--no-preprocessing",
         action="store_true",
         help="take batch x 3 x height x width, float32, normalised by the caller; order of the "
         "channels, mean and std are in the metadata",
     )
-    parser.add_argument(
+    add(
         "--no-resize",
         action="store_true",
-        help="leave the resizing of the test pipeline to the caller; the metadata then describe it",
+        help="leave the resizing of the test pipeline to the caller; the metadata describe it",
     )
-    parser.add_argument(
+    add(
         "--size",
         nargs=2,
         type=int,
-        metavar=("HEIGHT", "WIDTH"),
-        help="one size for all images, for a network or a runtime that cannot take every size",
+        metavar=("H", "W"),
+        help="one size for all images, if network or runtime cannot take every size",
     )
-    parser.add_argument(
+    parser.group("check").add_argument(
         "--images",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="check the file with these images, too; default: only synthetic ones of three sizes",
+        help="compare on these images, too; default: only synthetic ones of three sizes",
     )
-    add_task(parser)
-    add_cfg_options(parser)
     args = parser.parse_args()
     if args.size and min(args.size) < 1:
         parser.error("--size: at least 1 1")

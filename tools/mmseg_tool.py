@@ -1,8 +1,9 @@
 """Run a tool of MMSegmentation's own, such as browse_dataset.
 
-fcn_plugin is loaded first, since most of them import mmseg before they read a config.
+docs/mmseg_tools.md says which of them work.
 
-fcn-plugin mmseg_tool NAME [options of that tool]
+fcn-plugin mmseg_tool print_config configs/fcn8s_vgg16_shapes.py
+fcn-plugin mmseg_tool browse_dataset configs/fcn8s_vgg16_shapes.py --not-show
 """
 
 import argparse
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common import run, show
+from parsing import ToolParser
 
 DOUBTS = {
     "confusion_matrix": "it counts in 8 bits: right for at most 16 classes, and with OpenMMLab not "
@@ -29,14 +31,18 @@ def scripts() -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog=f"mmseg has {', '.join(sorted(scripts()))}; docs/mmseg_tools.md: which of them work",
+def parse_args() -> argparse.Namespace:
+    parser = ToolParser(__doc__, forms=("NAME",))
+    group = parser.group("tool")
+    group.add_argument("name", metavar="NAME", help=f"one of {', '.join(sorted(scripts()))}")
+    group.add_argument(
+        "options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="NAME --help lists them"
     )
-    parser.add_argument("name", metavar="NAME", help="the tool's file without .py")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="NAME --help lists them")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
 
     # mmseg's analysis tools import mmseg before they read a config that would import fcn_plugin.
     import fcn_plugin  # noqa: F401

@@ -1,7 +1,10 @@
-"""Predict the labels of images and videos: as PNGs or polygons, and as overlays.
+"""Predict the labels of images and videos, as PNGs or polygons.
 
-fcn-plugin predict CONFIG CHECKPOINT street.jpg photos 'more/*.png' --out predictions
-fcn-plugin predict MODEL.onnx photos --out predictions
+Written are labels/NAME.png in the data set's own numbers and overlays/NAME.jpg to look at; of a
+GeoTIFF labels/NAME.tif, of a video overlays/NAME.mp4. docs/prediction.md has the details.
+
+fcn-plugin predict fcn8s_vgg16_shapes work_dirs/a photos --out predictions
+fcn-plugin predict shapes.onnx street.jpg 'more/*.png' --out predictions
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from common import (
     say_threads,
     show,
 )
+from parsing import ToolParser
 from predicting import Predicting, waiting
 
 EXPORTED = ".onnx"
@@ -31,92 +35,73 @@ UNITS = " KMGT"  # powers of 1000; with an i, as in GiB, of 1024
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="labels/NAME.png has the data set's own numbers and palette; overlays/NAME.jpg "
-        "has at most 2000 pixels a side. A GeoTIFF gives a GeoTIFF with its place on the map, "
-        "labels/NAME.tif; a video overlays/NAME.mp4, of its own size and rate. NAME includes the "
-        "subfolders of an input folder. Images that cannot be predicted are named and skipped; "
-        "the exit status is then 1. MODEL.onnx, a file of export_onnx, stands in place of CONFIG "
-        "and CHECKPOINT; it is predicted without PyTorch, on the CPU, whole images only.",
+    parser = ToolParser(
+        __doc__,
+        forms=("CONFIG CHECKPOINT INPUT ... --out DIR", "MODEL.onnx INPUT ... --out DIR"),
     )
+    network = parser.group("network")
     if exported := any(word.lower().endswith(EXPORTED) for word in sys.argv[1:]):
-        parser.add_argument("config", metavar="MODEL.onnx", help="file of export_onnx")
+        network.add_argument("config", metavar="MODEL.onnx", help="file of export_onnx")
         parser.set_defaults(checkpoint=None)
     else:
         add_network(parser)
-    parser.add_argument("input", nargs="+", help="images, folders of them, videos, or globs")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here"
-    )
-    parser.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="write probabilities/NAME.npy too: classes x height x width, float16; "
-        "numpy.load(FILE, mmap_mode='r') reads them",
-    )
-    parser.add_argument(
-        "--confidence",
-        action="store_true",
-        help="write confidence/NAME.png too: 255 times the probability of each pixel's label",
-    )
-    parser.add_argument(
+    add_task(parser)
+    add_cfg_options(parser)
+    network.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
+    add = parser.group("images").add_argument
+    add("input", nargs="+", metavar="INPUT", help="images, folders of them, videos, or globs")
+    add("--bands", nargs="+", type=int, metavar="N", help="bands that overlays show, e.g. 4 3 2")
+    add = parser.group("what is written").add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="write labels/ and overlays/ here")
+    add(
         "--labels-as",
         choices=("png", "labelme", "coco"),
         default="png",
-        help="files to correct in a labelling tool instead of the PNGs: labels/NAME.json of "
-        "labelme, or one labels/annotations.json of COCO, for CVAT and Label Studio",
+        metavar="KIND",
+        help="png (default), or to correct them in a labelling tool: labelme, coco",
     )
-    parser.add_argument(
+    add(
         "--tolerance",
         type=float,
         default=1.0,
         metavar="PIXELS",
-        help="that the polygons may be off the labels; default 1.0, and 0 is exact",
+        help="that those polygons may be off the labels; default 1.0, and 0 is exact",
     )
-    parser.add_argument(
-        "--out-frames", action="store_true", help="write labels/NAME_000001.png, ... of videos too"
+    add("--polygons", action="store_true", help="labels/NAME.geojson too: the classes' polygons")
+    add(
+        "--probabilities",
+        action="store_true",
+        help="probabilities/NAME.npy too: classes x height x width, float16",
     )
-    parser.add_argument(
+    add(
+        "--confidence",
+        action="store_true",
+        help="confidence/NAME.png too: 255 times the probability of each label",
+    )
+    add("--out-frames", action="store_true", help="labels/NAME_000001.png, ... of videos too")
+    add(
         "--video",
         choices=("mp4", "webm"),
         default="mp4",
-        help="format of overlaid videos; browsers show webm only, which takes longer to write",
+        metavar="KIND",
+        help="mp4 (default), or webm, which browsers show and which takes longer",
     )
-    parser.add_argument(
-        "--no-overlays", action="store_true", help="labels only, which takes less time"
-    )
-    parser.add_argument(
-        "--bands",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="bands that overlays show as red, green and blue, counted from 1, e.g. 4 3 2; or one",
-    )
-    parser.add_argument(
-        "--polygons",
-        action="store_true",
-        help="write labels/NAME.geojson too: the polygons of the classes",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch"
-    )
-    parser.add_argument(
-        "--backend",
-        choices=("onnxruntime", "openvino"),
-        help="what runs MODEL.onnx; default onnxruntime",
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
-    parser.add_argument(
+    add("--no-overlays", action="store_true", help="labels only, which takes less time")
+    add = parser.group("machine").add_argument
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add(
         "--max-memory",
         type=number_of_bytes,
         metavar="SIZE",
-        help="memory that this process may use (on a GPU: GPU memory), e.g. 2GB; larger images are "
-        "predicted in overlapping windows; default: most of the free memory",
+        help="of this process or GPU, e.g. 2GB; larger images are predicted in windows",
     )
-    parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
-    add_task(parser)
-    add_cfg_options(parser)
+    add("--batch-size", type=int, default=1, metavar="N", help="images of one size in a batch")
+    add(
+        "--backend",
+        choices=("onnxruntime", "openvino"),
+        metavar="NAME",
+        help="what runs MODEL.onnx: onnxruntime (default) or openvino",
+    )
     args = parser.parse_args()
     if args.batch_size < 1:
         parser.error("--batch-size: at least 1")

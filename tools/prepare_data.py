@@ -1,9 +1,9 @@
 """Prepare a data set under data/, where the configs look for it.
 
+fcn-plugin prepare_data DATA_SET --help lists the options of each; docs/data.md has sizes, sources
+and licences.
+
 fcn-plugin prepare_data shapes
-fcn-plugin prepare_data voc2012
-fcn-plugin prepare_data sbd --archive ~/benchmark.tgz
-fcn-plugin prepare_data voc2012 --check
 fcn-plugin prepare_data own ~/labelled --root data/mine
 """
 
@@ -13,23 +13,23 @@ from functools import partial
 from pathlib import Path
 
 from common import next_step, run, show
+from parsing import ToolParser
 
 DEFAULT = "; default %(default)s"
 
 
-def shapes_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--root", type=Path, default=Path("data/shapes"), help=f"folder to make{DEFAULT}"
+def shapes_options(parser: ToolParser) -> None:
+    add = parser.group("what is written").add_argument
+    add(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        default=Path("data/shapes"),
+        help=f"folder to make{DEFAULT}",
     )
-    parser.add_argument(
-        "--train", type=int, default=4000, metavar="N", help=f"training images{DEFAULT}"
-    )
-    parser.add_argument(
-        "--val", type=int, default=500, metavar="N", help=f"validation images{DEFAULT}"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help=f"another seed, other pictures{DEFAULT}"
-    )
+    add("--train", type=int, default=4000, metavar="N", help=f"training images{DEFAULT}")
+    add("--val", type=int, default=500, metavar="N", help=f"validation images{DEFAULT}")
+    add("--seed", type=int, metavar="N", default=0, help=f"another seed, other pictures{DEFAULT}")
 
 
 def shapes(args: argparse.Namespace) -> str:
@@ -45,12 +45,10 @@ def shapes(args: argparse.Namespace) -> str:
     )
 
 
-def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
+def published_options(parser: ToolParser, test: str = "") -> None:
     """Add the options of a published data set; ``test`` is the help of --test, if it has that."""
-    parser.add_argument(
-        "--root", type=Path, default=Path("data"), help=f"folder of all data sets{DEFAULT}"
-    )
-    source = parser.add_mutually_exclusive_group() if test else parser
+    group = parser.group("source")
+    source = group.add_mutually_exclusive_group() if test else group
     source.add_argument(
         "--archive",
         type=Path,
@@ -61,15 +59,23 @@ def published_options(parser: argparse.ArgumentParser, test: str = "") -> None:
     parser.set_defaults(test=False)
     if test:
         source.add_argument("--test", action="store_true", help=test)
-    parser.add_argument(
+    parser.group("what is written").add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        default=Path("data"),
+        help=f"folder of all data sets{DEFAULT}",
+    )
+    add = parser.group("checks").add_argument
+    add(
         "--subset",
         action="store_true",
-        help="accept a part of the data set: do not check the published counts and hashes",
+        help="accept a part of the data set, without the published counts and hashes",
     )
-    parser.add_argument(
+    add(
         "--check",
         action="store_true",
-        help="prepare nothing: check every image and label under ROOT, and list all faults",
+        help="prepare nothing: check every image and label under ROOT, list all faults",
     )
 
 
@@ -114,8 +120,9 @@ def check(args: argparse.Namespace) -> str:
     return f"{folder}: {images} images, no faults"
 
 
-def own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def own_options(parser: ToolParser) -> None:
+    add = parser.group("source").add_argument
+    add(
         "source",
         type=Path,
         metavar="SOURCE",
@@ -123,25 +130,24 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         "Label Studio or Cityscapes, or label PNGs. Its split is kept: folders or lists (.txt) "
         "called train, val and test. Test images need no labels",
     )
-    parser.add_argument(
-        "--root", type=Path, default=Path("data/mine"), help=f"folder to make{DEFAULT}"
-    )
-    parser.add_argument(
+    add("--images", type=Path, metavar="DIR", help="pictures, if SOURCE has only their labels")
+    add = parser.group("classes").add_argument
+    add(
         "--classes",
         type=Path,
         metavar="FILE",
-        help="names of the classes, one a line, in the order of the labels' values, or each with "
-        "its value or colour; __ignore__ for what is left out; default: what SOURCE says",
+        help="their names, one a line, in the order of the labels' values, or each with its value "
+        "or colour; __ignore__: left out; default: what SOURCE says",
     )
-    parser.add_argument(
+    add(
         "--map",
         nargs="+",
         default=[],
         metavar="OLD=NEW",
-        help="rename classes; those with one new name become one class. NEW background or "
-        "__ignore__ drops a class; OLD * is all others",
+        help="rename classes; those with one new name become one. NEW background or __ignore__ "
+        "drops a class; OLD * is all others",
     )
-    parser.add_argument(
+    add(
         "--void",
         type=int,
         nargs="+",
@@ -149,32 +155,41 @@ def own_options(parser: argparse.ArgumentParser) -> None:
         metavar="VALUE",
         help="label values of pixels to leave out, besides 255",
     )
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="pictures, if SOURCE has only their labels"
+    add(
+        "--class-weight",
+        choices=["auto"],
+        metavar="auto",
+        help="more weight in the loss to rare classes; default: all weigh the same",
     )
-    parser.add_argument(
+    add = parser.group("what is written").add_argument
+    add(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        default=Path("data/mine"),
+        help=f"folder to make{DEFAULT}",
+    )
+    add(
         "--val",
         type=float,
         default=0.2,
         metavar="SHARE",
-        help=f"of the training images to score on, if SOURCE has no val{DEFAULT}",
+        help=f"training images to score on, if SOURCE has no val{DEFAULT}",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help=f"another seed, other images to score on{DEFAULT}"
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        default=0,
+        help=f"another seed, other images to score on{DEFAULT}",
     )
-    parser.add_argument(
+    add(
         "--scale",
         type=float,
         default=1.0,
         metavar="FACTOR",
-        help="resize all images by this factor for the network, in training and prediction; "
-        f"with 0.5 it sees twice as far{DEFAULT}",
-    )
-    parser.add_argument(
-        "--class-weight",
-        choices=["auto"],
-        help="auto: give rare classes more weight in the loss, by their frequency in the training "
-        "images; default: all classes weigh the same",
+        help="resize all images for the network, in training and prediction; with 0.5 it sees "
+        f"twice as far{DEFAULT}",
     )
 
 
@@ -259,13 +274,24 @@ COMMANDS = {
     "own": ("pictures of your own, however they were labelled", own_options, own),
 }
 
+# Name -> what follows it in the examples; of the others nothing, and --check.
+EXAMPLES = {
+    "shapes": ("", " --root data/few --train 400 --val 50"),
+    "sbd": ("", " --archive ~/benchmark.tgz"),
+    "own": (" ~/labelled --root data/mine", " coco.zip --map bus=vehicle truck=vehicle --val 0.1"),
+}
+
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="DATA_SET")
+    parser = ToolParser(__doc__)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="DATA_SET", title="data sets"
+    )
     for name, (summary, add_options, _) in COMMANDS.items():
-        description = summary[0].upper() + summary[1:] + "."
-        add_options(commands.add_parser(name, help=summary, description=description))
+        tries = EXAMPLES.get(name, ("", " --check"))
+        examples = [f"fcn-plugin prepare_data {name}{words}" for words in tries]
+        text = "\n".join([f"{summary[0].upper()}{summary[1:]}.", "", *examples])
+        add_options(commands.add_parser(name, help=summary, text=text))
     return parser.parse_args()
 
 

@@ -1,31 +1,45 @@
-"""Push published weights to a hub of models, or pull them from there.
+"""Push published weights to a hub of models, or pull them.
 
-fcn-plugin publish push FOLDER OWNER/NAME [--private] [--replace]
-fcn-plugin publish pull OWNER/NAME FOLDER
+FOLDER holds what fcn-plugin convert_weights --publish has written. Log in with hf auth login, or
+set HF_TOKEN; HF_ENDPOINT names another hub than huggingface.co. This needs the extra [hub] of
+fcn_plugin. docs/weights.md has the details.
+
+fcn-plugin publish push published/shapes OWNER/NAME --private
+fcn-plugin publish pull OWNER/NAME pulled
 """
 
 import argparse
 from pathlib import Path
 
 from common import next_step, run, show
+from parsing import ToolParser
+
+PUSH = """Upload published weights, their config and model card to a hub of models.
+
+fcn-plugin publish push published/shapes OWNER/NAME
+fcn-plugin publish push published/shapes OWNER/NAME --private --replace
+"""
+PULL = """Download published weights from a hub of models, and compare their hash.
+
+fcn-plugin publish pull OWNER/NAME pulled
+fcn-plugin publish pull OWNER/NAME ~/networks/NAME
+"""
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="FOLDER holds what fcn-plugin convert_weights --publish RUN FOLDER/NAME.safetensors "
-        "has written. Log in with hf auth login, or set HF_TOKEN; HF_ENDPOINT names another hub "
-        "than huggingface.co. pip install 'fcn-plugin[hub]'",
-    )
-    ways = parser.add_subparsers(dest="way", required=True, metavar="{push,pull}")
-    push = ways.add_parser("push", help="upload weights, config and model card")
-    push.add_argument("folder", type=Path, metavar="FOLDER")
-    push.add_argument("repo", type=repository, metavar="OWNER/NAME")
-    push.add_argument("--private", action="store_true", help="not to a public repository")
-    push.add_argument("--replace", action="store_true", help="delete other weights there")
-    pull = ways.add_parser("pull", help="download them, and compare the weights' hash")
-    pull.add_argument("repo", type=repository, metavar="OWNER/NAME")
-    pull.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    parser = ToolParser(__doc__)
+    ways = parser.add_subparsers(dest="way", required=True, metavar="WAY", title="ways")
+    push = ways.add_parser("push", help="upload weights, config and model card", text=PUSH)
+    folder = push.group("what is pushed").add_argument
+    folder("folder", type=Path, metavar="FOLDER", help="of convert_weights --publish")
+    hub = push.group("hub")
+    hub.add_argument("repo", type=repository, metavar="OWNER/NAME", help="repository, may be new")
+    hub.add_argument("--private", action="store_true", help="not to a public repository")
+    hub.add_argument("--replace", action="store_true", help="delete other weights there")
+    pull = ways.add_parser("pull", help="download them, and compare their hash", text=PULL)
+    hub, written = pull.group("hub"), pull.group("what is written")
+    hub.add_argument("repo", type=repository, metavar="OWNER/NAME", help="repository")
+    written.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     return parser.parse_args()
 
 

@@ -1,7 +1,11 @@
-"""Write an HTML page about one run, about two side by side, or about the data to train on.
+"""Write a page about a run, about two, or about training data.
 
-fcn-plugin report WORK_DIR [WORK_DIR] [--out FILE]
-fcn-plugin report --data CONFIG [--out FILE]
+The best checkpoint (else the last) is scored on the test data of the config in the work dir; the
+scores are kept there in evaluation/, so that a second report takes seconds. The page of other
+images: fcn-plugin test CONFIG CHECKPOINT --report FILE. docs/report.md has the details.
+
+fcn-plugin report work_dirs/a work_dirs/b --out comparison.html
+fcn-plugin report --data fcn8s_vgg16_shapes
 """
 
 import argparse
@@ -18,48 +22,44 @@ from common import (
     share_memory_with_workers,
     show,
 )
+from parsing import ToolParser
 
 KEPT = "evaluation"  # folder of the scores in a work dir
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="The best checkpoint (else the last) is scored on the test data set of the config "
-        "in the work dir; the scores are kept there in evaluation/, so that a second report does "
-        "not score again. For other images: fcn-plugin test CONFIG CHECKPOINT --report FILE.",
-    )
-    parser.add_argument(
+    parser = ToolParser(__doc__, forms=("WORK_DIR [WORK_DIR]", "--data CONFIG"))
+    parser.group("runs").add_argument(
         "work_dirs",
         nargs="*",
         type=Path,
         metavar="WORK_DIR",
-        help="of fcn-plugin train; one or two",
+        help="of fcn-plugin train: one, or two to lay side by side",
     )
-    parser.add_argument(
+    parser.group("data").add_argument(
         "--data",
         dest="config",
         metavar="CONFIG",
-        help="instead of a work dir: look at the data of this config, a file or the name of a "
-        "shipped one, before training: classes, pictures with their labels, what is wrong, and "
-        "pictures as the network sees them",
+        help="before training, instead of a work dir: what this config (a file, or a shipped one's "
+        "name) trains on: classes, labelled pictures, faults, what the network sees",
     )
-    parser.add_argument(
+    add_cfg_options(parser, "data")
+    parser.group("what is written").add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the page; default report.html in the (first) work dir, report-with-NAME.html if "
-        "there are two; with --data work_dirs/CONFIG/data.html",
+        help="the page; default report.html in the (first) work dir, report-with-B.html of two, "
+        "with --data data.html in work_dirs/CONFIG",
     )
     # The page has intervals unless there is but one image; other tools are asked for them.
     parser.add_argument("--interval", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument(
+    parser.group("scores").add_argument(
         "--interval-by",
         choices=("image", "scene"),
-        help="what is drawn for the 95 %% intervals of the scores: images (default), or all images "
-        "of a scene together (names up to the last _)",
+        metavar="WHAT",
+        help="of the 95 %% intervals: image (default), or scene: images alike in name up to the "
+        "last _",
     )
-    add_cfg_options(parser)
     args = parser.parse_args()
     if args.config and args.work_dirs:
         parser.error("give a work dir, or --data CONFIG, not both")

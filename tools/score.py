@@ -1,8 +1,11 @@
-"""Score a folder of label PNGs by known rules, without a model, or compare two.
+"""Score a folder of label PNGs by known rules, or compare two.
 
-fcn-plugin score --pred DIR --truth DIR --protocol voc
-fcn-plugin score --pred DIR --truth DIR --config CONFIG
-fcn-plugin score --pred A --pred B --truth DIR --protocol voc
+voc: labels from 0, background counted, truth 255 not; absent classes are left out of the means.
+mit (ADE20K): labels from 1, truth 0 not counted; absent classes count as 0. --config takes numbers
+and rule of a config's test data set. docs/data.md has the options for other data.
+
+fcn-plugin score --pred a --truth labels --protocol voc --measures all
+fcn-plugin score --pred a --pred b --truth labels --config fcn8s_vgg16_shapes
 """
 
 import argparse
@@ -12,7 +15,6 @@ from pathlib import Path
 from common import (
     add_interval_options,
     add_measure_options,
-    add_task,
     boundary_ratio,
     chosen_measures,
     interval_by,
@@ -22,6 +24,7 @@ from common import (
     show,
     write_json,
 )
+from parsing import ToolParser
 from scored import (
     Side,
     as_json,
@@ -34,65 +37,46 @@ from scored import (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        epilog="voc: labels from 0, background counted, truth 255 not counted, classes that "
-        "neither occur nor are predicted left out of the means; for PASCAL-Context with "
-        "--num-classes 60, without its background with --num-classes 59 --first 1 --ignore 0, for "
-        "CamVid with --num-classes 11 --ignore 11. "
-        "mit (ADE20K): labels from 1, truth 0 not counted, means over all classes, absent ones as "
-        "0. --config scores files in the numbers of any config's test data set, such as those of "
-        "fcn-plugin test --out, as that does, classes that the config leaves out included.",
+    parser = ToolParser(
+        __doc__,
+        forms=(
+            "--pred DIR --truth DIR --protocol RULE",
+            "--pred DIR --truth DIR --config CONFIG",
+        ),
     )
-    parser.add_argument(
+    add = parser.group("files").add_argument
+    add(
         "--pred",
         type=Path,
         required=True,
         action="append",
         metavar="DIR",
-        help="predictions, *.png, no subfolders; twice: is the second better than the first?",
+        help="predictions, *.png, no subfolders; twice: is the second better?",
     )
-    parser.add_argument(
-        "--truth", type=Path, required=True, metavar="DIR", help="labels of the same names"
-    )
-    rule = parser.add_mutually_exclusive_group(required=True)
-    rule.add_argument("--protocol", choices=("voc", "mit"), help="rule, see below")
-    rule.add_argument(
-        "--config", metavar="FILE", help="classes, their numbers and the rule are this config's"
-    )
-    parser.add_argument(
+    add("--truth", type=Path, required=True, metavar="DIR", help="labels of the same names")
+    add(
         "--list",
         type=Path,
         metavar="FILE",
-        help="ids to score (names without .png, one a line), such as VOC's val.txt; default: all",
+        help="names to score, without .png, one a line, as VOC's val.txt; default: all",
     )
-    parser.add_argument(
-        "--num-classes",
-        type=int,
-        metavar="N",
-        help="number of classes; default 21 (voc), 150 (mit)",
+    add("--json", type=Path, metavar="FILE", help="write the scores here, as unrounded fractions")
+    group = parser.group("rule")
+    rule = group.add_mutually_exclusive_group(required=True)
+    rule.add_argument("--protocol", choices=("voc", "mit"), metavar="RULE", help="voc or mit")
+    rule.add_argument(
+        "--config", metavar="CONFIG", help="a config's: a file, or the name of a shipped one"
     )
-    parser.add_argument(
-        "--ignore",
-        type=int,
-        metavar="INDEX",
-        help="truth that is not counted; default 255 (voc), 0 (mit)",
-    )
-    parser.add_argument(
-        "--first", type=int, metavar="N", help="label of the first class; default 0 (voc), 1 (mit)"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the scores here, as unrounded fractions"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="processes that count; default: as many as there are cores",
-    )
+    add = group.add_argument
+    add("--task", metavar="NAME", help="the labels of this one of the config's task_heads")
+    add("--num-classes", type=int, metavar="N", help="default 21 (voc), 150 (mit)")
+    add("--ignore", type=int, metavar="N", help="truth not counted; default 255 (voc), 0 (mit)")
+    add("--first", type=int, metavar="N", help="first class; default 0 (voc), 1 (mit)")
     add_interval_options(parser)
     add_measure_options(parser, "boundary", "errors", default="none")
-    add_task(parser)
+    parser.group("machine").add_argument(
+        "--jobs", type=int, metavar="N", help="processes that count; default: one a core"
+    )
     # Defaults of the other options that load_config reads.
     parser.set_defaults(cfg_options=None, work_dir=None, launcher="none", local_rank=0)
     args = parser.parse_args()
@@ -158,6 +142,8 @@ def main() -> None:
     print(f"Done: {last}")
     if not args.json:
         print("Next: --json FILE keeps these scores, unrounded")
+    elif not args.pred[1:]:
+        print("Next: a second --pred DIR says whether other predictions are better")
 
 
 def scored(rule, pairs, folder: Path, measures, by: str | None, args) -> Side:

@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Train under Slurm, one task a GPU:
+# Train under Slurm, one task a GPU.
 #
-#   GPUS=16 GPUS_PER_NODE=8 fcn-plugin slurm_train PARTITION JOB_NAME CONFIG [options of train]
+# usage: fcn-plugin slurm_train PARTITION JOB_NAME CONFIG [options of train]
 #
-# CPUS_PER_TASK (5) and SRUN_ARGS may be set as well.
+# variables:
+#   GPUS, GPUS_PER_NODE  tasks in all (8), and on each machine (8, or GPUS)
+#   CPUS_PER_TASK        cores of each task (5)
+#   SRUN_ARGS            more options for srun
+#
+# examples:
+#   fcn-plugin slurm_train gpu voc fcn8s_vgg16_voc
+#   fcn-plugin slurm_train gpu ade20k fcn8s_vgg16_ade20k --amp --resume
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: fcn-plugin slurm_train PARTITION JOB_NAME CONFIG [options of train]" >&2

@@ -1,6 +1,7 @@
 """Choose the split of a config's test data set; for the tools that score."""
 
 SCORED = ("test", "val")  # without a name the first of these that has labels is scored
+MAIN = ("aAcc", "mAcc", "mIoU", "fwIoU", "score")  # scores of the last line
 
 
 def choose_split(cfg, split: str, config: str, option: str = "--split") -> None:
@@ -50,19 +51,37 @@ def choose_scored(cfg, split: str | None, config: str) -> None:  # cfg: mmengine
         )
 
 
-def score_line(scores: dict[str, float]) -> str:
-    """Scores in one line, with their intervals if there are some: mIoU 62.13 [60.31, 63.94]."""
+def all_scores(scores: dict[str, float]) -> str:
+    """A table of scores with two decimals, and of their intervals if there are some."""
     from fcn_plugin.evaluation.intervals import HIGH, LOW
-    from fcn_plugin.evaluation.tables import in_brackets
+    from fcn_plugin.evaluation.tables import class_table, in_brackets
 
-    texts, ends = [], set()
-    for name, score in scores.items():
-        text, low, high = f"{name} {score:.2f}", name + LOW, name + HIGH
-        if {low, high} <= scores.keys():
-            ends |= {low, high}
-            text += f" {in_brackets((scores[low], scores[high]), whole=100)}"
-        if name not in ends:
-            texts.append(text)
+    bounds = {name: (scores.get(name + LOW), scores.get(name + HIGH)) for name in scores}
+    ends = {name + end for name, pair in bounds.items() if None not in pair for end in (LOW, HIGH)}
+    names = [name for name in scores if name not in ends]
+    columns: dict[str, list] = {"value": [float(scores[name]) for name in names]}
+    if ends:
+        pairs = [bounds[name] for name in names]
+        columns["interval"] = [
+            "" if None in pair else in_brackets(pair, whole=100) for pair in pairs
+        ]
+    return class_table(names, columns, heading="score")
+
+
+def score_line(scores: dict[str, float]) -> str:
+    """The main scores in one line with one decimal, of the mean IU with its interval if it has one.
+
+    For example: ``aAcc 91.2  mAcc 77.6  mIoU 65.5 [64.2, 66.9]  fwIoU 84.5``. Of scores with other
+    names, all.
+    """
+    from fcn_plugin.evaluation.intervals import HIGH, LOW
+
+    texts = []
+    for name in [name for name in scores if name.rpartition("/")[2] in MAIN] or [*scores]:
+        text, low, high = f"{name} {scores[name]:.1f}", name + LOW, name + HIGH
+        if name.endswith("mIoU") and {low, high} <= scores.keys():
+            text += f" [{scores[low]:.1f}, {scores[high]:.1f}]"
+        texts.append(text)
     return "  ".join(texts)
 
 

@@ -1,7 +1,7 @@
 """Score a checkpoint, or predict images for a leaderboard.
 
-fcn-plugin test CONFIG CHECKPOINT [--show-dir DIR]
-fcn-plugin test CONFIG CHECKPOINT --split test --submission results.tgz
+fcn-plugin test fcn8s_vgg16_shapes work_dirs/a --measures all --interval
+fcn-plugin test fcn8s_vgg16_voc voc.pth --split test --submission results.tgz
 """
 
 from __future__ import annotations
@@ -22,46 +22,41 @@ from common import (
     next_step,
     run,
 )
-from splits import choose_split, has_labels, score_line
+from parsing import ToolParser
+from splits import all_scores, choose_split, has_labels, score_line
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Score a segmentor on its test data set.")
+    parser = ToolParser(__doc__)
     add_network(parser)
-    parser.add_argument(
+    add = parser.group("network").add_argument
+    add("--tta", action="store_true", help="average several scales, and mirrored")
+    add = parser.group("images").add_argument
+    add("--split", metavar="NAME", help="a name in the config's table splits: val or test")
+    add = parser.group("what is written").add_argument
+    add(
         "--out",
         metavar="DIR",
-        help="write predictions as label PNGs here, those of a further task in DIR/TASK",
+        help="predictions as label PNGs; those of a further task in DIR/TASK",
     )
-    parser.add_argument(
-        "--show-dir", metavar="DIR", help="write pictures here: input, truth, prediction"
-    )
-    parser.add_argument(
-        "--show-interval", type=int, default=1, metavar="N", help="one picture of every N images"
-    )
-    parser.add_argument(
-        "--report", metavar="FILE", help="write a page (HTML) of scores, classes and images here"
-    )
-    add_interval_options(parser)
-    add_measure_options(
-        parser, "boundary", "confidence", "errors", default="those of test_evaluator"
-    )
-    parser.add_argument("--tta", action="store_true", help="average several scales, and mirrored")
-    parser.add_argument(
-        "--split", metavar="NAME", help="a name in the config's table splits, e.g. val or test"
-    )
-    parser.add_argument(
+    add("--show-dir", metavar="DIR", help="pictures: input, truth, prediction")
+    add("--show-interval", type=int, default=1, metavar="N", help="a picture of every N images")
+    add("--report", metavar="FILE", help="a page (HTML) of scores, classes and images")
+    add(
         "--submission",
         metavar="FILE",
-        help="write the archive for VOC's (.tgz) or ADE20K's (.zip) server here, or for other data "
-        "a .zip of label PNGs",
+        help="the archive for VOC's (.tgz) or ADE20K's server (.zip); other data: label PNGs in a "
+        ".zip",
     )
-    parser.add_argument(
+    add(
         "--comp",
         type=int,
         choices=[5, 6],
-        help="VOC's competition: 5 trained on VOC only, 6 on other data too (default)",
+        metavar="N",
+        help="VOC's competition: 5 trained on VOC only, 6 (default) on more",
     )
+    add_interval_options(parser)
+    add_measure_options(parser, "boundary", "confidence", "errors", default="the config's")
     add_run_options(parser)
     args = parser.parse_args()
     if args.tta and "confidence" in (chosen_measures(args) or ()):
@@ -116,6 +111,8 @@ def main() -> None:
     finally:
         for file in filter(None, (args.submission, args.report)):  # of a run that failed
             shutil.rmtree(spool_of(Path(file)), ignore_errors=True)
+    if scores:
+        runner.logger.info("All scores:\n%s", all_scores(scores))
     results = [
         score_line(scores),
         args.out and f"predictions are in {args.out}",

@@ -1,6 +1,7 @@
-"""Train a segmentor.
+"""Train a network.
 
-fcn-plugin train fcn8s_vgg16_shapes
+fcn-plugin train fcn8s_vgg16_shapes --work-dir work_dirs/a --test
+fcn-plugin train fcn8s_vgg16_voc --amp --resume
 """
 
 import argparse
@@ -8,42 +9,42 @@ import os
 import sys
 from pathlib import Path
 
-from common import add_run_options, load_config, next_step, run, show
+from common import AMP, add_run_options, load_config, next_step, run, show
 from explaining import unknown_type
-from splits import choose_scored, score_line
+from parsing import ToolParser
+from splits import all_scores, choose_scored, score_line
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "config", help="config: a file, or the name of a shipped one, e.g. fcn8s_vgg16_voc"
+    parser = ToolParser(__doc__)
+    parser.group("network").add_argument(
+        "config", metavar="CONFIG", help="config: a file, or the name of a shipped one"
     )
-    parser.add_argument(
+    add = parser.group("training").add_argument
+    add(
         "--resume",
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="continue from the latest checkpoint in the work dir, or from CHECKPOINT",
+        help="continue from CHECKPOINT, or from the latest in the work dir",
     )
-    parser.add_argument(
-        "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
-    )
-    parser.add_argument(
+    add("--amp", action="store_true", help=AMP)
+    add(
         "--batch",
         choices=["auto"],
-        help="auto: take the largest batch up to the config's that fits into memory, by trial, and "
-        "iterations and learning rate in proportion",
+        metavar="auto",
+        help="the largest batch up to the config's that fits into memory, by trial; iterations and "
+        "learning rate in proportion",
     )
-    parser.add_argument(
+    parser.group("scores").add_argument(
         "--test",
         nargs="?",
         const="",
         metavar="SPLIT",
-        help="then score the best checkpoint on a split of the config; default: test if it has "
-        "labels, else val",
+        help="then score the best checkpoint on a split; default: test if labelled, else val",
     )
     add_run_options(parser)
     return parser.parse_args()
@@ -123,7 +124,9 @@ def main() -> None:
             cfg.visualizer.name = "test"  # mmengine wants names that are not in use
         del runner  # and its memory
         # As fcn-plugin test scores it: hooks that average weights must not go on from a training.
-        scores = f"{score_line(BriefRunner.from_cfg(cfg).test())} ({cfg.load_from}); "
+        tested = BriefRunner.from_cfg(cfg).test()
+        logger.info("All scores:\n%s", all_scores(tested))
+        scores = f"{score_line(tested)} ({cfg.load_from}); "
     logger.info("Done: %scheckpoints and logs are in %s", scores, work_dir)
     logger.info(next_step("report", cfg.work_dir))
 

@@ -1,11 +1,11 @@
 """Train networks in turn, each from the best of the one before.
 
-fcn-plugin train_stages    # the published FCN-32s, then 16s, then 8s
-fcn-plugin train_stages fcn{32s,16s,8s}_vgg16_pascal-context-heavy
+Without configs: the published FCN-32s, then 16s, then 8s of VOC. Each stage is trained in a process
+and a folder of its own, DIR/CONFIG. After an interruption, the same command continues:
+DIR/stages.json records the finished stages, DIR/CONFIG/settings.json the settings of each.
 
-Each stage runs train.py in its own process and folder, WORK_DIR/CONFIG. After any
-interruption, give the same command again: WORK_DIR/stages.json records the finished stages, and
-WORK_DIR/CONFIG/settings.json the settings that a stage was begun with.
+fcn-plugin train_stages
+fcn-plugin train_stages fcn{32s,16s,8s}_vgg16_pascal-context-heavy --amp
 """
 
 import argparse
@@ -13,35 +13,31 @@ import signal
 import sys
 from pathlib import Path
 
-from common import add_cfg_options, run
+from common import AMP, add_cfg_options, run
+from parsing import ToolParser
 
 PUBLISHED = [Path(f"fcn{net}_vgg16_voc2011-heavy") for net in ("32s", "16s", "8s")]
 LOCK_PATIENCE = 15  # seconds to wait; workers of a killed run need 5 to notice and end
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Train networks one after another, each from the best snapshot of the one "
-        "before. After an interruption, the same command continues."
-    )
-    parser.add_argument(
+    parser = ToolParser(__doc__)
+    parser.group("networks").add_argument(
         "configs",
         nargs="*",
         type=Path,
         metavar="CONFIG",
         default=PUBLISHED,
-        help="configs, in training order, each a file or the name of a shipped one; default: "
+        help="in training order, each a file or the name of a shipped one; default: "
         + ", ".join(map(str, PUBLISHED)),
     )
-    parser.add_argument(
-        "--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on the CPU"
-    )
-    add_cfg_options(parser)  # for every config
-    parser.add_argument(
+    parser.group("training").add_argument("--amp", action="store_true", help=AMP)
+    add_cfg_options(parser, "run")  # for every config
+    parser.group("run").add_argument(
         "--work-dir",
         type=Path,
-        help="folder of the chain, with one folder for each stage; default "
-        "work_dirs/LAST_CONFIG-stages",
+        metavar="DIR",
+        help="folder of the chain, with one of each stage; default work_dirs/LAST_CONFIG-stages",
     )
     return parser.parse_args()
 

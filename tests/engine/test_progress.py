@@ -8,98 +8,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from engine.runs import Noise, log_of, runner
 from rich.text import Text
+from terminals import BAR, COLOUR, COLUMNS, Terminal, on_terminal
 from tools.running import ENVIRONMENT, PATIENCE, config, script
 
 from fcn_plugin.engine import ProgressHook
 from fcn_plugin.prepare.shapes import write_shapes
 from fcn_plugin.system.status_line import StatusLine
-
-COLUMNS = 70
-BAR = "━"
-# All that the bar may use: to erase a line, and colours. They leave nothing to be put right.
-PIECES = re.compile(r"\x1b\[2K|\x1b\[[\d;]*m|[^\x1b]")
-
-
-class Terminal:
-    """A pseudo terminal; ``output`` grows with what is written to its end ``theirs``."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = pty.openpty()
-        self.output = b""
-        self.reader = Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                part = os.read(self.ours, 1 << 16)
-            except OSError:  # nobody has the other end any more
-                return
-            self.output += part
-
-    def close(self) -> None:
-        """Wait for the rest of the output."""
-        os.close(self.theirs)
-        self.reader.join(PATIENCE)
-        os.close(self.ours)
-
-    def screens(self) -> Iterator[list[str]]:
-        """All lines as a person sees them, each time before one is erased or begun anew."""
-        lines, column, text = [""], 0, self.output.decode()
-        pieces = PIECES.findall(text)
-        assert "".join(pieces) == text
-        for piece in pieces:
-            if piece in ("\r", "\n", "\x1b[2K"):
-                yield lines
-            if piece == "\x1b[2K":
-                lines[-1] = ""
-            elif piece == "\r":
-                column = 0
-            elif piece == "\n":
-                lines.append("")
-            elif len(piece) == 1:
-                before = lines[-1].ljust(column)
-                lines[-1] = before[:column] + piece + before[column + 1 :]
-                column += 1
-        yield lines
-
-    def check(self) -> tuple[list[str], set[str]]:
-        """The lines at the end, and the words before each bar; no other line ever has one."""
-        bars = set()
-        for lines in self.screens():
-            assert not any(BAR in line for line in lines[:-1])
-            if BAR in lines[-1]:
-                assert len(lines[-1]) < COLUMNS
-                bars.add(lines[-1].partition(BAR)[0].strip())
-        assert lines[-1] == ""
-        return lines, bars
-
-
-@contextmanager
-def on_terminal(**environment: str) -> Iterator[Terminal]:
-    """stdout and stderr are a terminal."""
-    terminal = Terminal()
-    with pytest.MonkeyPatch.context() as patch:
-        streams = [os.fdopen(os.dup(terminal.theirs), "w", encoding="utf-8") for _ in range(2)]
-        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-            patch.delenv(name, raising=False)
-        for name, value in (dict(TERM="xterm", COLUMNS=str(COLUMNS)) | environment).items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "stdout", streams[0])
-        patch.setattr(sys, "stderr", streams[1])
-        yield terminal
-        assert [sys.stdout, sys.stderr] == streams
-        for stream in streams:
-            stream.close()
-    terminal.close()
 
 
 def run(folder: Path, **settings):
@@ -211,13 +130,14 @@ def test_as_a_user_trains(interrupted, tmp_path):
     write_shapes(tmp_path / "data/shapes", train=16, val=7, size=32)
     config(tmp_path, "train_dataloader.update(num_workers=1)")
     length = ["--cfg-options", "train_cfg.max_iters=9999"] if interrupted else []
+    colours = dict(NO_COLOR="1") if interrupted else {}
     terminal = Terminal()
     command = [sys.executable, script("train.py"), "tiny.py", "--work-dir", "run", *length]
     os.set_blocking(terminal.theirs, True)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
-        env=os.environ | ENVIRONMENT | dict(TERM="xterm", COLUMNS=str(COLUMNS)),
+        env=os.environ | ENVIRONMENT | dict(TERM="xterm", COLUMNS=str(COLUMNS)) | colours,
         stdin=terminal.theirs,
         stdout=terminal.theirs,
         stderr=terminal.theirs,
@@ -232,5 +152,7 @@ def test_as_a_user_trains(interrupted, tmp_path):
     terminal.close()
     lines, bars = terminal.check()
     assert "Iteration 0 of 4" in bars or interrupted
+    # Only in a process of its own: the package that colours mmengine's log remembers its answer.
+    assert bool(COLOUR.search(terminal.output)) != interrupted and b"INFO" in terminal.output
     assert (status, lines[-2]) == (130, "interrupted") if interrupted else status == 0
     assert interrupted or "Next: fcn-plugin report run" in lines[-2]

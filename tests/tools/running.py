@@ -32,14 +32,18 @@ def tool(command: str, *options: object, folder: Path, **environment: str):
     """The finished process of tools/COMMAND, whose words may all stand in one text.
 
     A tool in Python is a fork of a process that has imported mmseg, unless its environment is
-    changed, which may matter to the imports. ``started`` starts it as a user does.
+    changed, which may matter to the imports. ``started`` starts it as a user does. Its output goes
+    to no terminal, and has no colours.
     """
     name, *words = command.split()
     options = (*words, *options)
     if name.endswith(".py") and not environment:
         with Fork(name, *options, folder=folder) as fork:
-            return fork.finished()
-    return started(name, *options, folder=folder, **environment)
+            done = fork.finished()
+    else:
+        done = started(name, *options, folder=folder, **environment)
+    assert "\x1b" not in done.stdout + done.stderr
+    return done
 
 
 def ran(command: str, *options: object, folder: Path, **environment: str):

@@ -39,7 +39,9 @@ def test_the_worked_example(tmp_path):
     options = "voc --num-classes 4 --ignore 4 --list val.txt --json out/scores.json"
     done = ran(f"score.py {FOLDERS} {options}", folder=tmp_path)
     assert done.stderr == ""
-    assert done.stdout.splitlines()[-7:] == [
+    *lines, following = done.stdout.splitlines()
+    assert following.startswith("Next: a second --pred DIR")
+    assert lines[-7:] == [
         "pixel acc.      0.5625  (56.25 %)",
         "mean acc.       0.5625  (56.25 %)",
         "mean IU         0.4196  (41.96 %)",

@@ -13,8 +13,10 @@ import torch
 from families import NEWER_TORCH
 from PIL import Image
 from report_samples import Page
-from tools.running import config, ran, started, tool
+from tools.running import as_module, config, ran, started, tool
 
+from fcn_plugin.evaluation.intervals import HIGH, LOW
+from fcn_plugin.evaluation.measures import MEASURES
 from fcn_plugin.prepare.shapes import write_shapes
 from fcn_plugin.system.machine import threads_of
 
@@ -145,12 +147,29 @@ def test_two_processes(project):
     one = ran(f"test.py tiny.py {checkpoint} {options}", folder=project)
     assert scores(two.stdout) == scores(one.stdout)
     shown = [re.findall(r"\[\d+\.\d\d, \d+\.\d\d\]", run.stdout) for run in (one, two)]
-    assert shown[0] == shown[1] and len(shown[0]) > 4  # of some classes, and the last line's
+    assert shown[0] == shown[1] and len(shown[0]) > 4  # of some classes, and of all scores
     saved = json.loads(next(project.glob("one/*/*.json")).read_text())
-    bounds = f"[{saved['mIoU_low']:.2f}, {saved['mIoU_high']:.2f}]"
-    assert f"mIoU {saved['mIoU']:.2f} {bounds}" in one.stdout
+    low, score, high = (saved[f"mIoU{end}"] for end in ("_low", "", "_high"))
+    bounds = f"[{low:.2f}, {high:.2f}]"
+    assert re.search(rf"\| mIoU +\| +{score:.2f} \| +{re.escape(bounds)} \|", one.stdout)
+    last = one.stdout.splitlines()[-2]
+    assert f"mIoU {score:.1f} [{low:.1f}, {high:.1f}]  fwIoU" in last and len(last) <= 120
     assert bounds in Page((project / "page.html").read_text()).text
     assert (project / "two.zip").read_bytes() == (project / "one.zip").read_bytes()
+
+
+def test_the_last_line_is_short_and_the_table_has_all_scores():
+    measured = [key for keys in MEASURES.values() for key in keys]
+    drawn = {f"{name}{end}": 50.128 for name in (*SCORES, *measured) for end in ("", LOW, HIGH)}
+    with as_module("splits") as splits:
+        line, table = splits.score_line(drawn), splits.all_scores(drawn)
+        assert line == "aAcc 50.1  mAcc 50.1  mIoU 50.1 [50.1, 50.1]  fwIoU 50.1"
+        rows = [row.split() for row in table.replace("|", "").splitlines()]
+        assert [row[0] for row in rows if "[50.13," in row] == [*SCORES, *measured]
+        # Of a further task, and of another metric.
+        assert splits.score_line({"geo/mIoU": 1, "geo/ECE": float("nan")}) == "geo/mIoU 1.0"
+        assert splits.score_line({"mFscore": 1}) == "mFscore 1.0"
+        assert "interval" not in splits.all_scores({"mFscore": 1})
 
 
 def test_what_has_no_intervals_is_refused_before_scoring(project):
