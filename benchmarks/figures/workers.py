@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from fcn_plugin.engine.handover import in_one_piece
 from fcn_plugin.engine.train_loop import placed
 from figures.framework import Figure, Result, Row, Setting, quartiles
 from figures.pipeline import DATASETS, IMAGES, one_core, voc_picture, write
@@ -61,7 +62,7 @@ def rate(loader: dict, workers: int) -> float:
     """Pictures a second of a loader with so many workers, once all of them are at work."""
     loader = dict(loader, num_workers=workers, persistent_workers=workers > 0)
     with one_core(), DefaultScope.overwrite_default_scope("mmseg"):
-        batches = Runner.build_dataloader(placed(loader, seed=0), seed=0)
+        batches = in_one_piece(Runner.build_dataloader(placed(loader, seed=0), seed=0))
         batches.batch_sampler.begin = 0
         stream = iter(batches)
         for _ in range(1 + PREFETCHED * workers):

@@ -11,6 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import LOOPS
 from torch.nn import Module
 
+from fcn_plugin.engine.handover import in_one_piece
 from fcn_plugin.engine.order import (
     SKIPPED,
     STEPS,
@@ -129,7 +130,7 @@ class ExactTrainLoop(IterBasedTrainLoop):
                 f"Resumed after iteration {self.iter}; the {seen} images already seen are not "
                 "read again"
             )
-        for batch in self.dataloader:
+        for batch in in_one_piece(self.dataloader):
             seen += now.step_size
             self.runner.message_hub.update_info(POSITION, now._replace(images_seen=seen)._asdict())
             self._note_unreadable(batch)
