@@ -7,7 +7,17 @@ from importlib import import_module
 from fcn_plugin.errors import UserError, did_you_mean  # makes mmseg importable
 from figures.framework import Figure
 
-GROUPS = ("network", "loss", "labels", "evaluation", "measures", "pipeline", "tools", "shared")
+GROUPS = (
+    "network",
+    "convolution",
+    "loss",
+    "labels",
+    "evaluation",
+    "measures",
+    "pipeline",
+    "tools",
+    "shared",
+)
 
 
 def choose(names: Sequence[str]) -> list[Figure]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fcn_plugin.geometry import Layer
 from fcn_plugin.models.features import Switches
+from fcn_plugin.models.plain_gradient import PlainGradientConv
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -58,7 +59,7 @@ def add_conv(
     groups: int = 1,
     bias: bool = True,
     norm_cfg: dict | None = None,
-    kind: type[nn.Conv2d] = nn.Conv2d,
+    kind: type[nn.Conv2d] = PlainGradientConv,
 ) -> list[str]:
     """Add a convolution, its norm and its ReLU to a module; returns the layers' names in order."""
     conv = kind(in_channels, channels, kernel, stride, padding, groups=groups, bias=bias)
