@@ -29,15 +29,15 @@ STAGES = range(1, 6)
 FC6_SIDES = (7, 16, 22)  # 22: of a 500 x 500 image with padding 'reference'
 PADDED = (4, 8, 16)  # channels of the image
 TOLERANCE = 1e-4  # of the largest value: sums of 25,088 products in another order
-Layer = Callable[[Tensor], Tensor]
 Change = Callable[[nn.Module], object]
 
 
 def stage(number: int, setting: Setting) -> nn.Module:
-    """Stage 1-6 of our VGG16, 6 with fc6 and fc7, without dropout."""
+    """Stage 1-6 of our VGG16, without dropout, and pooling, whose choices depend on rounding."""
     width = QUICK_WIDTH if setting.quick else {}
     vgg = ConvolutionalizedVGG(16, out_indices=(number - 1,), dropout_ratio=0, **width)
-    return vgg.stages[-1].to(setting.device)
+    layers = vgg.stages[-1].to(setting.device)
+    return layers if number == 6 else layers[:-1]
 
 
 def image(conv: nn.Conv2d, pixels: int, setting: Setting) -> Tensor:
@@ -46,7 +46,7 @@ def image(conv: nn.Conv2d, pixels: int, setting: Setting) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def passes(layer: Layer, x: Tensor, weights: Sequence[Tensor], setting: Setting) -> Callable:
+def passes(layer: Callable, x: Tensor, weights: Sequence[Tensor], setting: Setting) -> Callable:
     """A call of ``layer``: its output, and the gradients of half its square's sum."""
     inputs = [*weights, x] if x.requires_grad else [*weights]
 
