@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from types import SimpleNamespace
+from types import SimpleNamespace, UnionType
 from typing import Any
 
 import torch
@@ -20,15 +20,17 @@ from torch.nn import functional
 from fcn_plugin.engine import CompileHook
 from fcn_plugin.engine.precision import bfloat16_ratio
 from fcn_plugin.models import ConvolutionalizedVGG
+from fcn_plugin.models.layers import WideConv
 from fcn_plugin.models.plain_gradient import PlainGradientConv
 from figures import framework as measured
 from figures.framework import Figure, Result, Row, Setting, Sides, Skipped
 from figures.steps import QUICK_WIDTH, our_step, side, unchanged
 
 STAGES = range(1, 6)
-FC6_SIDES = (7, 16, 22)  # 22: of a 500 x 500 image with padding 'reference'
+FC6_SIDES = (7, 16, 20)  # up to 512 x 512 pixels with padding "same"; the most as a product
 PADDED = (4, 8, 16)  # channels of the image
-TOLERANCE = 1e-4  # of the largest value: sums of 25,088 products in another order
+TOLERANCE = 1e-3  # of the norm: which side of zero ReLU sees may depend on rounding
+OURS = PlainGradientConv | WideConv
 Change = Callable[[nn.Module], object]
 
 
@@ -59,15 +61,15 @@ def passes(layer: Callable, x: Tensor, weights: Sequence[Tensor], setting: Setti
 
 
 def same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> str:
-    errors = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True)]
-    assert max(errors) <= TOLERANCE, f"largest difference {max(errors):.1e} of the largest value"
-    return f"outputs and gradients agree to {max(errors):.0e} of the largest"
+    errors = [float((a - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True)]
+    assert max(errors) <= TOLERANCE, f"largest difference {max(errors):.1e} of the norm"
+    return f"outputs and gradients agree to {max(errors):.0e} of their norms"
 
 
-def as_torch(network: nn.Module) -> nn.Module:
-    """``network`` with every gradient in the layout of the pass forward."""
+def as_torch(network: nn.Module, kinds: type | UnionType = OURS) -> nn.Module:
+    """``network`` with torch's own convolution for ours of these kinds."""
     for layer in network.modules():
-        if isinstance(layer, PlainGradientConv):
+        if isinstance(layer, kinds):
             layer.__class__ = nn.Conv2d
     return network
 
@@ -75,9 +77,9 @@ def as_torch(network: nn.Module) -> nn.Module:
 def stages(
     number: int, layout: torch.memory_format | None, onednn: bool, setting: Setting
 ) -> Sides:
-    """A stage as torch computes it against the same in ``layout`` or by torch's own loops.
+    """Our stage against the same by oneDNN, or by torch's own loops without it.
 
-    Without a ``layout``: our stage against the same as torch computes it.
+    With both oneDNN and a ``layout``: the stage by oneDNN against the same in that layout.
     """
     torch.manual_seed(0)
     ours = stage(number, setting)
@@ -85,7 +87,8 @@ def stages(
     x.requires_grad_(number > 1)  # nothing needs the gradient of the image
     theirs, theirs_x = as_torch(copy.deepcopy(ours)), x
     if layout is not None:
-        as_torch(ours)
+        if onednn:
+            as_torch(ours)
         # Not FullyConnected itself, which chooses the layout of its input.
         theirs = nn.Sequential(*theirs).to(memory_format=layout)
         theirs_x = x.detach().contiguous(memory_format=layout).requires_grad_(number > 1)
@@ -113,19 +116,17 @@ def first_padded(channels: int, setting: Setting) -> Sides:
     return Sides(passes(conv, x, weights, setting), passes(padded, x, weights, setting), same)
 
 
-def fc6_by_product(pixels: int, setting: Setting) -> Sides:
-    """fc6 against a matrix of all windows times the weights."""
+def fc6(pixels: int, setting: Setting) -> Sides:
+    """fc6, a matrix product if that takes less time, against a convolution."""
     torch.manual_seed(0)
     conv = stage(6, setting)[0]
     x = image(conv, pixels, setting).contiguous().requires_grad_()
     weights = list(conv.parameters())
 
-    def product(x: Tensor) -> Tensor:
-        columns = functional.unfold(x, conv.kernel_size, padding=conv.padding)
-        scores = conv.weight.flatten(1) @ columns + conv.bias[:, None]
-        return scores.unflatten(2, x.shape[2:])
+    def convolution(x: Tensor) -> Tensor:
+        return functional.conv2d(x, *weights, padding=conv.padding)
 
-    return Sides(passes(conv, x, weights, setting), passes(product, x, weights, setting), same)
+    return Sides(passes(conv, x, weights, setting), passes(convolution, x, weights, setting), same)
 
 
 def steps(ours: Change, theirs: Change, setting: Setting) -> Sides:
@@ -134,7 +135,7 @@ def steps(ours: Change, theirs: Change, setting: Setting) -> Sides:
 
 def plain_layout(model: nn.Module) -> None:
     """Let a network compute in plain memory."""
-    as_torch(model).to(memory_format=torch.contiguous_format)
+    as_torch(model, PlainGradientConv).to(memory_format=torch.contiguous_format)
     model.backbone.stages[0].register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
 
 
@@ -172,6 +173,8 @@ def _figure(name: str, against: str, setup: Callable[..., Sides], *args: Any) ->
     return Figure(name, "convolution", against, partial(setup, *args))
 
 
+one_layout = partial(as_torch, kinds=PlainGradientConv)
+fc6_as_convolution = partial(as_torch, kinds=WideConv)
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
 # Stage -> the layout that ours does not choose for it.
 OTHERS = dict.fromkeys(STAGES, ("plain", PLAIN)) | {6: ("channels-last", LAST)}
@@ -180,7 +183,7 @@ FIGURES = [
         _figure(f"weights {n}", f"stage {n}, its gradients in one layout", stages, n, None, True)
         for n in STAGES
     ),
-    _figure("weights", "training step, gradients in one layout", steps, unchanged, as_torch),
+    _figure("weights", "training step, gradients in one layout", steps, unchanged, one_layout),
     *(
         _figure(f"layout {n}", f"stage {n}, {name}", stages, n, layout, True)
         for n, (name, layout) in OTHERS.items()
@@ -191,7 +194,8 @@ FIGURES = [
         for n in OTHERS
     ),
     *(_figure(f"first {n}", f"conv1_1, {n} channels with zeros", first_padded, n) for n in PADDED),
-    *(_figure(f"fc6 {n}", f"{n} x {n}, unfold and product", fc6_by_product, n) for n in FC6_SIDES),
+    *(_figure(f"fc6 {n}", f"{n} x {n}, as convolution", fc6, n) for n in FC6_SIDES),
+    _figure("fc6", "training step, fc6 as convolution", steps, unchanged, fc6_as_convolution),
     Figure("compile", "convolution", "training step, torch.compile", reading=compiled),
     _figure("bfloat16", "training step, bfloat16", bfloat16),
 ]
