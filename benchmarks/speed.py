@@ -85,7 +85,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     machine = describe(device)
     with progress("matrix products"):
-        machine["matrix_products"] = matrix_rates(device, args.quick)
+        machine["matrix_products"] = matrix_rates(device, dtype, args.quick)
     print(heading(machine, dtype))
     measured = []
     for number, figure in enumerate(figures, start=1):

@@ -9,6 +9,7 @@ from figures.framework import Figure
 
 GROUPS = (
     "network",
+    "convolution",
     "loss",
     "labels",
     "evaluation",

@@ -31,18 +31,19 @@ def describe(device: torch.device) -> dict[str, Any]:
     return machine
 
 
-def matrix_rates(device: torch.device, quick: bool = False) -> dict[str, float]:
+def matrix_rates(device: torch.device, dtype: str, quick: bool = False) -> dict[str, float]:
     """Operations per second of large square matrix products, by dtype; medians of five.
 
-    On a GPU float32 means TF32, the default of convolutions there.
+    In bfloat16 only if ``dtype`` asks for it: processors without it take minutes. On a GPU float32
+    means TF32, the default of convolutions there.
     """
     side = 1024 if quick else SIDES.get(device.type, 2048)
     precision = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     rates = {}
-    for name, dtype in DTYPES.items():
-        a, b = torch.randn(2, side, side, device=device).to(dtype)
+    for name in dict.fromkeys(("float32", dtype)):
+        a, b = torch.randn(2, side, side, device=device).to(DTYPES[name])
         # Six, since the first product also initialises the library.
         (times,) = alternate((lambda a=a, b=b: a @ b,), 6, device)
         rates[name] = 2 * side**3 / median(times[1:])

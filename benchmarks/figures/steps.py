@@ -40,14 +40,24 @@ class Autocast(OptimWrapper):
             yield
 
 
-def our_step(setting: Setting, batch: int) -> Callable[[], object]:
-    """FCN-8s on VGG16 by the shipped config for ADE20K, without the pretrained weights."""
+def unchanged(network: nn.Module) -> None:
+    """Leave a network as its config has it."""
+
+
+def our_step(
+    setting: Setting, batch: int, change: Callable[[nn.Module], object] = unchanged
+) -> Callable[[], object]:
+    """FCN-8s on VGG16 by the shipped config for ADE20K, without the pretrained weights.
+
+    Args:
+        change: of the network, before the first step.
+    """
     config = Config.fromfile(CONFIG)
     config.model.backbone.init_cfg = None
     if setting.quick:
         config.model.backbone.update(QUICK_WIDTH)
         config.model.decode_head.in_channels = QUICK_LEVELS
-    return _step(config.model, config.optim_wrapper, setting, batch)
+    return _step(config.model, config.optim_wrapper, setting, batch, change)
 
 
 def mmseg_step(setting: Setting, batch: int) -> Callable[[], object]:
@@ -61,11 +71,19 @@ def mmseg_step(setting: Setting, batch: int) -> Callable[[], object]:
     return _step(model, optimizer, setting, batch)
 
 
-def _step(model: Any, optimizer: Any, setting: Setting, batch: int) -> Callable[[], object]:
-    size = (_side(setting), _side(setting))
+def _step(
+    model: Any,
+    optimizer: Any,
+    setting: Setting,
+    batch: int,
+    change: Callable[[nn.Module], object] = unchanged,
+) -> Callable[[], object]:
+    size = (side(setting), side(setting))
     init_default_scope("mmseg")
     model.data_preprocessor.size = size
-    return training_step(MODELS.build(model), optimizer, setting, batch, size, CLASSES)
+    network = MODELS.build(model)
+    change(network)
+    return training_step(network, optimizer, setting, batch, size, CLASSES)
 
 
 def training_step(
@@ -86,7 +104,8 @@ def training_step(
     return lambda: model.train_step(dict(data), wrapper)
 
 
-def _side(setting: Setting) -> int:
+def side(setting: Setting) -> int:
+    """Pixels of the square images."""
     return 64 if setting.quick else 512
 
 
@@ -118,12 +137,12 @@ def peer(setting: Setting, classes: int) -> nn.Module:
 
 def peer_step(setting: Setting, batch: int) -> Callable[[], object]:
     """pytorch-fcn's FCN-8s with its loss, summed over labelled pixels, and plain SGD."""
-    device, side = setting.device, _side(setting)
+    device, pixels = setting.device, side(setting)
     model = peer(setting, CLASSES).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-10, momentum=0.99, weight_decay=0.0005)
     torch.manual_seed(0)
-    images = torch.rand(batch, 3, side, side) * 255 - 115
-    labels = _labels(batch, (side, side), CLASSES)
+    images = torch.rand(batch, 3, pixels, pixels) * 255 - 115
+    labels = _labels(batch, (pixels, pixels), CLASSES)
     loss_of = nn.CrossEntropyLoss(ignore_index=255, reduction="sum")
 
     def step() -> Tensor:

@@ -27,6 +27,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fcn_plugin.geometry import Layer
 from fcn_plugin.models.layers import is_hooked
+from fcn_plugin.models.plain_gradient import PlainGradientConv
 
 
 class EqualRows(NamedTuple):
@@ -145,7 +146,7 @@ def thinnable(module: nn.Module) -> bool:
     """
     if is_hooked(module):
         return False
-    if type(module) is nn.Conv2d:
+    if type(module) in (nn.Conv2d, PlainGradientConv):
         return module.padding_mode == "zeros"
     if isinstance(module, _BatchNorm):
         return not module.training and module.running_mean is not None

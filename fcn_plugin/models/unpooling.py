@@ -26,6 +26,7 @@ from fcn_plugin.models.coarse import CoarseScores
 from fcn_plugin.models.features import Features, Switches
 from fcn_plugin.models.layers import add_conv
 from fcn_plugin.models.loss import blockwise_losses, is_supported
+from fcn_plugin.models.plain_gradient import PlainGradientConv
 from fcn_plugin.models.upsample import Placement
 from fcn_plugin.models.vgg import WIDTHS
 from fcn_plugin.weights.networks import VGG_CONVS
@@ -123,7 +124,7 @@ class UnpoolingHead(BaseDecodeHead):
                     name, channels = f"conv{number}_{conv}_D", finer if conv == 1 else width
                     add_conv(stage, name, width, channels, 3, padding=1, norm_cfg=norm_cfg)
             self.stages.append(stage)
-        self.conv_seg = nn.Conv2d(base_channels, self.out_channels, 3, padding=1)
+        self.conv_seg = PlainGradientConv(base_channels, self.out_channels, 3, padding=1)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Scores N x C x H x W of the image's size."""

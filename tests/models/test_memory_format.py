@@ -7,6 +7,7 @@ from networks import pictures
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from fcn_plugin.models import layers
 from fcn_plugin.models.layers import WideConv
 
 
@@ -28,9 +29,14 @@ def test_no_weight_is_copied(net):
     assert copies() > 4
 
 
-@pytest.mark.parametrize("kernel, padding", [(7, 3), (6, "same")])
+@pytest.mark.parametrize("by_product", [False, True])
+@pytest.mark.parametrize("kernel, padding", [(7, 3), (6, "same"), (7, 0)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 9), (12, 12)], ids=str)
-def test_windows_larger_than_the_map(size, kernel, padding):
+def test_windows_larger_than_the_map(monkeypatch, size, kernel, padding, by_product):
+    """Both as a convolution and as a product, in double precision, where rounding hides nothing."""
+    if padding == 0:
+        size = tuple(length + kernel - 1 for length in size)
+    monkeypatch.setattr(layers, "_gains", lambda x, weight: by_product)
     wide = WideConv(3, 4, kernel, padding=padding).double()
     plain = nn.Conv2d(3, 4, kernel, padding=padding).double()
     plain.load_state_dict(wide.state_dict())
@@ -39,8 +45,34 @@ def test_windows_larger_than_the_map(size, kernel, padding):
         x = image.clone().requires_grad_()
         y = conv(x)
         y.square().sum().backward()
+        assert y.is_contiguous()
         results.append([y, x.grad, conv.weight.grad, conv.bias.grad])
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+def products(conv: nn.Module, x: torch.Tensor) -> int:
+    """Matrix products of a pass forward."""
+    with profile(activities=[ProfilerActivity.CPU]) as run:
+        conv(x)
+    return sum(event.name == "aten::mm" for event in run.events())
+
+
+def test_few_windows_are_a_product(monkeypatch):
+    """On CPUs with MKL in single precision; compiled and traced graphs keep the convolution."""
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    conv, x = WideConv(2, 3, 7, padding=3), torch.randn(2, 2, 8, 10)
+    monkeypatch.setattr(layers, "FEW_WINDOWS", 160)
+    assert products(conv, x) == products(WideConv(2, 3, 7), torch.randn(1, 2, 14, 14)) == 1
+    assert "unfold" not in (graph := str(torch.jit.trace(conv, x).inlined_graph))
+    assert "aten::_convolution" in graph
+    monkeypatch.setattr(layers, "FEW_WINDOWS", 159)
+    assert products(conv, x) == 0
+    monkeypatch.setattr(layers, "FEW_WINDOWS", 160)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert products(conv, x) == 0
+    assert conv(x[:0]).shape == (0, 3, 8, 10)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert products(conv, x) == 0
 
 
 def test_gradients_in_bfloat16_are_numbers():

@@ -18,11 +18,12 @@ from fcn_plugin.system.progress import progress_bar
 
 HEIGHT = 40  # lines of a screen
 SCRIPTS = sorted(TOOLS.glob("*.sh"))
-# All that are started, but for what doctor.py starts.
+# What a user starts; these are started by doctor.py and dist_train.sh.
+INNER = ("trial.py", "threads.py")
 FILES = [
     file
     for file in sorted((*TOOLS.glob("*.py"), *BENCHMARKS.glob("*.py")))
-    if "__main__" in file.read_text() and file.name != "trial.py"
+    if "__main__" in file.read_text() and file.name not in INNER
 ]
 
 
