@@ -30,7 +30,7 @@ WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")  # Pillow's modes of one channel ab
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # libjpeg's value for missing pixels, as it is and inverted, as in CMYK.
-GREY = (127, 128)
+GREY = {127, 128}
 # Extra JPEG data: varied, so that it decodes to something, and without 0xff, so without a marker.
 FILLING = bytes(range(1, 65))
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type in the header -> channels
@@ -185,7 +185,7 @@ def check_rows(image: Image.Image, bgr: np.ndarray | None, content: bytes) -> No
             corners = [np.asarray(image.crop((right, bottom, right + 1, bottom + 1)))]
         else:
             corners = [bgr[row, column] for row in (0, -1) for column in (0, -1)]
-        is_grey = any(np.isin(corner, GREY).all() for corner in corners)
+        is_grey = any(GREY.issuperset(corner.ravel().tolist()) for corner in corners)
         missing = is_grey and _jpeg_lacks_blocks(content)
     if missing:
         raise OSError("its data end before its last row")
