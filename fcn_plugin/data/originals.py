@@ -40,7 +40,7 @@ def load_sample(dataset: BaseDataset, index: int) -> dict[str, Any]:
     info, steps = dataset.get_data_info(index), steps_of(dataset)
     label = info.get("seg_map_path")
     loaded, number = load_image(steps, info)
-    if not label:
+    if not label or "gt_seg_map" in loaded:  # loaded before the image
         return loaded
     # Another loader than a subclass of mmcv's is found by what it adds.
     rest = steps[number:]
