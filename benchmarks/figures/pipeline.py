@@ -1,14 +1,12 @@
 """Figures of the configs' input pipelines, against the same steps of mmseg, on one core.
 
-One more is of large photographs, decoded at a fraction against decoded in full.
-
 The files are synthetic: pictures of textured shapes as JPEGs of a photograph's size, labels as PNGs
 with a palette. Those like VOC have one class on most of the picture, so that crops are redrawn as
 often as on VOC; those like ADE20K are covered by objects completely.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +25,7 @@ from fcn_plugin.prepare.drawing import draw
 from figures.framework import Figure, Setting, Sides
 
 DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"
-IMAGES, PHOTOS = 24, 3
+IMAGES = 24
 QUALITY = 92
 AREAS = 8  # areas in a picture like ADE20K, each of one class
 # Our class -> mmseg's; all other steps use the same class.
@@ -63,12 +61,6 @@ def ade_picture(index: int) -> Picture:
     return np.clip(image + shade, 0, 255).astype(np.uint8), label.astype(np.uint8)
 
 
-def photo(index: int) -> Picture:
-    """A picture [3000, 4000, 3] and its label, of 12 megapixels."""
-    image, label = draw(0, "train", index, 4000)
-    return image[:3000], label[:3000]
-
-
 def write(folder: Path, index: int, picture: Picture) -> dict[str, str]:
     """The paths that a data set gives the pipeline, for a picture written to ``folder``."""
     image, label = map(Image.fromarray, picture)
@@ -98,48 +90,21 @@ def one_core() -> Iterator[None]:
 def pipeline(
     config: str, picture: Callable[[int], Picture], reduce_zero_label: bool, setting: Setting
 ) -> Sides:
-    steps = Config.fromfile(DATASETS / config).train_pipeline
-    theirs = [mmseg_step(step) for step in steps]
-    pictures = map(picture, range(2 if setting.quick else IMAGES))
-    return on_files(pictures, steps, theirs, reduce_zero_label, agree)
-
-
-def photos(setting: Setting) -> Sides:
-    """ADE20K's scoring of large photographs, shrunk on loading or not."""
-    load, resize, *rest = Config.fromfile(DATASETS / "ade20k.py").test_pipeline
-    shrunk = [dict(load, shrink_on_load=resize), *rest]
-    pictures = map(ade_picture, range(1)) if setting.quick else map(photo, range(PHOTOS))
-    return on_files(pictures, shrunk, [load, resize, *rest], True, levels_apart)
-
-
-def on_files(
-    pictures: Iterable[Picture],
-    ours: list[dict[str, Any]],
-    theirs: list[dict[str, Any]],
-    reduce_zero_label: bool,
-    agree: Callable[[Any, Any], str],
-) -> Sides:
-    """Two pipelines on the same files."""
     folder = tempfile.TemporaryDirectory(prefix="pipeline")
-    files = [write(Path(folder.name), index, each) for index, each in enumerate(pictures)]
+    count = 2 if setting.quick else IMAGES
+    files = [write(Path(folder.name), index, picture(index)) for index in range(count)]
+    common = dict(reduce_zero_label=reduce_zero_label)
+    steps = Config.fromfile(DATASETS / config).train_pipeline
     with DefaultScope.overwrite_default_scope("mmseg"):
-        both = Compose(ours), Compose(theirs)
+        ours, theirs = Compose(steps), Compose([mmseg_step(step) for step in steps])
 
     # The default argument keeps the temporary folder as long as the function.
     def run(steps: Compose, folder: tempfile.TemporaryDirectory = folder) -> list[dict[str, Any]]:
-        common = dict(reduce_zero_label=reduce_zero_label)
         np.random.seed(0)
         with one_core():
             return [steps(dict(file, seg_fields=[], **common)) for file in files]
 
-    return Sides(*(partial(run, steps) for steps in both), agree, per=len(files))
-
-
-def levels_apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    pairs = zip(ours, theirs, strict=True)
-    apart = [abs(mine["inputs"].int() - other["inputs"].int()) for mine, other in pairs]
-    mean = sum(float(each.float().mean()) for each in apart) / len(apart)
-    return f"levels differ by {mean:.2f} of 255 on average, at most {max(map(torch.max, apart))}"
+    return Sides(partial(run, ours), partial(run, theirs), agree, per=count)
 
 
 def agree(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
@@ -155,5 +120,4 @@ ADE20K = partial(pipeline, "ade20k.py", ade_picture, True)
 FIGURES = [
     Figure("input pipeline VOC", "pipeline", "mmseg's transforms, one core", VOC),
     Figure("input pipeline ADE20K", "pipeline", "mmseg's transforms, one core", ADE20K),
-    Figure("scoring large photos", "pipeline", "decoded in full, one core", photos),
 ]

@@ -1,7 +1,7 @@
 """Decode picture files as 8-bit BGR; needs neither torch nor mmcv."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +11,6 @@ from fcn_plugin.data.file_kinds import OUR_LOADER
 from fcn_plugin.data.picture_files import (
     JPEG_END,
     JPEG_START,
-    TURNED,
     WIDE_MODES,
     CheckSize,
     check_rows,
@@ -28,17 +27,13 @@ OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
 FEWEST, MOST = 8, 16  # limits of LoadCheckedImage's argument `bits`
 # Many cameras store 12-bit numbers in 16-bit files; the upper 8 of 16 bits are nearly black then.
 USUAL = 12
-# libjpeg's inverse DCT of fewer coefficients gives a picture of 1/8, 1/4 or 1/2.
-FRACTIONS = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
+# JPEGs are decoded at 1/n of their size by an inverse DCT of fewer coefficients.
+DIVISORS = {
     1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-
-Shape = tuple[int, ...]
-# (H, W) of a picture, upright -> (H, W) to which it is resized later.
-NewShape = Callable[[Shape], Shape]
 
 
 class PictureDecoder:
@@ -59,25 +54,29 @@ class PictureDecoder:
         """Log a warning."""
         logging.getLogger("fcn_plugin").warning("%s", text)
 
-    def decode(self, content: bytes, path: str, new_shape: NewShape | None = None) -> np.ndarray:
-        """The picture [H, W, 3] in a file's bytes; errors name ``path``.
+    def decode(self, content: bytes, path: str) -> np.ndarray:
+        """The picture [H, W, 3] in a file's bytes; errors name ``path``."""
+        return self.decode_for(content, path, None)[0]
 
-        Args:
-            new_shape: resize a JPEG to this, bilinear, from the smallest of 1/8, 1/4, 1/2 and 1/1
-                of its size that is no smaller. If OpenCV cannot, the picture comes in full; so do
-                other files, for which it is not called.
+    def decode_for(
+        self, content: bytes, path: str, scale: Sequence[int] | None
+    ) -> tuple[np.ndarray, int]:
+        """A picture [H / n, W / n, 3] that is resized to fit into ``scale`` next, and n.
+
+        n is 1, 2, 4 or 8 for a JPEG that OpenCV decodes, else 1.
         """
         opened = open_checked(content, path, "image", self.check_size)
+        divisor = _divisor(opened.size, scale or opened.size)
         with damage_named(path, "image", content):
             image: Image.Image = opened
             raw_mode = raw_mode_of(opened)
-            img = _jpeg(image, content, new_shape) if _is_plain_jpeg(image, content) else None
+            img = _whole_jpeg(image, content, DIVISORS[divisor])
             if img is None:
                 opened.load()
             check_rows(image, img, content)
             if img is None and ";16" in raw_mode and image.mode not in WIDE_MODES:
                 image = self._narrow_colour(image, content, path)
-        return self.convert(image, path) if img is None else img
+        return (self.convert(image, path), 1) if img is None else (img, divisor)
 
     def convert(self, image: Image.Image, path: str) -> np.ndarray:
         """A Pillow picture of any mode as 8-bit BGR [H, W, 3], upright."""
@@ -136,46 +135,26 @@ class PictureDecoder:
         return narrow
 
 
-def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV decodes it, which is faster than Pillow: a grey or colour JPEG.
+def _divisor(size: Sequence[int], scale: Sequence[int]) -> int:
+    """The largest n that divides both sides and makes them no smaller than ``scale`` does.
 
-    Not one without an end marker (OpenCV before 5 invents the missing part), and not one with XMP
-    (it may hold an orientation that OpenCV ignores).
+    An n with a remainder would add a partial pixel at a border, and shift the picture.
     """
-    return (
-        image.mode in ("L", "RGB")
-        and "xmp" not in image.info
-        and content.startswith(JPEG_START)
-        and content.endswith(JPEG_END)
-        and image.width * image.height < OPENCV_PIXELS
-    )
+    sides, limits = sorted(size), sorted(scale)
+    exact = [n for n in DIVISORS if sides[0] % n == sides[1] % n == 0]
+    return max((n for n in exact if np.less_equal(limits, np.divide(sides, n)).any()), default=1)
 
 
-def _jpeg(image: Image.Image, content: bytes, new_shape: NewShape | None) -> np.ndarray | None:
-    """A JPEG as BGR, upright, by OpenCV; None if it cannot.
+def _whole_jpeg(image: Image.Image, content: bytes, flag: int) -> np.ndarray | None:
+    """A grey or colour JPEG as BGR, upright, by OpenCV, which is faster than Pillow.
 
-    With ``new_shape`` resized to that, and None if OpenCV does not see Pillow's orientation.
+    None for any other picture, for a JPEG without an end marker (OpenCV before 5 invents the
+    missing part), and for a JPEG with XMP (it may hold an orientation that OpenCV ignores).
     """
-    encoded = np.frombuffer(content, np.uint8)
-    if new_shape is None:
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
-    shape = image.size if turned else image.size[::-1]
-    wanted = new_shape(shape)
-    for fraction, flag in FRACTIONS.items():
-        part = tuple(-(-side // fraction) for side in shape)
-        if fraction == 1 or all(np.greater_equal(part, wanted)):
-            img = cv2.imdecode(encoded, flag)
-            whole = img is not None and img.shape[:2] == part
-            return _resized(img, np.divide(shape, fraction), wanted) if whole else None
-    return None
-
-
-def _resized(img: np.ndarray, extent: np.ndarray, shape: Shape) -> np.ndarray:
-    """The part [0, extent) of an image, which may end within its last pixels, resized."""
-    if np.array_equal(extent, img.shape[:2]):
-        return cv2.resize(img, shape[::-1])
-    down, across = extent / shape
-    to_source = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
-    flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
-    return cv2.warpAffine(img, to_source, shape[::-1], flags=flags, borderMode=border)
+    if image.mode not in ("L", "RGB") or "xmp" in image.info:
+        return None
+    if not content.startswith(JPEG_START) or not content.endswith(JPEG_END):
+        return None
+    if image.width * image.height >= OPENCV_PIXELS:
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)

@@ -102,23 +102,12 @@ def innermost(dataset: dict) -> list[dict]:
 def pipeline_of(dataset: dict) -> list[Any]:
     """The steps from a file to the network's input: the first data set's, then its wrappers'.
 
-    An image that is shrunk on loading is loaded in full here, as it is shown beside its labels.
-
     >>> mixed = dict(dataset=dict(pipeline=["load"]), pipeline=["pack"])
     >>> pipeline_of(dict(datasets=[mixed, dict(pipeline=["other"])]))
     ['load', 'pack']
     """
     inner = wrapped(dataset)
-    steps = [*(pipeline_of(inner[0]) if inner else ()), *(dataset.get("pipeline") or ())]
-    return [part for step in steps for part in _apart(step)]
-
-
-def _apart(step: Any) -> list[Any]:
-    """``LoadCheckedImage`` and the step that it does in the same go, or another step alone."""
-    if not isinstance(step, dict) or not step.get("shrink_on_load"):
-        return [step]
-    load = {name: value for name, value in step.items() if name != "shrink_on_load"}
-    return [load, step["shrink_on_load"]]
+    return [*(pipeline_of(inner[0]) if inner else ()), *(dataset.get("pipeline") or ())]
 
 
 def set_pipeline(dataset: dict, pipeline: list[Any]) -> None:
