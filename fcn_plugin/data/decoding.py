@@ -1,6 +1,7 @@
 """Decode picture files as 8-bit BGR; needs neither torch nor mmcv."""
 
 import logging
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -26,6 +27,13 @@ OPENCV_PIXELS, AT_ONCE = 2**30, 2**20
 FEWEST, MOST = 8, 16  # limits of LoadCheckedImage's argument `bits`
 # Many cameras store 12-bit numbers in 16-bit files; the upper 8 of 16 bits are nearly black then.
 USUAL = 12
+# JPEGs are decoded at 1/n of their size by an inverse DCT of fewer coefficients.
+DIVISORS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 class PictureDecoder:
@@ -48,17 +56,27 @@ class PictureDecoder:
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """The picture [H, W, 3] in a file's bytes; errors name ``path``."""
+        return self.decode_for(content, path, None)[0]
+
+    def decode_for(
+        self, content: bytes, path: str, scale: Sequence[int] | None
+    ) -> tuple[np.ndarray, int]:
+        """A picture [H / n, W / n, 3] that is resized to fit into ``scale`` next, and n.
+
+        n is 1, 2, 4 or 8 for a JPEG that OpenCV decodes, else 1.
+        """
         opened = open_checked(content, path, "image", self.check_size)
+        divisor = _divisor(opened.size, scale or opened.size)
         with damage_named(path, "image", content):
             image: Image.Image = opened
             raw_mode = raw_mode_of(opened)
-            img = _whole_jpeg(image, content)
+            img = _whole_jpeg(image, content, DIVISORS[divisor])
             if img is None:
                 opened.load()
             check_rows(image, img, content)
             if img is None and ";16" in raw_mode and image.mode not in WIDE_MODES:
                 image = self._narrow_colour(image, content, path)
-        return self.convert(image, path) if img is None else img
+        return (self.convert(image, path), 1) if img is None else (img, divisor)
 
     def convert(self, image: Image.Image, path: str) -> np.ndarray:
         """A Pillow picture of any mode as 8-bit BGR [H, W, 3], upright."""
@@ -117,7 +135,17 @@ class PictureDecoder:
         return narrow
 
 
-def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
+def _divisor(size: Sequence[int], scale: Sequence[int]) -> int:
+    """The largest n that divides both sides and makes them no smaller than ``scale`` does.
+
+    An n with a remainder would add a partial pixel at a border, and shift the picture.
+    """
+    sides, limits = sorted(size), sorted(scale)
+    exact = [n for n in DIVISORS if sides[0] % n == sides[1] % n == 0]
+    return max((n for n in exact if np.less_equal(limits, np.divide(sides, n)).any()), default=1)
+
+
+def _whole_jpeg(image: Image.Image, content: bytes, flag: int) -> np.ndarray | None:
     """A grey or colour JPEG as BGR, upright, by OpenCV, which is faster than Pillow.
 
     None for any other picture, for a JPEG without an end marker (OpenCV before 5 invents the
@@ -129,4 +157,4 @@ def _whole_jpeg(image: Image.Image, content: bytes) -> np.ndarray | None:
         return None
     if image.width * image.height >= OPENCV_PIXELS:
         return None
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)

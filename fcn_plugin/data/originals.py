@@ -6,11 +6,12 @@ from typing import Any, cast
 from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset
 
+from fcn_plugin.data.images import in_full
 from fcn_plugin.errors import UserError
 
 
 def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Run a pipeline up to the first step that adds ``img``.
+    """Run a pipeline up to the first step that adds ``img``, in full despite ``shrink_on_load``.
 
     Returns:
         The results dictionary with ``img``, and the number of steps that were run.
@@ -20,7 +21,7 @@ def load_image(steps: Sequence[Any], results: dict[str, Any]) -> tuple[dict[str,
     """
     path, loaded = results.get("img_path", "the image"), cast(Any, results)
     for number, step in enumerate(steps, start=1):
-        loaded = _run(step, loaded, path)
+        loaded = _run(in_full(step), loaded, path)
         if loaded is None:
             break
         if "img" in loaded:
