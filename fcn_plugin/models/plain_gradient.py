@@ -14,6 +14,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 # Numbers of the input and of the output's gradient that are copied to plain memory at once, in
 # whole images: 64 MiB, so that a wide batch does not need more memory than its activations.
 COPIED = 2**24
+CAPABILITY = torch.backends.cpu.get_cpu_capability()  # which torch.compile cannot trace
 
 
 class PlainGradientConv(nn.Conv2d):
@@ -26,11 +27,11 @@ class PlainGradientConv(nn.Conv2d):
         return super().forward(x)
 
     def _gains(self, x: Tensor) -> bool:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return False
         return (
             x.device.type == "cpu"
-            and torch.backends.cpu.get_cpu_capability() == "AVX2"
+            and CAPABILITY == "AVX2"
             and x.dtype == self.weight.dtype == torch.float32
             and x.is_contiguous(memory_format=torch.channels_last)
             and not x.is_contiguous()

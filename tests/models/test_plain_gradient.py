@@ -20,7 +20,7 @@ KINDS = [
 @pytest.fixture
 def images(monkeypatch) -> torch.Tensor:
     """Three on a machine where plain memory is the faster one, taken one by one."""
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(plain_gradient, "CAPABILITY", "AVX2")
     monkeypatch.setattr(plain_gradient, "COPIED", 1)
     torch.manual_seed(0)
     return torch.randn(3, 4, 13, 18).to(memory_format=torch.channels_last)
@@ -82,7 +82,7 @@ def test_what_gains_nothing_stays_as_it_is(images, monkeypatch):
     conv.float().requires_grad_(False)
     assert not is_ours(conv(images.clone().requires_grad_()))
     conv.requires_grad_()
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(plain_gradient, "CAPABILITY", "AVX512")
     assert not is_ours(conv(images))
 
 
@@ -93,8 +93,31 @@ def test_traced_graphs_are_of_the_convolution(images):
 
 
 @NEWER_TORCH
-def test_compiled_graphs_are_of_the_convolution(images):
+def test_exported_graphs_are_of_the_convolution(images):
+    conv, _ = convolutions(**KINDS[0])
+    graph = torch.export.export(conv, (images,)).graph_module.code
+    assert "aten.conv2d" in graph and "autograd" not in graph
+
+
+@NEWER_TORCH
+def test_compiled_graphs_take_it_too(images):
+    """Also for a batch of another size."""
     conv, plain = convolutions(**KINDS[0])
     torch._dynamo.reset()
-    output = torch.compile(conv, backend="eager", fullgraph=True)(images)
-    assert not is_ours(output) and torch.equal(output, plain(images))
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph.code)
+        return graph
+
+    compiled = torch.compile(conv, backend=backend, fullgraph=True)
+    for x in (images, images[:2]):
+        x = x.contiguous(memory_format=torch.channels_last)
+        results = [convolution(x) for convolution in (compiled, plain)]
+        torch.testing.assert_close(*results)
+        gradients = [
+            torch.autograd.grad(y.square().sum(), c.weight)
+            for y, c in zip(results, (conv, plain), strict=True)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-4)
+    assert graphs and all("autograd_function_apply" in code for code in graphs)
