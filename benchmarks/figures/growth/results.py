@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogFormatter
 
 from fcn_plugin.report.charts import SETTINGS, STYLES
 from fcn_plugin.system.files import replacing
@@ -22,6 +23,13 @@ MORE = ({"color": "#2e7d32", "marker": "^", "linestyle": ":"},)
 QUANTITIES = {"seconds": ("time", "s", 1, 0), "memory": ("memory", "MiB", MIB, 1)}
 FASTER = "grows faster than linear"
 Record = dict[str, Any]
+
+
+class PlainFormatter(LogFormatter):
+    """Numbers without exponents, as few of them as the base class shows."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:,g}" if super().__call__(x, pos) else ""
 
 
 def series(curve: Curve, record: Record, key: str) -> tuple[list[Any], np.ndarray]:
@@ -96,8 +104,6 @@ def _draw(
     axes: Any, curve: Curve, sizes: list[float], values: np.ndarray, fit: Law | None, style: dict
 ) -> None:
     """A curve on axes of logarithms, and below it the fit of its upper half."""
-    from matplotlib.ticker import LogFormatter
-
     label = f"{curve.name}: {fit.upper:.2f}" if fit else curve.name
     axes.plot(sizes, values, label=label, markersize=4, **style)
     if fit:
@@ -107,5 +113,5 @@ def _draw(
     axes.set_xscale("log", base=10 if sizes[-1] > NARROW * sizes[0] else 2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
-    axes.yaxis.set_minor_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(PlainFormatter())
     axes.legend(frameon=False, title="exponent of the upper half")
