@@ -15,7 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -242,10 +242,10 @@ def run(main: Callable[[], None]) -> None:
     """
     show_warnings()
     status = _status(main)
-    # Looked up, for an import takes seconds; a tool that has not imported it is alone. After
-    # _status, or an error's traceback would keep the runner, and so the group, alive.
-    if processes := sys.modules.get("fcn_plugin.engine.processes"):
-        status = _status(partial(processes.leave_group, failed=status != 0)) or status
+    # Looked up, for an import takes seconds; a tool that has not imported it is alone. One that has
+    # failed leaves no group: it would wait for the others, and they for it.
+    if status == 0 and (processes := sys.modules.get("fcn_plugin.engine.processes")):
+        status = _status(processes.leave_group)
     if status:
         sys.exit(status)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, broadcast, get_backend, is_distributed
+from mmengine.dist import barrier, broadcast, is_distributed
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -71,28 +71,20 @@ def prepare_cpu(cfg: Config) -> None:
             node["type"] = "BN"
 
 
-def leave_group(failed: bool = False) -> None:
-    """Leave the process group, as the last thing that one of several processes does.
-
-    Waits for the other processes, unless this one ``failed``: they would wait for it forever.
+def leave_group() -> None:
+    """Wait for the other processes and leave their group, as the last thing that this one does.
 
     gloo's threads release the tensors of a collective only some time after it. If Python is ending
-    by then, they abort the process (SIGABRT); once the group is destroyed, they have ended. After a
-    failure nccl's group stays, for destroying it may wait for what a lost process never answers.
+    by then, they abort the process (SIGABRT); once the group is destroyed, they have ended.
 
     Raises:
         RuntimeError: another process has failed, or did not come here before the group's timeout.
     """
-    if not is_distributed():
-        return
-    try:
-        if not failed:
-            barrier()
-    finally:
-        if not failed or get_backend() == "gloo":
-            distributed.destroy_process_group()
-            # The model wrapper of a runner, which is part of cycles, keeps the group's threads.
-            gc.collect()
+    if is_distributed():
+        barrier()
+        distributed.destroy_process_group()
+        # The model wrapper of a runner, which is part of cycles, keeps the group's threads.
+        gc.collect()
 
 
 def _timeout(cfg: Config) -> timedelta | None:

@@ -305,7 +305,7 @@ def test_the_layer_is_found_in(name):
     layer = model.backbone.stages[2].conv3_1
     layer.weight.register_hook(lambda gradient: gradient * NAN)
     wrapper = BFloat16OptimWrapper(sgd(model).optimizer)
-    title = "backbone.stages.2.conv3_1 (Conv2d)"
+    title = "backbone.stages.2.conv3_1 (PlainGradientConv)"
     for precision in (nullcontext(), wrapper.optim_context(model)):
         assert origin_of(model, precision=precision) == Origin("gradient", title, "nan")
 
@@ -323,6 +323,6 @@ def test_only_the_images_concerned_are_named():
     images = torch.rand(4, 3, 32, 32) - 0.5
     images[[1, 3]] = images[[1, 3]].sign() * 3e38
     origin = origin_of(network(), images)
-    layer = "backbone.stages.0.conv1_1 (Conv2d)"
+    layer = "backbone.stages.0.conv1_1 (PlainGradientConv)"
     assert origin == Origin("output", layer, "inf", [1, 3])
     assert origin.of(list("abcd")) == ["b", "d"]

@@ -51,7 +51,7 @@ randomness = dict(seed=3)
 """
 LATE = """
 custom_imports = dict(imports=["fcn_plugin", "engine.late"])
-custom_hooks = [dict(type="LateHook", fails=False)]
+custom_hooks = [dict(type="LateHook")]
 train_cfg.update(max_iters=1)
 """
 LONG = """
@@ -104,15 +104,13 @@ def test_an_error_in_one_process_ends_all_and_is_told(folder):
     assert "error: cat.jpg: is damaged; copy it again" in run.stderr.splitlines()
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_processes_leave_together(folder, fails):
-    """None before the first has finished, or one has failed, whatever gloo has still to release."""
+def test_processes_leave_together(folder):
+    """None before the first has finished, whatever gloo has still to release."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
     group = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     group |= dict(PYTHONPATH=f"{REPOSITORY}:{REPOSITORY / 'tests'}")
-    options = ["late.py", "--launcher", "pytorch", "--work-dir", f"late-{fails}"]
-    options += ["--cfg-options", f"custom_hooks.0.fails={fails}"]
+    options = ["late.py", "--launcher", "pytorch", "--work-dir", "late"]
     with ExitStack() as stack:
         first, second = (
             stack.enter_context(
@@ -123,10 +121,8 @@ def test_processes_leave_together(folder, fails):
         late = second.finished()
         printed = (first.files / "stdout").read_text()
         early = first.finished()
-    assert (early.returncode, late.returncode) == (fails, fails), early.stderr + late.stderr
-    assert fails or "Next: fcn-plugin" in printed
-    assert ("error: cat.jpg: is damaged; copy it again" in late.stderr.splitlines()) == fails
-    assert ("error: another process has ended" in early.stderr) == fails
+    assert (early.returncode, late.returncode) == (0, 0), early.stderr + late.stderr
+    assert "Next: fcn-plugin" in printed
 
 
 @pytest.mark.slow
