@@ -1,6 +1,7 @@
 # make demo    trains FCN-8s on drawn shapes, scores it and leaves pictures
 # make test    runs the tests;  make test-slow  runs those that take longer
-# make docs    builds the documentation, docs/_build/html/index.html (Python 3.11 and later)
+# make docs    builds the documentation, docs/_build/html/index.html, and runs its notebook
+#              (some minutes; Python 3.11 and later)
 # make lint    checks style and types
 # make dist    builds what is released into dist/ (see CONTRIBUTING.md; Python 3.11 and later)
 # make clean   removes generated files, but neither data/ nor work_dirs/
@@ -55,7 +56,7 @@ test-slow: $(READY)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 docs: $(READY)
-	$(RUN) -m sphinx -q -W --keep-going docs docs/_build/html
+	$(RUN) -m sphinx -q -W --keep-going -D nb_execution_mode=auto docs docs/_build/html
 	@echo "Done: docs/_build/html/index.html"
 
 lint: $(READY)

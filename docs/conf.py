@@ -1,4 +1,7 @@
-"""Sphinx builds the pages beside this file, by ``make docs``; no network is needed."""
+"""Sphinx builds the pages beside this file, by ``make docs``; no network is needed.
+
+That also runs the notebooks; by itself Sphinx shows them without outputs, in seconds.
+"""
 
 import fcn_plugin
 
@@ -7,9 +10,14 @@ author = "The fcn_plugin authors"
 project_copyright = "The fcn_plugin authors, Apache-2.0"
 version = release = fcn_plugin.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "notebooks/data", "notebooks/work_dirs"]
 myst_heading_anchors = 3
+
+nb_execution_mode = "off"  # make docs sets "auto"
+nb_execution_in_temp = True
+nb_execution_timeout = 600  # seconds of one cell
+nb_execution_raise_on_error = True
 
 highlight_language = "none"  # of literal text in docstrings, which is seldom Python
 

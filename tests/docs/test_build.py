@@ -14,7 +14,8 @@ from sphinx.util.inventory import InventoryFile
 from tools.running import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+FILES = (*DOCS.rglob("*.md"), *(DOCS / "notebooks").glob("*.ipynb"))
+PAGES = sorted(path.relative_to(DOCS) for path in FILES if "_build" not in path.parts)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ QUICK = ("docs/tutorial.md", "docs/api/index.md")
 NAME = r"([\w{},-]+_[\w{},-]+_[\w{},-]+)"
 CONFIG = re.compile(rf"(?<![\w/.*-])(?:configs/)?{NAME}\.py|fcn-plugin \w+ {NAME}(?![\w{{./-])")
 DOCS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((REPOSITORY / "docs/notebooks").glob("*.ipynb"))
 # Of Sphinx's directives no page consists alone.
 PAGES = {
     str(page.relative_to(REPOSITORY)): found
@@ -62,7 +63,7 @@ def braces(name: str) -> list[str]:
 def test_every_config_that_is_named_is_there():
     """In commands, tables and text; but for those that the pages or prepare_data.py write."""
     named, written = set(), set()
-    for page in DOCS:
+    for page in (*DOCS, *NOTEBOOKS):
         named |= {
             name for found in CONFIG.findall(page.read_text()) for name in braces("".join(found))
         }
