@@ -58,9 +58,9 @@ def add_network(parser: ToolParser) -> None:
     )
 
 
-def add_task(parser: ToolParser) -> None:
-    """Add --task, of tools that predict one labeling."""
-    parser.group("network").add_argument(
+def add_task(parser: ToolParser, title: str = "network") -> None:
+    """Add --task, of tools that predict or score one labeling."""
+    parser.group(title).add_argument(
         "--task", metavar="NAME", help="the labels of this one of the config's task_heads"
     )
 

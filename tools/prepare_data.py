@@ -18,15 +18,16 @@ from parsing import ToolParser
 DEFAULT = "; default %(default)s"
 
 
-def shapes_options(parser: ToolParser) -> None:
-    add = parser.group("what is written").add_argument
-    add(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        default=Path("data/shapes"),
-        help=f"folder to make{DEFAULT}",
+def add_root(parser: ToolParser, default: str, what: str = "folder to make") -> None:
+    """Add --root, where the data set is written."""
+    parser.group("what is written").add_argument(
+        "--root", type=Path, metavar="DIR", default=Path(default), help=f"{what}{DEFAULT}"
     )
+
+
+def shapes_options(parser: ToolParser) -> None:
+    add_root(parser, "data/shapes")
+    add = parser.group("what is written").add_argument
     add("--train", type=int, default=4000, metavar="N", help=f"training images{DEFAULT}")
     add("--val", type=int, default=500, metavar="N", help=f"validation images{DEFAULT}")
     add("--seed", type=int, metavar="N", default=0, help=f"another seed, other pictures{DEFAULT}")
@@ -59,13 +60,7 @@ def published_options(parser: ToolParser, test: str = "") -> None:
     parser.set_defaults(test=False)
     if test:
         source.add_argument("--test", action="store_true", help=test)
-    parser.group("what is written").add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        default=Path("data"),
-        help=f"folder of all data sets{DEFAULT}",
-    )
+    add_root(parser, "data", "folder of all data sets")
     add = parser.group("checks").add_argument
     add(
         "--subset",
@@ -161,14 +156,8 @@ def own_options(parser: ToolParser) -> None:
         metavar="auto",
         help="more weight in the loss to rare classes; default: all weigh the same",
     )
+    add_root(parser, "data/mine")
     add = parser.group("what is written").add_argument
-    add(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        default=Path("data/mine"),
-        help=f"folder to make{DEFAULT}",
-    )
     add(
         "--val",
         type=float,

@@ -15,6 +15,7 @@ from pathlib import Path
 from common import (
     add_interval_options,
     add_measure_options,
+    add_task,
     boundary_ratio,
     chosen_measures,
     interval_by,
@@ -67,8 +68,8 @@ def parse_args() -> argparse.Namespace:
     rule.add_argument(
         "--config", metavar="CONFIG", help="a config's: a file, or the name of a shipped one"
     )
+    add_task(parser, "rule")
     add = group.add_argument
-    add("--task", metavar="NAME", help="the labels of this one of the config's task_heads")
     add("--num-classes", type=int, metavar="N", help="default 21 (voc), 150 (mit)")
     add("--ignore", type=int, metavar="N", help="truth not counted; default 255 (voc), 0 (mit)")
     add("--first", type=int, metavar="N", help="first class; default 0 (voc), 1 (mit)")

@@ -37,11 +37,11 @@ class LoadCheckedImage(PictureDecoder, LoadImageFromFile):
         shrink_on_load: The ``scale`` of the pipeline's ``Resize`` with ``keep_ratio``, or its
             largest if it varies. A JPEG is then decoded at 1/8, 1/4 or 1/2 of its size: at the
             smallest that is no smaller than ``scale`` and leaves no remainder of either side.
-            Other files are decoded in full.
-            ``img_shape`` is then that of ``img``, and ``ori_shape`` that of the whole picture.
+            Other files are decoded in full. ``img_shape`` is then that of ``img``, and
+            ``ori_shape`` that of the whole picture.
 
-    Pixels with ``shrink_on_load`` are means over each new pixel's area; bilinear shrinking of the
-    whole picture skips pixels, but for a half. The two differ, of 255 on average and at
+    Pixels with ``shrink_on_load`` are nearly means over each new pixel's area; bilinear shrinking
+    of the whole picture skips pixels, but for a half. The two differ, of 255 on average and at
     most: by 6.1 and 145 on CamVid's frames at a third of their sides, by 7.9 and 151 at an eighth,
     by 4.0 and 58 on drawn photographs of 12 megapixels at a short side of 512; at exactly half, by
     0.3 and 38 on CamVid's.

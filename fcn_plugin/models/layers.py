@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fcn_plugin.geometry import Layer
 from fcn_plugin.models.features import Switches
-from fcn_plugin.models.plain_gradient import PlainGradientConv
+from fcn_plugin.models.plain_gradient import PlainGradientConv, computes_in_float32_on_cpu
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 # Up to so many, fc6 of VGG16 takes less time as a matrix product: forward at most as much, forward
@@ -107,10 +107,8 @@ def _gains(x: Tensor, weight: Tensor) -> bool:
     """Whether the product takes less time: float32 by MKL against oneDNN, both measured."""
     height, width = (x.shape[axis] - weight.shape[axis] + 1 for axis in (2, 3))
     return (
-        x.device.type == "cpu"
+        computes_in_float32_on_cpu(x, weight)
         and torch.backends.mkl.is_available()
-        and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
         and min(height, width) > 0
         and 0 < len(x) * height * width <= FEW_WINDOWS
     )

@@ -17,6 +17,15 @@ COPIED = 2**24
 CAPABILITY = torch.backends.cpu.get_cpu_capability()  # which torch.compile cannot trace
 
 
+def computes_in_float32_on_cpu(x: Tensor, weight: Tensor) -> bool:
+    """Whether a layer computes where our ways were measured against oneDNN's."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
 class PlainGradientConv(nn.Conv2d):
     """A convolution whose results are ``nn.Conv2d``'s, and its gradients to rounding."""
 
@@ -30,14 +39,12 @@ class PlainGradientConv(nn.Conv2d):
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return False
         return (
-            x.device.type == "cpu"
-            and CAPABILITY == "AVX2"
-            and x.dtype == self.weight.dtype == torch.float32
+            CAPABILITY == "AVX2"
+            and computes_in_float32_on_cpu(x, self.weight)
             and x.is_contiguous(memory_format=torch.channels_last)
             and not x.is_contiguous()
             and not isinstance(self.padding, str)
             and self.padding_mode == "zeros"
-            and not torch.is_autocast_enabled("cpu")
         )
 
 
