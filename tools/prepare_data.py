@@ -1,7 +1,7 @@
 """Prepare a data set under data/, where the configs look for it.
 
-fcn-plugin prepare_data DATA_SET --help lists the options of each; docs/data.md has sizes, sources
-and licences.
+fcn-plugin prepare_data DATA_SET --help lists the options of each; docs/data.md has their sizes and
+sources.
 
 fcn-plugin prepare_data shapes
 fcn-plugin prepare_data own ~/labelled --root data/mine
