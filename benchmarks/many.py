@@ -250,6 +250,7 @@ def measure(commands: dict[str, list[str]], out: Path, repeats: int) -> dict[str
         for name, words in commands.items():
             print(f"measuring {name}, {number + 1} of {repeats}", file=sys.stderr, flush=True)
             taken[name].append(once(words, out))
+            print(f"  {taken[name][-1].seconds:.0f} s", file=sys.stderr, flush=True)
             shutil.rmtree(out)
     return taken
 

@@ -11,6 +11,8 @@ measure                reason                                        unnecessary
 ``_check_opencv``      OpenCV's window build needs libGL             mmcv requires the headless one
 ``_ExtensionFinder``   OpenMMLab's ``import mmseg.models`` asks for  OneDL, or a compiled mmcv, is
                        compiled operators that mmcv-lite lacks       installed
+``_TorchvisionFinder`` mmengine ends a run whose torchvision does    it looks for ImportError
+                       not fit torch, which nothing here needs
 ``_allow_checkpoints`` ``torch.load`` refuses the logs in a          mmengine's checkpoints hold
                        checkpoint of mmengine                        tensors alone
 ``_import_quietly``    OneDL's mmseg prints into the output of a     it logs in place of printing
@@ -28,9 +30,10 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from io import StringIO
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -120,9 +123,12 @@ def prepare() -> None:
     """
     family = check_host()
     _check_opencv()
+    if _TORCHVISION_FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _TORCHVISION_FINDER)
     # OneDL's mmseg has its own way without operators, which the stand-in would hide.
-    if family is OPENMMLAB:
-        _provide_extension()
+    # Last in the list: a real mmcv._ext is found first, and if it fails to load it says why.
+    if family is OPENMMLAB and _EXTENSION_FINDER not in sys.meta_path:
+        sys.meta_path.append(_EXTENSION_FINDER)
     _allow_checkpoints()
     if family is ONEDL:
         _import_quietly()
@@ -259,13 +265,43 @@ def _operator(name: str) -> Callable[..., Any]:
     return missing
 
 
-_FINDER = _ExtensionFinder()
+_EXTENSION_FINDER = _ExtensionFinder()
 
 
-def _provide_extension() -> None:
-    # Last in the list: a real mmcv._ext is found first, and if it fails to load it says why.
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.append(_FINDER)
+# --- torchvision ------------------------------------------------------------------------------
+
+
+class _TorchvisionFinder(MetaPathFinder):
+    """Let a torchvision that does not fit torch count as one that is not installed.
+
+    mmengine imports it at the start of a run, to log its version. Of the errors that such a
+    build raises it expects none.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname == "torchvision" else None
+        if spec and spec.loader:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = partial(_execute, execute)  # type: ignore[method-assign]
+        return spec
+
+
+def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    try:
+        execute(module)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise ModuleNotFoundError(
+            f"torchvision does not fit torch ({error}). Remedy: pip uninstall torchvision, or "
+            "install both by one command: pip install --upgrade torch torchvision",
+            name="torchvision",
+        ) from error
+
+
+_TORCHVISION_FINDER = _TorchvisionFinder()
 
 
 def _allow_checkpoints() -> None:

@@ -127,8 +127,8 @@ def test_python_that_a_family_does_not_run_on(monkeypatch, family, least):
 @pytest.fixture
 def stub(monkeypatch):
     """The stand-in for mmcv's operators, even where full mmcv or OneDL's is installed."""
-    finders = [finder for finder in sys.meta_path if finder is not compat._FINDER]
-    monkeypatch.setattr(sys, "meta_path", [*finders, compat._FINDER])
+    finders = [finder for finder in sys.meta_path if finder is not compat._EXTENSION_FINDER]
+    monkeypatch.setattr(sys, "meta_path", [*finders, compat._EXTENSION_FINDER])
     monkeypatch.setattr(mmcv, "__path__", [])
     monkeypatch.setattr(mmcv, "_ext", None, raising=False)
     monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
@@ -143,7 +143,7 @@ def test_every_operator_exists_and_says_what_it_needs(stub):
     for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
         assert not hasattr(stub, name)
     for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
-        assert compat._FINDER.find_spec(name, None) is None
+        assert compat._EXTENSION_FINDER.find_spec(name, None) is None
 
 
 def test_a_real_extension_wins(stub, monkeypatch, tmp_path):
@@ -180,6 +180,29 @@ def test_imports_next_to_a_broken_torchvision(tmp_path):
     )
     modules = "fcn_plugin, sys, mmseg.apis, mmseg.models"
     code = f"import {modules}; assert 'torchvision' not in sys.modules"
+    done = import_plugin("-c", code, first=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    # mmengine's runner asks for its version, and users' packages import it.
+    code = (
+        "import fcn_plugin; from mmengine.utils.dl_utils import collect_env; "
+        "assert 'TorchVision' not in collect_env(); import torchvision"
+    )
+    done = import_plugin("-c", code, first=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ModuleNotFoundError: torchvision does not fit torch (operator torchvision::nms does not"
+    )
+
+
+def test_a_torchvision_that_fits_is_imported_as_ever(tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text("__version__ = '0.99'\n")
+    (tmp_path / "torchvision/words.txt").write_text("some")
+    code = (
+        "import fcn_plugin, torchvision; from importlib.resources import files; "
+        "assert torchvision.__version__ == '0.99'; "
+        "assert files('torchvision').joinpath('words.txt').read_text() == 'some'"
+    )
     done = import_plugin("-c", code, first=tmp_path)
     assert done.returncode == 0, done.stderr
 

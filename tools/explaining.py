@@ -11,6 +11,12 @@ REMEDIES = {
     "its last messages, or give it more time",
     r"Connection (closed|reset) by peer|Broken pipe": "another process has ended; see its last "
     "messages",
+    # torch.distributed
+    "EADDRINUSE": "another run uses this port of the first machine; set another one, the same on "
+    "all machines: MASTER_PORT=29501",
+    # torch on a GPU
+    "CUDA out of memory": "a GPU has too little memory; to train, take --batch auto, --amp or a "
+    "smaller train_dataloader.batch_size; to test, set model.test_cfg.mode='slide'",
     # torch's BatchNorm
     "Expected more than 1 value per channel when training": "BatchNorm has a single pixel of a "
     "single image to normalise; set train_dataloader.batch_size=2, take larger crops, or GroupNorm "
@@ -22,6 +28,8 @@ REMEDIES = {
     "DataLoader timed out": "the workers of a data loader gave no batch within its timeout; see "
     "their last messages, or give them more seconds: train_dataloader.timeout=1200, likewise for "
     "val and test",
+    "killed by signal: Bus error": "a worker of the data loader found no room in shared memory; "
+    "give a container more (docker run --shm-size=8g), or set the loader's num_workers lower",
     # With "(pid", since an error raised in a worker names a "DataLoader worker process", too.
     r"DataLoader worker \(pid": "a worker of the data loader was killed, as systems do when memory "
     "runs out; make room, or set the loader's num_workers lower",
@@ -56,9 +64,11 @@ def explain(error: Exception) -> str | None:
         return text
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
         return unknown_type(*unknown.groups())
-    for words, remedy in REMEDIES.items():
-        if match := re.search(words, text):
-            return remedy.format(match[0])
+    # The cause knows more: of a killed worker it names the signal, which the error does not.
+    for message in (str(error.__cause__ or ""), text):
+        for words, remedy in REMEDIES.items():
+            if match := re.search(words, message):
+                return remedy.format(match[0])
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"

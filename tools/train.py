@@ -15,7 +15,6 @@ from parsing import ToolParser
 from splits import all_scores, choose_scored, score_line
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,10 +59,9 @@ def main() -> None:
     from fcn_plugin.checks.config import check_config, check_settings
     from fcn_plugin.engine.processes import prepare_cpu
     from fcn_plugin.engine.resuming import find_checkpoint, move_checkpoints
-    from fcn_plugin.engine.runner import BriefRunner
+    from fcn_plugin.engine.runner import BriefRunner, TrainingRunner
     from fcn_plugin.errors import UserError
     from fcn_plugin.system.configs import type_name
-    from fcn_plugin.system.locks import claim
 
     if args.batch and cfg.launcher != "none":
         raise UserError(
@@ -103,13 +101,12 @@ def main() -> None:
     check_config(cfg, tuple(loaders))
     prepare_cpu(cfg)
     lines = fit(cfg, checkpoint) if args.batch else []
-    runner = BriefRunner.from_cfg(cfg)
+    runner = TrainingRunner.from_cfg(cfg)
     for line in lines:
         runner.logger.info(line)
     for fault in faults:  # again, for the log file
         runner.logger.warning(fault)
     if runner.rank == 0:
-        claim(Path(runner.work_dir), CLAIM_PATIENCE)
         earlier = None if cfg.resume else move_checkpoints(Path(cfg.work_dir), cfg.get("load_from"))
         if earlier:
             runner.logger.warning(f"The checkpoints of an earlier run are now in {earlier}")

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from numbers import Number
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from fcn_plugin.errors import UserError, printable, quoted, without_secrets
+from fcn_plugin.system.locks import claim
 
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
 # Entries of an optimizer's state that have the shape of the parameter.
 MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 # Two values are alike if both belong to the same entry here, or else if their types are equal.
 KINDS: tuple[Any, ...] = (Number | Tensor | np.generic, str, list | tuple, dict, Callable)
+
+CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
 
 Settings = dict[str, dict[str, Any]]
 
@@ -77,6 +81,20 @@ class BriefRunner(Runner):
                 f"{filename}: a run of this config cannot go on from it ({fault}); give the config "
                 "that it was trained with, or start from its weights: --cfg-options load_from=FILE"
             )
+
+
+class TrainingRunner(BriefRunner):
+    """The same, but only one at a time in a work dir."""
+
+    def dump_config(self) -> None:
+        """Lock the work dir, and write the config into it.
+
+        Raises:
+            UserError: another run is still at work there, whose config must stay.
+        """
+        if self.rank == 0:
+            claim(Path(self.work_dir), CLAIM_PATIENCE)
+        super().dump_config()
 
 
 def _make_printable(record: logging.LogRecord) -> bool:

@@ -18,7 +18,6 @@ from fcn_plugin.models.tta import with_tta
 from fcn_plugin.prediction.classes import Classes, palette_of
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 from fcn_plugin.weights.mapped import build, share
-from fcn_plugin.weights.networks import COUNT
 
 
 def load_network(
@@ -49,9 +48,7 @@ def load_network(
     except UserError as error:  # names the file, since find_checkpoint may have chosen it
         raise UserError(f"{checkpoint}: {error}") from None
     share(network, tensors)
-    missing = network.load_state_dict(tensors, strict=False).missing_keys
-    if missing := [name for name in missing if not name.endswith(COUNT)]:
-        raise UserError(f"{checkpoint}: the checkpoint does not fit the config: lacks {missing[0]}")
+    network.load_state_dict(tensors, strict=False)  # refuse_others has looked for what is missing
     of_weights = stored.meta.get("dataset_meta") or of_config
     if task is not None:
         of_weights, of_config = _of_task(network, task, of_weights, of_config)

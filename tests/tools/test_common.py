@@ -29,6 +29,8 @@ ERRORS = {
     "[gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer": "another process",
     "Timed out waiting 600000ms": "env_cfg.dist_cfg.timeout",
     "received 0 items of ancdata": "ulimit -n",
+    "The server socket has failed to listen on any address. ... EADDRINUSE": "MASTER_PORT=29501",
+    "CUDA out of memory. Tried to allocate 2.00 GiB.": "--batch auto",
     "Cannot infer the rule for key mDice": "key mDice; set rule=",
 }
 
@@ -38,6 +40,7 @@ def test_one_line_says_what_to_do():
     errors.append((OSError(errno.ENOSPC, "No space left", "a.png"), "a.png: the disk"))
     errors.append((error_of(partial(time.sleep, 60), timeout=1), "dataloader.timeout"))
     errors.append((error_of(lambda: os.kill(os.getpid(), signal.SIGKILL)), "num_workers"))
+    errors.append((error_of(lambda: os.kill(os.getpid(), signal.SIGBUS)), "shared memory"))
     with as_module("common") as common:
         assert common.explain(error_of(partial(time.sleep, -1))) is None
         for error, words in errors:

@@ -18,6 +18,7 @@ from tools.running import as_module, config, ran, started, tool
 from fcn_plugin.evaluation.intervals import HIGH, LOW
 from fcn_plugin.evaluation.measures import MEASURES
 from fcn_plugin.prepare.shapes import write_shapes
+from fcn_plugin.system.locks import claim
 from fcn_plugin.system.machine import threads_of
 
 SCORES = ("aAcc", "mAcc", "mIoU", "fwIoU")
@@ -56,6 +57,15 @@ def test_training_leaves_checkpoints_and_logs(project):
     (file,) = re.findall(r"Log, with the config and all hooks: (.+\.log)$", printed, re.MULTILINE)
     for words in ("Config:\n", "Hooks will be executed"):
         assert words in Path(file).read_text() and words not in printed
+
+
+def test_a_second_run_in_a_work_dir_is_refused_and_changes_nothing(project, tmp_path):
+    (tmp_path / "tiny.py").write_text("the running run's config\n")
+    claim(tmp_path, patience=0)  # as the running one does, until this process ends
+    done = tool("train.py", "tiny.py", "--work-dir", tmp_path, folder=project)
+    assert done.returncode == 1
+    assert f"error: {tmp_path}: another run is still at work there" in done.stderr
+    assert (tmp_path / "tiny.py").read_text() == "the running run's config\n"
 
 
 def test_testing_repeats_the_scores_and_writes_labels_and_pictures(project):

@@ -83,7 +83,7 @@ def plot(group: str, curves: Sequence[Curve], record: Record, file: Path) -> Non
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS | {"svg.fonttype": "none"}):
         figure = Figure(SIZE, layout="constrained")
         figure.suptitle(group)
         for axes, (key, (title, unit, *_)) in zip(
