@@ -1,7 +1,9 @@
-"""Figures of large pages of memory, against Linux's usual ones of 4 KiB.
+"""Figures of how a process gets its memory from Linux: in which pages, and whether it keeps it.
 
-Each run is a process of its own, because torch reads the setting once. Both sides
-predict or train the same; the labels, or the losses of the last step, must be equal.
+Linux fills memory with zeros before a process gets it. A tensor of more than 32 MB is new memory
+each time, unless glibc is told to keep what is freed. Each run is a process of its own, because
+torch and glibc read these settings once. Both sides predict or train the same; the labels, or the
+losses of the last step, must be equal.
 """
 
 import json
@@ -38,12 +40,20 @@ digest = hashlib.sha256(repr([value.tolist() for value in values]).encode()).hex
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([seconds[1:], peak, digest]))
 """
-PAGES = ("1", "0")  # of THP_MEM_ALLOC_ENABLE: large, usual
+# Environment of ours and of theirs.
+PAGES = ({"THP_MEM_ALLOC_ENABLE": "1"}, {"THP_MEM_ALLOC_ENABLE": "0"})
+KEPT = ({"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}, {})
 WIDTHS, QUICK = {"narrow": 8, "full": 64}, 2
 
 
 def pages(
-    trains: bool, width: str, pixels: float, calls: int, setting: Setting, repeats: int
+    environments: tuple[dict[str, str], dict[str, str]],
+    trains: bool,
+    width: str,
+    pixels: float,
+    calls: int,
+    setting: Setting,
+    repeats: int,
 ) -> Result:
     """Seconds of a call and peak memory of the process; the two sides alternate."""
     channels, pixels = (QUICK, 0.1) if setting.quick else (WIDTHS[width], pixels)
@@ -52,8 +62,8 @@ def pages(
     command = [sys.executable, "-c", CALLS, *map(str, [*paths, *values])]
     sides: list[list] = [[], []]
     for _ in range(repeats):
-        for side, value in zip(sides, PAGES, strict=True):
-            environment = os.environ | {"THP_MEM_ALLOC_ENABLE": value}
+        for side, variables in zip(sides, environments, strict=True):
+            environment = os.environ | variables
             shown = subprocess.run(
                 command, env=environment, check=True, capture_output=True, text=True
             ).stdout
@@ -68,11 +78,16 @@ def pages(
     return Result(rows, "the same results")
 
 
+WORK = {
+    "predict 10 Mpx, an eighth wide": (False, "narrow", 10, 2),
+    "predict 1 Mpx": (False, "full", 1, 2),
+    "step 512 x 512": (True, "full", 512 * 512 / 1e6, 2),
+}
 FIGURES = [
-    Figure(name, "pages", "pages of 4 KiB", reading=partial(pages, *settings), repeats=3)
-    for name, settings in {
-        "predict 10 Mpx, an eighth wide": (False, "narrow", 10, 2),
-        "predict 1 Mpx": (False, "full", 1, 2),
-        "step 512 x 512": (True, "full", 512 * 512 / 1e6, 2),
-    }.items()
+    Figure(f"{way}: {name}", "pages", against, reading=partial(pages, both, *work), repeats=3)
+    for way, against, both in (
+        ("large pages", "pages of 4 KiB", PAGES),
+        ("kept", "memory given back", KEPT),
+    )
+    for name, work in WORK.items()
 ]
