@@ -257,8 +257,9 @@ def _operator(name: str) -> Callable[..., Any]:
 
     def missing(*args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError(
-            f"the operator {name} needs full mmcv, and mmcv-lite has no compiled operators: "
-            'pip uninstall mmcv-lite, then pip install "mmcv==2.1.0"'
+            f"the operator {name} needs full mmcv, and mmcv-lite has no compiled operators: pip "
+            "uninstall mmcv-lite, pip install 'setuptools<81' wheel, then pip install "
+            "--no-build-isolation 'mmcv==2.1.0', which compiles them in half an hour"
         )
 
     missing.__name__ = missing.__qualname__ = name

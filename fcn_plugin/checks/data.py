@@ -207,9 +207,8 @@ def check_labels(datasets: Sequence[BaseDataset], logger: Logger) -> None:
             )
         raise UserError(
             f"{folder}: its {checked} labels hold only 0 ({names[0]!r}) and {IGNORED}, which is "
-            f"ignored and no class; write 1 in place of {IGNORED} for {names[1]!r}, or have it "
-            f"done: fcn-plugin prepare_data own, with {names[0]}:0,0,0:: and "
-            f"{names[1]}:255,255,255:: as the lines of labelmap.txt"
+            f"ignored and no class; write 1 in place of {IGNORED} for {names[1]!r}, or let "
+            "fcn-plugin prepare_data own do it"
         )
     logger.warning(
         f"No pixel of the {checked} training labels in {folder} is of {some(missing)}: it cannot "
