@@ -27,6 +27,8 @@ from figures.framework import Figure, Setting, Sides
 DATASETS = Path(__file__).parents[2] / "configs" / "_base_" / "datasets"
 IMAGES = 24
 QUALITY = 92
+SCALE = (2048, 512)  # of ADE20K's pictures to be scored
+MOST = 10  # of 255, by which a picture that is decoded at a fraction may differ on average
 AREAS = 8  # areas in a picture like ADE20K, each of one class
 # Our class -> mmseg's; all other steps use the same class.
 MMSEG = {
@@ -115,9 +117,39 @@ def agree(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
     return "the same bytes"
 
 
+def shrunk(setting: Setting) -> Sides:
+    """Photographs of 12 megapixels, resized as ADE20K's pictures are to be scored."""
+    folder = tempfile.TemporaryDirectory(prefix="shrunk")
+    width, height = (800, 600) if setting.quick else (4000, 3000)
+    files = []
+    for index in range(2):
+        image, label = draw(0, "train", index, width)
+        files.append(write(Path(folder.name), index, (image[:height], label[:height])))
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        resize = dict(type="Resize", scale=SCALE, keep_ratio=True)
+        ours, theirs = (
+            Compose([dict(type="LoadCheckedImage", shrink_on_load=scale), resize])
+            for scale in (SCALE, None)
+        )
+
+    def run(steps: Compose, folder: tempfile.TemporaryDirectory = folder) -> list[np.ndarray]:
+        with one_core():
+            return [steps(dict(file))["img"].astype(int) for file in files]
+
+    return Sides(partial(run, ours), partial(run, theirs), differ, per=len(files))
+
+
+def differ(ours: list[np.ndarray], theirs: list[np.ndarray]) -> str:
+    assert [image.shape for image in ours] == [image.shape for image in theirs], "other sizes"
+    gaps = np.abs(np.subtract(ours, theirs))
+    assert gaps.mean() < MOST, "not the same picture"
+    return f"they differ by {gaps.mean():.1f} of 255 on average, {gaps.max()} at most"
+
+
 VOC = partial(pipeline, "voc2012.py", voc_picture, False)
 ADE20K = partial(pipeline, "ade20k.py", ade_picture, True)
 FIGURES = [
     Figure("input pipeline VOC", "pipeline", "mmseg's transforms, one core", VOC),
     Figure("input pipeline ADE20K", "pipeline", "mmseg's transforms, one core", ADE20K),
+    Figure("shrink on load", "pipeline", "decoded in full, one core", shrunk),
 ]
