@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fcn_plugin.errors import some
 from fcn_plugin.evaluation.tables import class_table
 from fcn_plugin.prediction.result import Prediction
 
@@ -45,6 +46,8 @@ class Totals:
         lines = [
             class_table([self.classes[i] for i in present], dict(images=images, pixels=shares))
         ]
+        if absent := [self.classes[i] for i, count in enumerate(self.found_in) if not count]:
+            lines.append(f"Predicted nowhere: {some(absent)}")
         factors = sorted(self.factors) or [1.0]
         sizes = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))
         if sizes != ["1"]:

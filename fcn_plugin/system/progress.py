@@ -29,7 +29,8 @@ def silent(step: str, done: int, total: int) -> None:
 def progress_bar(of_bytes: bool = False) -> Iterator[Progress]:
     """A ``Progress`` that draws a bar on stderr if that is a terminal.
 
-    Otherwise, as in the log of a batch job, it writes a line every ten seconds.
+    Otherwise, as in the log of a batch job, it writes a line every ten seconds, and names a step
+    that is one piece (0 of 1) when it begins.
 
     Args:
         of_bytes: amounts are bytes, as in a download: show the speed too.
@@ -60,7 +61,9 @@ def _in_lines() -> Progress:
 
     def progress(step: str, done: int, total: int) -> None:
         nonlocal written
-        if time.monotonic() - written > LINE_PAUSE:
+        if (done, total) == (0, 1):
+            print(f"{step} ...", file=sys.stderr, flush=True)
+        elif time.monotonic() - written > LINE_PAUSE:
             written = time.monotonic()
             print(
                 f"{step}: {done:,}" if not total else f"{step}: {100 * done // total} %",
