@@ -1,5 +1,6 @@
 """Evaluations and runs made up for the tests, and what a page is looked at with."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,7 +90,8 @@ class Page(HTMLParser):
 
     Attributes:
         faults: tags not closed, ids twice, links to elsewhere, images without a text, headers
-            without a scope.
+            without a scope, headings that skip a level or none of the first, regions of one name,
+            controls and places to scroll without a name.
         numbers: the values of its <data> elements.
         text: all text that is shown.
         sources, charts: the pictures, and those of them that are curves.
@@ -99,9 +101,14 @@ class Page(HTMLParser):
         super().__init__()
         self.faults, self.tags, self.sources, self._open = [], [], [], []
         self.numbers, self.text, self._ids = [], "", set()
+        self._level, self._regions = 0, []
         self.feed(html)
         self.close()
         self.faults += [f"{tag} is not closed" for tag in self._open]
+        names = self._regions
+        self.faults += [f"{name}: a region's name twice" for name in names if names.count(name) > 1]
+        if self.tags.count("html") and self.tags.count("h1") != 1:
+            self.faults.append("not one h1")
         self.charts = [source for source in self.sources if "image/svg" in source]
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
@@ -119,6 +126,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not {"style", "script"} & set(self._open):
             self.text += data
+        if "h2" in self._open:  # names the section around it
+            self._regions.append(data)
         if "url(" in data or "http" in data or "@import" in data:
             self.faults.append(f"reaches out: {data[:80]}")
 
@@ -133,6 +142,16 @@ class Page(HTMLParser):
                 self.faults.append("img without alt")
         if tag == "th" and attributes.get("scope") not in ("row", "col"):
             self.faults.append("th without scope")
+        if tag == "input" and "label" not in self._open:
+            self.faults.append("input without label")
+        if "tabindex" in attributes and not attributes.get("aria-label"):
+            self.faults.append(f"{tag} without a name")
+        if attributes.get("role") == "region":
+            self._regions.append(attributes["aria-label"])
+        if re.fullmatch("h[1-6]", tag):
+            if self._level and int(tag[1]) > self._level + 1:
+                self.faults.append(f"{tag} below h{self._level}")
+            self._level = int(tag[1])
         if tag in ("link", "iframe", "object") or any(name.startswith("on") for name in attributes):
             self.faults.append(f"{tag} {attributes}")
         if "id" in attributes and attributes["id"] in self._ids:

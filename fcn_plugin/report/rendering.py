@@ -26,6 +26,8 @@ class Number:
     def text(self) -> str:
         if self.value is None:
             return NONE
+        if not self.signed and 0 < self.value < 0.005:
+            return "<\u00a00.01"  # not to be taken for none
         return f"{self.value:{'+' if self.signed else ''}.2f}".replace("-", MINUS)
 
 

@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from fcn_plugin.report.examples import groups
 from fcn_plugin.report.hook import EvaluationHook
 from fcn_plugin.report.page import page
 from fcn_plugin.report.panels import load_labels
-from fcn_plugin.report.rendering import MINUS
+from fcn_plugin.report.rendering import MINUS, Number
 from fcn_plugin.report.run import Run
 
 SCORES = ("mIoU", "aAcc", "mAcc", "fwIoU", "mDice", "mPrecision")  # in the order of the page
@@ -61,8 +62,33 @@ def sections(runs: list[Run]) -> dict[str, Page]:
 
 def test_faults_would_be_found():
     html = """<p id="a" onclick="x()"><b id="a"></p><th>x</th><img src="http://x/y.png">
-        <style>a { background: url(x.png) }</style>"""
-    assert len(Page(html).faults) == 8
+        <style>a { background: url(x.png) }</style><input><h2>a</h2><h4>b</h4>
+        <div tabindex="0" role="region" aria-label="a"></div><pre tabindex="0"></pre>"""
+    assert len(Page(html).faults) == 8 + 5
+
+
+def test_texts_have_contrast_in_both_modes():
+    """WCAG 2 AA: 4.5 to 1, in cells of the confusion matrix, too."""
+
+    def luminance(rgb: np.ndarray) -> float:
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05
+
+    css = (files("fcn_plugin.report") / "style.css").read_text()
+    modes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    (cell,) = re.findall(r"rgb\((\d+) (\d+) (\d+) / calc\(var\(--share\) \* (\d+)%\)\)", css)
+    blue, cover = np.array(cell[:3], float) / 255, float(cell[3]) / 100
+    assert len(modes) == 2
+    for mode in modes:
+        colours = {}
+        for name, code in re.findall(r"--(\w+): #(\w+)", mode):
+            code = code if len(code) == 6 else "".join(digit * 2 for digit in code)
+            colours[name] = np.array(list(bytes.fromhex(code))) / 255
+        paper, ink = colours["paper"], colours["ink"]
+        pairs = [(colours[name], paper) for name in ("ink", "soft", "first", "second")]
+        for text, ground in (*pairs, (ink, cover * blue + (1 - cover) * paper)):
+            dark, light = sorted(map(luminance, (text, ground)))
+            assert light / dark >= 4.5
 
 
 def test_scores_are_the_metrics_to_the_last_digit(tmp_path):
@@ -162,6 +188,19 @@ def test_images_are_the_worst_and_the_best(tmp_path):
     assert "8.png" not in found.text
     worst, best = found.text.index("Worst images"), found.text.index("Best images")
     assert worst < found.text.index("0.png") < best < found.text.index("7.png")
+
+
+def test_the_first_sentences_say_how_good_and_why(tmp_path):
+    """And what the pixel accuracy of a network that knows one class would be."""
+    items = samples(tmp_path / "data", 9, 3)
+    for item in items:
+        item.gt_sem_seg.data[item.gt_sem_seg.data == 1] = 0
+    text = whole([kept(tmp_path, items, ["rest", "never", "b"])[0]]).text
+    assert re.search(r"The mean IU is \d+\.\d %\. \d+\.\d % of the pixels are right;", text)
+    assert re.search(
+        r"; 6\d\.\d % would be if all were called rest\. Lowest in IU: never \(0\.0 %\)", text
+    )
+    assert (Number(0.004).text, Number(0.0).text) == ("<\u00a00.01", "0.00")
 
 
 def test_hostile_names_are_text(tmp_path):

@@ -86,8 +86,9 @@ def _verdict(changes: Comparison) -> str:
     size = f"{100 * abs(value):.2f} points {'lower' if value < 0 else 'higher'}"
     interval = f"{LEVEL} % interval of the change {in_points(value, (low, high)).interval}"
     if changes.better:
-        return f"B is better than A beyond chance: its mean IU is {size}, {interval}."
+        return f"B is better than A beyond chance: its mean IU is {size} ({interval})."
     if changes.better is False:
-        return f"A is better than B beyond chance: the mean IU of B is {size}, {interval}."
-    why = "but of few images" if changes.drawn < FEW else "but with 0 in the interval"
-    return f"Which is better is open: the mean IU of B is {size}, {why}; {interval}."
+        return f"A is better than B beyond chance: the mean IU of B is {size} ({interval})."
+    few = changes.drawn < FEW
+    why = f"the images are few ({interval})" if few else f"0 is in the {interval}"
+    return f"Which is better is open: the mean IU of B is {size}, but {why}."

@@ -63,5 +63,6 @@ def _mistaken(row: np.ndarray, truth: int, classes: Sequence[str]) -> str:
     """The classes most often predicted instead of ``truth``, with their shares."""
     others = (i for i in np.argsort(-row, kind="stable") if i != truth and row[i])
     return ", ".join(
-        f"{classes[i]} {percent(row[i] / row.sum())}" for i in islice(others, MISTAKEN)
+        f"{classes[i]} {percent(row[i] / row.sum())}".replace(" %", "\u00a0%")
+        for i in islice(others, MISTAKEN)
     )
