@@ -35,6 +35,9 @@ REMEDIES = {
     "runs out; make room, or set the loader's num_workers lower",
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
+    # mmengine's schedules
+    "end should be larger than begin.*": "param_scheduler: {}; a shorter run needs a shorter "
+    "warm-up, too: param_scheduler.0.end and param_scheduler.1.begin",
     # OneDL's mmseg; OpenMMLab's takes any number.
     "`mean` should have 1 or 3 values.*": "model.data_preprocessor: {}; for other bands set its "
     "type='BandsPreProcessor'",

@@ -31,6 +31,7 @@ ERRORS = {
     "received 0 items of ancdata": "ulimit -n",
     "The server socket has failed to listen on any address. ... EADDRINUSE": "MASTER_PORT=29501",
     "CUDA out of memory. Tried to allocate 2.00 GiB.": "--batch auto",
+    "end should be larger than begin, but got begin=200, end=150": "a shorter warm-up",
     "Cannot infer the rule for key mDice": "key mDice; set rule=",
 }
 
