@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, VISUALIZERS
 
+from fcn_plugin.data.catalogue import command_for
 from fcn_plugin.data.tasks import meta_of
 from fcn_plugin.models import SkipFusionHead
 from fcn_plugin.prediction.network import image_channels
@@ -127,7 +128,17 @@ def facts(name: str) -> dict[str, Any]:
         "Crop Size": "x".join(map(str, sizes[0])) if sizes else "whole images",
         "Iterations": cfg.train_cfg.max_iters,
         "Starts From": weights_before(name, cfg.model.backbone),
+        "Data Sets": ", ".join(data_sets(cfg)),
     }
+
+
+def data_sets(cfg: Config) -> list[str]:
+    """Of prepare_data, in the order in which the training and then the scoring reads them."""
+    names: dict[str, None] = {}
+    for dataset in datasets(cfg):
+        command = command_for(Path(dataset.data_root), dataset.get("ann_file", ""))
+        names |= dict.fromkeys(re.findall(r"prepare_data ([\w-]+)", command))
+    return list(names)
 
 
 def weights_before(name: str, backbone: dict) -> str:

@@ -14,6 +14,7 @@ metainfo = dict(
 # Factor by which images are resized, in training and in prediction.
 scale = {scale}
 {crop_reason}
+# Each config beside this file has the same size in data_preprocessor=dict(size=...): change both.
 crop_size = {crop}  # height and width
 load_label = dict(type="LoadCheckedLabel", num_classes={num_classes})
 train_pipeline = [
