@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prepare import test_own_coco as coco
+from prepare import test_own_cvat as cvat
 from prepare import test_own_supervisely as supervisely
 from prepare import test_own_yolo as yolo
 from prepare.own_pictures import SIZE, image, prepare
@@ -35,6 +36,17 @@ def of_supervisely(folder: Path) -> Path:
     ]
     supervisely.project(folder, objects=objects, tags=["train", "val"])
     return folder / "ds0/ann/a.jpg.json"
+
+
+def of_cvat(folder: Path) -> Path:
+    for name in "ab":
+        image(folder / f"images/{name}.jpg")
+    shapes = [
+        cvat.polygon("cat", cvat.BOX),
+        cvat.rle("dog", cvat.DISC, 3, 4, 2),
+        cvat.ellipse("cat", 1, cx=20, cy=15, rx=5.5, ry=8, rotation="20.00"),
+    ]
+    return cvat.cvat(folder / "annotations.xml", {"a.jpg": shapes, "b.jpg": []})
 
 
 def of_yolo(folder: Path) -> Path:
@@ -72,7 +84,7 @@ def changed_bytes(content: bytes, chance: random.Random) -> bytes:
 
 
 CASES = [(write, changed_json) for write in (of_coco, of_supervisely)]
-CASES += [(write, changed_bytes) for write in (of_coco, of_supervisely, of_yolo, of_yaml)]
+CASES += [(write, changed_bytes) for write in (of_coco, of_cvat, of_supervisely, of_yolo, of_yaml)]
 
 
 @pytest.mark.parametrize(("write", "change"), CASES)

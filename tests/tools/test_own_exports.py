@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prepare import test_own_cvat as cvat_xml
 from prepare.own_pictures import SIZE
 from prepare.test_own_layouts import CLASSES, LAYOUTS, NAMES, picture, saved, text
 from tools.running import ran
@@ -62,6 +63,23 @@ def coco(root: Path) -> dict:
                 assert categories[number + 1]["name"] == label
         document = dict(images=images, annotations=annotations, categories=categories)
         text(root / f"{split}/_annotations.coco.json", json.dumps(document))
+    return {}
+
+
+def cvat(root: Path) -> dict:
+    """The first object lies first by its z_order alone."""
+    (road, left, top, right, bottom), (tree, x, y, x2, y2) = OBJECTS
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    shapes = [
+        cvat_xml.rle(tree, np.ones((y2 - y, x2 - x), bool), x, y, 1),
+        cvat_xml.polygon(road, corners, 0),
+    ]
+    for name, split in SPLIT.items():
+        picture(root / f"{split}/images/{name}.jpg", name)
+    for split in set(SPLIT.values()):
+        pictures = {f"{name}.jpg": shapes for name in NAMES if SPLIT[name] == split}
+        labels = dict.fromkeys(CLASSES[1:], "#ff0000")
+        cvat_xml.cvat(root / f"{split}/annotations.xml", pictures, labels=labels)
     return {}
 
 
@@ -132,7 +150,12 @@ def cityscapes(root: Path) -> dict:
 
 
 DRAWN = dict(
-    labelme=labelme, coco=coco, yolo=yolo, supervisely=supervisely, label_studio=label_studio
+    labelme=labelme,
+    coco=coco,
+    cvat=cvat,
+    yolo=yolo,
+    supervisely=supervisely,
+    label_studio=label_studio,
 )
 EXPORTS = DRAWN | LAYOUTS | dict(cityscapes=cityscapes)
 QUICK = "coco"

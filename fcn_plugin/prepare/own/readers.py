@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fcn_plugin.errors import UserError, some
-from fcn_plugin.prepare.own import cityscapes, coco, label_studio, labelme, masks, supervisely, yolo
+from fcn_plugin.prepare.own import (
+    cityscapes,
+    coco,
+    cvat,
+    label_studio,
+    labelme,
+    masks,
+    supervisely,
+    yolo,
+)
 from fcn_plugin.prepare.own.folder import IMAGE_SUFFIXES, Folder, key_of, short_names, split_of
 from fcn_plugin.prepare.own.source import Item, Job, Source
 
@@ -32,6 +41,7 @@ READERS = (
     Reader("annotations/instances_train.json of COCO, with images/X.jpg", coco.read),
     Reader("images/train/X.jpg and labels/train/X.txt of YOLO, with data.yaml", yolo.read),
     Reader("meta.json, ds0/img/X.jpg and ds0/ann/X.jpg.json of Supervisely", supervisely.read),
+    Reader("annotations.xml of CVAT for images, with images/X.jpg", cvat.read),
     Reader(
         "task-N-annotation-M-tag-NAME-K.png of Label Studio, its JSON export", label_studio.read
     ),

@@ -1,6 +1,7 @@
 """What a reader of labelled pictures gets (`Job`) and returns (`Source`); see ``readers``."""
 
 import codecs
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.system.workers import on_all_cores
 
 MAX_NOTED = 20
+COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -156,8 +158,18 @@ def text_of(path: Path) -> str:
     return content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
-def refuse_size(annotation: Path, label: Size, image: Size) -> None:
-    """Raise a `UserError` if a label's size differs from its image's, seen upright."""
+def colour_of(text: str) -> Colour | None:
+    """The colour that #rrggbb stands for; None for another text."""
+    match = COLOUR.fullmatch(text)
+    return (int(match[1], 16), int(match[2], 16), int(match[3], 16)) if match else None
+
+
+def refuse_size(annotation: Path | str, label: Size, image: Size) -> None:
+    """Raise a `UserError` if a label's size differs from its image's, seen upright.
+
+    Args:
+        annotation: what to name in the error: the file with the label, or the entry in it.
+    """
     if label == image:
         return
     remedy = (

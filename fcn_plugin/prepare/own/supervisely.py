@@ -6,7 +6,6 @@ are background.
 
 import base64
 import io
-import re
 import zlib
 from collections.abc import Set
 from functools import partial
@@ -21,10 +20,18 @@ from fcn_plugin.data.picture_files import open_picture
 from fcn_plugin.errors import UserError
 from fcn_plugin.prepare.own.classes import drawn_classes
 from fcn_plugin.prepare.own.folder import SPLIT_OF, Folder, one_split, read_json, split_of
-from fcn_plugin.prepare.own.source import Colour, Item, Job, Size, Source, each, refuse_size
+from fcn_plugin.prepare.own.source import (
+    Colour,
+    Item,
+    Job,
+    Size,
+    Source,
+    colour_of,
+    each,
+    refuse_size,
+)
 
 KEYS = {"objects", "size"}  # of an annotation
-COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 PNG_MARGIN = 1 << 16  # bytes that a PNG may have besides four a pixel
 
 
@@ -82,12 +89,12 @@ def _colours(meta: Path) -> dict[str, Colour]:
     entries = document.get("classes") if isinstance(document, dict) else None
     for entry in entries if isinstance(entries, list) else [{}]:
         values = entry if isinstance(entry, dict) else {}
-        title, match = values.get("title"), COLOUR.fullmatch(str(values.get("color")))
-        if not match or not isinstance(title, str):
+        title, colour = values.get("title"), colour_of(str(values.get("color")))
+        if not colour or not isinstance(title, str):
             raise UserError(
                 f"{meta}: a class without title or color #rrggbb; export the project again"
             )
-        colours[title] = int(match[1], 16), int(match[2], 16), int(match[3], 16)
+        colours[title] = colour
     return colours
 
 
