@@ -25,7 +25,11 @@ def test_converts_and_says_what_for(tmp_path):
     assert "its hash is not that of the published fcn8s-heavy-pascal.caffemodel)" in named
     assert "dropped upscore8.weight: the bilinear kernel" in done.stdout
     assert last == "Done: fcn8s.pth holds fcn8s on vgg16, 21 classes" and done.stderr == ""
-    assert following == "Next: name it in a config: load_from='fcn8s.pth'"
+    assert following == (
+        "Next: name it in a config: load_from='fcn8s.pth', model=dict(data_preprocessor=dict("
+        "mean=[104.00699, 116.66877, 122.67892], std=[1.0, 1.0, 1.0], bgr_to_rgb=False), "
+        "backbone=dict(padding='reference', init_cfg=None))"
+    )
     checkpoint = torch.load(tmp_path / "fcn8s.pth", weights_only=True)
     assert checkpoint["meta"]["dataset_meta"]["classes"][0] == "background"
 
