@@ -152,7 +152,7 @@ def onnx() -> Finding:
     use = "fcn-plugin export_onnx checks what it writes with it"
     if found := versions_of("onnxruntime", "onnxruntime-gpu"):
         return Finding("ok", f"{', '.join(found)}; {use}")
-    return Finding("note", f"not installed; {use}", "pip install onnx onnxruntime onnxscript")
+    return Finding("note", f"not installed; {use}", "pip install 'fcn-plugin[export]'")
 
 
 def configs() -> Finding:

@@ -10,9 +10,14 @@ fcn-plugin convert_weights --publish work_dirs/a published/fcn8s.safetensors
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from common import next_step, quiet_host, run, say_threads, show
 from parsing import ToolParser
+
+if TYPE_CHECKING:
+    from fcn_plugin.conversion.network import Conversion
+    from fcn_plugin.conversion.resnet import ResNetConversion
 
 LICENCES = {
     "--licence": "licence of the weights, for hubs an SPDX identifier, e.g. apache-2.0",
@@ -181,12 +186,33 @@ def convert_file(args: argparse.Namespace) -> None:
     show(conversion)
     show(f"Done: {args.target} holds {conversion.summary}")
     if not conversion.config:
-        show(f"Next: name it in a config: load_from={str(args.target)!r}")
+        settings = f"load_from={str(args.target)!r}, model={in_python(model_settings(conversion))}"
+        show(f"Next: name it in a config: {settings}")
     elif any(name.startswith("decode_head.score.") for name in conversion.report.new):
         options = (f"load_from={args.target}", "model.backbone.init_cfg=None")
         show(next_step("train", conversion.config, "--cfg-options", *options))
     else:
         show(next_step("test", conversion.config, args.target))
+
+
+def model_settings(conversion: "Conversion | ResNetConversion") -> dict[str, Any]:
+    """What a config of one's own must have to go on from this checkpoint."""
+    meta = conversion.checkpoint()["meta"]
+    backbone: dict[str, Any] = dict(init_cfg=None)
+    # Of two streams each has its own.
+    if "padding" in meta and not conversion.weights.layout.streams:
+        backbone = dict(padding=meta["padding"]) | backbone
+    model = dict(backbone=backbone)
+    if input := conversion.weights.input:
+        model = dict(data_preprocessor=input.preprocessor()) | model
+    return model
+
+
+def in_python(settings: Any) -> str:
+    """As a config writes it: dict(a=1)."""
+    if not isinstance(settings, dict):
+        return repr(settings)
+    return f"dict({', '.join(f'{key}={in_python(value)}' for key, value in settings.items())})"
 
 
 if __name__ == "__main__":

@@ -138,5 +138,7 @@ def joined(first: Weights, second: Weights, *settings: Any) -> LateFusion:
     both = Input(BANDS, first.input.mean + second.input.mean, first.input.std + second.input.std)
     title = f"{first.layout.title} and {second.path.name}"
     layout = replace(first.layout, title=title, streams=STREAMS)
-    weights = replace(first, layout=layout, known=None, input=both, input_untold=False)
+    weights = replace(
+        first, layout=layout, known=None, hashed=False, input=both, input_untold=False
+    )
     return LateFusion(weights, streams, HALF)

@@ -156,5 +156,5 @@ def need_extra() -> None:
         except ImportError as error:
             raise UserError(
                 f"{name} is not installed, which ONNX files need; run "
-                "pip install 'fcn_plugin[export]'"
+                "pip install 'fcn-plugin[export]'"
             ) from error

@@ -100,8 +100,7 @@ def load(file: Path, name: str) -> Runtime:
         package = import_module(name)
     except ImportError as error:
         raise UserError(
-            f"{name} is not installed, which predicts {file}; run pip install {name}, or "
-            f"'fcn_plugin[{extra}]'"
+            f"{name} is not installed, which predicts {file}; run pip install 'fcn-plugin[{extra}]'"
         ) from error
     if not file.is_file():
         raise UserError(f"{file}: no such file; make it with fcn-plugin export_onnx")

@@ -49,6 +49,7 @@ class Weights:
         names: Caffe's name -> the file's name.
         dropped: the file's name of a tensor that is not used -> why.
         known: the published file with the same hash; None if there is none.
+        hashed: whether its hash was compared with the published files'.
         input: the input that the network was trained on; None if unknown.
         net: its name in ``NETS``; None for a classifier or an unknown head.
         scale: fixed factors on the levels, finest first; None without.
@@ -67,6 +68,7 @@ class Weights:
     names: dict[str, str]
     dropped: dict[str, str]
     known: Source | None = None
+    hashed: bool = False
     input: Input | None = None
     net: str | None = None
     scale: tuple[float, ...] | None = None
@@ -80,8 +82,17 @@ class Weights:
     @property
     def heading(self) -> str:
         """File, publisher and network, and how they are known, for reports."""
-        by = f"the published {self.known.file_name}" if self.known else "by content"
-        return f"{self.path}: {self.layout.title} ({by})"
+        return f"{self.path}: {self.layout.title} ({self._recognised_by})"
+
+    @property
+    def _recognised_by(self) -> str:
+        if self.known:
+            return f"the published {self.known.file_name}, by its hash"
+        if not (self.hashed and self.layout.published):
+            return "by content"
+        if any(source.file_name == self.path.name for source in KNOWN):
+            return f"by content; its hash is not that of the published {self.path.name}"
+        return "by content; its hash is not among the published ones"
 
     @property
     def origin(self) -> dict[str, str]:
@@ -131,6 +142,7 @@ def open_weights(path: Path, progress: Progress = silent, identify: bool = True)
     else:
         tensors, meta = read(path, progress)
         weights = _by_names(path, tensors)
+    weights.hashed = identify
     if identify:
         digests = file_digests(path, ["sha1"] if meta is None else ["md5", "sha256"], progress)
         for source in KNOWN:

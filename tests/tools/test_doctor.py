@@ -132,7 +132,7 @@ CASES: dict[str, tuple[dict[str, str | None], dict[str, object], str]] = {
         {},
         "pip uninstall -y opencv-python opencv-python-headless",
     ),
-    "onnxruntime note": ({"onnxruntime": None}, {}, "pip install onnx "),
+    "onnxruntime note": ({"onnxruntime": None}, {}, "pip install 'fcn-plugin[export]'"),
 }
 
 
