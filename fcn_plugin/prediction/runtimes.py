@@ -82,10 +82,10 @@ def _text(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-# Name of the package -> the extra that installs it, and its loader.
-RUNTIMES: dict[str, tuple[str, Callable[[Path, ModuleType], Runtime]]] = {
-    "onnxruntime": ("export", _onnxruntime),
-    "openvino": ("openvino", _openvino),
+# Name of the package -> its loader.
+RUNTIMES: dict[str, Callable[[Path, ModuleType], Runtime]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
 }
 
 
@@ -95,17 +95,16 @@ def load(file: Path, name: str) -> Runtime:
     Raises:
         UserError: the runtime is not installed, or cannot read the file.
     """
-    extra, loader = RUNTIMES[name]
     try:
         package = import_module(name)
     except ImportError as error:
         raise UserError(
-            f"{name} is not installed, which predicts {file}; run pip install 'fcn-plugin[{extra}]'"
+            f"{name} is not installed, which predicts {file}; run pip install {name}"
         ) from error
     if not file.is_file():
         raise UserError(f"{file}: no such file; make it with fcn-plugin export_onnx")
     try:
-        return loader(file, package)
+        return RUNTIMES[name](file, package)
     except Exception as error:  # neither package has a common error class
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{file}: {name} cannot load it ({reason}); export it again") from error
