@@ -53,7 +53,7 @@ def _of_class(evaluation: Evaluation, index: int) -> str:
     score = f"{100 * evaluation.scores['class_iu'][index]:.1f} %"
     wrong = np.where(np.arange(len(row)) == index, 0, row)
     if wrong.any():
-        score += f"; {percent(wrong.max() / row.sum())} is taken for {classes[wrong.argmax()]}"
+        score += f"; {percent(wrong.max() / row.sum())} is taken for {classes[int(wrong.argmax())]}"
     return f"{classes[index]} ({score})"
 
 
