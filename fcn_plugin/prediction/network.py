@@ -18,6 +18,7 @@ from fcn_plugin.models.tta import with_tta
 from fcn_plugin.prediction.classes import Classes, palette_of
 from fcn_plugin.weights.files import check_checkpoint, tensors_and_meta
 from fcn_plugin.weights.mapped import build, share
+from fcn_plugin.weights.networks import COUNT
 
 
 def load_network(
@@ -48,7 +49,13 @@ def load_network(
     except UserError as error:  # names the file, since find_checkpoint may have chosen it
         raise UserError(f"{checkpoint}: {error}") from None
     share(network, tensors)
-    network.load_state_dict(tensors, strict=False)  # refuse_others has looked for what is missing
+    missing = network.load_state_dict(tensors, strict=False).missing_keys
+    if missing := [name for name in missing if not name.endswith(COUNT)]:
+        # refuse_others takes a name with "module." before it for the name, which torch does not.
+        raise UserError(
+            f"{checkpoint}: the checkpoint does not fit the config: {missing[0]} is missing; give "
+            "the config that it was trained with"
+        )
     of_weights = stored.meta.get("dataset_meta") or of_config
     if task is not None:
         of_weights, of_config = _of_task(network, task, of_weights, of_config)
