@@ -9,9 +9,9 @@ measure                reason                                        unnecessary
 =====================  ============================================  ============================
 ``check_host``         a wrong version fails far from its cause      never
 ``_check_opencv``      OpenCV's window build needs libGL             mmcv requires the headless one
-``_ExtensionFinder``   OpenMMLab's ``import mmseg.models`` asks for  OneDL, or a compiled mmcv, is
+``ExtensionFinder``    OpenMMLab's ``import mmseg.models`` asks for  OneDL, or a compiled mmcv, is
                        compiled operators that mmcv-lite lacks       installed
-``_TorchvisionFinder`` mmengine ends a run whose torchvision does    it looks for ImportError
+``TorchvisionFinder``  mmengine ends a run whose torchvision does    it looks for ImportError
                        not fit torch, which nothing here needs
 ``_allow_checkpoints`` ``torch.load`` refuses the logs in a          mmengine's checkpoints hold
                        checkpoint of mmengine                        tensors alone
@@ -28,15 +28,12 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from functools import partial
 from importlib import metadata
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from io import StringIO
-from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
+
+from fcn_plugin.system.finders import EXTENSION_FINDER, TORCHVISION_FINDER
 
 Version = tuple[int, ...]
 # Requirements as pip takes them, repeated from setup.cfg because a clone that is not installed has
@@ -123,12 +120,12 @@ def prepare() -> None:
     """
     family = check_host()
     _check_opencv()
-    if _TORCHVISION_FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, _TORCHVISION_FINDER)
+    if TORCHVISION_FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, TORCHVISION_FINDER)
     # OneDL's mmseg has its own way without operators, which the stand-in would hide.
     # Last in the list: a real mmcv._ext is found first, and if it fails to load it says why.
-    if family is OPENMMLAB and _EXTENSION_FINDER not in sys.meta_path:
-        sys.meta_path.append(_EXTENSION_FINDER)
+    if family is OPENMMLAB and EXTENSION_FINDER not in sys.meta_path:
+        sys.meta_path.append(EXTENSION_FINDER)
     _allow_checkpoints()
     if family is ONEDL:
         _import_quietly()
@@ -222,87 +219,6 @@ def _check_opencv() -> None:
             f"fcn_plugin needs OpenCV, which does not load ({error}). Remedy without a screen: "
             "pip install --force-reinstall --no-deps opencv-python-headless"
         ) from error
-
-
-# --- mmcv-lite --------------------------------------------------------------------------------
-
-_EXTENSION = "mmcv._ext"
-# mmcv.utils.collect_env calls these if mmcv.ops can be imported, so they return a text.
-_QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
-
-
-class _ExtensionFinder(MetaPathFinder, Loader):
-    """Stand in for the compiled operators ``mmcv._ext`` where no other finder has them.
-
-    The module has a function for every public name, which raises when it is called: ``mmcv.ops``
-    can be imported, and only calling an operator fails.
-    """
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname == _EXTENSION else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__doc__ = "Stands in for the compiled operators that mmcv-lite does not have."
-        module.__getattr__ = _operator  # type: ignore[method-assign]
-
-
-def _operator(name: str) -> Callable[..., Any]:
-    # inspect, copy and the import system look up such names and need an AttributeError.
-    if name.startswith("_"):
-        raise AttributeError(f"module {_EXTENSION!r} has no attribute {name!r}")
-    if name in _QUESTIONS:
-        return lambda: "n/a (mmcv-lite)"
-
-    def missing(*args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(
-            f"the operator {name} needs full mmcv, and mmcv-lite has no compiled operators: pip "
-            "uninstall mmcv-lite, pip install 'setuptools<81' wheel, then pip install "
-            "--no-build-isolation 'mmcv==2.1.0', which compiles them in half an hour"
-        )
-
-    missing.__name__ = missing.__qualname__ = name
-    return missing
-
-
-_EXTENSION_FINDER = _ExtensionFinder()
-
-
-# --- torchvision ------------------------------------------------------------------------------
-
-
-class _TorchvisionFinder(MetaPathFinder):
-    """Let a torchvision that does not fit torch count as one that is not installed.
-
-    mmengine imports it at the start of a run, to log its version. Of the errors that such a
-    build raises it expects none.
-    """
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path) if fullname == "torchvision" else None
-        if spec and spec.loader:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = partial(_execute, execute)  # type: ignore[method-assign]
-        return spec
-
-
-def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    try:
-        execute(module)
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:
-        raise ModuleNotFoundError(
-            f"torchvision does not fit torch ({error}). Remedy: pip uninstall torchvision, or "
-            "install both by one command: pip install --upgrade torch torchvision",
-            name="torchvision",
-        ) from error
-
-
-_TORCHVISION_FINDER = _TorchvisionFinder()
 
 
 def _allow_checkpoints() -> None:

@@ -16,6 +16,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from fcn_plugin import compat
+from fcn_plugin.system.finders import EXTENSION_FINDER
 from fcn_plugin.weights.files import read_content
 from fcn_plugin.weights.tokens import Token
 
@@ -127,8 +128,8 @@ def test_python_that_a_family_does_not_run_on(monkeypatch, family, least):
 @pytest.fixture
 def stub(monkeypatch):
     """The stand-in for mmcv's operators, even where full mmcv or OneDL's is installed."""
-    finders = [finder for finder in sys.meta_path if finder is not compat._EXTENSION_FINDER]
-    monkeypatch.setattr(sys, "meta_path", [*finders, compat._EXTENSION_FINDER])
+    finders = [finder for finder in sys.meta_path if finder is not EXTENSION_FINDER]
+    monkeypatch.setattr(sys, "meta_path", [*finders, EXTENSION_FINDER])
     monkeypatch.setattr(mmcv, "__path__", [])
     monkeypatch.setattr(mmcv, "_ext", None, raising=False)
     monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
@@ -143,7 +144,7 @@ def test_every_operator_exists_and_says_what_it_needs(stub):
     for name in ("__file__", "__path__", "__wrapped__", "_ipython_display_"):
         assert not hasattr(stub, name)
     for name in ("mmcv._ext.nms", "mmcv._extra", "_ext", "mmcv"):
-        assert compat._EXTENSION_FINDER.find_spec(name, None) is None
+        assert EXTENSION_FINDER.find_spec(name, None) is None
 
 
 def test_a_real_extension_wins(stub, monkeypatch, tmp_path):

@@ -29,6 +29,7 @@ TRAIN = Path(__file__).resolve().with_name("train.py")
 # Settings that affect the result of a stage. All others may change when a run is resumed.
 DECISIVE = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 DECISIVE += ("randomness", "val_dataloader", "val_cfg", "val_evaluator")
+INIT_CFG = "model.backbone.init_cfg"
 INDIFFERENT = ("num_workers", "persistent_workers")  # data-loader settings without effect on it
 
 
@@ -41,6 +42,7 @@ class Stage:
     cfg: Any  # mmengine.Config
     model: Any  # on the device "meta", without memory
     settings: dict[str, str]  # those that affect the result, by dotted name
+    options: list[str]  # what is given to --cfg-options
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ def train_stages(stages: list[Stage], folder: Path, args: argparse.Namespace) ->
         write_json(stage.folder / "settings.json", stage.settings)
         command = [sys.executable, TRAIN, stage.config, "--work-dir", stage.folder]
         # A resumed run first scores its snapshot, in case its validation was interrupted.
-        options = [*(args.cfg_options or ()), "default_hooks.score_resumed.type=ScoreResumedHook"]
+        options = [*stage.options, "default_hooks.score_resumed.type=ScoreResumedHook"]
         if stage.begun:
             say(f"{title}: goes on, up to iteration {stage.iterations}")
             command.append("--resume")
@@ -104,11 +106,15 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
             )
         if work_dir in (other.folder for other in stages):
             raise UserError(f"{config}: {work_dir.name} is in the chain twice; rename one of them")
-        options = vars(args) | dict(config=config, work_dir=str(work_dir))
-        cfg = load_config(argparse.Namespace(**options))
+        options = [*(args.cfg_options or ())]
+        if args.pretrained and not stages:
+            init_cfg = dict(_delete_=True, type="Pretrained", checkpoint=args.pretrained)
+            options += [f"{INIT_CFG}.{key}={value}" for key, value in init_cfg.items()]
+        given = dict(config=config, work_dir=str(work_dir), cfg_options=options)
+        cfg = load_config(argparse.Namespace(**vars(args) | given))
         if "max_iters" not in (cfg.get("train_cfg") or {}):
             raise UserError(f"{config}: has no train_cfg.max_iters, the length of a stage")
-        stage = Stage(config, work_dir, cfg, model_of(cfg), settings_of(cfg, args.amp))
+        stage = Stage(config, work_dir, cfg, model_of(cfg), settings_of(cfg, args.amp), options)
         if stages:
             check_fit(weights_after(stages[-1], stage), stage)
         check_settings(cfg)

@@ -32,6 +32,8 @@ def parse_args() -> argparse.Namespace:
         + ", ".join(map(str, PUBLISHED)),
     )
     parser.group("training").add_argument("--amp", action="store_true", help=AMP)
+    pretrained = "of the first stage's backbone, in place of its config's: a file or an address"
+    parser.group("training").add_argument("--pretrained", metavar="WEIGHTS", help=pretrained)
     add_cfg_options(parser, "run")  # for every config
     parser.group("run").add_argument(
         "--work-dir",

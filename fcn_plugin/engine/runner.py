@@ -30,7 +30,6 @@ MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 KINDS: tuple[Any, ...] = (Number | Tensor | np.generic, str, list | tuple, dict, Callable)
 
 CLAIM_PATIENCE = 5  # seconds to wait for a killed run to end
-
 Settings = dict[str, dict[str, Any]]
 
 

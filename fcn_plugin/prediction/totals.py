@@ -40,13 +40,14 @@ class Totals:
 
     def lines(self, out: Path, kinds: Sequence[str]) -> list[str]:
         """The table of predicted classes, and what is done; ``kinds`` are folders in ``out``."""
-        present = [i for i, count in enumerate(self.found_in) if count]
-        shares = [f"{100 * self.pixels[i] / sum(self.pixels):.2f} %" for i in present]
-        images = [self.found_in[i] for i in present]
-        lines = [
-            class_table([self.classes[i] for i in present], dict(images=images, pixels=shares))
-        ]
-        if absent := [self.classes[i] for i, count in enumerate(self.found_in) if not count]:
+        rows = list(zip(self.classes, self.found_in, self.pixels, strict=True))
+        found = [row for row in rows if row[1]]
+        columns = dict(
+            images=[images for _, images, _ in found],
+            pixels=[f"{100 * pixels / sum(self.pixels):.2f} %" for *_, pixels in found],
+        )
+        lines = [class_table([name for name, *_ in found], columns)]
+        if absent := [name for name, images, _ in rows if not images]:
             lines.append(f"Predicted nowhere: {some(absent)}")
         factors = sorted(self.factors) or [1.0]
         sizes = list(dict.fromkeys(f"{factor:.3g}" for factor in (factors[0], factors[-1])))

@@ -101,9 +101,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "huge": (b"#\n" * 5_000_000, "more than 1 MB"),
     "a long line": (b"a: 1 " * 100_000, "a line of more than 30 kB"),
     "many long lines": ((b"a: 1 " * 5_000 + b"\n") * 10, "describes no layers"),
-    "a number that is none": (TEXT.replace("pad: 100", "pad: -1").encode(), "not a prototxt"),
+    "a negative number": (TEXT.replace("pad: 100", "pad: -1").encode(), "not a prototxt"),
     "a huge number": (TEXT.replace("num_output: 2 ", "num_output: 4294967295 ").encode(), "65536"),
-    "a word that is none": (TEXT.replace("MAX", "MEDIAN").encode(), "not a prototxt"),
+    "an unknown word": (TEXT.replace("MAX", "MEDIAN").encode(), "not a prototxt"),
     "control characters": (
         TEXT.replace('{ name: "conv1_1"', '{ name: "\\033[31m"').replace("100", "99").encode(),
         r"layer \\x1b\[31m: pad 99",

@@ -114,7 +114,7 @@ def test_the_same_command_once_more(runs, project):
 def test_the_best_snapshot_else_an_older_one_else_the_last(stages, runs, project, tmp_path):
     shutil.copytree(project / "chain/fcn32s", tmp_path / "fcn32s")
     cfg = Config.fromfile(project / "fcn32s.py")
-    finished = stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {})
+    finished = stages.Stage(project / "fcn32s.py", tmp_path / "fcn32s", cfg, None, {}, [])
     recorded = json.loads((project / "chain/stages.json").read_text())["done"][0]
     assert stages.best_snapshot(finished, "") == recorded
     best = tmp_path / recorded["file"]
@@ -152,14 +152,17 @@ def test_shipped_configs_as_a_chain(stages, tmp_path, monkeypatch, name):
     names, options, said = CHAINS[name]
     monkeypatch.setattr(stages, "check_datasets", lambda cfg, loaders: None)
     configs = [REPOSITORY / f"configs/{name}.py" for name in names]
-    given = dict(configs=configs, cfg_options=options, amp=False, launcher="none", local_rank=0)
-    args = SimpleNamespace(**given)
+    given = dict(configs=configs, cfg_options=options, pretrained="vgg16.caffemodel", amp=False)
+    args = SimpleNamespace(**given, launcher="none", local_rank=0)
     if said:
         with pytest.raises(UserError, match=said):
             stages.read_stages(args, tmp_path)
     else:
         read = stages.read_stages(args, tmp_path)
         assert [stages.net_of(stage) for stage in read] == ["fcn32s", "fcn16s", "fcn8s"]
+        files = [(stage.cfg.model.backbone.init_cfg or {}).get("checkpoint") for stage in read]
+        assert files[0] == "vgg16.caffemodel" not in files[1:]
+        assert all(files[0] in part for part in [*read[0].options[-1:], str(read[0].settings)])
 
 
 def test_a_stage_that_fails_or_is_interrupted_ends_the_chain(stages):

@@ -1,10 +1,7 @@
 """The table of classes."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
-
-import numpy as np
 
 from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.report.rendering import hex_colour, in_percent
@@ -44,7 +41,7 @@ def class_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
                 share=in_percent(share[i]),
                 change=change(scores["IU"]),
                 worst=i in scored[0].lowest,
-                mistaken=_mistaken(first.matrix[i], i, first.classes),
+                mistaken=_in_words(scored[0].mistaken_for(i)[:MISTAKEN]),
             )
         )
     return rows
@@ -59,10 +56,5 @@ def headings(scored: Sequence[Scored]) -> list[str]:
     ]
 
 
-def _mistaken(row: np.ndarray, truth: int, classes: Sequence[str]) -> str:
-    """The classes most often predicted instead of ``truth``, with their shares."""
-    others = (i for i in np.argsort(-row, kind="stable") if i != truth and row[i])
-    return ", ".join(
-        f"{classes[i]} {percent(row[i] / row.sum())}".replace(" %", "\u00a0%")
-        for i in islice(others, MISTAKEN)
-    )
+def _in_words(shares: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {percent(share)}".replace(" %", "\u00a0%") for name, share in shares)

@@ -53,6 +53,12 @@ class Scored:
         bounds = self.intervals.arrays[name][index] if self.intervals else None
         return in_percent(values[index], bounds)
 
+    def mistaken_for(self, index: int) -> list[tuple[str, float]]:
+        """The classes predicted instead of a class and shares of its pixels, largest first."""
+        classes, row = self.evaluation.classes, self.evaluation.matrix[index]
+        order = [int(i) for i in np.argsort(-row, kind="stable") if i != index and row[i]]
+        return [(classes[i], row[i] / row.sum()) for i in order]
+
     @property
     def lowest(self) -> list[int]:
         """The classes of the lowest IUs, at most half of all and three, the lowest first."""

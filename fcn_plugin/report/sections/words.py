@@ -7,7 +7,6 @@ import numpy as np
 
 from fcn_plugin.evaluation.drawing import percent
 from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, KINDS, MISSED, NEAR
-from fcn_plugin.report.evaluation import Evaluation
 from fcn_plugin.report.rendering import joined
 from fcn_plugin.report.sections.scored import Scored
 
@@ -34,7 +33,7 @@ def _sentences(scored: Scored) -> Iterator[str]:
     baseline = f"; {100 * shares.max():.1f} % would be if all were called {largest}"
     right = f"{100 * scores['pixel_accuracy']:.1f} % of the pixels are right"
     yield f"{right}{baseline if shares.max() >= MOSTLY else ''}."
-    lowest = [_of_class(evaluation, i) for i in scored.lowest]
+    lowest = [_of_class(scored, i) for i in scored.lowest]
     if lowest:
         yield f"Lowest in IU: {joined(lowest)}."
     kinds = evaluation.total.get("kinds", np.zeros(len(KINDS)))
@@ -47,14 +46,13 @@ def _sentences(scored: Scored) -> Iterator[str]:
         yield f"{sureness(scores)}."
 
 
-def _of_class(evaluation: Evaluation, index: int) -> str:
+def _of_class(scored: Scored, index: int) -> str:
     """Such as "cat (40.2 %; 31 % is taken for dog)": the IU, and the most frequent error."""
-    classes, row = evaluation.classes, evaluation.matrix[index]
+    evaluation = scored.evaluation
     score = f"{100 * evaluation.scores['class_iu'][index]:.1f} %"
-    wrong = np.where(np.arange(len(row)) == index, 0, row)
-    if wrong.any():
-        score += f"; {percent(wrong.max() / row.sum())} is taken for {classes[int(wrong.argmax())]}"
-    return f"{classes[index]} ({score})"
+    for name, share in scored.mistaken_for(index)[:1]:
+        score += f"; {percent(share)} is taken for {name}"
+    return f"{evaluation.classes[index]} ({score})"
 
 
 def sureness(scores: dict[str, Any]) -> str:
