@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from common import run, show
 
 PANEL = 3.6  # inches of a panel's width
-LEGEND = 0.9  # inches of titles and legend
+LEGEND = 1.2  # inches of titles and a legend of two rows
 DPI = 100
 OPTIONS = {"png": {"optimize": True}, "webp": {"quality": 85}}
 
@@ -127,7 +127,10 @@ def draw(panels: dict, photo: Path, evaluation, file: Path) -> None:
         axis.set_axis_off()
     rows = [*zip(evaluation.classes, evaluation.palette, strict=True), ("void", VOID)]
     boxes = [Patch(facecolor=np.divide(rgb, 255), edgecolor="k", label=name) for name, rgb in rows]
-    figure.legend(handles=boxes, loc="outside lower center", ncols=12, fontsize=15, frameon=False)
+    columns = (len(boxes) + 1) // 2
+    figure.legend(
+        handles=boxes, loc="outside lower center", ncols=columns, fontsize=15, frameon=False
+    )
     kind = file.suffix[1:]
     with replacing(file) as part:
         figure.savefig(part, format=kind, pil_kwargs=OPTIONS[kind])

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from fcn_plugin.geometry import Layer
 from fcn_plugin.models.features import Switches
-from fcn_plugin.models.plain_gradient import PlainGradientConv, computes_in_float32_on_cpu
+from fcn_plugin.models.plain_gradient import PlainGradientConv, computes_in_float32_by_avx2
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-# Up to so many, fc6 of VGG16 takes less time as a matrix product: forward at most as much, forward
-# and backward 0.5 (49 windows) to 0.7 (392). At 484 that is 0.9, but 1.1 forward.
+# Up to so many, fc6 of VGG16 takes less time as a matrix product without AVX512: forward at most as
+# much, forward and backward 0.5 (49 windows) to 0.7 (392). At 484 that is 0.9, but 1.1 forward.
 FEW_WINDOWS = 400
 
 
@@ -82,8 +82,8 @@ class WideConv(nn.Conv2d):
     is the same, in less time. Torch would also leave the gradient of such weights uninitialised,
     in bfloat16 on CPUs.
 
-    On CPUs few windows are multiplied by the weights as one matrix, with the same result to
-    rounding: oneDNN's convolution reorders all weights in each pass, 411 MB in VGG16.
+    On CPUs without AVX512 few windows are multiplied by the weights as one matrix, with the same
+    result to rounding: oneDNN's convolution reorders all weights in each pass, 411 MB in VGG16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _gains(x: Tensor, weight: Tensor) -> bool:
     """Whether the product takes less time: float32 by MKL against oneDNN, both measured."""
     height, width = (x.shape[axis] - weight.shape[axis] + 1 for axis in (2, 3))
     return (
-        computes_in_float32_on_cpu(x, weight)
+        computes_in_float32_by_avx2(x, weight)
         and torch.backends.mkl.is_available()
         and min(height, width) > 0
         and 0 < len(x) * height * width <= FEW_WINDOWS

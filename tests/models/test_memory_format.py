@@ -7,7 +7,7 @@ from networks import pictures
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from fcn_plugin.models import layers
+from fcn_plugin.models import layers, plain_gradient
 from fcn_plugin.models.layers import WideConv
 
 
@@ -58,7 +58,8 @@ def products(conv: nn.Module, x: torch.Tensor) -> int:
 
 
 def test_few_windows_are_a_product(monkeypatch):
-    """On CPUs with MKL in single precision; compiled and traced graphs keep the convolution."""
+    """On CPUs with AVX2 and MKL in single precision; other graphs keep the convolution."""
+    monkeypatch.setattr(plain_gradient, "CAPABILITY", "AVX2")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     conv, x = WideConv(2, 3, 7, padding=3), torch.randn(2, 2, 8, 10)
     monkeypatch.setattr(layers, "FEW_WINDOWS", 160)
@@ -71,6 +72,9 @@ def test_few_windows_are_a_product(monkeypatch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert products(conv, x) == 0
     assert conv(x[:0]).shape == (0, 3, 8, 10)
+    monkeypatch.setattr(plain_gradient, "CAPABILITY", "AVX512")
+    assert products(conv, x) == 0
+    monkeypatch.setattr(plain_gradient, "CAPABILITY", "AVX2")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     assert products(conv, x) == 0
 
