@@ -42,11 +42,9 @@ class Totals:
         """The table of predicted classes, and what is done; ``kinds`` are folders in ``out``."""
         rows = list(zip(self.classes, self.found_in, self.pixels, strict=True))
         found = [row for row in rows if row[1]]
-        columns = dict(
-            images=[images for _, images, _ in found],
-            pixels=[f"{100 * pixels / sum(self.pixels):.2f} %" for *_, pixels in found],
-        )
-        lines = [class_table([name for name, *_ in found], columns)]
+        images = [images for _, images, _ in found]
+        shares = [f"{100 * pixels / sum(self.pixels):.2f} %" for *_, pixels in found]
+        lines = [class_table([name for name, *_ in found], dict(images=images, pixels=shares))]
         if absent := [name for name, images, _ in rows if not images]:
             lines.append(f"Predicted nowhere: {some(absent)}")
         factors = sorted(self.factors) or [1.0]
