@@ -3,14 +3,19 @@
 That also runs the notebooks; by itself Sphinx shows them without outputs, in seconds.
 """
 
+import sys
+from pathlib import Path
+
 import fcn_plugin
+
+sys.path.append(str(Path(__file__).parent))  # for accessible
 
 project = "fcn_plugin"
 author = "The fcn_plugin authors"
 project_copyright = "The fcn_plugin authors, Apache-2.0"
 version = release = fcn_plugin.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "accessible"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "notebooks/data", "notebooks/work_dirs"]
 myst_heading_anchors = 3
 

@@ -39,6 +39,27 @@ def test_every_page_can_be_reached_and_nothing_is_fetched(built):
     assert loaded.search('<script src="https://cdn.example.org/x.js">')
 
 
+def test_screen_readers_and_keyboards_find_what_they_need(built):
+    """What axe asks for, on each page, and that none of it is asked in vain."""
+    found = dict.fromkeys(("headings", "asides", "blocks", "tables", "signatures"), 0)
+    for file in built.rglob("*.html"):
+        page = file.read_text()
+        headings = re.findall(r'<[^>]* role="heading"[^>]*>', page)
+        asides = re.findall(r"<aside[^>]*>", page)
+        blocks = re.findall(r'<pre[^>]*>|<div class="table-wrapper[^>]*>', page)
+        assert all("aria-level" in heading for heading in headings), file
+        assert all("aria-label" in aside for aside in asides), file
+        assert len(set(asides)) == len(asides), file
+        assert all('tabindex="0"' in block for block in blocks), file
+        assert re.findall(r"<th[^>]*>(?:<p></p>)?</th>", page) == [], file
+        assert re.findall(r"<dl[^>]*>\s*<dd", page) == [], file
+        assert "<h1" in page, file
+        counts = (headings, asides, blocks, re.findall("<th ", page), re.findall("argument", page))
+        for name, things in zip(found, counts, strict=True):
+            found[name] += len(things)
+    assert min(found.values()) > 10, found
+
+
 def test_every_registered_class_is_in_the_reference(built):
     inventory = InventoryFile.loads((built / "objects.inv").read_bytes(), uri="")
     documented = {name.rpartition(".")[2] for name in inventory.data["py:class"]}
