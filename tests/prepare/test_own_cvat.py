@@ -177,11 +177,13 @@ def test_what_is_not_drawn_is_counted(folder):
     refusal(folder, r"nothing in CVAT's XML, but no polygon")
 
 
-def test_points_of_skeletons_are_no_classes(folder):
+def test_labels_that_no_outline_can_have_are_no_classes(folder):
     file = cvat(folder / "annotations.xml", {"a.jpg": [polygon("cat", BOX)], "b.jpg": []})
-    knee = "<label><name>knee</name><parent>man</parent></label>"
-    file.write_text(file.read_text().replace("</labels>", f"{knee}</labels>"))
-    assert prepare(folder).classes == ["background", *LABELS]
+    others = "<label><name>knee</name><type>points</type><parent>man</parent></label>"
+    for kind in ("tag", "rectangle", "skeleton", "mask"):
+        others += f"<label><name>{kind}s</name><type>{kind}</type></label>"
+    file.write_text(file.read_text().replace("</labels>", f"{others}</labels>"))
+    assert prepare(folder).classes == ["background", *LABELS, "masks"]
 
 
 def test_a_projects_subsets_are_the_split_and_have_pictures_of_one_name(tmp_path):

@@ -176,13 +176,15 @@ def _content(file: Path, folder: Folder) -> Content:
 
 
 def _labels(meta: ElementTree.Element) -> dict[str, Colour | None]:
-    """The labels of a task, job or project with their colours, which old versions lack."""
-    labels: dict[str, Colour | None] = {}
-    for label in meta.iterfind("*/labels/label"):
-        if label.findtext("parent"):
-            continue  # a point of a skeleton
-        labels[label.findtext("name") or ""] = colour_of(label.findtext("color") or "")
-    return labels
+    """The labels of a task, job or project with their colours, which old versions lack.
+
+    Those that are for tags, boxes and such alone are left out, as are the points of a skeleton.
+    """
+    return {
+        label.findtext("name") or "": colour_of(label.findtext("color") or "")
+        for label in meta.iterfind("*/labels/label")
+        if not label.findtext("parent") and label.findtext("type", "any") in ("any", *KINDS)
+    }
 
 
 def _picture(path: Path, image: ElementTree.Element, content: Content) -> Picture:
