@@ -8,6 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.optim import (
     CosineAnnealingParamScheduler,
+    LinearParamScheduler,
     OneCycleParamScheduler,
     PolyParamScheduler,
 )
@@ -105,10 +106,10 @@ def _scores(metric: BaseMetric) -> set[str] | None:
 
 @HOOKS.register_module()
 class ScheduleCheckHook(Hook):
-    """Warns before training if the learning rate's schedule does not end with the training.
+    """Warns before training if the learning rate's schedule does not fit the training's length.
 
     This happens when only ``train_cfg.max_iters`` was changed: the learning rate hardly falls, or
-    it stays at its minimum for the rest.
+    it stays at its minimum for the rest; or when only the fall was moved, into the warm-up.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -125,6 +126,14 @@ class ScheduleCheckHook(Hook):
                     f"learning rate with {last.end}: it {outcome}; "
                     f"{_remedy(last, name, group.index(last), runner)}"
                 )
+            elif (pair := _overlap(group)) is not None:
+                warm_up, last = pair
+                path = f"param_scheduler{'.' * bool(name)}{name}.{group.index(warm_up)}"
+                runner.logger.warning(
+                    f"the learning rate still rises until iteration {warm_up.end}, though it "
+                    f"falls from {last.begin} on, and both factors are multiplied; set "
+                    f"{path}.end={last.begin}"
+                )
 
 
 def _misfit(group: list[Any], runner: Runner) -> Any:
@@ -140,6 +149,15 @@ def _misfit(group: list[Any], runner: Runner) -> Any:
         return None
     goes_on = any(reach(scheduler) > reach(last) for scheduler in rates)
     return None if reach(last) < 1 and goes_on else last
+
+
+def _overlap(group: list[Any]) -> tuple[Any, Any] | None:
+    """A warm-up that goes on while the learning rate falls, and what brings it down."""
+    rates = [scheduler for scheduler in group if scheduler.param_name == "lr"]
+    rises = [scheduler for scheduler in rates if isinstance(scheduler, LinearParamScheduler)]
+    falls = [scheduler for scheduler in rates if isinstance(scheduler, FALLING)]
+    pairs = ((rise, fall) for rise in rises for fall in falls)
+    return next((p for p in pairs if p[0].begin < p[1].begin < p[0].end < NO_END), None)
 
 
 def _length(scheduler: Any, runner: Runner) -> int:
@@ -159,5 +177,5 @@ def _remedy(last: Any, name: str, index: int, runner: Runner) -> str:
         return f"set {path}.by_epoch=False, and begin and end in iterations"
     by_epoch = isinstance(settings, dict) and settings.get("convert_to_iter_based")
     length = runner.max_epochs if by_epoch else _length(last, runner)
-    begin = f"{path}.begin and " if last.begin >= _length(last, runner) else ""
+    begin = f"{path}.begin, the end of what comes before, and " if last.begin >= length else ""
     return f"set {begin}{path}.end={length}"

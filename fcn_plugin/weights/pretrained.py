@@ -26,6 +26,7 @@ RGB = 3  # channels of every publisher's images
 PHOTO_STD = 58  # of ImageNet's pixels in 0-255, about; torchvision's are 58.395, 57.12, 57.375
 # Layers that a file may lack: it may hold features only.
 OPTIONAL = ("fc6.", "fc7.")
+PUBLISHED_WIDTH = 4096  # of fc6 and fc7
 
 
 def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) -> Report:
@@ -71,11 +72,18 @@ def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) 
     backbone.load_state_dict({**state, **tensors})
     # Bands have means of their own, which the file's say nothing of.
     backbone.trained_on = None if widened else weights.input
-    log = MMLogger.get_current_instance().info
+    logger = MMLogger.get_current_instance()
     lines = "\n  ".join([str(report), *weights.layout.notes])
-    log("%s from %s:\n  %s", weights.layout.title, path, lines)
+    logger.info("%s from %s:\n  %s", weights.layout.title, path, lines)
     if widened:
-        log(widened)
+        logger.info(widened)
+    connected = [name for name in report.new if caffe_name(name).startswith(OPTIONAL)]
+    if any(shapes[name][0] == PUBLISHED_WIDTH for name in connected):
+        logger.warning(
+            "%s has no fc6 and fc7, which start from random numbers; the published networks start "
+            "from the whole classifier. For few pictures, set fc_channels=512",
+            path,
+        )
     return report
 
 

@@ -81,18 +81,22 @@ class Weights:
 
     @property
     def heading(self) -> str:
-        """File, publisher and network, and how they are known, for reports."""
-        return f"{self.path}: {self.layout.title} ({self._recognised_by})"
-
-    @property
-    def _recognised_by(self) -> str:
+        """File, publisher and network, how they are known, and any doubt, for reports."""
+        named = next((source for source in KNOWN if source.file_name == self.path.name), None)
+        by, doubt = "by content", ""
         if self.known:
-            return f"the published {self.known.file_name}, by its hash"
-        if not (self.hashed and self.layout.published):
-            return "by content"
-        if any(source.file_name == self.path.name for source in KNOWN):
-            return f"by content; its hash is not that of the published {self.path.name}"
-        return "by content; its hash is not among the published ones"
+            by = f"the published {self.known.file_name}, by its hash"
+        elif self.hashed and self.layout.published and named:
+            by += f"; its hash is not that of the published {named.file_name}"
+            digest = f"{named.digest.algorithm} {named.digest.digits}"
+            doubt = (
+                f"\n  WARNING: the published file has {digest}. This one was trained further, "
+                "saved anew or damaged, or is another network's. Score it, or fetch "
+                f"{named.url} again"
+            )
+        elif self.hashed and self.layout.published:
+            by += "; its hash is not among the published ones"
+        return f"{self.path}: {self.layout.title} ({by}){doubt}"
 
     @property
     def origin(self) -> dict[str, str]:

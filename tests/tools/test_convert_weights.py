@@ -22,7 +22,8 @@ def test_converts_and_says_what_for(tmp_path):
     )
     shutil.copy(tmp_path / "fcn8s.caffemodel", tmp_path / "fcn8s-heavy-pascal.caffemodel")
     named = ran("convert_weights.py fcn8s-heavy-pascal.caffemodel a.pth", folder=tmp_path).stdout
-    assert "its hash is not that of the published fcn8s-heavy-pascal.caffemodel)" in named
+    assert "its hash is not that of the published fcn8s-heavy-pascal.caffemodel)\n" in named
+    assert "  WARNING: the published file has sha1 " in named and "fetch http://dl.caffe." in named
     assert "dropped upscore8.weight: the bilinear kernel" in done.stdout
     assert last == "Done: fcn8s.pth holds fcn8s on vgg16, 21 classes" and done.stderr == ""
     assert following == (

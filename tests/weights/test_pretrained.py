@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 from torch.nn import functional
 from weights.caffe_files import write_caffemodel
@@ -15,6 +16,7 @@ from fcn_plugin.models import (
     ConvolutionalizedGoogLeNet,
     ConvolutionalizedVGG,
 )
+from fcn_plugin.weights import pretrained
 from fcn_plugin.weights.pretrained import load_classifier
 from fcn_plugin.weights.sources import SOURCES
 
@@ -54,11 +56,18 @@ def test_torchvisions_vgg(tmp_path, depth, norm):
             close(ours(image)[2][0, :, 3, 3], model["classifier"][:5](features.flatten(1))[0])
 
 
-def test_features_only_leaves_fc_new(tmp_path):
+def test_features_only_leaves_fc_new(tmp_path, monkeypatch, caplog):
     tensors = {k: v for k, v in tensors_of().items() if k.startswith("features")}
     torch.save(tensors, tmp_path / "f.pth")
     ours = backbone(init_cfg=[dict(type="Pretrained", checkpoint=str(tmp_path / "f.pth"))])
-    ours.init_weights()
+    logger = MMLogger.get_current_instance()
+    with monkeypatch.context() as patch:
+        patch.setattr(logger, "propagate", True)
+        ours.init_weights()
+        assert "no fc6 and fc7" not in caplog.text  # FC channels are not the published ones
+        patch.setattr(pretrained, "PUBLISHED_WIDTH", FC)
+        load_classifier(ours, str(tmp_path / "f.pth"))
+        assert "f.pth has no fc6 and fc7, which start from random numbers" in caplog.text
     state = ours.state_dict()
     assert torch.equal(state["stages.0.conv1_1.weight"].float(), tensors["features.0.weight"])
     # He's initialisation over 32 x 7 x 7 inputs.
