@@ -200,6 +200,13 @@ class Conversion:
                 wanted.append("score_fr_geo.weight")
             missing += [name for name in wanted if name not in weights.tensors]
         if missing:
+            connected = ("fc6.", "fc7.")
+            if not weights.net and all(name.startswith(connected) for name in missing):
+                raise UserError(
+                    f"{self.path}: {weights.layout.title} without fc6 and fc7, which is no whole "
+                    "network; start a training from it: name it in a config, as "
+                    f"model.backbone.init_cfg.checkpoint={self.path} (docs/own_data.md)"
+                )
             net = f", {weights.net}" if weights.net else ""
             raise UserError(
                 f"{self.path}: {weights.layout.title}{net}, but {len(missing)} of its tensors are "

@@ -237,11 +237,13 @@ def zeros(*shape):
 
 NAN = np.full((FC, FC, 1, 1), np.nan, np.float32)
 TRANSPOSED = np.ascontiguousarray(fcn_layers("fcn8s")["fc6"][0].reshape(FC, -1).T)
+NOT_CONVOLUTIONS = [name for name in fcn_layers("fcn8s") if not name.startswith("conv")]
 # Of a caffemodel of FCN-8s with layers replaced or, where None, left out.
 BROKEN = [
     # truncated between two layers: what is left is not taken for FCN-16s or 32s
     ("e.g. upscore16.weight", dict(score_pool3=None, upscore8=None)),
     ("holds 37 tensors", dict(conv5_3=None)),
+    ("without fc6 and fc7, which is no whole network", dict.fromkeys(NOT_CONVOLUTIONS)),
     ("no place for, e.g. extra.weight", dict(extra=[zeros(4)])),
     (r"fc6.weight is \(1568, 24\)", dict(fc6=[TRANSPOSED, zeros(FC)])),
     (r"upscore8.weight is \(21, 1", dict(upscore8=[zeros(21, 1, 16, 16)])),

