@@ -22,6 +22,7 @@ where=(--standalone --local-addr 127.0.0.1)
 if [ -n "${NODES:-}${NODE_RANK:-}${MASTER_ADDR:-}${MASTER_PORT:-}" ]; then
     where=(--nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}"
         --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29500}")
+    echo "Meeting ${NODES:-1} machines at ${MASTER_ADDR:-127.0.0.1}, port ${MASTER_PORT:-29500}" >&2
 fi
 # Or torch.distributed.run gives each process a single thread.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-$("${PYTHON:-python}" "$(dirname "$0")/threads.py" "$processes")}"

@@ -4,6 +4,10 @@ import errno
 import re
 import traceback
 
+KILLED_WORKER = (
+    "a worker of the data loader was killed, as systems do when memory runs out; make room, or set "
+    "the loader's num_workers lower"
+)
 # Pattern in another library's message -> our message, where {} is the match. The first one counts.
 REMEDIES = {
     # gloo
@@ -11,6 +15,10 @@ REMEDIES = {
     "its last messages, or give it more time",
     r"Connection (closed|reset) by peer|Broken pipe": "another process has ended; see its last "
     "messages",
+    "connectFullMesh failed": "the machines do not reach each other; give MASTER_ADDR as a number, "
+    "such as 10.0.0.1, or name the network card between them: GLOO_SOCKET_IFNAME=eth0",
+    "Unable to find address for: .*": "GLOO_SOCKET_IFNAME: {}; name a network card of this "
+    "machine, as ip addr lists them",
     # torch.distributed
     "EADDRINUSE": "another run uses this port of the first machine; set another one, the same on "
     "all machines: MASTER_PORT=29501",
@@ -31,8 +39,7 @@ REMEDIES = {
     "killed by signal: Bus error": "a worker of the data loader found no room in shared memory; "
     "give a container more (docker run --shm-size=8g), or set the loader's num_workers lower",
     # With "(pid", since an error raised in a worker names a "DataLoader worker process", too.
-    r"DataLoader worker \(pid": "a worker of the data loader was killed, as systems do when memory "
-    "runs out; make room, or set the loader's num_workers lower",
+    r"DataLoader worker \(pid": KILLED_WORKER,
     "Too many open files|received 0 items of ancdata": "more files are open than ulimit -n allows; "
     "raise it, or set num_workers=0",
     # mmengine's schedules
@@ -63,6 +70,11 @@ def explain(error: Exception) -> str | None:
         return f"{where}: the disk is full; make room and run it again"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    raised_in = (
+        traceback.extract_tb(error.__traceback__)[-1].filename if error.__traceback__ else ""
+    )
+    if isinstance(error, OSError | EOFError) and "multiprocessing" in raised_in:
+        return KILLED_WORKER  # while it handed over a batch
     if isinstance(error, FileNotFoundError):
         return text
     if unknown := re.search(r"([\w.]+) is not in the (\w+)::([\w ]+) registry", text):
@@ -72,7 +84,6 @@ def explain(error: Exception) -> str | None:
         for words, remedy in REMEDIES.items():
             if match := re.search(words, message):
                 return remedy.format(match[0])
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if "unexpected keyword argument" in text and raised_in.endswith("build_functions.py"):
         return f"{text}; check the spelling of this setting in the config"
     return None

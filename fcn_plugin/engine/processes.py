@@ -22,10 +22,12 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from mmseg.registry import HOOKS, OPTIM_WRAPPERS
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from fcn_plugin.engine.precision import bfloat16_ratio
 from fcn_plugin.errors import UserError
 from fcn_plugin.system.configs import dicts_in, type_name
+from fcn_plugin.system.network import choose_card
 
 SLOWER = 1.2  # a smaller ratio may be the noise of the machine
 
@@ -55,6 +57,7 @@ def prepare_cpu(cfg: Config) -> None:
             "with fcn-plugin dist_train or torchrun"
         )
     if not distributed.is_initialized():
+        choose_card()
         distributed.init_process_group("gloo", timeout=_timeout(cfg))
     cfg.setdefault(
         "model_wrapper_cfg",
@@ -83,8 +86,21 @@ def leave_group() -> None:
     if is_distributed():
         barrier()
         distributed.destroy_process_group()
+        end_workers()
         # The model wrapper of a runner, which is part of cycles, keeps the group's threads.
         gc.collect()
+
+
+def end_workers() -> None:
+    """End the workers that loaders keep for their next epoch.
+
+    A loader that is collected as part of a cycle waits 5 s for each of its workers: the queue by
+    which it would tell them to end is collected with it.
+    """
+    for loader in gc.get_objects():
+        # Not isinstance, which imports what stands behind lazy modules.
+        if issubclass(type(loader), DataLoader):
+            loader._iterator = None
 
 
 def _timeout(cfg: Config) -> timedelta | None:

@@ -1,5 +1,7 @@
 """On a CPU, several processes do what one does."""
 
+import gc
+import time
 from datetime import timedelta
 
 import pytest
@@ -16,10 +18,11 @@ from engine.processes import (
 from engine.runs import same
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from torch.utils.data import DataLoader
 
 from fcn_plugin.engine import precision, processes
 from fcn_plugin.engine.precision import bfloat16_ratio
-from fcn_plugin.engine.processes import BFloat16OptimWrapper, prepare_cpu
+from fcn_plugin.engine.processes import BFloat16OptimWrapper, end_workers, prepare_cpu
 from fcn_plugin.errors import UserError
 
 HOST, SUM, VALID = "mmseg's loss", "sum", "mean over valid"
@@ -87,6 +90,22 @@ def test_what_cannot_be_joined():
             prepare_cpu(settings(timeout=seconds))
     with pytest.raises(UserError, match="torchrun"):
         prepare_cpu(settings("slurm"))
+
+
+# --- its end --------------------------------------------------------------------------------------
+
+
+def test_workers_of_a_loader_in_a_cycle_end_at_once():
+    loader = DataLoader(range(4), num_workers=2, persistent_workers=True)
+    loader.itself = loader
+    list(loader)
+    workers = loader._iterator._workers
+    del loader
+    begin = time.monotonic()
+    end_workers()
+    gc.collect()
+    assert time.monotonic() - begin < 4
+    assert not any(worker.is_alive() for worker in workers)
 
 
 # --- the same gradients -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import Pipe
 
 import pytest
 from tools.running import TOOLS, as_module
@@ -27,6 +28,8 @@ def error_of(work: Callable[[], object], timeout: float = 60) -> Exception:
 # What is raised, and words of the line that says what to do.
 ERRORS = {
     "[gloo/transport/tcp/pair.cc:534] Read error: Connection reset by peer": "another process",
+    "Gloo connectFullMesh failed with [pair.h:311] Connect timeout [none]": "MASTER_ADDR",
+    "ifa != nullptr. Unable to find address for: eth9": "IFNAME: Unable to find address for: eth9;",
     "Timed out waiting 600000ms": "env_cfg.dist_cfg.timeout",
     "received 0 items of ancdata": "ulimit -n",
     "The server socket has failed to listen on any address. ... EADDRINUSE": "MASTER_PORT=29501",
@@ -47,6 +50,16 @@ def test_one_line_says_what_to_do():
         for error, words in errors:
             line = common.explain(error)
             assert words in line and len(line.splitlines()) == 1
+
+
+def test_a_worker_killed_while_it_hands_over_a_batch_is_not_another_process():
+    ours, its = Pipe()
+    its.close()
+    for exchange in (ours.recv, partial(ours.send, 0)):
+        with pytest.raises((EOFError, OSError)) as error:
+            exchange()
+        with as_module("common") as common:
+            assert "num_workers" in common.explain(error.value)
 
 
 WAITING, COUNTS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

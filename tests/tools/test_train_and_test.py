@@ -219,6 +219,11 @@ def test_scripts(tmp_path):
         assert run.returncode == 2 and run.stderr.startswith("usage:")
     run = tool("dist_train.sh", "c.py", 2, folder=tmp_path, NODES="2", MAX_RESTARTS="1")
     assert run.returncode == 1 and run.stderr.startswith("error: MAX_RESTARTS is for one machine")
+    machines = dict(PYTHON="/bin/echo", OMP_NUM_THREADS="1", NODES="2", MASTER_ADDR="10.0.0.1")
+    for script in ("dist_train.sh c.py 4", "dist_test.sh c.py c.pth 4"):
+        run = ran(script, folder=tmp_path, **machines)
+        assert "--nnodes 2 --node-rank 0 --master-addr 10.0.0.1 --master-port 29500" in run.stdout
+        assert run.stderr == "Meeting 2 machines at 10.0.0.1, port 29500\n"
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
