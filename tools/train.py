@@ -79,9 +79,15 @@ def main() -> None:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
     # mmengine's own error for an unknown optimizer is only that None is not callable.
-    optimizer = cfg.optim_wrapper.get("optimizer", {}).get("type")
-    if isinstance(optimizer, str) and OPTIMIZERS.get(optimizer) is None:
-        raise UserError(unknown_type(optimizer, "mmengine", "optimizer"))
+    optimizer = cfg.optim_wrapper.get("optimizer")
+    if optimizer is not None and not isinstance(optimizer, dict):
+        raise UserError(
+            f"optim_wrapper.optimizer is {optimizer!r}, not a dict; set its keys one by one, such "
+            "as optim_wrapper.optimizer.lr=0.01"
+        )
+    name = (optimizer or {}).get("type")
+    if isinstance(name, str) and OPTIMIZERS.get(name) is None:
+        raise UserError(unknown_type(name, "mmengine", "optimizer"))
     faults: list[str] = []
     checkpoint = to_resume(cfg, args.resume, faults)
     cfg.resume = checkpoint is not None

@@ -65,6 +65,8 @@ a score that is not computed: default_hooks = dict(checkpoint=dict(save_best='mF
 -> save_best='mFscore'|aAcc, fwIoU, mAcc, mDice, mIoU
 a backend that is not installed: visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])
 -> visualizer.vis_backends.0|pip install wandb
+an optimizer that is no dict: optim_wrapper = dict(optimizer=['SGD'])
+-> optim_wrapper.optimizer is ['SGD']|optim_wrapper.optimizer.lr=0.01
 no optimizer: optim_wrapper = None
 -> train_dataloader and train_cfg|no optim_wrapper
 a loss that needs a GPU: model = dict(decode_head=dict(loss_decode=dict(type='FocalLoss')))
