@@ -1,4 +1,4 @@
-"""A runner with a short output on the terminal, which checks the checkpoint it resumes from.
+"""A runner with a short log, a shorter output on the terminal, and a check of what it resumes from.
 
 mmengine and PyTorch accept any settings of optimizers and schedules from a checkpoint, even a
 learning rate that is a string or a schedule whose ``step`` is a number. These would end in a
@@ -23,6 +23,13 @@ from torch import Tensor
 from fcn_plugin.errors import UserError, printable, quoted, without_secrets
 from fcn_plugin.system.locks import claim
 
+# Records of mmengine that hide the warnings between them: the rate of each single parameter, which
+# follows from the config, and calls in mmengine's own code of what it will take away.
+IDLE_RECORDS = (
+    "paramwise_options -- ",
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
 LONG_RECORDS = ("Config:\n", "Hooks will be executed in the following order:\n")
 # Entries of an optimizer's state that have the shape of the parameter.
 MOMENTA = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -49,11 +56,15 @@ def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
 
 
 class BriefRunner(Runner):
-    """mmengine's runner; the config and the list of hooks go only into the log file."""
+    """mmengine's runner; the config and the list of hooks go only into the log file.
+
+    ``IDLE_RECORDS`` go nowhere.
+    """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
+            handler.addFilter(lambda record: not str(record.msg).startswith(IDLE_RECORDS))
             handler.addFilter(_make_printable)
             if isinstance(handler, logging.FileHandler):
                 logger.info("Log, with the config and all hooks: %s", handler.baseFilename)

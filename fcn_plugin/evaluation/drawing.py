@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fcn_plugin.data.label_arrays import pixel_counts
+from fcn_plugin.data.numbering import BACKGROUND
 
 Colours = Sequence[Sequence[int]]
 
@@ -68,9 +69,14 @@ def side_by_side(
     return _with_legend(content, entries)
 
 
-def tinted(image: np.ndarray, label: np.ndarray, palette: Colours) -> np.ndarray:
+def tinted(
+    image: np.ndarray, label: np.ndarray, classes: Mapping[int, str], palette: Colours
+) -> np.ndarray:
     """An image under the colours of its classes, with outlines; all as in ``overlay``."""
     colours = np.asarray(palette, dtype=np.uint8)[label]
+    # Under the black of the background, objects that are missed could not be seen.
+    for number in (number for number, name in classes.items() if name == BACKGROUND):
+        np.copyto(colours, image, where=(label == number)[..., None])
     blended = cv2.addWeighted(image, 1 - OPACITY, colours, OPACITY, 0)
     # Each class gets an outline inside its area, in its full colour.
     thick = np.ones((2 * (max(label.shape) // 600) + 5,) * 2, np.uint8)
@@ -82,14 +88,15 @@ def tinted(image: np.ndarray, label: np.ndarray, palette: Colours) -> np.ndarray
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
-    classes: Sequence[str] | Mapping[int, str],
+    classes: Mapping[int, str],
     palette: Colours,
     note: str = "",
 ) -> Image.Image:
     """A picture of an image under the colours of its classes, with outlines and a legend.
 
-    Small images are enlarged as in ``side_by_side``, large ones reduced to 2,000 pixels. The legend
-    lists the classes that occur with their share of the pixels, the largest first.
+    Where the class is ``background``, the image stays as it is. Small images are enlarged as in
+    ``side_by_side``, large ones reduced to 2,000 pixels. The legend lists the classes that occur
+    with their share of the pixels, the largest first.
 
     Args:
         image: [H, W, 3] uint8, RGB.
@@ -107,7 +114,7 @@ def overlay(
     shown = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=interpolation)
     shown = np.ascontiguousarray(shown[..., ::-1])
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
-    blended = tinted(shown, label, palette)
+    blended = tinted(shown, label, classes, palette)
 
     largest_first = np.argsort(-shares, kind="stable")[: np.count_nonzero(shares)]
     entries = [(f"{classes[i]} {percent(shares[i])}", tuple(palette[i])) for i in largest_first]

@@ -57,7 +57,7 @@ class PlacedPrediction:
         return self.pixels
 
     def overlay(self) -> Image.Image:
-        """The picture tinted in the class colours, with a legend."""
+        """The picture tinted in the class colours but for background, with a legend."""
         names = self.classes.by_number | {self.no_data: "no data"}
         colours = _palette(self.classes, self.no_data)
         return overlay(self.image, self.labels, names, colours, self.note)

@@ -86,13 +86,17 @@ class Prediction:
             scores.flush()
 
     def overlay(self) -> Image.Image:
-        """The image tinted in the class colours, with a legend; at most 2,000 pixels a side."""
+        """The image tinted in the class colours, with a legend; at most 2,000 pixels a side.
+
+        Pixels of a class ``background`` stay as in the image.
+        """
         names = self.classes.by_number
         return overlay(self.image, self.labels, names, self._palette, self.note)
 
     def tinted(self) -> np.ndarray:
         """The image in the class colours, of its own size: H x W x 3, uint8, RGB."""
-        return tinted(np.ascontiguousarray(self.image), self.labels, self._palette)
+        image, names = np.ascontiguousarray(self.image), self.classes.by_number
+        return tinted(image, self.labels, names, self._palette)
 
     def counts(self) -> np.ndarray:
         """Number of pixels of each class, in the order of ``classes``."""

@@ -31,13 +31,18 @@ def test_panels_stand_side_by_side_enlarged_with_a_legend():
     assert made.height > 100 and made.width > 2 * PANEL
 
 
-def test_an_overlay_is_half_image_half_colour_and_says_what_it_shows():
+def test_an_overlay_is_half_image_half_colour_but_for_background_and_says_what_it_shows():
     image, label = np.full((300, 400, 3), 100, np.uint8), np.zeros((300, 400), np.uint8)
     label[:, 200:] = 1
-    plain = overlay(image, label, CLASSES, [[0, 0, 0], [200, 0, 0]])
-    assert plain.getpixel((50, 150)) == (50, 50, 50) and plain.getpixel((350, 150)) == (150, 50, 50)
+    palette, grey = [[0, 0, 0], [200, 0, 0]], (100, 100, 100)
+    plain = overlay(image, label, dict(enumerate(CLASSES)), palette)
+    assert (np.asarray(plain)[:300, :200] == grey).all()  # up to the border
     assert plain.getpixel((200, 150)) == (200, 0, 0)  # the border
-    noted = overlay(image, label, CLASSES, [[0, 0, 0], [200, 0, 0]], "bands 1-3 of 5")
+    assert plain.getpixel((350, 150)) == (150, 50, 50)
+    other = overlay(image, label, {0: "road", 1: "background"}, palette)
+    assert other.getpixel((50, 150)) == (50, 50, 50) and other.getpixel((199, 150)) == (0, 0, 0)
+    assert (np.asarray(other)[:300, 200:400] == grey).all()
+    noted = overlay(image, label, dict(enumerate(CLASSES)), palette, "bands 1-3 of 5")
     assert noted.height > plain.height
     assert (np.asarray(noted)[plain.height :] < 128).any()
 

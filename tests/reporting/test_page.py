@@ -122,7 +122,7 @@ def test_intervals_are_beside_the_scores_and_by_class(tmp_path):
 
 def test_errors_are_those_of_the_stored_pictures(tmp_path):
     """These are of full size; the images with most errors of a kind are shown first."""
-    run, _ = scored(tmp_path, ["a", "b", "c"])
+    run, _ = scored(tmp_path, ["background", "b", "c"])
     maps = [load_labels(run.evaluation.panels, i) for i in range(9)]
     counts = np.array([[(kinds == kind).sum() for kind in KINDS] for _, _, kinds in maps])
     pixels = np.array([(truth < 3).sum() for truth, _, _ in maps])
@@ -131,6 +131,7 @@ def test_errors_are_those_of_the_stored_pictures(tmp_path):
     assert of_wrong.max() < 1
     np.testing.assert_allclose(found.numbers[:8], 100 * np.stack([of_wrong, of_all], 1).ravel())
     assert all(f"{count:,}" in found.text for count in counts.sum(0))
+    assert "count together, scraps of background between" in found.text
     shown = groups([run.evaluation])[2:]
     kinds = [i for i in range(len(KINDS)) if counts[:, i].any()]
     assert len(shown) == len(kinds) > 1
@@ -173,6 +174,7 @@ def test_what_was_not_measured_has_no_section(tmp_path, measure):
     for runs in ([run], [other, run]):
         found = sections(runs)
         assert [name for name, id in SECTIONS.items() if id in found] == measures
+        assert "background" not in "".join(section.text for section in found.values())
     errors = [group["title"] for group in groups([run.evaluation])[2:]]
     assert bool(errors) == (measure == "errors")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fcn_plugin.data.numbering import BACKGROUND
 from fcn_plugin.evaluation.components import SIDES, SIZES, TENTH
 from fcn_plugin.evaluation.error_kinds import BORDER, INSIDE, INVENTED, KINDS, MISSED, NEAR, RIGHT
 from fcn_plugin.evaluation.measures import ERRORS
@@ -45,6 +46,7 @@ def errors(scored: Sequence[Scored]) -> dict[str, Any] | None:
         scored=scored,
         kinds=kinds,
         share=SHARE,
+        background=BACKGROUND in scored[0].evaluation.classes,
         sizes=[_size(i, [total["components"][:, i] for total in totals]) for i in range(SIZES)],
     )
 
