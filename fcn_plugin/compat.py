@@ -33,8 +33,6 @@ from importlib import metadata
 from io import StringIO
 from typing import NamedTuple
 
-from fcn_plugin.system.finders import EXTENSION_FINDER, TORCHVISION_FINDER
-
 Version = tuple[int, ...]
 # Requirements as pip takes them, repeated from setup.cfg because a clone that is not installed has
 # no metadata; tests/test_packaging.py compares the two.
@@ -118,6 +116,9 @@ def prepare() -> None:
     Raises:
         ImportError: a package is absent, too old or too new; the message says what to install.
     """
+    # Not above, since fcn-plugin doctor reads this file where the package cannot be imported.
+    from fcn_plugin.system.finders import EXTENSION_FINDER, TORCHVISION_FINDER
+
     family = check_host()
     _check_opencv()
     if TORCHVISION_FINDER not in sys.meta_path:
