@@ -77,6 +77,12 @@ ROWS = {
         ("optim_wrapper.optimizer.lr=3.8e-9",),
         batch=1,
     ),
+    "unscaled": Row(
+        "heavy recipe without the scales of pool3 and pool4",
+        (VGG.format("8s") + "-heavy",),
+        ("optim_wrapper.optimizer.lr=3.8e-10", "model.decode_head.scale=None"),
+        batch=1,
+    ),
     # All layers are new, and have one rate.
     "scratch": vgg(
         "from scratch",
