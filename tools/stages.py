@@ -98,12 +98,13 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
     stages: list[Stage] = []
     for config in args.configs:
         work_dir = folder / config.stem
-        # The path is passed to fcn-plugin train in --cfg-options, which mmengine parses.
-        if altered := sorted(set(str(work_dir)) & set(" ,'\"()[]")):
-            raise UserError(
-                f"{work_dir}: mmengine's options cannot hold a path with {altered[0]!r}; rename "
-                "the config or choose another --work-dir, perhaps a relative one"
-            )
+        # They are passed to fcn-plugin train in --cfg-options, which mmengine parses.
+        for path in (work_dir, args.pretrained or ""):
+            if altered := sorted(set(str(path)) & set(" ,'\"()[]")):
+                raise UserError(
+                    f"{path}: mmengine's options cannot hold a path with {altered[0]!r}; rename "
+                    "it, or give a relative path without"
+                )
         if work_dir in (other.folder for other in stages):
             raise UserError(f"{config}: {work_dir.name} is in the chain twice; rename one of them")
         options = [*(args.cfg_options or ())]

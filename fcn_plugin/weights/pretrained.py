@@ -78,7 +78,7 @@ def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) 
     if widened:
         logger.info(widened)
     connected = [name for name in report.new if caffe_name(name).startswith(OPTIONAL)]
-    if any(shapes[name][0] == PUBLISHED_WIDTH for name in connected):
+    if not anew and any(shapes[name][0] == PUBLISHED_WIDTH for name in connected):
         logger.warning(
             "%s has no fc6 and fc7, which start from random numbers; the published networks start "
             "from the whole classifier. For few pictures, set fc_channels=512",
