@@ -29,7 +29,6 @@ TRAIN = Path(__file__).resolve().with_name("train.py")
 # Settings that affect the result of a stage. All others may change when a run is resumed.
 DECISIVE = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
 DECISIVE += ("randomness", "val_dataloader", "val_cfg", "val_evaluator")
-INIT_CFG = "model.backbone.init_cfg"
 INDIFFERENT = ("num_workers", "persistent_workers")  # data-loader settings without effect on it
 
 
@@ -110,7 +109,7 @@ def read_stages(args: argparse.Namespace, folder: Path) -> list[Stage]:
         options = [*(args.cfg_options or ())]
         if args.pretrained and not stages:
             init_cfg = dict(_delete_=True, type="Pretrained", checkpoint=args.pretrained)
-            options += [f"{INIT_CFG}.{key}={value}" for key, value in init_cfg.items()]
+            options += [f"model.backbone.init_cfg.{k}={v}" for k, v in init_cfg.items()]
         given = dict(config=config, work_dir=str(work_dir), cfg_options=options)
         cfg = load_config(argparse.Namespace(**vars(args) | given))
         if "max_iters" not in (cfg.get("train_cfg") or {}):

@@ -128,11 +128,13 @@ class ScheduleCheckHook(Hook):
                 )
             elif (pair := _overlap(group)) is not None:
                 warm_up, last = pair
-                path = f"param_scheduler{'.' * bool(name)}{name}.{group.index(warm_up)}"
+                path, _ = _in_config(name, group.index(warm_up), runner)
+                _, falling = _in_config(name, group.index(last), runner)
+                begin = falling["begin"] if isinstance(falling, dict) else last.begin
                 runner.logger.warning(
                     f"the learning rate still rises until iteration {warm_up.end}, though it "
                     f"falls from {last.begin} on, and both factors are multiplied; set "
-                    f"{path}.end={last.begin}"
+                    f"{path}.end={begin}"
                 )
 
 
@@ -167,15 +169,20 @@ def _length(scheduler: Any, runner: Runner) -> int:
 def _remedy(last: Any, name: str, index: int, runner: Runner) -> str:
     if last.last_step > 0:
         return "it is the checkpoint's; for the config's begin a new run, with load_from"
-    # The path of the scheduler in the config, and its settings there.
+    path, settings = _in_config(name, index, runner)
+    if last.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+        return f"set {path}.by_epoch=False, and begin and end in iterations"
+    by_epoch = isinstance(settings, dict) and settings.get("convert_to_iter_based")
+    length = runner.max_epochs if by_epoch else _length(last, runner)
+    begin = f"{path}.begin and " if last.begin >= _length(last, runner) else ""
+    return f"set {begin}{path}.end={length}"
+
+
+def _in_config(name: str, index: int, runner: Runner) -> tuple[str, Any]:
+    """The path of a scheduler in the config, and its settings there, in the config's own unit."""
     path, settings = "param_scheduler", runner.cfg.get("param_scheduler")
     if isinstance(settings, dict) and name in settings:
         path, settings = f"{path}.{name}", settings[name]
     if isinstance(settings, list | tuple):
         path, settings = f"{path}.{index}", settings[index]
-    if last.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-        return f"set {path}.by_epoch=False, and begin and end in iterations"
-    by_epoch = isinstance(settings, dict) and settings.get("convert_to_iter_based")
-    length = runner.max_epochs if by_epoch else _length(last, runner)
-    begin = f"{path}.begin, the end of what comes before, and " if last.begin >= length else ""
-    return f"set {begin}{path}.end={length}"
+    return path, settings

@@ -28,6 +28,7 @@ from fcn_plugin.models.upsample import bilinear_kernel
 from fcn_plugin.weights.fill import Report, fill
 from fcn_plugin.weights.networks import (
     BACKBONES,
+    CONNECTED,
     COUNT,
     HEAD_LAYERS,
     NETS,
@@ -200,8 +201,7 @@ class Conversion:
                 wanted.append("score_fr_geo.weight")
             missing += [name for name in wanted if name not in weights.tensors]
         if missing:
-            connected = ("fc6.", "fc7.")
-            if not weights.net and all(name.startswith(connected) for name in missing):
+            if not weights.net and all(name.startswith(CONNECTED) for name in missing):
                 raise UserError(
                     f"{self.path}: {weights.layout.title} without fc6 and fc7, which is no whole "
                     "network; start a training from it: name it in a config, as "

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 # A buffer of BatchNorm; files from before 2018 lack it, and nothing depends on it.
 COUNT = "num_batches_tracked"
+# Caffe's names of the layers that a file lacks if it holds features only.
+CONNECTED = ("fc6.", "fc7.")
 
 # Convolutions in each of VGG's five stages (Simonyan and Zisserman, table 1: A, B, D, E).
 VGG_CONVS = {

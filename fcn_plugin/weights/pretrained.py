@@ -13,7 +13,7 @@ from fcn_plugin.system.ranks import once_per_machine
 from fcn_plugin.weights.addresses import fetched, is_address
 from fcn_plugin.weights.files import verify
 from fcn_plugin.weights.fill import Report, check_whole, fill
-from fcn_plugin.weights.networks import COUNT, caffe_name
+from fcn_plugin.weights.networks import CONNECTED, COUNT, caffe_name
 from fcn_plugin.weights.recognise import Weights, open_weights
 from fcn_plugin.weights.sources import SOURCES
 
@@ -24,8 +24,6 @@ REMEDY = (
 OF_HEAD = "of the decode head"
 RGB = 3  # channels of every publisher's images
 PHOTO_STD = 58  # of ImageNet's pixels in 0-255, about; torchvision's are 58.395, 57.12, 57.375
-# Layers that a file may lack: it may hold features only.
-OPTIONAL = ("fc6.", "fc7.")
 PUBLISHED_WIDTH = 4096  # of fc6 and fc7
 
 
@@ -66,7 +64,7 @@ def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) 
     missing = [
         name
         for name in report.new
-        if not (caffe_name(name).startswith(OPTIONAL) or "norm_" in name or name.endswith(COUNT))
+        if not (caffe_name(name).startswith(CONNECTED) or "norm_" in name or name.endswith(COUNT))
     ]
     check_whole(weights, missing, REMEDY)
     backbone.load_state_dict({**state, **tensors})
@@ -77,7 +75,7 @@ def load_classifier(backbone: Any, checkpoint: str, keep_colours: bool = False) 
     logger.info("%s from %s:\n  %s", weights.layout.title, path, lines)
     if widened:
         logger.info(widened)
-    connected = [name for name in report.new if caffe_name(name).startswith(OPTIONAL)]
+    connected = [name for name in report.new if caffe_name(name).startswith(CONNECTED)]
     if not anew and any(shapes[name][0] == PUBLISHED_WIDTH for name in connected):
         logger.warning(
             "%s has no fc6 and fc7, which start from random numbers; the published networks start "
@@ -98,7 +96,7 @@ def _of_other_width(
     kept = bias not in weights.tensors or bias not in targets
     if kept or weights.tensors[bias].numel() == shapes[targets[bias]].numel():
         return set()
-    return {name for name in weights.tensors if name.startswith(OPTIONAL)}
+    return {name for name in weights.tensors if name.startswith(CONNECTED)}
 
 
 def _widen(weights: Weights, name: str, bands: int, keep_colours: bool) -> str:

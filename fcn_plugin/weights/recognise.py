@@ -14,7 +14,7 @@ from fcn_plugin.system.progress import Progress, silent
 from fcn_plugin.weights.files import FOREIGN, format_of, read
 from fcn_plugin.weights.foreign import Foreign
 from fcn_plugin.weights.names import Layout, features_only, recognise
-from fcn_plugin.weights.networks import HEAD_LAYERS, NETS, net_name, of_task
+from fcn_plugin.weights.networks import CONNECTED, HEAD_LAYERS, NETS, net_name, of_task
 from fcn_plugin.weights.pytorch_names import recognise_pytorch
 from fcn_plugin.weights.sources import (
     KNOWN,
@@ -82,21 +82,20 @@ class Weights:
     @property
     def heading(self) -> str:
         """File, publisher and network, how they are known, and any doubt, for reports."""
-        named = next((source for source in KNOWN if source.file_name == self.path.name), None)
-        by, doubt = "by content", ""
+        title = f"{self.path}: {self.layout.title}"
         if self.known:
-            by = f"the published {self.known.file_name}, by its hash"
-        elif self.hashed and self.layout.published and named:
-            by += f"; its hash is not that of the published {named.file_name}"
-            digest = f"{named.digest.algorithm} {named.digest.digits}"
-            doubt = (
-                f"\n  WARNING: the published file has {digest}. This one was trained further, "
-                "saved anew or damaged, or is another network's. Score it, or fetch "
-                f"{named.url} again"
-            )
-        elif self.hashed and self.layout.published:
-            by += "; its hash is not among the published ones"
-        return f"{self.path}: {self.layout.title} ({by}){doubt}"
+            return f"{title} (the published {self.known.file_name}, by its hash)"
+        if not (self.hashed and self.layout.published):
+            return f"{title} (by content)"
+        named = next((source for source in KNOWN if source.file_name == self.path.name), None)
+        if named is None:
+            return f"{title} (by content; its hash is not among the published ones)"
+        return (
+            f"{title} (by content; its hash is not that of the published {named.file_name})\n"
+            f"  WARNING: the published file has {named.digest.algorithm} {named.digest.digits}. "
+            "This one was trained further, saved anew or damaged, or is another network's. Score "
+            f"it, or fetch {named.url} again"
+        )
 
     @property
     def origin(self) -> dict[str, str]:
@@ -255,7 +254,7 @@ def _input_of_segmentor(weights: Weights) -> Input | None:
 
 def _drop_invalid_classifier(weights: Weights) -> None:
     """Drop fc6 and fc7 if NaN, as in torchvision's copy of amdegroot's VGG16."""
-    fc = [name for name in weights.tensors if name.startswith(("fc6.", "fc7."))]
+    fc = [name for name in weights.tensors if name.startswith(CONNECTED)]
     if weights.layout.input is not TORCHVISION or not any(
         weights.tensors[name].isnan().any() for name in fc
     ):

@@ -118,10 +118,7 @@ def test_ends_that_are_right(caplog):
     ("schedulers", "said"),
     [
         ([WARM_UP, POLY | dict(begin=2, end=80)], "with 80: it hardly falls; set {}.1.end=8"),
-        (
-            [POLY | dict(begin=8, end=80)],
-            "hardly falls; set {0}.0.begin, the end of what comes before, and {0}.0.end=8",
-        ),
+        ([POLY | dict(begin=8, end=80)], "hardly falls; set {0}.0.begin and {0}.0.end=8"),
         (COSINE | dict(end=6), "with 6: it stays at its minimum for the rest; set {}.end=8"),
         ([POLY | dict(by_epoch=True, end=3)], "{}.0.by_epoch=False, and begin and end in iter"),
     ],
@@ -137,6 +134,9 @@ def test_a_warm_up_that_goes_on_while_the_rate_falls(caplog):
     (found,) = warnings(begun([WARM_UP | dict(end=6), POLY | dict(begin=2, end=8)]), caplog)
     assert "still rises until iteration 6, though it falls from 2 on" in found
     assert found.endswith("set param_scheduler.0.end=2")
+    run = begun([WARM_UP | dict(end=6), POLY | dict(begin=2, end=8)])
+    run.cfg = dict(param_scheduler=[WARM_UP, POLY | dict(begin=1)])  # in epochs of two iterations
+    assert warnings(run, caplog)[0].endswith("set param_scheduler.0.end=1")
 
 
 def test_no_shipped_config_is_changed_or_warned_of(caplog):

@@ -54,7 +54,8 @@ def test_screen_readers_and_keyboards_find_what_they_need(built):
         assert re.findall(r"<th[^>]*>(?:<p></p>)?</th>", page) == [], file
         assert re.findall(r"<dl[^>]*>\s*<dd", page) == [], file
         assert "<h1" in page, file
-        counts = (headings, asides, blocks, re.findall("<th ", page), re.findall("argument", page))
+        arguments = re.findall('<span class="argument">', page)
+        counts = (headings, asides, blocks, re.findall("<th ", page), arguments)
         for name, things in zip(found, counts, strict=True):
             found[name] += len(things)
     assert min(found.values()) > 10, found
